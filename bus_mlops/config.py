@@ -1,0 +1,278 @@
+"""`params.yaml` as one frozen, typed object; every misspelt key or bad value is an error that names it."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bus_mlops.errors import ConfigError
+from bus_mlops.paths import PARAMS
+
+SourceName = Literal["hmss", "busi", "busis", "thammasat", "dataset_b"]
+StrategyName = Literal["transfer_learning", "augmentation", "losses", "approaches"]
+SOURCES_WITH_MASKS: tuple[SourceName, ...] = ("busi", "busis", "dataset_b")
+
+
+class Strict(BaseModel):
+    """Base of all configuration: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Strict):
+    """Which images are read and how they are prepared."""
+
+    kind: Literal["phantom", "real"]
+    root: Path = Field(description="folder that holds one folder per source; read only to the pipeline")
+    sources: tuple[SourceName, ...] | Literal["all"] = Field(
+        description="the sources to read, each of which must be there; 'all' reads those that are"
+    )
+    color: Literal["gray", "rgb"] = "gray"
+
+
+class PhantomConfig(Strict):
+    """How many synthetic images to draw for each source (0 everywhere: none)."""
+
+    images: dict[SourceName, int] = Field(default_factory=dict)
+    near_duplicates: int = Field(default=0, ge=0, description="planted near-duplicates, in all")
+    size: int = Field(default=160, ge=48, le=1024, description="about the long side in pixels")
+
+    @model_validator(mode="after")
+    def _counts(self) -> PhantomConfig:
+        for source, n in self.images.items():
+            if n < 0:
+                raise ValueError(f"phantom.images.{source} must be 0 or more but got {n}")
+        return self
+
+
+class FoldsConfig(Strict):
+    """Cross-validation: grouped by leakage group, stratified by source and label."""
+
+    count: int = Field(default=5, ge=2, le=10)
+    validation: float = Field(default=0.2, gt=0, lt=1, description="fraction of the training groups")
+    run: tuple[int, ...] | None = Field(default=None, description="train only these folds (1-based); null: all")
+
+    @model_validator(mode="after")
+    def _folds(self) -> FoldsConfig:
+        for fold in self.run or ():
+            if not 1 <= fold <= self.count:
+                raise ValueError(f"folds.run must lie between 1 and {self.count} but got {fold}")
+        return self
+
+    @property
+    def selected(self) -> tuple[int, ...]:
+        """The folds to train, 1-based."""
+        return self.run or tuple(range(1, self.count + 1))
+
+
+class Augmentation(Strict):
+    """Random changes of a training image and its mask; all zero means none.
+
+    Shifts are fractions of the side, rotation is in degrees (the paper prints "20%", its code uses degrees).
+    """
+
+    horizontal_flip: bool = False
+    height_shift: float = Field(default=0.0, ge=0, le=0.5)
+    width_shift: float = Field(default=0.0, ge=0, le=0.5)
+    rotation: float = Field(default=0.0, ge=0, le=180)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is changed at all."""
+        return self.horizontal_flip or self.height_shift > 0 or self.width_shift > 0 or self.rotation > 0
+
+
+class Loss(Strict):
+    """classification_weight x weighted cross-entropy(positive_weight) + mask_weight x Dice.
+
+    Plain cross-entropy is positive_weight 1; single-task networks ignore mask_weight.
+    """
+
+    positive_weight: float = Field(default=1.0, gt=0, le=100)
+    classification_weight: float = Field(default=1.0, gt=0, le=100)
+    mask_weight: float = Field(default=1.0, ge=0, le=100)
+
+
+class Optimizer(Strict):
+    """The optimizer of one run; momentum is used by sgd only."""
+
+    name: Literal["adam", "sgd", "nadam"] = "adam"
+    learning_rate: float = Field(default=1e-5, gt=0, le=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+
+
+class Training(Strict):
+    """How a network is trained; the defaults are the paper's."""
+
+    input_size: int = Field(default=224, ge=32, le=1024)
+    weights: Literal["random", "imagenet"] = "imagenet"
+    scaling: Literal["raw255", "unit", "imagenet"] = "imagenet"
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    batch_norm_momentum: float = Field(default=0.99, gt=0, lt=1)
+    augmentation: Augmentation = Augmentation(
+        horizontal_flip=True, height_shift=0.2, width_shift=0.2, rotation=20
+    )
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    epochs: int = Field(default=50, ge=1, le=10_000)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+
+
+class NetworkConfig(Strict):
+    """One network of the profile: its options and what differs from `training`."""
+
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    input_size: int | None = Field(default=None, ge=32, le=1024)
+    weights: Literal["random", "imagenet"] | None = None
+    scaling: Literal["raw255", "unit", "imagenet"] | None = None
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    batch_norm_momentum: float | None = Field(default=None, gt=0, lt=1)
+    loss: Loss | None = None
+    optimizer: Optimizer | None = None
+    epochs: int | None = Field(default=None, ge=1, le=10_000)
+    batch_size: int | None = Field(default=None, ge=1, le=4096)
+
+
+class SearchConfig(Strict):
+    """Optuna over MT-ESTAN's loss weights; the objective is read from validation parts only."""
+
+    trials: int = Field(default=20, ge=1)
+    folds: tuple[int, ...] = Field(default=(1,), min_length=1, description="whose validation parts are the objective")
+    epochs: int | None = Field(default=None, ge=1, description="epochs of a trial; null: as in the network")
+    objective: Literal["roc_auc", "balanced_accuracy"] = "roc_auc"
+    classification_weight: tuple[float, float] = (0.5, 5.0)
+    positive_weight: tuple[float, float] = (1.0, 5.0)
+
+
+class PromotionConfig(Strict):
+    """What a candidate must show before it becomes champion."""
+
+    candidate: Literal["tuned", "approaches"] = Field(
+        default="tuned", description="whose MT-ESTAN wants to be champion"
+    )
+    baseline: str = Field(
+        default="best", description="a network of `approaches`, or 'best': the best one that is not MT-ESTAN"
+    )
+    metric: Literal["roc_auc", "balanced_accuracy", "accuracy", "f1"] = "roc_auc"
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    sensitivity_margin: float = Field(default=0.05, ge=0, lt=1, description="fraction; non-inferiority")
+    minimum_sensitivity: float = Field(default=0.0, ge=0, le=1)
+    minimum_specificity: float = Field(default=0.0, ge=0, le=1)
+    bootstrap: int = Field(default=2000, ge=100)
+    threshold: Literal["youden", "half"] = "youden"
+
+
+class TrackingConfig(Strict):
+    """Where MLflow keeps runs, artifacts and models."""
+
+    uri: str = "sqlite:///mlflow.db"
+    artifacts: str = Field(default="mlartifacts", description="folder or URI for a new experiment's artifacts")
+    experiment: str = "bus-benchmark"
+
+
+class EngineConfig(Strict):
+    """Worker processes and the threads of each; numbers depend on threads, never on workers."""
+
+    workers: int | None = Field(default=None, ge=1, description="null: one per core (or per `threads` cores)")
+    threads: int = Field(default=1, ge=1)
+
+
+class Config(Strict):
+    """All parameters of one reproduction; see `bus-mlops profile --list`."""
+
+    profile: str
+    seed: int = Field(ge=0, le=2**31 - 1)
+    data: DataConfig
+    phantom: PhantomConfig = PhantomConfig()
+    folds: FoldsConfig = FoldsConfig()
+    cohorts: dict[str, tuple[SourceName, ...]]
+    weights_folder: Path | None = Field(
+        default=None, description="folder with pretrained weights, looked at before Keras's cache"
+    )
+    training: Training = Training()
+    networks: dict[str, NetworkConfig]
+    strategies: tuple[StrategyName, ...]
+    search: SearchConfig = SearchConfig()
+    promotion: PromotionConfig = PromotionConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        for cohort, needed in {"all": "single-task", "multitask": "multitask"}.items():
+            if cohort not in self.cohorts:
+                raise ValueError(f"cohorts.{cohort} is missing: it lists the sources of the {needed} runs")
+        unmasked = [s for s in self.cohorts["multitask"] if s not in SOURCES_WITH_MASKS]
+        if unmasked:
+            raise ValueError(f"cohorts.multitask names {unmasked[0]}, which has no masks")
+        for fold in self.search.folds:
+            if fold not in self.folds.selected:
+                trained = ", ".join(map(str, self.folds.selected))
+                raise ValueError(f"search.folds must be among the folds that are trained ({trained}) but got {fold}")
+        if self.promotion.baseline not in ("best", *self.networks):
+            known = ", ".join(("best", *self.networks))
+            raise ValueError(f"promotion.baseline must be one of {known} but got {self.promotion.baseline!r}")
+        return self
+
+
+def load_config(path: Path = PARAMS) -> Config:
+    """Read and validate a parameter file; raises ConfigError naming key, value and remedy."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} not found in {Path.cwd()}. Run the command in the project folder, or write one with "
+            "`bus-mlops profile demo`."
+        ) from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of parameters but holds {type(values).__name__}.")
+    return parse_config(values, str(path))
+
+
+def parse_config(values: dict[str, Any], where: str = "params.yaml") -> Config:
+    """Validate a mapping of parameters; raises ConfigError naming key, value and neighbours."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(item, values) for item in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _explain(item: Any, values: dict[str, Any]) -> str:
+    path = [part for part in item["loc"] if not (isinstance(part, str) and "[" in part)]
+    key = ".".join(str(part) for part in path)
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"unknown key {key!r}: {hint}known here: {', '.join(known)}"
+    if item["type"] == "missing":
+        return f"key {key!r} is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key} = {item['input']!r}: {message}" if key else message
+
+
+def _known_keys(path: list[Any]) -> list[str]:
+    model: Any = Config
+    for part in path:
+        if model is None:
+            return []
+        field = model.model_fields.get(part)
+        if field is None:  # the name of an entry in a mapping, such as networks.mobilenet
+            continue
+        model = next((t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_model(t)), None)
+    return sorted(model.model_fields) if model is not None else []
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)

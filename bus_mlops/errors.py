@@ -1,0 +1,57 @@
+"""Every error the platform raises on purpose: one base, a class per kind of failure.
+
+A message says what failed, where, the offending value and what to do next. The command line prints it as
+one line and exits with 1; anything that is not a `BusMlopsError` is a bug and keeps its traceback.
+"""
+
+
+class BusMlopsError(Exception):
+    """Base of all errors that a user can mend."""
+
+
+class ConfigError(BusMlopsError):
+    """`params.yaml` is missing, is not YAML, or holds an unknown key or a value out of range."""
+
+
+class SourceError(BusMlopsError):
+    """A source folder, its metadata file or one of its rows is missing or malformed."""
+
+
+class ImageError(BusMlopsError):
+    """An image or mask cannot be decoded or does not fit its pair."""
+
+
+class DatasetError(BusMlopsError):
+    """The assembled benchmark, its manifest or its fold assignment is missing, stale or inconsistent."""
+
+
+class LeakageError(DatasetError):
+    """A leakage group lies in more than one part of a fold."""
+
+
+class NetworkError(BusMlopsError):
+    """A network name, option or input size that cannot be built."""
+
+
+class WeightsError(BusMlopsError):
+    """Pretrained weights are not to be had: says which file to put where."""
+
+
+class TrainingError(BusMlopsError):
+    """A training diverged (NaN loss) or could not go on."""
+
+
+class RunError(BusMlopsError):
+    """One or more cells of the grid failed."""
+
+
+class LedgerError(BusMlopsError):
+    """The MLflow store is locked, missing, out of space or holds inconsistent runs."""
+
+
+class EvaluationError(BusMlopsError):
+    """Predictions that cannot be evaluated: a class, a fold or a column is missing."""
+
+
+class RegistryError(BusMlopsError):
+    """A model name, version or alias does not exist, or a package fails its checksum."""

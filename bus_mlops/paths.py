@@ -1,0 +1,23 @@
+"""Where the pipeline keeps its files, relative to the project folder (the one that holds params.yaml)."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+PHANTOM = Path("data/phantom")
+BENCHMARK = Path("data/benchmark")
+AUDIT = Path("data/audit")
+FOLDS = Path("data/folds")
+
+RESULTS = Path("results")
+PLAN = RESULTS / "plan"
+PREDICTIONS = RESULTS / "predictions"
+SEARCH = RESULTS / "search"
+TABLES = RESULTS / "tables"
+PLOTS = RESULTS / "plots"
+METRICS = RESULTS / "metrics.json"
+REPORT = RESULTS / "report.html"
+PROMOTION = RESULTS / "promotion"
+
+# Optuna's journals: outside every DVC output, so that a stage that runs again resumes its study.
+STUDIES = Path("studies")
