@@ -1,0 +1,61 @@
+"""A cell (one spec on one fold) and the job it belongs to: plain values that any engine can send anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bus_mlops.config import TrackingConfig
+from bus_mlops.experiments.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: a spec, a fold (1-based), its fingerprint and the parent run that it reports to."""
+
+    spec: RunSpec
+    fold: int
+    fingerprint: str
+    parent_run: str
+    title: str
+    data_digest: str
+    folds_digest: str
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What the ledger knows the cell by."""
+        return self.fingerprint, self.fold
+
+    @property
+    def seed(self) -> int:
+        """A seed of its own for every (spec seed, fold); shared by specs, so that they start alike."""
+        text = f"{self.spec.seed}/{self.fold}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % (2**31)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all cells of a call share: where the data lies, where runs are recorded, how many threads."""
+
+    benchmark: Path
+    folds: Path
+    tracking: TrackingConfig
+    weights_folder: Path | None
+    threads: int
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CellEvent:
+    """News of a cell: it started, finished an epoch, finished, or failed with a message."""
+
+    kind: str
+    fingerprint: str
+    fold: int
+    worker: int = 0
+    epoch: int = 0
+    epochs: int = 0
+    values: dict[str, float] = field(default_factory=dict)
+    run_id: str = ""
+    message: str = ""

@@ -1,0 +1,84 @@
+"""Gathering a strategy's evidence from the ledger into files that evaluation and DVC read.
+
+`<strategy>.parquet` holds all predictions, `<strategy>_curves.csv` the learning curves, and
+`<strategy>_samples.npz` a few test images with their true and predicted masks.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.experiments.plan import StrategyPlan
+from bus_mlops.experiments.runner import Runner
+from bus_mlops.experiments.strategies import Row
+from bus_mlops.files import replacing
+from bus_mlops.tracking.ledger import MASKS, Ledger
+
+# Test images shown for each row that predicts masks: the first of each label, by image id.
+SAMPLES_PER_LABEL = 4
+
+
+def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[tuple[str, int], str], folder: Path) -> None:
+    """Write the three files of a strategy into a folder, atomically."""
+    predictions, curves, samples = [], [], []
+    for row in plan.rows:
+        fingerprint = row.spec.fingerprint(*runner.digests(row.spec))
+        for fold in plan.folds:
+            run_id = runs[fingerprint, fold]
+            frame = runner.ledger.predictions(run_id)
+            frame.insert(0, "fingerprint", fingerprint)
+            frame.insert(1, "seed", row.spec.seed)
+            predictions.append(_identified(frame, plan.strategy, row))
+            curves.append(_identified(runner.ledger.curves(run_id).assign(fold=fold), plan.strategy, row))
+        if row.spec.multitask:
+            run_id = runs[fingerprint, plan.folds[0]]
+            samples.append(_samples(runner.ledger, run_id, runner.benchmark, row))
+    with replacing(folder / f"{plan.strategy}.parquet") as path:
+        pd.concat(predictions, ignore_index=True).to_parquet(path, index=False)
+    with replacing(folder / f"{plan.strategy}_curves.csv") as path:
+        pd.concat(curves, ignore_index=True).to_csv(path, index=False)
+    with replacing(folder / f"{plan.strategy}_samples.npz") as path:
+        np.savez_compressed(path, **_join(samples))
+
+
+def _identified(frame: pd.DataFrame, strategy: str, row: Row) -> pd.DataFrame:
+    for position, (name, value) in enumerate(
+        {"strategy": strategy, "model": row.model, "variant": row.variant, "network": row.spec.network}.items()
+    ):
+        frame.insert(position, name, value)
+    return frame
+
+
+def _samples(ledger: Ledger, run_id: str, benchmark: Benchmark, row: Row) -> dict[str, np.ndarray]:
+    with tempfile.TemporaryDirectory() as folder, np.load(ledger.artifact(run_id, MASKS, Path(folder))) as stored:
+        size = int(stored["size"])
+        ids = stored["image_id"]
+        predicted = np.unpackbits(stored["packed"], axis=1, count=size * size).reshape(-1, size, size)
+    frame = ledger.predictions(run_id).set_index("image_id")
+    labels = frame.loc[ids, "label"].to_numpy()
+    chosen = np.concatenate([np.flatnonzero(labels == label)[:SAMPLES_PER_LABEL] for label in (0, 1)])
+    rows = benchmark.frame.set_index("image_id").index.get_indexer(ids[chosen])
+    images = benchmark.images(size)[rows]
+    return {
+        "image": images if images.ndim == 3 else images[..., 0],
+        "mask_true": benchmark.masks(size)[rows],
+        "mask_predicted": predicted[chosen],
+        "image_id": ids[chosen].astype(str),
+        "label": labels[chosen],
+        "probability": frame.loc[ids[chosen], "probability"].to_numpy(),
+        "model": np.full(len(chosen), f"{row.model} {row.variant}"),
+    }
+
+
+def _join(samples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    if not samples:
+        return {"image_id": np.array([], dtype=str)}
+    size = max(item["image"].shape[1] for item in samples)
+    same = [item for item in samples if item["image"].shape[1] == size]
+    return {name: np.concatenate([item[name] for item in same]) for name in same[0]}

@@ -1,0 +1,87 @@
+"""From the configuration to what must be trained: one file per strategy, compiled before any data is touched.
+
+Each training stage depends on its own plan file only, so a changed parameter reruns exactly the strategies
+whose rows it changes, and inside them the ledger trains exactly the cells that are new.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bus_mlops.config import Config, Strict
+from bus_mlops.errors import DatasetError
+from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.experiments.strategies import STRATEGIES, Row, make_spec, tuned
+from bus_mlops.files import read_json, write_json
+
+
+class StrategyPlan(Strict):
+    """The rows of one strategy and the folds (1-based) that each is trained on."""
+
+    strategy: str
+    folds: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    def unique_specs(self) -> list[RunSpec]:
+        """The specs without repetition, in the order of the rows."""
+        seen: dict[str, RunSpec] = {}
+        for row in self.rows:
+            seen.setdefault(str(row.spec.canonical()), row.spec)
+        return list(seen.values())
+
+
+def make_plans(config: Config) -> dict[str, StrategyPlan]:
+    """The plan of each strategy of the profile, and `tuned` where the profile has MT-ESTAN."""
+    folds = config.folds.selected
+    plans = {
+        name: StrategyPlan(strategy=name, folds=folds, rows=tuple(STRATEGIES[name](config)))
+        for name in config.strategies
+    }
+    if "mt_estan" in config.networks:
+        plans["tuned"] = StrategyPlan(strategy="tuned", folds=folds, rows=(tuned(config),))
+    return plans
+
+
+def search_plan(config: Config) -> dict[str, Any]:
+    """What the search tries: the base spec, the space and the folds whose validation parts judge it."""
+    if "mt_estan" not in config.networks:
+        return {"spec": None}
+    spec = make_spec(config, "mt_estan", "multitask")
+    if config.search.epochs is not None:
+        training = spec.training.model_copy(update={"epochs": config.search.epochs})
+        spec = spec.model_copy(update={"training": training})
+    return {"spec": spec.model_dump(mode="json"), "search": config.search.model_dump(mode="json")}
+
+
+def unique_specs(plans: dict[str, StrategyPlan]) -> list[RunSpec]:
+    """The specs of all plans without repetition."""
+    merged = StrategyPlan(strategy="all", folds=(1,), rows=tuple(row for p in plans.values() for row in p.rows))
+    return merged.unique_specs()
+
+
+def input_sizes(plans: dict[str, StrategyPlan]) -> list[int]:
+    """The image sizes in pixels that the plans need, ascending."""
+    return sorted({row.spec.training.input_size for plan in plans.values() for row in plan.rows})
+
+
+def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
+    """Write `<strategy>.json`, `search.json` and `sizes.json` into a folder; returns the plans."""
+    plans = make_plans(config)
+    for name, plan in plans.items():
+        write_json(folder / f"{name}.json", plan.model_dump(mode="json"))
+    write_json(folder / "search.json", search_plan(config))
+    write_json(folder / "sizes.json", {"sizes": input_sizes(plans)})
+    return plans
+
+
+def read_plan(folder: Path, strategy: str) -> StrategyPlan:
+    """Read back one strategy's plan; raises DatasetError when it has not been written."""
+    path = folder / f"{strategy}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none"
+        raise DatasetError(
+            f"no plan for strategy {strategy!r} in {folder} (there: {known}). "
+            "Put it into `strategies` of params.yaml and run `dvc repro plan`."
+        )
+    return StrategyPlan.model_validate(read_json(path))

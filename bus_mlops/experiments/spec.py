@@ -1,0 +1,61 @@
+"""`RunSpec`: one training, identified by what it computes and by nothing else.
+
+Two specs that compute the same numbers have the same canonical form, and with the digests of the data and the
+folds the same fingerprint; a (fingerprint, fold) cell that the ledger holds as FINISHED is never trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import Field
+
+from bus_mlops.config import Strict, Training
+
+# Raise it when a change of the code changes the numbers that a spec leads to: every cell is then trained anew.
+NUMERICS_VERSION = 1
+
+
+class RunSpec(Strict):
+    """One network, trained one way, on one cohort of images; the fold comes on top of it."""
+
+    network: str = Field(description="name in the zoo, e.g. mobilenet or mt_estan")
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    cohort: tuple[str, ...] = Field(description="the sources whose images are used")
+    multitask: bool = Field(description="whether the network also predicts the lesion mask")
+    training: Training
+    seed: int
+
+    def canonical(self) -> dict[str, Any]:
+        """What the run computes, with everything that has no effect removed."""
+        values = self.model_dump(mode="json")
+        values["numerics"] = NUMERICS_VERSION
+        values["cohort"] = sorted(self.cohort)
+        training = values["training"]
+        if not self.multitask:
+            training["loss"].pop("mask_weight")
+        if self.training.optimizer.name != "sgd":
+            training["optimizer"].pop("momentum")
+        return values
+
+    def fingerprint(self, data_digest: str, folds_digest: str) -> str:
+        """64 hexadecimal digits over the canonical form and the digests of images and folds."""
+        values = {"spec": self.canonical(), "data": data_digest, "folds": folds_digest}
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def program_key(self) -> str:
+        """Cells with the same key share one compiled program: all that shapes the graph, nothing that does not."""
+        values: dict[str, Any] = {
+            "network": self.network,
+            "options": self.options,
+            "multitask": self.multitask,
+            "input_size": self.training.input_size,
+            "scaling": self.training.scaling,
+            "dropout": self.training.dropout,
+            "batch_norm_momentum": self.training.batch_norm_momentum,
+            "optimizer": self.training.optimizer.name,
+        }
+        return json.dumps(values, sort_keys=True)

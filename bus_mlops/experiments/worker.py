@@ -1,0 +1,170 @@
+"""Training one cell from start to FINISHED: data, program, fit, predictions, evidence in the ledger.
+
+Runs inside a worker process of any engine. Programs are kept between cells: see `Programs`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bus_mlops.dataset.folds import Folds
+from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.evaluation.metrics import classification_metrics
+from bus_mlops.experiments.cell import Cell, CellEvent, Job
+from bus_mlops.tracking.ledger import CURVES, MASKS, MODEL, PREDICTIONS, Ledger
+
+if TYPE_CHECKING:
+    from bus_mlops.training.program import Program
+
+Emit = Callable[[CellEvent], None]
+
+
+class Programs:
+    """The compiled program of the latest key; another key replaces it, so that memory stays bounded."""
+
+    def __init__(self) -> None:
+        self.key = ""
+        self.program: Program | None = None
+
+    def get(self, cell: Cell, job: Job) -> Program:
+        """The program for a cell, compiled anew only when the key differs from the latest one."""
+        import keras
+
+        from bus_mlops.training.program import Program
+
+        if self.program is None or self.key != cell.spec.program_key():
+            self.program = None
+            keras.backend.clear_session(free_memory=True)
+            self.program = Program(cell.spec, weights_folder=job.weights_folder)
+            self.key = cell.spec.program_key()
+        return self.program
+
+
+def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: Emit) -> CellEvent:
+    """Train a cell and record it; returns its last event. Errors are recorded on the run, then raised."""
+    tags = {
+        "fingerprint": cell.fingerprint,
+        "fold": str(cell.fold),
+        "data_digest": cell.data_digest,
+        "folds_digest": cell.folds_digest,
+        "network": cell.spec.network,
+        **job.tags,
+    }
+    run_id = ledger.start(cell.parent_run, f"{cell.title} / fold {cell.fold}", cell.spec, tags)
+    emit(_event(cell, "started", run_id=run_id))
+    try:
+        with tempfile.TemporaryDirectory(prefix="bus-cell-") as folder:
+            metrics = _train(cell, job, programs, ledger, run_id, Path(folder), emit)
+            ledger.finish(run_id, metrics, Path(folder), {"best_epoch": f"{metrics['best_epoch']:.0f}"})
+    except BaseException as error:
+        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+        ledger.fail(run_id, "KILLED" if interrupted else "FAILED", f"{type(error).__name__}: {error}")
+        raise
+    return _event(cell, "finished", run_id=run_id, values=metrics)
+
+
+def _train(
+    cell: Cell, job: Job, programs: Programs, ledger: Ledger, run_id: str, folder: Path, emit: Emit
+) -> dict[str, float]:
+    from bus_mlops.training.fit import EpochLog, fit
+
+    began = time.monotonic()
+    benchmark = Benchmark.open(job.benchmark)
+    folds = Folds.open(job.folds)
+    size = cell.spec.training.input_size
+    part = cohort_parts(benchmark, folds, cell)
+    images, masks = benchmark.images(size), benchmark.masks(size)
+    labels = benchmark.frame["label"].to_numpy(np.int64)
+    program = programs.get(cell, job)
+
+    def on_epoch(log: EpochLog) -> None:
+        ledger.epoch(run_id, log.epoch, log.values())
+        emit(_event(cell, "epoch", run_id=run_id, epoch=log.epoch, values=log.values()))
+
+    result = fit(
+        program,
+        cell.spec,
+        images,
+        labels,
+        masks,
+        part["train"],
+        part["validation"],
+        seed=cell.seed,
+        on_epoch=on_epoch,
+    )
+    trained = time.monotonic()
+    frames = [
+        _predictions(program, cell, benchmark, folds, name, part[name], folder)
+        for name in ("test", "validation")
+    ]
+    frame = pd.concat(frames, ignore_index=True)
+    frame.to_csv(folder / PREDICTIONS, index=False)
+    pd.DataFrame(result.history).to_csv(folder / CURVES, index=False)
+    program.save(folder / MODEL)
+    metrics = _metrics(frame)
+    metrics["best_epoch"] = float(result.best_epoch)
+    metrics["seconds_training"] = trained - began
+    metrics["images_per_second"] = len(part["train"]) * cell.spec.training.epochs / (trained - began)
+    return metrics
+
+
+def cohort_parts(benchmark: Benchmark, folds: Folds, cell: Cell) -> dict[str, np.ndarray]:
+    """Row numbers of the train, validation and test part of a cell's cohort, in manifest order."""
+    part = folds.parts(cell.fold).reindex(benchmark.frame["image_id"]).to_numpy()
+    member = benchmark.frame["source"].isin(cell.spec.cohort).to_numpy()
+    return {name: np.flatnonzero(member & (part == name)) for name in ("train", "validation", "test")}
+
+
+def _predictions(
+    program: Program, cell: Cell, benchmark: Benchmark, folds: Folds, part: str, rows: np.ndarray, folder: Path
+) -> pd.DataFrame:
+    size = cell.spec.training.input_size
+    probability, masks = program.predict(benchmark.images(size), rows)
+    frame = benchmark.frame.iloc[rows][["image_id", "case_id", "source", "label"]].reset_index(drop=True)
+    group = folds.frame.set_index("image_id")["group"]
+    frame["group"] = group.reindex(frame["image_id"]).to_numpy()
+    frame.insert(0, "part", part)
+    frame.insert(0, "fold", cell.fold)
+    frame["probability"] = probability
+    frame["dice"], frame["iou"] = np.nan, np.nan
+    if masks is not None:
+        predicted = np.asarray(masks) >= 0.5
+        true = benchmark.masks(size)[rows] > 0
+        has_mask = benchmark.frame["has_mask"].to_numpy(bool)[rows]
+        frame["dice"], frame["iou"] = _overlap(true, predicted, has_mask)
+        if part == "test":
+            packed = np.packbits(predicted.reshape(len(rows), -1), axis=1)
+            np.savez_compressed(folder / MASKS, packed=packed, size=size, image_id=frame["image_id"].to_numpy(str))
+    return frame
+
+
+def _overlap(true: np.ndarray, predicted: np.ndarray, has_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Dice and intersection over union per image (fractions); NaN where no mask was drawn."""
+    both = (true & predicted).sum(axis=(1, 2)).astype(float)
+    total = true.sum(axis=(1, 2)) + predicted.sum(axis=(1, 2))
+    with np.errstate(invalid="ignore"):
+        dice, iou = 2 * both / total, both / (total - both)
+    return np.where(has_mask, dice, np.nan), np.where(has_mask, iou, np.nan)
+
+
+def _metrics(frame: pd.DataFrame) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for part, prefix in (("test", ""), ("validation", "validation_best_")):
+        rows = frame[frame["part"] == part]
+        numbers = classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())
+        values.update({f"{prefix}{name}": value for name, value in numbers.items()})
+        if rows["dice"].notna().any():
+            values[f"{prefix}dice"] = float(rows["dice"].mean())
+            values[f"{prefix}iou"] = float(rows["iou"].mean())
+    return values
+
+
+def _event(cell: Cell, kind: str, **values: Any) -> CellEvent:
+    return CellEvent(kind, cell.fingerprint, cell.fold, epochs=cell.spec.training.epochs, **values)

@@ -1,0 +1,1 @@
+"""Hyperparameter search: what to try next, judged on validation parts only."""

@@ -1,0 +1,131 @@
+"""Optuna over MT-ESTAN's loss weights: the classification weight and the positive weight.
+
+A trial is the spec with other weights, trained on the search's folds and judged on their **validation** parts;
+a test part is never looked at. Its cells are ordinary cells of the ledger: a trial that was trained before, by an
+interrupted search, another study or a strategy's table, costs nothing. The paper's weights (3 and 3) are tried first.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus_mlops.config import Loss, SearchConfig
+from bus_mlops.experiments.cell import Cell
+from bus_mlops.experiments.runner import Runner
+from bus_mlops.experiments.spec import RunSpec
+
+if TYPE_CHECKING:
+    import optuna
+
+# Trials asked for at a time: enough for two workers, and fixed, so that results do not depend on their number.
+BATCH = 2
+# Weights are tried on this grid: finer differences drown in the noise of a validation part.
+STEP = 0.25
+
+
+def search_loss_weights(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Path) -> dict[str, Any]:
+    """Run or resume the study; returns the best weights with all trials, ready for `best.json`."""
+    study = _open_study(runner, spec, config, studies)
+    _forget_unfinished(study)
+    while (left := config.trials - len(_complete(study))) > 0:
+        trials = [study.ask() for _ in range(min(BATCH, left))]
+        cells = {trial.number: _cells(runner, trial, spec, config) for trial in trials}
+        runs = runner.run([cell for group in cells.values() for cell in group], "search")
+        for trial in trials:
+            values = [_objective(runner, runs[cell.key], config) for cell in cells[trial.number]]
+            trial.set_user_attr("runs", [runs[cell.key] for cell in cells[trial.number]])
+            study.tell(trial, statistics.fmean(values))
+            print(
+                f"[search] trial {len(_complete(study))} of {config.trials}: classification weight "
+                f"{trial.params['classification_weight']:g}, positive weight {trial.params['positive_weight']:g}: "
+                f"validation {config.objective} {statistics.fmean(values):.3f} (best {study.best_value:.3f})",
+                flush=True,
+            )
+    return _report(study, spec, config)
+
+
+def _open_study(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Path) -> optuna.Study:
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    studies.mkdir(parents=True, exist_ok=True)
+    fingerprint = spec.fingerprint(*runner.digests(spec))
+    space = config.model_dump(mode="json", exclude={"trials"})
+    name = f"loss-weights-{fingerprint[:16]}-{_short(space)}"
+    study = optuna.create_study(
+        study_name=name,
+        storage=JournalStorage(JournalFileBackend(str(studies / f"{name}.journal"))),
+        sampler=optuna.samplers.TPESampler(
+            seed=runner.config.seed, n_startup_trials=4, multivariate=True, constant_liar=True
+        ),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    if not study.trials:
+        study.enqueue_trial({"classification_weight": 3.0, "positive_weight": 3.0})
+    return study
+
+
+def _forget_unfinished(study: optuna.Study) -> None:
+    """Trials of a search that was cut off are closed; their finished cells stay in the ledger."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+
+
+def _complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _cells(runner: Runner, trial: optuna.Trial, spec: RunSpec, config: SearchConfig) -> list[Cell]:
+    classification_weight = trial.suggest_float("classification_weight", *config.classification_weight, step=STEP)
+    positive_weight = trial.suggest_float("positive_weight", *config.positive_weight, step=STEP)
+    changed = with_weights(spec, classification_weight, positive_weight)
+    title = f"{spec.network} trial {classification_weight:g}/{positive_weight:g}"
+    tags = {"search.study": trial.study.study_name, "search.trial": str(trial.number)}
+    return runner.cells(changed, config.folds, title, tags)
+
+
+def with_weights(spec: RunSpec, classification_weight: float, positive_weight: float) -> RunSpec:
+    """The spec with other loss weights."""
+    loss = Loss(
+        positive_weight=positive_weight,
+        classification_weight=classification_weight,
+        mask_weight=spec.training.loss.mask_weight,
+    )
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"loss": loss})})
+
+
+def _objective(runner: Runner, run_id: str, config: SearchConfig) -> float:
+    metrics = runner.ledger.client.get_run(run_id).data.metrics
+    return float(metrics[f"validation_best_{config.objective}"])
+
+
+def _report(study: optuna.Study, spec: RunSpec, config: SearchConfig) -> dict[str, Any]:
+    # Equal values are common with few validation images: the earliest trial wins, so the paper's weights stay.
+    trials = sorted(_complete(study), key=lambda t: t.number)[: config.trials]
+    best = max(trials, key=lambda t: (t.value or 0.0, -t.number))
+    return {
+        "study": study.study_name,
+        "objective": f"validation {config.objective}, folds {', '.join(map(str, config.folds))}",
+        "network": spec.network,
+        "trials": len(trials),
+        "value": best.value,
+        "best": best.params,
+        "history": [{"trial": t.number, "value": t.value, **t.params} for t in trials],
+    }
+
+
+def _short(value: Any) -> str:
+    import hashlib
+
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,1 @@
+"""MLflow as the ledger of runs: what has run, with its evidence."""

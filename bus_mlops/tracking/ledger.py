@@ -1,0 +1,197 @@
+"""The ledger of runs in MLflow: one parent run a spec, one child a fold; what is FINISHED is never trained again."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus_mlops.config import TrackingConfig
+from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.tracking import processes
+from bus_mlops.tracking.store import experiment_id, open_client
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.entities import Run
+
+PREDICTIONS = "predictions.csv"
+CURVES = "learning_curves.csv"
+MASKS = "masks.npz"
+MODEL = "model.keras"
+
+
+class Ledger:
+    """Reads and writes runs; safe to open in several processes at once."""
+
+    def __init__(self, tracking: TrackingConfig) -> None:
+        self.client = open_client(tracking)
+        self.experiment = experiment_id(self.client, tracking.experiment, tracking.artifacts)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def runs(self, query: str) -> list[Run]:
+        """All runs of the experiment that match an MLflow filter string."""
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self.client.search_runs([self.experiment], query, max_results=1000, page_token=token)
+            found.extend(page)
+            token = page.token
+            if not token:
+                return found
+
+    def finished(self) -> dict[tuple[str, int], str]:
+        """(fingerprint, fold) -> run id of every cell that is FINISHED."""
+        runs = self.runs("attributes.status = 'FINISHED' and tags.kind = 'fold'")
+        return {(r.data.tags["fingerprint"], int(r.data.tags["fold"])): r.info.run_id for r in runs}
+
+    def artifact(self, run_id: str, name: str, folder: Path) -> Path:
+        """Fetch one artifact of a run into a folder (no copy is made where the store is local)."""
+        return Path(self.client.download_artifacts(run_id, name, str(folder)))
+
+    def artifact_names(self, run_id: str) -> set[str]:
+        """The names of a run's artifacts."""
+        return {item.path for item in self.client.list_artifacts(run_id)}
+
+    # -- parent runs -----------------------------------------------------------------------------
+
+    def parent(self, spec: RunSpec, fingerprint: str, title: str, tags: Mapping[str, str]) -> str:
+        """The id of the parent run of a fingerprint, created when it is new; tags are added to it."""
+        found = self.runs(f"tags.fingerprint = '{fingerprint}' and tags.kind = 'spec'")
+        if found:
+            run_id = str(found[0].info.run_id)
+            self._tag(run_id, tags)
+            return run_id
+        fixed = {"kind": "spec", "fingerprint": fingerprint, "network": spec.network, **tags}
+        run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
+        self._log(run.info.run_id, params=_flatten(spec.model_dump(mode="json")))
+        return str(run.info.run_id)
+
+    def summarise(self, parent_run: str, folds: tuple[int, ...]) -> dict[str, float]:
+        """Write mean and standard deviation over the finished folds on the parent run and close it."""
+        import statistics
+
+        children = self.runs(f"tags.`mlflow.parentRunId` = '{parent_run}' and attributes.status = 'FINISHED'")
+        latest = {int(r.data.tags["fold"]): r.data.metrics for r in reversed(children)}
+        values: dict[str, float] = {}
+        names = sorted({name for metrics in latest.values() for name in metrics})
+        for name in names:
+            column = [m[name] for m in latest.values() if name in m and not math.isnan(m[name])]
+            if name in _CURVE_METRICS or not column:
+                continue
+            values[f"{name}_mean"] = statistics.fmean(column)
+            if len(column) > 1:
+                values[f"{name}_std"] = statistics.stdev(column)
+        done = ", ".join(str(f) for f in sorted(latest))
+        self._log(parent_run, metrics=values, tags={"folds_finished": done})
+        complete = set(folds) <= set(latest)
+        self.client.set_terminated(parent_run, "FINISHED" if complete else "FAILED")
+        return values
+
+    # -- fold runs -------------------------------------------------------------------------------
+
+    def start(self, parent_run: str, title: str, spec: RunSpec, tags: Mapping[str, str]) -> str:
+        """Open the run of a cell; its tags name the process, so that another one can tell if it died."""
+        fixed = {"kind": "fold", "mlflow.parentRunId": parent_run, **processes.identity(), **tags}
+        run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
+        run_id = str(run.info.run_id)
+        self._log(run_id, params=_flatten(spec.model_dump(mode="json")))
+        self._log_inputs(run_id, tags)
+        return run_id
+
+    def epoch(self, run_id: str, epoch: int, values: Mapping[str, float]) -> None:
+        """Record one epoch's metrics and a sign of life."""
+        self._log(run_id, metrics=values, step=epoch, tags={"process.heartbeat": f"{time.time():.0f}"})
+
+    def finish(self, run_id: str, metrics: Mapping[str, float], folder: Path, tags: Mapping[str, str]) -> None:
+        """Record results and artifacts; FINISHED is set last, so a finished run has everything."""
+        self.client.log_artifacts(run_id, str(folder))
+        self._log(run_id, metrics=metrics, tags=tags)
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, status: str, reason: str) -> None:
+        """Close a run as FAILED or KILLED with the reason."""
+        self._tag(run_id, {"ended": reason[:4000]})
+        self.client.set_terminated(run_id, status)
+
+    def close_if_running(self, run_id: str, reason: str) -> None:
+        """Close a run as KILLED unless it has been closed already."""
+        if self.client.get_run(run_id).info.status == "RUNNING":
+            self.fail(run_id, "KILLED", reason)
+
+    def reconcile(self) -> list[str]:
+        """Close, as KILLED, runs left RUNNING by processes that are gone; returns their names."""
+        closed = []
+        for run in self.runs("attributes.status = 'RUNNING' and tags.kind = 'fold'"):
+            if processes.is_dead(run.data.tags):
+                self.fail(run.info.run_id, "KILLED", "its process died; closed by a later run")
+                closed.append(str(run.info.run_name))
+        return closed
+
+    # -- details ---------------------------------------------------------------------------------
+
+    def predictions(self, run_id: str) -> pd.DataFrame:
+        """The predictions of a fold run: its test part and its validation part."""
+        import pandas as pd
+
+        with tempfile.TemporaryDirectory() as folder:
+            return pd.read_csv(self.artifact(run_id, PREDICTIONS, Path(folder)))
+
+    def curves(self, run_id: str) -> pd.DataFrame:
+        """The learning curves of a fold run, a row an epoch."""
+        import pandas as pd
+
+        with tempfile.TemporaryDirectory() as folder:
+            return pd.read_csv(self.artifact(run_id, CURVES, Path(folder)))
+
+    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self._log(run_id, tags=tags)
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float] | None = None,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        step: int = 0,
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(k, float(v), now, step) for k, v in (metrics or {}).items()],
+            params=[Param(k, v) for k, v in (params or {}).items()],
+            tags=[RunTag(k, v) for k, v in (tags or {}).items()],
+        )
+
+    def _log_inputs(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = []
+        for name, context in (("data", "benchmark"), ("folds", "folds")):
+            # MLflow shows 36 characters of a digest; the tag holds all of it.
+            digest = tags[f"{name}_digest"]
+            dataset = Dataset(f"bus-{context}", digest[:36], "local", f'{{"uri": "data/{context}"}}')
+            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
+        self.client.log_inputs(run_id, inputs)
+
+
+_CURVE_METRICS = frozenset({"loss", "validation_loss", "validation_roc_auc", "seconds"})
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{name}."))
+        elif isinstance(value, list):
+            flat[name] = ", ".join(str(item) for item in value)
+        else:
+            flat[name] = str(value)
+    return flat

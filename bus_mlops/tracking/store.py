@@ -1,0 +1,80 @@
+"""Reaching the MLflow store: created once before any worker starts, with errors that say what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bus_mlops.config import TrackingConfig
+from bus_mlops.errors import LedgerError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def open_client(tracking: TrackingConfig) -> MlflowClient:
+    """A client for tracking and registry; raises LedgerError when the store cannot be reached."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    file = sqlite_file(tracking.uri)
+    if file is not None and file.exists() and file.stat().st_size and not _is_sqlite(file):
+        raise LedgerError(
+            f"{file} is not an SQLite database. Move it away (runs in it are lost to the platform) or point "
+            "tracking.uri in params.yaml to another file."
+        )
+    client = MlflowClient(tracking_uri=tracking.uri)
+    try:
+        client.search_experiments(max_results=1)
+    except MlflowException as error:
+        raise LedgerError(_unreachable(tracking.uri, error)) from error
+    except Exception as error:
+        if "locked" in str(error) or "not a database" in str(error) or "malformed" in str(error):
+            raise LedgerError(_unreachable(tracking.uri, error)) from error
+        raise
+    return client
+
+
+def experiment_id(client: MlflowClient, name: str, artifacts: str) -> str:
+    """The id of an experiment by name, created when it is not there yet."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            raise LedgerError(
+                f"experiment {name!r} was deleted. Restore it in the MLflow UI or name another one in tracking.experiment."
+            )
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(name, artifact_location=_artifact_location(client, artifacts)))
+    except MlflowException:
+        found = client.get_experiment_by_name(name)  # another process was faster
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file behind an `sqlite:///` URI, or None for any other store."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _artifact_location(client: MlflowClient, artifacts: str) -> str | None:
+    if "://" in artifacts:
+        return artifacts
+    if client.tracking_uri.startswith(("http://", "https://")):
+        return None  # the server decides
+    return Path(artifacts).resolve().as_uri()
+
+
+def _is_sqlite(file: Path) -> bool:
+    with file.open("rb") as handle:
+        return handle.read(16) == b"SQLite format 3\x00"
+
+
+def _unreachable(uri: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0][:300]
+    if "locked" in str(error):
+        return f"the MLflow database {uri} is locked by another process: wait for it or stop it, then run again."
+    return f"the MLflow store {uri} cannot be used: {reason}. Check tracking.uri in params.yaml."
