@@ -1,0 +1,156 @@
+"""The command line `bus-mlops`: everything that is not a DVC stage. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bus_mlops import __version__
+from bus_mlops.registry.predict_cli import predict
+from bus_mlops.stage import readable_errors
+
+app = typer.Typer(
+    name="bus-mlops",
+    help="The breast ultrasound classification benchmark: reproduce it, compare runs, use what was promoted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_debug = False
+
+
+def main() -> None:
+    """Entry point: errors that a user can mend are one line and exit code 1."""
+    import sys
+
+    with readable_errors(debug="--debug" in sys.argv):
+        app()
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Options of every command."""
+    if version:
+        print(f"bus-mlops {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def profile(
+    name: Annotated[str | None, typer.Argument(help="demo, busi, paper or official-code")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Explain the profiles.")] = False,
+    data_root: Annotated[Path | None, typer.Option(help="Folder with one folder per source.")] = None,
+    weights_folder: Annotated[Path | None, typer.Option(help="Folder with ImageNet weights.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a params.yaml that you changed.")] = False,
+) -> None:
+    """Write a whole parameter set to params.yaml."""
+    from bus_mlops import profiles
+    from bus_mlops.config import parse_config
+    from bus_mlops.errors import ConfigError
+    from bus_mlops.files import replacing
+    from bus_mlops.paths import PARAMS
+
+    if list_ or name is None:
+        for each in profiles.NAMES:
+            print(f"{each}\n    {profiles.explanation(each)}\n")
+        return
+    import yaml
+
+    wanted = profiles.customised(name, data_root=data_root, weights_folder=weights_folder)
+    parse_config(yaml.safe_load(wanted), f"profile {name}")
+    if PARAMS.exists() and not force:
+        present = PARAMS.read_text(encoding="utf-8", errors="replace")
+        if present != wanted and not _is_profile(present):
+            raise ConfigError(
+                f"{PARAMS} differs from every profile, so you seem to have changed it. Keep a copy, or add --force."
+            )
+    with replacing(PARAMS) as path:
+        path.write_text(wanted, encoding="utf-8")
+    print(f"params.yaml now holds the profile {name}. Next: dvc repro")
+
+
+def _is_profile(present: str) -> bool:
+    """Whether a text is a profile but for the folders that `profile` itself fills in."""
+    import re
+
+    from bus_mlops import profiles
+
+    def bare(text: str) -> str:
+        return re.sub(r"(?m)^(  root|weights_folder): .*$", "", text)
+
+    return any(bare(present) == bare(profiles.text(name)) for name in profiles.NAMES)
+
+
+@app.command()
+def plan() -> None:
+    """Show what params.yaml asks for: strategies, specs and runs, each spec counted once."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bus_mlops.config import load_config
+    from bus_mlops.experiments.plan import make_plans, unique_specs
+
+    config = load_config()
+    plans = make_plans(config)
+    table = Table("strategy", "rows", "specs", "runs", title=f"profile {config.profile}")
+    folds = len(config.folds.selected)
+    for name, each in plans.items():
+        specs = len(each.unique_specs())
+        table.add_row(name, str(len(each.rows)), str(specs), str(specs * folds))
+    unique = len(unique_specs(plans))
+    table.add_section()
+    table.add_row("all, each spec once", "", str(unique), str(unique * folds))
+    Console().print(table)
+    if "tuned" in plans:
+        print(f"and up to {config.search.trials * len(config.search.folds)} trials of the search, before `tuned`")
+
+
+@app.command()
+def train(strategy: Annotated[str, typer.Argument(help="a strategy of params.yaml, or 'all'")] = "all") -> None:
+    """Train the missing runs of a strategy without DVC (data and folds must be there)."""
+    from bus_mlops.config import load_config
+    from bus_mlops.errors import ConfigError
+    from bus_mlops.experiments.plan import make_plans
+    from bus_mlops.experiments.runner import open_runner, run_plan
+
+    config = load_config()
+    plans = make_plans(config)
+    plans.pop("tuned", None)
+    if strategy != "all" and strategy not in plans:
+        raise ConfigError(f"strategy {strategy!r} is not in params.yaml; it has: {', '.join(plans)}")
+    with open_runner(config) as runner:
+        for name, each in plans.items():
+            if strategy in ("all", name):
+                run_plan(runner, each)
+
+
+@app.command()
+def models() -> None:
+    """List the networks of the zoo."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bus_mlops.models.zoo import NETWORKS
+
+    table = Table("name", "title", "task", "input", "source")
+    for name, each in NETWORKS.items():
+        task = "classification and mask" if each.multitask else "classification"
+        table.add_row(name, each.label, task, f"{each.input_size} px", each.source)
+    Console().print(table)
+
+
+@app.command()
+def summary() -> None:
+    """Print the results, where the report is, the gate's verdict, and what to try next."""
+    from bus_mlops.config import load_config
+    from bus_mlops.evaluation.summary import print_summary
+
+    print_summary(load_config())
+
+
+app.command()(predict)

@@ -1,0 +1,25 @@
+"""DVC stage `search`: Optuna over MT-ESTAN's loss weights, judged on validation parts."""
+
+from bus_mlops.config import Config, SearchConfig
+from bus_mlops.experiments.runner import open_runner
+from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.files import read_json, write_json
+from bus_mlops.paths import PLAN, SEARCH, STUDIES
+from bus_mlops.search.loss_weights import search_loss_weights
+from bus_mlops.stage import run_stage
+
+
+def main(config: Config) -> None:
+    plan = read_json(PLAN / "search.json")
+    if plan["spec"] is None:
+        print("[search] skipped: mt_estan is not among the networks of params.yaml")
+        write_json(SEARCH / "best.json", {"best": None})
+        return
+    spec = RunSpec.model_validate(plan["spec"])
+    with open_runner(config) as runner:
+        best = search_loss_weights(runner, spec, SearchConfig.model_validate(plan["search"]), STUDIES)
+    write_json(SEARCH / "best.json", best)
+
+
+if __name__ == "__main__":
+    run_stage(main)

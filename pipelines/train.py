@@ -1,0 +1,20 @@
+"""DVC stage `train@<strategy>`: train the strategy's missing cells and collect their predictions."""
+
+import sys
+
+from bus_mlops.config import Config
+from bus_mlops.experiments.collect import collect
+from bus_mlops.experiments.plan import read_plan
+from bus_mlops.experiments.runner import open_runner, run_plan
+from bus_mlops.paths import PLAN, PREDICTIONS
+from bus_mlops.stage import run_stage
+
+
+def main(config: Config) -> None:
+    plan = read_plan(PLAN, sys.argv[1])
+    with open_runner(config) as runner:
+        collect(runner, plan, run_plan(runner, plan), PREDICTIONS)
+
+
+if __name__ == "__main__":
+    run_stage(main)
