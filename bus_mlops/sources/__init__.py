@@ -1,0 +1,1 @@
+"""Readers of the five sources, and the phantoms: native layout -> typed records."""

@@ -1,0 +1,19 @@
+"""Thammasat: crop columns are absolute and 1-based: rows r1 - 1 up to but without r2 - 1, columns alike."""
+
+from bus_mlops.sources.base import Crop
+from bus_mlops.sources.listed import ListedSource
+
+
+def _crop(r1: int, r2: int, col1: int, col2: int) -> Crop:
+    return Crop(top=r1 - 1, left=col1 - 1, height=r2 - r1, width=col2 - col1)
+
+
+read = ListedSource(
+    source="thammasat",
+    tables=("Thammasat.csv",),
+    image_folders=("imgs",),
+    name="img name",
+    label="tumor type",
+    case="case id/cover img id",
+    crop=_crop,
+).read

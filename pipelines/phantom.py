@@ -1,0 +1,16 @@
+"""Stage `phantom`: draw the synthetic images, in their own folder, never in a user's."""
+
+from bus_mlops import paths
+from bus_mlops.config import Config
+from bus_mlops.sources.phantom import write_phantoms
+from bus_mlops.stage import run_stage
+
+
+def main(config: Config) -> None:
+    counts = write_phantoms(config, paths.PHANTOM)
+    listed = ", ".join(f"{source} {count}" for source, count in counts.items()) or "none asked for"
+    print(f"phantoms: {sum(counts.values())} synthetic images in {paths.PHANTOM} ({listed})")
+
+
+if __name__ == "__main__":
+    run_stage(main)
