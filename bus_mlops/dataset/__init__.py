@@ -1,0 +1,1 @@
+"""From records to the benchmark: geometry, assembly, manifest, audit, folds, leakage check."""

@@ -1,0 +1,115 @@
+"""The audit: finds planted copies and real BUSI's clusters, and joins them with cases."""
+
+from pathlib import Path
+
+import networkx  # type: ignore[import-untyped]
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bus_mlops.config import Config, parse_config
+from bus_mlops.dataset.assemble import assemble
+from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.dataset.quality import audit, components, describe, near_duplicates, read_groups
+from bus_mlops.errors import DatasetError
+from bus_mlops.sources.phantom import write_phantoms
+
+REAL = Path(__file__).parents[2] / ".." / "shared" / "data"
+
+
+def config_for(root: Path, kind: str, images: dict[str, int], copies: int = 0) -> Config:
+    values = {
+        "profile": "test",
+        "seed": 11,
+        "data": {"kind": kind, "root": str(root), "sources": "all"},
+        "phantom": {"images": images, "near_duplicates": copies, "size": 110},
+        "cohorts": {"all": ["busi"], "multitask": ["busi"]},
+        "networks": {},
+        "strategies": [],
+    }
+    return parse_config(values)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory) -> tuple[Path, Benchmark]:
+    root = tmp_path_factory.mktemp("planted")
+    config = config_for(root / "data", "phantom", {"hmss": 45, "busi": 60, "busis": 25}, 20)
+    write_phantoms(config, root / "data")
+    return root / "data", assemble(config, [64], root / "b", workers=1)
+
+
+def test_every_planted_copy_is_found_and_nothing_else(planted):
+    root, benchmark = planted
+    frame = benchmark.frame
+    found = near_duplicates(benchmark.thumbnails(), frame["width"].tolist(), frame["height"].tolist())
+    ids = frame["image_id"].tolist()
+    pairs = {frozenset((ids[i], ids[j])) for i, j in found}
+    truth = {frozenset(row) for row in pd.read_csv(root / "near_duplicates.csv").to_numpy().tolist()}
+    assert len(truth) == 20
+    assert pairs == truth
+
+
+def test_groups_are_cases_joined_with_copies_named_after_their_smallest_image(planted):
+    root, benchmark = planted
+    groups, metrics = audit(benchmark)
+    graph = networkx.Graph()
+    for row in benchmark.frame.itertuples():
+        graph.add_edge(row.image_id, ("case", row.case_id))
+    graph.add_edges_from(pd.read_csv(root / "near_duplicates.csv").to_numpy().tolist())
+    expected: dict[str, str] = {}
+    for component in networkx.connected_components(graph):
+        images = [node for node in component if isinstance(node, str)]
+        expected |= dict.fromkeys(images, min(images))
+    assert dict(zip(groups["image_id"], groups["group"], strict=True)) == expected
+    assert metrics["groups"] == len(set(expected.values()))
+    assert metrics["near_duplicate_pairs"] == 20
+    # one copy in BUSI bears the other label, and one case of HMSS holds both
+    assert len(metrics["conflicts"]["clusters"]) == len(metrics["conflicts"]["cases"]) == 1
+    assert "labels differ within one case" in describe(metrics)
+
+
+def test_identical_images_and_images_without_structure():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (6, 64, 64), dtype=np.uint8)
+    stack = np.concatenate([noise, noise[:1], np.zeros((2, 64, 64), np.uint8)])
+    assert list(near_duplicates(stack, [64] * 9, [64] * 9)) == [(0, 6)]
+    assert near_duplicates(noise[:1], [64], [64]) == {}
+
+
+def test_padding_does_not_make_images_alike():
+    rng = np.random.default_rng(0)
+    stack = np.zeros((12, 64, 64), np.uint8)
+    stack[:, 20:44] = rng.integers(100, 200, (12, 24, 64))
+    assert near_duplicates(stack, [64] * 12, [24] * 12) == {}
+
+
+@given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(*[st.integers(0, n - 1)] * 2)))))
+def test_components_agree_with_networkx(case):
+    count, links = case
+    graph = networkx.Graph(links)
+    graph.add_nodes_from(range(count))
+    expected = {node: min(part) for part in networkx.connected_components(graph) for node in part}
+    assert components(count, links).tolist() == [expected[node] for node in range(count)]
+
+
+def test_groups_file_is_checked(tmp_path):
+    with pytest.raises(DatasetError, match="dvc repro audit"):
+        read_groups(tmp_path / "groups.csv")
+    (tmp_path / "groups.csv").write_text("image_id,group\na/1,a/1\na/1,a/1\n")
+    with pytest.raises(DatasetError, match="one row an image"):
+        read_groups(tmp_path / "groups.csv")
+
+
+@pytest.mark.skipif(not (REAL / "busi").is_dir(), reason="the real BUSI images are not beside the project")
+def test_real_busi_has_about_120_clusters_over_two_fifths_of_its_images(tmp_path):
+    benchmark = assemble(config_for(REAL, "real", {}), [64], tmp_path / "b")
+    groups, metrics = audit(benchmark)
+    assert metrics["exact_duplicate_pairs"] == 1
+    assert 105 <= metrics["clusters"]["count"] <= 130
+    assert 0.37 <= metrics["clusters"]["fraction_of_images"] <= 0.44
+    assert metrics["clusters"]["largest"] <= 10
+    assert len(metrics["conflicts"]["clusters"]) == 6
+    group = groups.set_index("image_id")["group"]
+    assert group["busi/benign (433)"] == group["busi/malignant (145)"]
