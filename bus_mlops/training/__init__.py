@@ -1,0 +1,1 @@
+"""Losses, augmentation, optimizers and the compiled program that trains cells."""

@@ -1,0 +1,145 @@
+"""Trains one cell: epochs, validation, and the weights of least validation loss."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from bus_mlops.errors import TrainingError
+from bus_mlops.evaluation.metrics import weighted_roc_auc
+from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.training.program import EVALUATION_BATCH, Batch, Program, batches, channels
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """What one epoch (1-based) showed; the area is a fraction, NaN where validation has one class only."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    validation_loss: float
+    validation_roc_auc: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """The learning curve (a dict with the fields of EpochLog each), and the epoch whose weights were kept."""
+
+    history: list[dict[str, float]]
+    best_epoch: int
+    best_validation_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CellData:
+    """The arrays of a benchmark and which of its images a cell uses.
+
+    images uint8 (N, S, S) gray or (N, S, S, 3) 0-255; labels (N,) 0/1; masks uint8 (N, S, S) 0/1 and has_mask
+    (N,) 0/1, None for single-task networks. Batches are read from the (memory-mapped) arrays one at a time.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None
+    has_mask: np.ndarray | None
+
+    def batch(self, index: np.ndarray) -> Batch:
+        """The arrays at these indices, in this order."""
+        masks = has_mask = None
+        if self.masks is not None:
+            masks = self.masks[index]
+            has = np.ones(len(index)) if self.has_mask is None else self.has_mask[index]
+            has_mask = has.astype(np.float32)
+        return Batch(channels(self.images[index]), self.labels[index].astype(np.float32), masks, has_mask)
+
+
+def fit(
+    program: Program,
+    spec: RunSpec,
+    images: np.ndarray,
+    labels: np.ndarray,
+    masks: np.ndarray | None,
+    train_index: np.ndarray,
+    validation_index: np.ndarray,
+    *,
+    seed: int,
+    has_mask: np.ndarray | None = None,
+    on_epoch: Callable[[EpochLog], None] = lambda log: None,
+) -> FitResult:
+    """Reset the program, train `spec.training.epochs` epochs, and leave it with the best epoch's weights.
+
+    Best is the least validation loss, the first of equals (the paper's checkpoint). `seed` is the cell's:
+    initial weights, order, augmentation and dropout follow from it alone. Raises TrainingError on an empty
+    part, missing masks, or a loss that is not finite; errors of `on_epoch` pass through.
+    """
+    _check(spec, masks, train_index, validation_index)
+    data = CellData(images, labels, masks if spec.multitask else None, has_mask)
+    program.reset(spec, seed)
+    started = time.monotonic()
+    history: list[EpochLog] = []
+    best: EpochLog | None = None
+    kept: list[np.ndarray] = []
+    for epoch in range(1, spec.training.epochs + 1):
+        clock = time.monotonic()
+        loss = _train_epoch(program, spec, data, train_index, seed, epoch)
+        validation_loss, area = evaluate(program, data, validation_index)
+        _check_finite(spec, epoch, validation_loss, "validation loss")
+        log = EpochLog(epoch, spec.training.epochs, loss, validation_loss, area, time.monotonic() - clock)
+        history.append(log)
+        if best is None or log.validation_loss < best.validation_loss:
+            best, kept = log, program.snapshot()
+        on_epoch(log)
+    assert best is not None  # epochs is at least 1
+    program.restore(kept)
+    return FitResult([asdict(log) for log in history], best.epoch, best.validation_loss, time.monotonic() - started)
+
+
+def evaluate(program: Program, data: CellData, index: np.ndarray) -> tuple[float, float]:
+    """The loss over these images (mean over batches, weighted by size) and the area under the ROC curve."""
+    total, logits = 0.0, []
+    for part in batches(index, EVALUATION_BATCH):
+        batch = data.batch(part)
+        predicted, masks = program.forward(batch.images)
+        total += program.loss(batch, predicted, masks) * len(part)
+        logits.append(predicted)
+    if not math.isfinite(total):
+        return total, math.nan
+    area = weighted_roc_auc(data.labels[index], np.concatenate(logits), np.ones((1, len(index))))
+    return total / len(index), float(area[0])
+
+
+def _train_epoch(program: Program, spec: RunSpec, data: CellData, index: np.ndarray, seed: int, epoch: int) -> float:
+    order = np.random.default_rng([seed, epoch]).permutation(index)
+    size = spec.training.batch_size
+    step = (epoch - 1) * math.ceil(len(order) / size)
+    total = 0.0
+    for part in batches(order, size):
+        loss = program.train_batch(data.batch(part), step)
+        _check_finite(spec, epoch, loss, "training loss")
+        total += loss * len(part)
+        step += 1
+    return total / len(order)
+
+
+def _check(spec: RunSpec, masks: np.ndarray | None, train: np.ndarray, validation: np.ndarray) -> None:
+    for name, index in (("training", train), ("validation", validation)):
+        if len(index) == 0:
+            raise TrainingError(f"the {name} part of {spec.network} is empty: add images or change the folds.")
+    if spec.multitask and masks is None:
+        raise TrainingError(f"{spec.network} needs masks but got none: train it on sources that have them.")
+
+
+def _check_finite(spec: RunSpec, epoch: int, loss: float, what: str) -> None:
+    if not math.isfinite(loss):
+        rate = spec.training.optimizer.learning_rate
+        raise TrainingError(
+            f"training of {spec.network} diverged: {what} is {loss} in epoch {epoch} "
+            f"({spec.training.optimizer.name}, learning_rate {rate:g}). Lower the learning rate."
+        )

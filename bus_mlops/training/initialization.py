@@ -1,0 +1,65 @@
+"""Draws a network's initial weights anew, each variable from its own seed: a reused network starts fresh.
+
+The seed of a variable is a hash of the cell's seed and the variable's path: neither the order in which
+networks were built, nor what was trained before, changes a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import keras
+
+from bus_mlops.errors import NetworkError
+
+# Where a variable's initializer is kept under another name than the variable's own.
+_RENAMED = {"kernel": "depthwise_initializer"}
+
+
+def variable_seed(cell_seed: int, path: str) -> int:
+    """A seed of 31 bits for one variable of one cell.
+
+    >>> variable_seed(7, "conv1/kernel") == variable_seed(7, "conv1/kernel")
+    True
+    """
+    digest = hashlib.sha256(f"{cell_seed}/{path}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def reset_weights(model: keras.Model, cell_seed: int, keep: Collection[str] = ()) -> None:
+    """Set every weight to a new draw of its own initializer, except the variables whose path is in `keep`."""
+    for layer in model.layers:
+        for variable in layer.weights:
+            if variable.path not in keep:
+                initializer = _seeded(_initializer(layer, variable.name), variable_seed(cell_seed, variable.path))
+                variable.assign(initializer(variable.shape, dtype=variable.dtype))
+
+
+def reset_generators(model: keras.Model, cell_seed: int) -> None:
+    """Set the random generators of dropout to a state that follows from cell seed and layer name."""
+    for layer in _with_generators(model):
+        layer.seed_generator.state.assign([variable_seed(cell_seed, f"{layer.name}/generator"), 0])
+
+
+def _with_generators(model: keras.Model) -> Iterator[Any]:
+    return (layer for layer in model.layers if getattr(layer, "seed_generator", None) is not None)
+
+
+def _initializer(layer: keras.Layer, name: str) -> keras.initializers.Initializer:
+    for attribute in (f"{name}_initializer", _RENAMED.get(name, "")):
+        found = getattr(layer, attribute, None)
+        if found is not None:
+            return found
+    raise NetworkError(
+        f"layer {layer.name!r} ({type(layer).__name__}) has a variable {name!r} without a known initializer: "
+        "a program cannot reset it between cells."
+    )
+
+
+def _seeded(initializer: keras.initializers.Initializer, seed: int) -> keras.initializers.Initializer:
+    settings = initializer.get_config()
+    if "seed" in settings:
+        settings["seed"] = seed
+    return type(initializer).from_config(settings)

@@ -1,0 +1,16 @@
+"""The paper's three optimizers; the learning rate is a variable: one compiled program serves every rate."""
+
+from __future__ import annotations
+
+import keras
+
+from bus_mlops.config import Optimizer
+
+
+def build_optimizer(settings: Optimizer) -> keras.optimizers.Optimizer:
+    """Adam, SGD with momentum, or Nadam (beta_1 .9, beta_2 .999, epsilon 1e-8) at the given learning rate."""
+    if settings.name == "adam":
+        return keras.optimizers.Adam(settings.learning_rate)
+    if settings.name == "sgd":
+        return keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum)
+    return keras.optimizers.Nadam(settings.learning_rate, beta_1=0.9, beta_2=0.999, epsilon=1e-8)

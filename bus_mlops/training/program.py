@@ -1,0 +1,234 @@
+"""One compiled training program that serves many cells: tracing costs more than a short training.
+
+A program holds a network, its optimizer, a train step and a prediction step, each traced once. `reset` brings
+it to the state that a fresh process would start a cell from; the predictions that follow are bit-identical to
+a fresh program's (same machine, same threads, deterministic ops: see `configure_process`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from bus_mlops.errors import NetworkError, TrainingError
+from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.files import replacing
+from bus_mlops.models import weights, zoo
+from bus_mlops.training import losses
+from bus_mlops.training.augmentation import Strengths, augment
+from bus_mlops.training.initialization import reset_generators, reset_weights
+from bus_mlops.training.optimizers import build_optimizer
+
+# Of predictions and validation: fixed, so that no number depends on the batch size of the training.
+EVALUATION_BATCH = 32
+
+
+class Batch(NamedTuple):
+    """Arrays of one batch: images uint8 (B, S, S, 1 or 3) 0-255, labels float32 (B,) 0/1, masks, has_mask.
+
+    Masks are uint8 (B, S, S) 0/1 and has_mask float32 (B,) 0/1; both are None for single-task networks.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None = None
+    has_mask: np.ndarray | None = None
+
+
+class Predictions(NamedTuple):
+    """In the order asked for: probability of malignancy (n,) float32, masks (n, S, S) float16 or None.
+
+    Masks are probabilities of 0-1, in half precision to keep a fold's masks in memory.
+    """
+
+    probability: np.ndarray
+    masks: np.ndarray | None
+
+
+def configure_process(threads: int) -> None:
+    """Prepare a worker process for training: deterministic ops, `threads` threads, quiet logs.
+
+    To be called before anything else touches TensorFlow; numbers depend on `threads`, so it is part of what
+    makes a run repeatable. Raises TrainingError if TensorFlow already runs with another number of threads.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1 if threads == 1 else 2)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"engine.threads = {threads} cannot be set: TensorFlow already runs in this process. "
+            "Call configure_process before any other use of TensorFlow."
+        ) from error
+    tf.config.experimental.enable_op_determinism()
+    # Graph optimisation costs a quarter to a third of the first step and gains at most 5 % of the later ones.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+class Program:
+    """The compiled program of all cells with one `RunSpec.program_key()`.
+
+    `weights_folder` is looked at first for pretrained weights, which are read when the first cell needs them.
+    Raises NetworkError for a specification that cannot be built.
+    """
+
+    def __init__(self, spec: RunSpec, weights_folder: Path | None = None) -> None:
+        self.spec = spec
+        self.multitask = spec.multitask
+        self.model = zoo.build(spec)
+        self.size: int = spec.training.input_size
+        self._weights_folder = weights_folder
+        self._pretrained: dict[str, np.ndarray] = {}
+        logits = {"malignancy_logit": self.model.get_layer("malignancy_logit").output}
+        if self.multitask:
+            logits["mask"] = self.model.get_layer("mask").output
+        self._network = keras.Model(self.model.input, logits)
+        self.optimizer = build_optimizer(spec.training.optimizer)
+        # Building it here spares Keras a second tracing of the train step.
+        self.optimizer.build(self.model.trainable_variables)
+        self._optimizer_start = [variable.numpy() for variable in self.optimizer.variables]
+        self._strengths = Strengths(*(_variable(0.0) for _ in Strengths._fields))
+        self._loss_weights = losses.LossWeights(*(_variable(1.0) for _ in losses.LossWeights._fields))
+        self._seed = tf.Variable(0, dtype=tf.int32)
+        self._train_step = tf.function(self._train, input_signature=self._signature())
+        image = tf.TensorSpec((None, self.size, self.size, None), tf.uint8)
+        self._predict_step = tf.function(self._forward, input_signature=[image])
+
+    def reset(self, spec: RunSpec, cell_seed: int) -> None:
+        """Bring everything to the start of a cell: weights, optimizer, rates, loss weights, seeds.
+
+        Raises NetworkError if the specification needs another program, WeightsError if its pretrained weights
+        are not to be had.
+        """
+        if _shape(spec) != _shape(self.spec):
+            raise NetworkError(f"the program of {_shape(self.spec)} cannot run a cell of {_shape(spec)}.")
+        training = spec.training
+        pretrained = self._pretrained_values() if training.weights == "imagenet" else {}
+        reset_weights(self.model, cell_seed, keep=pretrained)
+        for variable in self.model.weights:
+            if variable.path in pretrained:
+                variable.assign(pretrained[variable.path])
+        reset_generators(self.model, cell_seed)
+        for variable, start in zip(self.optimizer.variables, self._optimizer_start, strict=True):
+            variable.assign(start)
+        self.optimizer.learning_rate.assign(training.optimizer.learning_rate)
+        for name, tensor in self._strengths._asdict().items():
+            tensor.assign(float(getattr(training.augmentation, name)))
+        loss = training.loss
+        values = (loss.positive_weight, loss.classification_weight, loss.mask_weight)
+        for tensor, value in zip(self._loss_weights, values, strict=True):
+            tensor.assign(value)
+        self._seed.assign(cell_seed % 2**31)
+
+    def train_batch(self, batch: Batch, step: int) -> float:
+        """One step of the optimizer; returns the batch's loss. `step` counts from 0 over all epochs."""
+        arrays = [array for array in batch if array is not None]
+        return float(self._train_step(*arrays, np.int32(step)))
+
+    def loss(self, batch: Batch, logits: np.ndarray, masks: np.ndarray | None) -> float:
+        """The training's loss of a batch from predicted logits (B,) and mask probabilities (B, S, S)."""
+        given = tf.constant(batch.labels), tf.constant(logits)
+        if masks is None or batch.masks is None:
+            return float(losses.single_task_loss(*given, self._loss_weights))
+        pixels = tf.cast(batch.masks, tf.float32), tf.constant(masks), tf.constant(batch.has_mask)
+        return float(losses.multitask_loss(*given, *pixels, self._loss_weights))
+
+    def forward(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Logits (B,) and mask probabilities (B, S, S) float32 or None of a uint8 batch (B, S, S, 1 or 3)."""
+        logits, masks = self._predict_step(images)
+        return logits.numpy(), masks.numpy() if self.multitask else None
+
+    def predict(self, images: np.ndarray, index: np.ndarray) -> Predictions:
+        """Predict the images at `index` batch by batch, straight from a memory-mapped (N, S, S[, 3])."""
+        probabilities, masks = [], []
+        for part in batches(index, EVALUATION_BATCH):
+            logits, mask = self.forward(channels(images[part]))
+            probabilities.append(tf.sigmoid(logits).numpy())
+            if mask is not None:
+                masks.append(mask.astype(np.float16))
+        probability = np.concatenate(probabilities) if probabilities else np.zeros(0, np.float32)
+        if not self.multitask:
+            return Predictions(probability, None)
+        empty = np.zeros((0, self.size, self.size), np.float16)
+        return Predictions(probability, np.concatenate([empty, *masks]))
+
+    def snapshot(self) -> list[np.ndarray]:
+        """A copy in memory of all weights."""
+        return [variable.numpy() for variable in self.model.weights]
+
+    def restore(self, values: list[np.ndarray]) -> None:
+        """Set all weights to a snapshot."""
+        for variable, value in zip(self.model.weights, values, strict=True):
+            variable.assign(value)
+
+    def save(self, path: Path) -> None:
+        """Write the network for inference (no optimizer, no loss) as `.keras`; whole or not at all."""
+        with replacing(path) as temporary:
+            self.model.save(temporary)
+
+    def _pretrained_values(self) -> dict[str, np.ndarray]:
+        if not self._pretrained:
+            self._pretrained = weights.pretrained_values(self.model, self.spec, self._weights_folder)
+        return self._pretrained
+
+    def _signature(self) -> list[tf.TensorSpec]:
+        """Of the train step; the batch size is open, so that a last, smaller batch does not retrace."""
+        size = self.size
+        signature = [tf.TensorSpec((None, size, size, None), tf.uint8), tf.TensorSpec((None,), tf.float32)]
+        if self.multitask:
+            signature += [tf.TensorSpec((None, size, size), tf.uint8), tf.TensorSpec((None,), tf.float32)]
+        return [*signature, tf.TensorSpec((), tf.int32)]
+
+    def _train(self, images: tf.Tensor, labels: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
+        masks, has_mask, step = rest if self.multitask else (None, None, rest[0])
+        images = tf.cast(images, tf.float32)
+        masks = tf.cast(masks, tf.float32) if self.multitask else None
+        images, masks = augment(images, masks, self._strengths, self._seed, step)
+        with tf.GradientTape() as tape:
+            outputs = self._network(self._three_channels(images), training=True)
+            logits = outputs["malignancy_logit"][:, 0]
+            if self.multitask:
+                predicted = outputs["mask"][..., 0]
+                loss = losses.multitask_loss(labels, logits, masks, predicted, has_mask, self._loss_weights)
+            else:
+                loss = losses.single_task_loss(labels, logits, self._loss_weights)
+        variables = self.model.trainable_variables
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        self.optimizer.apply(gradients, variables)
+        return loss
+
+    def _forward(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        outputs = self._network(self._three_channels(tf.cast(images, tf.float32)), training=False)
+        masks = outputs["mask"][..., 0] if self.multitask else tf.zeros((0,))
+        return outputs["malignancy_logit"][:, 0], masks
+
+    def _three_channels(self, images: tf.Tensor) -> tf.Tensor:
+        """Gray repeated, colour as it is; after the augmentation, since one channel is cheaper to warp."""
+        shape = (tf.shape(images)[0], self.size, self.size, 3)
+        return tf.ensure_shape(tf.broadcast_to(images, shape), (None, self.size, self.size, 3))
+
+
+def batches(index: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Consecutive parts of `size` indices; the last may be smaller."""
+    return (index[start : start + size] for start in range(0, len(index), size))
+
+
+def channels(images: np.ndarray) -> np.ndarray:
+    """Give a gray batch (B, S, S) its channel axis; colour (B, S, S, 3) is returned as it is."""
+    return images[..., np.newaxis] if images.ndim == 3 else images
+
+
+def _shape(spec: RunSpec) -> str:
+    """All that is fixed when the program is traced; SGD's momentum is a constant of its graph."""
+    optimizer = spec.training.optimizer
+    return spec.program_key() + (f" momentum {optimizer.momentum:g}" if optimizer.name == "sgd" else "")
+
+
+def _variable(value: float) -> Any:
+    return tf.Variable(value, dtype=tf.float32, trainable=False)

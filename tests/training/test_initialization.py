@@ -1,0 +1,82 @@
+"""Initial weights depend on the cell's seed and the variable only, and are those of Keras's initializers."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from small_cells import make_spec
+
+from bus_mlops.errors import NetworkError
+from bus_mlops.models import zoo
+from bus_mlops.training.initialization import reset_generators, reset_weights
+
+
+def values(model: keras.Model) -> list[np.ndarray]:
+    return [np.array(weight) for weight in model.weights]
+
+
+@pytest.mark.parametrize("network", ["mobilenet", "mt_estan"])
+def test_two_builds_start_alike_and_seeds_differ(network):
+    first, second = zoo.build(make_spec(network)), zoo.build(make_spec(network))
+    before = values(first)
+    assert [w.path for w in first.weights] == [w.path for w in second.weights]
+    reset_weights(first, 1)
+    reset_weights(second, 2)
+    reset_weights(second, 1)
+    for a, b in zip(values(first), values(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    reset_weights(second, 2)
+    for path, a, b, built in zip((w.path for w in first.weights), values(first), values(second), before, strict=True):
+        if "kernel" in path:
+            assert np.abs(a - b).max() > 0, path
+            if a.size > 500:  # the distribution that Keras drew from when it built the network
+                assert a.std() == pytest.approx(built.std(), rel=0.2), path
+        else:
+            np.testing.assert_array_equal(a, built)
+
+
+def test_kernels_of_one_shape_are_drawn_apart():
+    model = zoo.build(make_spec())
+    reset_weights(model, 1)
+    seen: dict[tuple, list[np.ndarray]] = {}
+    for weight in model.weights:
+        if "kernel" in weight.path:
+            seen.setdefault(tuple(weight.shape), []).append(np.array(weight))
+    assert max(len(kernels) for kernels in seen.values()) > 3
+    for kernels in seen.values():
+        assert len({kernel.tobytes() for kernel in kernels}) == len(kernels)
+
+
+def test_what_is_kept_is_not_touched():
+    model = zoo.build(make_spec())
+    path = model.get_layer("conv1").weights[0].path
+    before = np.array(model.get_layer("conv1").weights[0])
+    reset_weights(model, 3, keep={path})
+    np.testing.assert_array_equal(before, np.array(model.get_layer("conv1").weights[0]))
+
+
+def test_dropout_repeats_after_a_reset():
+    model = zoo.build(make_spec())
+
+    def zeros(seed: int) -> np.ndarray:
+        reset_generators(model, seed)
+        return np.asarray(model.get_layer("class_dropout")(keras.ops.ones((4, 512)), training=True)) == 0
+
+    first = zeros(1)
+    assert 0.1 < first.mean() < 0.5
+    np.testing.assert_array_equal(zeros(1), first)
+    assert (zeros(2) != first).any()
+
+
+def test_a_variable_without_initializer_is_an_error():
+    class Odd(keras.layers.Layer):
+        def build(self, shape):
+            self.twist = self.add_weight(shape=(1,), initializer="zeros", name="twist")
+
+        def call(self, x):
+            return x + self.twist
+
+    image = keras.Input((2,))
+    with pytest.raises(NetworkError, match="twist"):
+        reset_weights(keras.Model(image, Odd(name="odd")(image)), 0)

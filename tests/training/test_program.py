@@ -1,0 +1,204 @@
+"""One program, many cells: a reused program gives what a fresh process gives, to the last bit."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_cells import make_data, make_spec
+
+from bus_mlops.errors import NetworkError, TrainingError
+from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.training.fit import fit
+from bus_mlops.training.program import Batch, Program, configure_process
+
+ROOT = Path(__file__).parents[2]
+
+
+def cells(network: str) -> dict[str, tuple[RunSpec, int]]:
+    """Cells of one program that differ in everything that a program can change between cells."""
+    slow = {"optimizer": {"name": "adam", "learning_rate": 1e-4}, "batch_size": 7}
+    loss = {"loss": {"positive_weight": 3.0, "classification_weight": 1.5, "mask_weight": 0.5}}
+    return {
+        "a": (make_spec(network), 11),
+        "b": (make_spec(network, augmentation={}, **slow), 12),
+        "c": (make_spec(network, **loss), 11),
+    }
+
+
+def train(program: Program, spec: RunSpec, seed: int) -> str:
+    """Train a cell on 40 images; a digest of losses, probabilities and masks."""
+    data = make_data(40, spec.training.input_size)
+    index = np.arange(40)
+    result = fit(program, spec, data.images, data.labels, data.masks, index[:27], index[27:34], seed=seed)
+    probability, masks = program.predict(data.images, index)
+    digest = hashlib.sha256(probability.tobytes())
+    digest.update(b"" if masks is None else masks.tobytes())
+    digest.update(repr([(log["loss"], log["validation_loss"]) for log in result.history]).encode())
+    return digest.hexdigest()
+
+
+def digests(network: str, names: str) -> list[str]:
+    """The digests of these cells, trained one after the other in one program of a process of its own."""
+    code = (
+        "import sys; sys.path.insert(0, 'tests/training'); import test_program as t; t.configure_process(1); "
+        f"cells = t.cells({network!r}); program = t.Program(cells['a'][0]); "
+        f"print(*(t.train(program, *cells[name]) for name in {names!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()[-len(names) :]
+
+
+def test_a_reused_program_equals_a_fresh_one():
+    given = cells("mobilenet")
+    program = Program(given["a"][0])
+    first = {name: train(program, *given[name]) for name in "abc"}
+    again = {name: train(program, *given[name]) for name in "cab"}
+    assert again == first
+    assert len(set(first.values())) == 3
+    assert train(Program(given["c"][0]), *given["c"]) == first["c"]
+
+
+def test_a_reused_program_equals_a_fresh_process():
+    a, b, c = digests("mobilenet", "abc")
+    assert len({a, b, c}) == 3
+    assert digests("mobilenet", "c") == [c]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["mobilenet", "mt_estan"])
+def test_the_order_of_cells_and_of_processes_does_not_matter(network):
+    a, b, c = digests(network, "abc")
+    assert digests(network, "c") == [c]
+    assert digests(network, "ba") == [b, a]
+
+
+def test_pretrained_weights_are_restored_for_every_cell(imagenet_weights):
+    program = Program(make_spec(weights="imagenet"), weights_folder=imagenet_weights)
+
+    def start(spec: RunSpec, seed: int) -> dict[str, np.ndarray]:
+        program.reset(spec, seed)
+        return {weight.path: np.array(weight) for weight in program.model.weights}
+
+    pretrained, scratch = make_spec(weights="imagenet"), make_spec()
+    first = start(pretrained, 1)
+    random = start(scratch, 1)
+    train(program, scratch, 5)
+    again, other = start(pretrained, 1), start(pretrained, 2)
+    for path, value in first.items():
+        np.testing.assert_array_equal(again[path], value)
+        if "conv_pw" in path and path.endswith("kernel") and "bn" not in path:
+            np.testing.assert_array_equal(other[path], value)
+            assert np.abs(random[path] - value).max() > 0
+        if "class_dense" in path and path.endswith("kernel"):
+            np.testing.assert_array_equal(random[path], value)
+            assert np.abs(other[path] - value).max() > 0
+
+
+def test_nothing_is_traced_twice():
+    spec = make_spec()
+    program = Program(spec)
+    for change in (spec, make_spec(augmentation={}, batch_size=5, loss={"positive_weight": 4})):
+        train(program, change, 3)
+    assert program._train_step.experimental_get_tracing_count() == 1
+    assert program._predict_step.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        make_spec(input_size=64),
+        make_spec(dropout=0.1),
+        make_spec(scaling="unit"),
+        make_spec("mt_estan"),
+        make_spec(optimizer={"name": "sgd", "learning_rate": 1e-3}),
+    ],
+)
+def test_a_program_refuses_a_cell_of_another(other):
+    with pytest.raises(NetworkError, match="cannot run"):
+        _program().reset(other, 0)
+
+
+def test_momentum_is_part_of_the_program_of_sgd_only():
+    def spec(name: str, momentum: float) -> RunSpec:
+        return make_spec(optimizer={"name": name, "learning_rate": 1e-3, "momentum": momentum})
+
+    _program().reset(spec("adam", 0.5), 0)
+    with pytest.raises(NetworkError, match=r"momentum 0\.9 .* momentum 0\.5"):
+        Program(spec("sgd", 0.9)).reset(spec("sgd", 0.5), 0)
+
+
+def test_gray_is_the_same_as_three_equal_channels():
+    program = _program()
+    program.reset(make_spec(), 0)
+    gray = make_data(40, 32).images
+    colour = np.repeat(gray[..., None], 3, axis=-1)
+    index = np.arange(40)
+    np.testing.assert_array_equal(program.predict(gray, index).probability, program.predict(colour, index).probability)
+    batches = [Batch(images[:8], np.ones(8, np.float32)) for images in (gray[..., None], colour)]
+    losses = []
+    for batch in batches:
+        program.reset(make_spec(), 0)
+        losses.append(program.train_batch(batch, 0))
+    assert losses[0] == losses[1]
+
+
+def test_predictions_come_in_the_order_asked_for_and_from_a_memory_map(tmp_path):
+    program = _program()
+    program.reset(make_spec(), 0)
+    data = make_data(70, 32)
+    np.save(tmp_path / "images.npy", data.images)
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    order = np.random.default_rng(0).permutation(70)
+    straight = program.predict(data.images, np.arange(70)).probability
+    np.testing.assert_allclose(program.predict(images, order).probability, straight[order], atol=1e-6)
+    assert program.predict(images, np.arange(0)).probability.shape == (0,)
+    assert straight.dtype == np.float32
+    assert ((straight >= 0) & (straight <= 1)).all()
+
+
+def test_a_saved_network_predicts_the_same_and_holds_no_optimizer(tmp_path):
+    import keras
+
+    spec = make_spec("mt_estan", epochs=1)
+    program = Program(spec)
+    program.reset(spec, 1)
+    path = tmp_path / "models" / "model.keras"
+    program.save(path)
+    assert [p.name for p in path.parent.iterdir()] == ["model.keras"]
+    loaded = keras.saving.load_model(path, safe_mode=True)
+    assert getattr(loaded, "optimizer", None) is None
+    images = make_data(5, 64).images
+    ours = program.predict(images, np.arange(5))
+    theirs = loaded(np.repeat(images[..., None], 3, axis=-1).astype(np.float32))
+    np.testing.assert_allclose(ours.probability, np.asarray(theirs["malignancy"])[:, 0], atol=1e-5)
+    assert ours.masks is not None
+    assert ours.masks.dtype == np.float16
+    np.testing.assert_allclose(ours.masks, np.asarray(theirs["mask"])[..., 0], atol=1e-3)
+
+
+def test_threads_cannot_change_once_tensorflow_runs():
+    code = (
+        "from bus_mlops.training.program import configure_process; configure_process(1); "
+        "import tensorflow as tf; tf.constant(1.0) + 1; configure_process(1); configure_process(2)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert f"{TrainingError.__name__}: engine.threads = 2" in done.stderr
+
+
+_kept: list[Program] = []
+
+
+def _program() -> Program:
+    """One small program for the tests that leave no trace in it."""
+    if not _kept:
+        _kept.append(Program(make_spec()))
+    return _kept[0]
+
+
+assert configure_process is not None  # used by the processes that `digests` starts
