@@ -1,0 +1,211 @@
+"""Figures of the report as SVG or PNG bytes: ROC curves, confusion matrices, learning curves, sample images.
+
+One palette (Okabe and Ito's, told apart by the colour-blind), one size of letters; the same input gives the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import matplotlib
+import numpy as np
+
+from bus_mlops.evaluation.metrics import confusion, roc_curve
+from bus_mlops.evaluation.results import Samples
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D00")
+LINES = ("-", "--", "-.", ":")
+TRUE_MASK = "#00D084"
+PREDICTED_MASK = "#FF9500"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E3E7EB",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#8A94A0",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "bus-mlops",
+}
+# Under the diagram, where it hides no curve.
+BELOW: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.17), "borderaxespad": 0}
+# More curves than this in one diagram cannot be told apart: then each model gets its own.
+MOST_CURVES = 6
+
+
+def _styled(draw: Callable[P, bytes]) -> Callable[P, bytes]:
+    @functools.wraps(draw)
+    def with_style(*args: P.args, **kwargs: P.kwargs) -> bytes:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return with_style
+
+
+@_styled
+def roc_figure(rows: Mapping[tuple[str, str], pd.DataFrame]) -> bytes:
+    """ROC curves (SVG) of the pooled test predictions of each (model, variant); a panel a model when many."""
+    panels = _panels(list(rows))
+    columns = min(len(panels), 4)
+    figure, axes = _grid(len(panels), columns, (4.6, 4.2) if columns == 1 else (3.3, 3.4))
+    for axis, keys in zip(axes, panels, strict=True):
+        axis.plot([0, 1], [0, 1], color="#8A94A0", linewidth=0.8, linestyle=":")
+        for i, key in enumerate(keys):
+            part = rows[key]
+            x, y, _ = roc_curve(part["label"].to_numpy(), part["probability"].to_numpy())
+            area = float(np.trapezoid(y, x))
+            name = " ".join(key) if len(panels) == 1 else key[1]
+            axis.plot(x, y, color=PALETTE[i % 8], linestyle=LINES[i // 8 % 4], label=f"{name}: {area:.3f}")
+        if len(panels) > 1:
+            axis.set_title(keys[0][0])
+        axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+        axis.set(xlabel="false positive rate", ylabel="true positive rate")
+        axis.legend(**BELOW)
+    return _svg(figure)
+
+
+@_styled
+def confusion_figure(rows: Mapping[tuple[str, str], pd.DataFrame], threshold: float = 0.5) -> bytes:
+    """Confusion matrices (SVG) of the pooled test predictions: counts and percentages of each true class."""
+    figure, axes = _grid(len(rows), min(len(rows), 5), (2.3, 2.35))
+    for axis, (key, part) in zip(axes, rows.items(), strict=True):
+        called = part["probability"].to_numpy() >= threshold
+        tn, fp, fn, tp = (int(cell) for cell in confusion(part["label"].to_numpy(), called))
+        counts = np.array([[tn, fp], [fn, tp]])
+        share = counts / counts.sum(axis=1, keepdims=True)
+        axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for (i, j), count in np.ndenumerate(counts):
+            color = "white" if share[i, j] > 0.55 else "#1B2430"
+            axis.text(j, i, f"{count}\n{100 * share[i, j]:.0f} %", ha="center", va="center", color=color)
+        axis.set_xticks([0, 1], ["benign", "malignant"])
+        axis.set_yticks([0, 1], ["benign", "malignant"], rotation=90, va="center")
+        axis.set(title="\n".join(key), xlabel="predicted", ylabel="true")
+        axis.grid(visible=False)
+        axis.spines[:].set_visible(False)
+        axis.tick_params(length=0)
+    return _svg(figure)
+
+
+@_styled
+def learning_figure(curves: pd.DataFrame) -> bytes:
+    """Learning curves (SVG): loss above, validation ROC AUC below; their mean, each fold thin behind it."""
+    groups = list(curves.groupby(["model", "variant"], sort=False))
+    columns = min(len(groups), 4)
+    bands = -(-len(groups) // columns)
+    figure, axes = _grid(2 * bands * columns, columns, (2.8, 1.9))
+    for position, ((model, variant), group) in enumerate(groups):
+        band, column = divmod(position, columns)
+        upper, lower = (axes[(2 * band + k) * columns + column] for k in (0, 1))
+        _fold_lines(upper, group, "loss", PALETTE[0], "training")
+        _fold_lines(upper, group, "validation_loss", PALETTE[1], "validation")
+        _fold_lines(lower, group, "validation_roc_auc", PALETTE[2], "validation")
+        upper.set(title=f"{model}\n{variant}", ylabel="loss" if column == 0 else "")
+        lower.set(xlabel="epoch", ylabel="ROC AUC" if column == 0 else "", ylim=(0, 1.02))
+        if position == 0:
+            upper.legend(loc="best")
+    for position in range(len(groups), bands * columns):
+        band, column = divmod(position, columns)
+        for k in (0, 1):
+            axes[(2 * band + k) * columns + column].set_visible(False)
+    return _svg(figure)
+
+
+@_styled
+def samples_figure(samples: Samples, indices: Sequence[int]) -> bytes:
+    """Sample images (PNG) with the true lesion outlined in green and the predicted one dashed in orange."""
+    figure, axes = _grid(len(indices), min(len(indices), 4), (2.2, 2.5))
+    for axis, i in zip(axes, indices, strict=True):
+        axis.imshow(samples.image[i], cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
+        outlines = ((samples.mask_true[i], TRUE_MASK, "-"), (samples.mask_predicted[i], PREDICTED_MASK, "--"))
+        for mask, color, line in outlines:
+            if mask.any():
+                # A rim of zeros closes the outline of a lesion that touches the edge.
+                side = np.arange(-1, mask.shape[0] + 1)
+                axis.contour(side, side, np.pad(mask, 1), levels=[0.5], colors=color, linewidths=1.6, linestyles=line)
+        truth = "malignant" if samples.label[i] else "benign"
+        right = (samples.probability[i] >= 0.5) == bool(samples.label[i])
+        axis.set_title(f"{truth}: p = {samples.probability[i]:.2f}", color="#1B2430" if right else "#B3261E")
+        axis.set_xlabel(samples.image_id[i], fontsize=7.5)
+        axis.set(xticks=[], yticks=[], xlim=(-0.5, mask.shape[1] - 0.5), ylim=(mask.shape[0] - 0.5, -0.5))
+        axis.spines[:].set_visible(False)
+    return _save(figure, "png")
+
+
+@_styled
+def calibration_figure(rows: Mapping[tuple[str, str], pd.DataFrame], bins: int = 8) -> bytes:
+    """Observed share of malignant images against the mean probability (SVG), in bins of equal counts."""
+    panels = _panels(list(rows))
+    columns = min(len(panels), 4)
+    figure, axes = _grid(len(panels), columns, (4.6, 4.2) if columns == 1 else (3.3, 3.4))
+    for axis, keys in zip(axes, panels, strict=True):
+        axis.plot([0, 1], [0, 1], color="#8A94A0", linewidth=0.8, linestyle=":")
+        for i, key in enumerate(keys):
+            ordered = rows[key].sort_values("probability")
+            edges = np.linspace(0, len(ordered), min(bins, len(ordered)) + 1).astype(int)
+            means = [ordered.iloc[a:b][["probability", "label"]].mean() for a, b in pairwise(edges)]
+            x, y = ([m[column] for m in means] for column in ("probability", "label"))
+            name = " ".join(key) if len(panels) == 1 else key[1]
+            axis.plot(x, y, marker="o", markersize=3.5, color=PALETTE[i % 8], label=name)
+        if len(panels) > 1:
+            axis.set_title(keys[0][0])
+        axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axis.set(xlabel="mean predicted probability", ylabel="observed share malignant")
+        axis.legend(**BELOW)
+    return _svg(figure)
+
+
+def _fold_lines(axis: Axes, group: pd.DataFrame, column: str, color: str, label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for _, fold in group.groupby("fold"):
+        axis.plot(fold["epoch"], fold[column], color=color, linewidth=0.6, alpha=0.35)
+    mean = group.groupby("epoch")[column].mean()
+    axis.plot(mean.index, mean.to_numpy(), color=color, linewidth=1.8, label=label)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+
+
+def _panels(keys: Iterable[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    every = list(keys)
+    if len(every) <= MOST_CURVES:
+        return [every]
+    models = dict.fromkeys(model for model, _ in every)
+    return [[key for key in every if key[0] == model] for model in models]
+
+
+def _grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    rows = -(-count // columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    axes: list[Any] = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, axes[:count]
+
+
+def _svg(figure: Figure) -> bytes:
+    return _save(figure, "svg")
+
+
+def _save(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    figure.savefig(buffer, format=kind, dpi=110, metadata=metadata)
+    return buffer.getvalue()

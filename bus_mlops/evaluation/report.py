@@ -1,0 +1,186 @@
+"""The report: one self-contained HTML page with every table, figure and number of a reproduction."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation import plots
+from bus_mlops.evaluation.results import (
+    Samples,
+    read_curves,
+    read_plans,
+    read_predictions,
+    read_samples,
+    select_row,
+)
+from bus_mlops.evaluation.views import COLUMNS, facts, flow_rows, gate_values, strategy_title, table_rows
+from bus_mlops.files import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEMPLATE = "templates/report.html.j2"
+SAMPLES_PER_MODEL = 8
+
+
+@dataclass(frozen=True)
+class StrategyResults:
+    """What the report shows of one strategy; curves may be empty, samples None."""
+
+    table: pd.DataFrame
+    predictions: pd.DataFrame
+    curves: pd.DataFrame
+    samples: Samples | None
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """All that the page is made of; None where a stage has not run (the page says so or leaves it out)."""
+
+    benchmark: dict[str, Any]
+    strategies: dict[str, StrategyResults]
+    provenance: dict[str, str]
+    audit: dict[str, Any] | None = None
+    leakage: dict[str, Any] | None = None
+    search: dict[str, Any] | None = None
+    gate: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> ReportInputs:
+    """Collect the inputs under the project's `data` and `results` folders; raises EvaluationError.
+
+    Plans, predictions and tables must be there; audit, leakage, search and gate are shown where they are.
+    """
+    import pandas as pd
+
+    benchmark = _json(data / "benchmark" / "benchmark.json")
+    if benchmark is None:
+        raise EvaluationError(f"{data / 'benchmark' / 'benchmark.json'} is missing: run `dvc repro assemble`.")
+    folder = results / "predictions"
+    curves = read_curves(folder)
+    strategies = {}
+    for name in read_plans(results / "plan"):
+        table = results / "tables" / f"{name}.csv"
+        if not table.is_file():
+            raise EvaluationError(f"{table} is missing: run `dvc repro evaluate`.")
+        samples = folder / f"{name}_samples.npz"
+        strategies[name] = StrategyResults(
+            table=pd.read_csv(table),
+            predictions=read_predictions(folder / f"{name}.parquet"),
+            curves=curves[curves["strategy"] == name],
+            samples=read_samples(samples) if samples.is_file() else None,
+        )
+    return ReportInputs(
+        benchmark=benchmark,
+        strategies=strategies,
+        provenance=provenance,
+        audit=_json(data / "audit" / "audit.json"),
+        leakage=_json(data / "leakage.json"),
+        search=_json(results / "search" / "best.json"),
+        gate=_json(results / "promotion" / "gate.json"),
+    )
+
+
+def render_report(inputs: ReportInputs) -> str:
+    """The whole page as a string of HTML without a single external reference."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = resources.files("bus_mlops.evaluation").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    phantom = inputs.benchmark["kind"] == "phantom"
+    headings, flow = flow_rows(inputs.benchmark["flow"])
+    return environment.from_string(text).render(
+        phantom=phantom,
+        title=_title(phantom),
+        columns=COLUMNS,
+        flow_headings=headings,
+        flow=flow,
+        sources=list(inputs.benchmark["flow"]),
+        highlights=_highlights(inputs),
+        conflicts=len(inputs.benchmark.get("label_conflicts", [])),
+        audit=facts(inputs.audit) if inputs.audit else [],
+        leakage=facts(inputs.leakage) if inputs.leakage else [],
+        strategies=[_strategy(name, each) for name, each in inputs.strategies.items()],
+        search=inputs.search,
+        gate=gate_values(inputs.gate) if inputs.gate else None,
+        provenance=inputs.provenance,
+    )
+
+
+def _title(phantom: bool) -> str:
+    if phantom:
+        return "PHANTOMS: synthetic images; numbers say nothing about patients"
+    return "Breast ultrasound classification benchmark"
+
+
+def _highlights(inputs: ReportInputs) -> list[tuple[str, str, str]]:
+    images = sum(counts["kept"] for counts in inputs.benchmark["flow"].values() if "kept" in counts)
+    rows = [
+        (float(record["roc_auc_mean"]), f"{record['model']} {record['variant']}", strategy_title(name)[0])
+        for name, each in inputs.strategies.items()
+        for record in each.table.to_dict("records")
+    ]
+    best = max(rows)
+    return [
+        (f"{len(inputs.benchmark['flow'])}", "sources", f"{images} images kept" if images else ""),
+        (f"{len(rows)}", "table rows", f"in {len(inputs.strategies)} strategies"),
+        (f"{best[0]:.3f}", "best ROC AUC", f"{best[1]} ({best[2]})"),
+    ]
+
+
+def _strategy(name: str, results: StrategyResults) -> dict[str, Any]:
+    title, explanation = strategy_title(name)
+    test = {
+        (model, variant): select_row(results.predictions, model, variant)
+        for model, variant in zip(results.table["model"], results.table["variant"], strict=True)
+    }
+    rows = table_rows(results.table)
+    return {
+        "name": name,
+        "title": title,
+        "explanation": explanation,
+        "rows": rows,
+        "scope": f"{_range(results.table['images'])} test images in {_range(results.table['folds'])} folds",
+        "many": len(rows) > plots.MOST_CURVES,
+        "has_masks": any(row["dice"] for row in rows),
+        "has_paper": any(cell["paper"] for row in rows for cell in row["cells"]),
+        "roc": _svg(plots.roc_figure(test)),
+        "confusion": _svg(plots.confusion_figure(test)),
+        "calibration": _svg(plots.calibration_figure(test)),
+        "curves": _svg(plots.learning_figure(results.curves)) if len(results.curves) else "",
+        "samples": _samples(results.samples) if results.samples else [],
+    }
+
+
+def _range(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _samples(samples: Samples) -> list[tuple[str, str]]:
+    shown = []
+    for model in dict.fromkeys(samples.model):
+        indices = [i for i, each in enumerate(samples.model) if each == model]
+        half = SAMPLES_PER_MODEL // 2
+        chosen = [i for label in (0, 1) for i in [k for k in indices if samples.label[k] == label][:half]]
+        if chosen:
+            shown.append((model, _uri(plots.samples_figure(samples, chosen), "image/png")))
+    return shown
+
+
+def _svg(data: bytes) -> str:
+    return _uri(data, "image/svg+xml")
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.is_file() else None

@@ -1,0 +1,180 @@
+"""Reading what the training stages left under `results/`: predictions, plans, learning curves, samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bus_mlops.errors import EvaluationError
+from bus_mlops.files import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROW = ["strategy", "model", "variant"]
+CELL = ["fold", "seed"]
+PREDICTION_COLUMNS = (
+    *("strategy", "model", "variant", "network", "fingerprint", "seed", "fold", "part", "image_id"),
+    *("case_id", "group", "source", "label", "probability", "dice", "iou"),
+)
+CURVE_COLUMNS = (
+    "strategy",
+    "model",
+    "variant",
+    "fold",
+    "epoch",
+    "loss",
+    "validation_loss",
+    "validation_roc_auc",
+)
+SAMPLE_ARRAYS = ("image", "mask_true", "mask_predicted", "image_id", "label", "probability", "model")
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One row that a strategy's table must have, and where the paper prints its own number for it."""
+
+    strategy: str
+    model: str
+    variant: str
+    cohort: tuple[str, ...]
+    folds: tuple[int, ...]
+    paper: tuple[int, str, str] | None
+
+    @property
+    def title(self) -> str:
+        """Model and variant, as printed."""
+        return f"{self.model} {self.variant}"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A few test images with their masks: images uint8 0-255 and 0/1 masks, all (n, side, side)."""
+
+    image: npt.NDArray[np.uint8]
+    mask_true: npt.NDArray[np.uint8]
+    mask_predicted: npt.NDArray[np.uint8]
+    image_id: list[str]
+    label: list[int]
+    probability: list[float]
+    model: list[str]
+
+
+def read_plans(folder: Path) -> dict[str, list[PlannedRow]]:
+    """The planned rows of each strategy from `<strategy>.json`; raises EvaluationError when there is none."""
+    plans = {}
+    for path in sorted(folder.glob("*.json")):
+        values = read_json(path)
+        # Beside the strategies lie other plans (search, sizes), and a strategy may have nothing to do.
+        if isinstance(values, dict) and values.get("rows") and "strategy" in values:
+            plans[str(values["strategy"])] = _planned(values, path)
+    if not plans:
+        raise EvaluationError(f"no strategy is planned in {folder}: run `dvc repro` from the `plan` stage.")
+    return plans
+
+
+def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
+    try:
+        folds = tuple(int(fold) for fold in values["folds"])
+        rows = []
+        for row in values["rows"]:
+            paper = row["paper"]
+            rows.append(
+                PlannedRow(
+                    strategy=values["strategy"],
+                    model=row["model"],
+                    variant=row["variant"],
+                    cohort=tuple(row["spec"]["cohort"]),
+                    folds=folds,
+                    paper=(paper["table"], paper["model"], paper["variant"]) if paper else None,
+                )
+            )
+    except (KeyError, TypeError) as error:
+        raise EvaluationError(f"{path} lacks {error}: run `dvc repro --force plan`.") from error
+    return rows
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """One strategy's predictions, validation and test parts; raises EvaluationError if it is missing."""
+    import pandas as pd
+
+    if not path.is_file():
+        raise EvaluationError(f"{path} is missing: run `dvc repro` so that strategy {path.stem!r} is trained.")
+    return checked_predictions(pd.read_parquet(path), str(path))
+
+
+def checked_predictions(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The same frame, if it has every column of the contract and known parts; raises EvaluationError."""
+    missing = [column for column in PREDICTION_COLUMNS if column not in frame.columns]
+    if missing:
+        raise EvaluationError(f"{where} lacks the column {missing[0]!r}: train the strategy again.")
+    parts = set(frame["part"].unique()) - {"test", "validation"}
+    if parts:
+        raise EvaluationError(f"{where} has part {min(parts)!r}: only 'test' and 'validation' are known.")
+    return frame
+
+
+def read_curves(folder: Path) -> pd.DataFrame:
+    """Learning curves of all strategies (`<strategy>_curves.csv`), one row an epoch; may be empty."""
+    import pandas as pd
+
+    frames = []
+    for path in sorted(folder.glob("*_curves.csv")):
+        frame = pd.read_csv(path)
+        missing = [column for column in CURVE_COLUMNS if column not in frame.columns]
+        if missing:
+            raise EvaluationError(f"{path} lacks the column {missing[0]!r}: train the strategy again.")
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(CURVE_COLUMNS))
+
+
+def read_samples(path: Path) -> Samples | None:
+    """Read `<strategy>_samples.npz`, None if it is empty; raises EvaluationError when arrays do not fit."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if len(file["image_id"]) == 0:
+                return None
+            arrays = {name: file[name] for name in SAMPLE_ARRAYS}
+    except (KeyError, ValueError, OSError) as error:
+        raise EvaluationError(f"{path} cannot be read ({error}): train the strategy again.") from error
+    shape = arrays["image"].shape
+    for name in SAMPLE_ARRAYS:
+        expected = shape if name.startswith("mask") else shape[:1]
+        if name != "image" and arrays[name].shape != expected:
+            raise EvaluationError(f"{path}: {name} must be {expected} but is {arrays[name].shape}.")
+    return Samples(
+        image=arrays["image"].astype(np.uint8),
+        mask_true=(arrays["mask_true"] > 0).astype(np.uint8),
+        mask_predicted=(arrays["mask_predicted"] > 0).astype(np.uint8),
+        image_id=[str(value) for value in arrays["image_id"]],
+        label=[int(value) for value in arrays["label"]],
+        probability=[float(value) for value in arrays["probability"]],
+        model=[str(value) for value in arrays["model"]],
+    )
+
+
+def by_cell(part: pd.DataFrame) -> Iterator[tuple[tuple[int, int], pd.DataFrame]]:
+    """The (fold, seed) of each training of one row, ascending, with its predictions."""
+    for key, cell in part.groupby(CELL, sort=True):
+        fold, seed = (int(str(value)) for value in key)
+        yield (fold, seed), cell
+
+
+def select_row(frame: pd.DataFrame, model: str, variant: str, part: str = "test") -> pd.DataFrame:
+    """The predictions of one (model, variant) on one part."""
+    chosen = (frame["model"] == model) & (frame["variant"] == variant) & (frame["part"] == part)
+    return frame[chosen]
+
+
+def expected_images(folds: pd.DataFrame, cohort: Iterable[str], fold: int) -> set[str]:
+    """The images that a row on `cohort` must predict in the test part of `fold` (1-based), from folds.csv."""
+    column = f"fold_{fold}"
+    if column not in folds.columns:
+        raise EvaluationError(f"folds.csv has no {column}: the plan is for other folds; run `dvc repro`.")
+    chosen = (folds[column] == "test") & folds["source"].isin(list(cohort))
+    return set(folds.loc[chosen, "image_id"])

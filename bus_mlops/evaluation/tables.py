@@ -1,0 +1,158 @@
+"""One table per strategy from out-of-fold predictions, each row beside the number that the paper prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.intervals import bootstrap_interval, spread
+from bus_mlops.evaluation.metrics import ALL_METRICS, PAPER_METRICS, classification_metrics, mean_overlap
+from bus_mlops.evaluation.paper import contradictions, paper_row
+from bus_mlops.evaluation.results import CELL, PlannedRow, by_cell, expected_images, select_row
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OVERLAPS = ("dice", "iou")
+# Fixed, so that a table depends on predictions alone.
+RESAMPLES = 2000
+BOOTSTRAP_SEED = 0
+
+
+def strategy_table(
+    predictions: pd.DataFrame, planned: Iterable[PlannedRow], folds: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """A row for each planned (model, variant), in the plan's order.
+
+    Ours are fractions: `<metric>_mean` and `<metric>_std` (ddof 1) over (fold, seed), `roc_auc_pooled` with
+    its case-clustered 95 % interval `roc_auc_low` and `roc_auc_high`, `dice_*` and `iou_*` where there are
+    masks. Beside them `paper_<metric>` (fractions), `difference_<metric>` (ours minus the paper's, percentage
+    points) and `contradiction` (how the paper's row contradicts itself). The paper's "AUC" is
+    `paper_balanced_accuracy`.
+    With `folds` (folds.csv) every planned image must have been predicted. Raises EvaluationError.
+    """
+    import pandas as pd
+
+    records = []
+    for row in planned:
+        part = select_row(predictions, row.model, row.variant)
+        check_complete(part, row, folds)
+        per_fold = fold_metrics(part, f"{row.strategy}: {row.title}")
+        records.append(
+            {**_identity(row, part), **_over_folds(per_fold), **_pooled(part), **_beside_paper(per_fold, row)}
+        )
+    return pd.DataFrame.from_records(records)
+
+
+def fold_metrics(part: pd.DataFrame, title: str) -> pd.DataFrame:
+    """Every metric (fraction) of each (fold, seed) of one row's test predictions; raises EvaluationError.
+
+    Columns fold, seed, images, `ALL_METRICS`, dice, iou (NaN without masks).
+    """
+    import pandas as pd
+
+    records = []
+    for (fold, seed), cell in by_cell(part):
+        try:
+            values = classification_metrics(cell["label"].to_numpy(), cell["probability"].to_numpy())
+        except EvaluationError as error:
+            raise EvaluationError(f"{title}, fold {fold}: {error}") from error
+        overlap = {name: mean_overlap(cell[name].to_numpy()) for name in OVERLAPS}
+        records.append({"fold": fold, "seed": seed, "images": len(cell), **values, **overlap})
+    return pd.DataFrame.from_records(records)
+
+
+def check_complete(part: pd.DataFrame, row: PlannedRow, folds: pd.DataFrame | None = None) -> None:
+    """Raise EvaluationError unless each planned fold (with `folds`: each image of it) was predicted once."""
+    where = f"{row.strategy}: {row.title}"
+    if part.empty:
+        raise EvaluationError(f"{where} has no predictions: run `dvc repro train@{row.strategy}`.")
+    done = {int(fold) for fold in part["fold"].unique()}
+    if done != set(row.folds):
+        absent, extra = sorted(set(row.folds) - done), sorted(done - set(row.folds))
+        what = f"lacks fold {absent[0]}" if absent else f"has fold {extra[0]}, which is not planned"
+        raise EvaluationError(
+            f"{where} {what} (planned: {', '.join(map(str, row.folds))}): run `dvc repro train@{row.strategy}`."
+        )
+    if part.duplicated([*CELL, "image_id"]).any():
+        image = part.loc[part.duplicated([*CELL, "image_id"]), "image_id"].iloc[0]
+        raise EvaluationError(f"{where} predicts image {image!r} twice in one fold: train the strategy again.")
+    if folds is None:
+        return
+    for (fold, _), cell in by_cell(part):
+        expected = expected_images(folds, row.cohort, fold)
+        found = set(cell["image_id"])
+        if found != expected:
+            image = min(expected ^ found)
+            what = "has no prediction" if image in expected else "is predicted but not in its test part"
+            raise EvaluationError(
+                f"{where}, fold {fold}: image {image!r} {what} ({len(found)} predicted, {len(expected)} "
+                f"expected): run `dvc repro train@{row.strategy}`."
+            )
+
+
+def metrics_summary(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, dict[str, float]]]:
+    """Nested {strategy: {"Model variant": {metric: fraction}}} for DVC; six digits, NaN left out."""
+    summary: dict[str, dict[str, dict[str, float]]] = {}
+    for strategy, table in tables.items():
+        rows = summary.setdefault(strategy, {})
+        for record in table.to_dict("records"):
+            values = {name: record[f"{name}_mean"] for name in (*ALL_METRICS, *OVERLAPS)}
+            values |= {f"roc_auc_{name}": record[f"roc_auc_{name}"] for name in ("std", "pooled", "low", "high")}
+            known = {name: round(float(value), 6) for name, value in values.items() if value == value}
+            rows[f"{record['model']} {record['variant']}"] = known
+    return summary
+
+
+def _identity(row: PlannedRow, part: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "strategy": row.strategy,
+        "model": row.model,
+        "variant": row.variant,
+        "network": part["network"].iloc[0],
+        "fingerprint": part["fingerprint"].iloc[0],
+        "folds": int(part["fold"].nunique()),
+        "seeds": int(part["seed"].nunique()),
+        "images": int(part["image_id"].nunique()),
+        "cases": int(part["group"].nunique()),
+    }
+
+
+def _over_folds(per_fold: pd.DataFrame) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for name in (*ALL_METRICS, *OVERLAPS):
+        known = name in ALL_METRICS or per_fold[name].notna().any()
+        # A fold without any lesion mask has no Dice; the others still have theirs.
+        numbers = per_fold[name] if name in ALL_METRICS else per_fold[name].dropna()
+        over = spread(numbers.to_numpy()) if known else None
+        values[f"{name}_mean"] = over.mean if over else float("nan")
+        values[f"{name}_std"] = over.deviation if over else float("nan")
+    return values
+
+
+def _pooled(part: pd.DataFrame) -> dict[str, float]:
+    pooled = bootstrap_interval(
+        "roc_auc",
+        part["label"].to_numpy(),
+        part["probability"].to_numpy(),
+        part["group"].to_numpy(),
+        resamples=RESAMPLES,
+        seed=BOOTSTRAP_SEED,
+    )
+    return {"roc_auc_pooled": pooled.estimate, "roc_auc_low": pooled.low, "roc_auc_high": pooled.high}
+
+
+def _beside_paper(per_fold: pd.DataFrame, row: PlannedRow) -> dict[str, Any]:
+    published = paper_row(*row.paper) if row.paper else None
+    if row.paper and published is None:
+        table, model, variant = row.paper
+        raise EvaluationError(f"{row.strategy}: {row.title}: the paper's Table {table} has no row {model} {variant}.")
+    values: dict[str, Any] = {"paper_table": row.paper[0] if row.paper else None}
+    for name in PAPER_METRICS:
+        values[f"paper_{name}"] = published[name] if published else None
+    for name in PAPER_METRICS:
+        points = 100 * (float(per_fold[name].mean()) - published[name]) if published else None
+        values[f"difference_{name}"] = points
+    values["contradiction"] = "; ".join(contradictions(*row.paper)) if row.paper else ""
+    return values

@@ -1,0 +1,155 @@
+"""From tables and records to the strings that the report prints; nothing is computed here but formatting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# (metric, heading, printed as percent); the paper prints F1 as a fraction.
+COLUMNS = (
+    ("balanced_accuracy", "Balanced accuracy", True),
+    ("accuracy", "Accuracy", True),
+    ("sensitivity", "Sensitivity", True),
+    ("specificity", "Specificity", True),
+    ("f1", "F1", False),
+    ("false_positive_rate", "FPR", True),
+    ("false_negative_rate", "FNR", True),
+)
+STRATEGIES = {
+    "transfer_learning": (
+        "Transfer learning",
+        "From scratch (S) against ImageNet weights (TL): the paper's Table 4.",
+    ),
+    "augmentation": (
+        "Augmentation",
+        "Without against with flips, shifts and rotations: the paper's Table 5.",
+    ),
+    "losses": ("Losses", "Cross-entropy against weighted cross-entropy: the paper's Table 6."),
+    "approaches": (
+        "Approaches",
+        "Single-task classifiers, and multitask networks that also outline the lesion: Tables 8 and 9.",
+    ),
+    "tuned": (
+        "MT-ESTAN after the search",
+        "MT-ESTAN with the loss weights that the search found on validation.",
+    ),
+}
+SOURCE_NAMES = {
+    "hmss": "HMSS",
+    "busi": "BUSI",
+    "busis": "BUSIS",
+    "thammasat": "Thammasat",
+    "dataset_b": "Dataset B",
+}
+
+
+def strategy_title(strategy: str) -> tuple[str, str]:
+    """Heading and one sentence of explanation for a strategy."""
+    return STRATEGIES.get(strategy, (strategy.replace("_", " ").capitalize(), ""))
+
+
+def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """One entry a row: title, counts, ROC area with interval, and a cell for each metric and the paper's."""
+    rows = []
+    for record in table.to_dict("records"):
+        rows.append(
+            {
+                "model": record["model"],
+                "variant": record["variant"],
+                "images": record["images"],
+                "folds": record["folds"],
+                "roc_auc": _plus_minus(record, "roc_auc", percent=False),
+                "pooled": f"{record['roc_auc_low']:.3f} to {record['roc_auc_high']:.3f}",
+                "cells": [_cell(record, name, percent) for name, _, percent in COLUMNS],
+                "dice": _plus_minus(record, "dice", percent=True),
+                "iou": _plus_minus(record, "iou", percent=True),
+                "contradiction": _text(record["contradiction"]),
+            }
+        )
+    return rows
+
+
+def _cell(record: Mapping[Any, Any], name: str, percent: bool) -> dict[str, str]:
+    published, points = record[f"paper_{name}"], record[f"difference_{name}"]
+    if not _known(published):
+        return {"ours": _plus_minus(record, name, percent), "paper": "", "difference": ""}
+    return {
+        "ours": _plus_minus(record, name, percent),
+        "paper": f"{100 * published:.1f}" if percent else f"{published:.2f}",
+        "difference": f"{points:+.1f}".replace("-", "−"),
+    }
+
+
+def _plus_minus(record: Mapping[Any, Any], name: str, percent: bool) -> str:
+    mean, deviation = record[f"{name}_mean"], record[f"{name}_std"]
+    if not _known(mean):
+        return ""
+    scale, digits = (100, 1) if percent else (1, 3)
+    text = f"{scale * mean:.{digits}f}"
+    return f"{text} ± {scale * deviation:.{digits}f}" if _known(deviation) else text
+
+
+def flow_rows(flow: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Headings and one line a source of the counts that assembly recorded, with a line of totals."""
+    keys = list(dict.fromkeys(key for counts in flow.values() for key in counts))
+    rows = [
+        [SOURCE_NAMES.get(source, source), *(_count(counts.get(key)) for key in keys)]
+        for source, counts in flow.items()
+    ]
+    if len(flow) > 1:
+        totals = [sum(_number(counts.get(key)) for counts in flow.values()) for key in keys]
+        rows.append(["all", *(str(total) for total in totals)])
+    return ["source", *(key.replace("_", " ") for key in keys)], rows
+
+
+def facts(values: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Any nested record as (name, value) lines: the audit's and the leakage check's numbers as they are."""
+    if isinstance(values, Mapping):
+        return [line for key, value in values.items() for line in facts(value, f"{prefix} / {key}" if prefix else key)]
+    name = prefix.replace("_", " ")
+    if isinstance(values, list | tuple):
+        if all(not isinstance(value, Mapping | list | tuple) for value in values) and len(values) <= 8:
+            return [(name, ", ".join(map(_scalar, values)) or "none")]
+        return [(name, f"{len(values)} entries")]
+    return [(name, _scalar(values))]
+
+
+def gate_values(gate: Mapping[str, Any]) -> dict[str, Any]:
+    """The gate's verdict for people: model, candidate, baseline, rules, notes."""
+    failed = [rule for rule in gate["rules"] if not rule["passed"]]
+    return {**gate, "failed_text": ", ".join(f"{rule['id']} ({rule['title']})" for rule in failed)}
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = str(value)
+    # A digest is recognised by its first digits; all 64 would only break the line.
+    is_digest = len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+    return text[:16] + "…" if is_digest else text
+
+
+def _count(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {count}" for key, count in value.items()) or "0"
+    return "" if value is None else str(value)
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, Mapping):
+        return sum(_number(each) for each in value.values())
+    return int(value) if isinstance(value, int | float) else 0
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,16 @@
+"""DVC stage `evaluate`: tables, metrics.json and plot data from the out-of-fold predictions."""
+
+from bus_mlops import paths
+from bus_mlops.config import Config
+from bus_mlops.stage import run_stage
+
+
+def main(config: Config) -> None:
+    from bus_mlops.evaluation.evaluate import evaluate
+
+    for line in evaluate(paths.PLAN, paths.PREDICTIONS, paths.FOLDS / "folds.csv", paths.RESULTS):
+        print(line)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,22 @@
+"""DVC stage `report`: results/report.html, one self-contained page."""
+
+from pathlib import Path
+
+from bus_mlops import paths
+from bus_mlops.config import Config
+from bus_mlops.files import replacing
+from bus_mlops.stage import run_stage
+
+
+def main(config: Config) -> None:
+    from bus_mlops.evaluation.provenance import provenance
+    from bus_mlops.evaluation.report import read_inputs, render_report
+
+    page = render_report(read_inputs(Path("data"), paths.RESULTS, provenance(config)))
+    with replacing(paths.REPORT) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    print(f"report: {paths.REPORT} ({len(page.encode()) / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,305 @@
+"""From files to tables, metrics, plot data, the report and the summary, on a small synthetic project."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+from sklearn import metrics as reference
+
+from bus_mlops.config import PromotionConfig
+from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation import plots
+from bus_mlops.evaluation.evaluate import evaluate
+from bus_mlops.evaluation.provenance import provenance
+from bus_mlops.evaluation.report import read_inputs, render_report
+from bus_mlops.evaluation.results import read_samples
+from bus_mlops.evaluation.summary import render_summary
+from bus_mlops.registry.gate import GateContext, Lineage, run_gate
+
+ROWS: dict[str, list[tuple[str, str, dict[str, Any] | None, bool]]] = {
+    "approaches": [
+        ("MobileNet", "Single", {"table": 8, "model": "MobileNet", "variant": "Single"}, False),
+        ("ResNet50", "Multi", {"table": 8, "model": "ResNet50", "variant": "Multi"}, True),
+    ],
+    "losses": [("MobileNet", "BCE <b>", None, False)],
+}
+
+
+def write_samples(path: Path, model: str) -> None:
+    rng = np.random.default_rng(0)
+    masks = np.zeros((6, 32, 32), np.uint8)
+    masks[:, 8:20, 10:24] = 1
+    np.savez_compressed(
+        path,
+        image=rng.integers(0, 255, (6, 32, 32)).astype(np.uint8),
+        mask_true=masks,
+        mask_predicted=np.roll(masks, 3, axis=1),
+        image_id=np.array([f"busi/{i}" for i in range(6)]),
+        label=np.array([0, 0, 0, 1, 1, 1]),
+        probability=rng.random(6),
+        model=np.full(6, model),
+    )
+
+
+def write_strategy(root: Path, strategy: str, predictions: Callable[..., pd.DataFrame]) -> pd.DataFrame:
+    frames, curves = [], []
+    for i, (model, variant, _, multitask) in enumerate(ROWS[strategy]):
+        row = {"strategy": strategy, "model": model, "variant": variant}
+        frames.append(predictions(separation=1 + i, seed=i, multitask=multitask, **row))
+        for fold in range(1, 6):
+            epochs = np.arange(1, 4)
+            values = {"fold": fold, "epoch": epochs, "loss": 1 / epochs, "validation_loss": 1.1 / epochs}
+            curves.append(pd.DataFrame({**row, **values, "validation_roc_auc": 0.5 + 0.1 * epochs}))
+    folder = root / "results" / "predictions"
+    frame = pd.concat(frames, ignore_index=True)
+    frame.to_parquet(folder / f"{strategy}.parquet")
+    pd.concat(curves).to_csv(folder / f"{strategy}_curves.csv", index=False)
+    planned = [
+        {"model": m, "variant": v, "paper": paper, "spec": {"cohort": ["busi"]}} for m, v, paper, _ in ROWS[strategy]
+    ]
+    plan = {"strategy": strategy, "folds": [1, 2, 3, 4, 5], "rows": planned}
+    (root / "results" / "plan" / f"{strategy}.json").write_text(json.dumps(plan))
+    return frame
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory, predictions) -> Path:
+    """A project folder after the `evaluate` stage."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("results/plan", "results/predictions", "data/folds", "data/audit", "data/benchmark"):
+        (root / name).mkdir(parents=True)
+    frame = pd.concat([write_strategy(root, strategy, predictions) for strategy in ROWS])
+    folder = root / "results" / "predictions"
+    write_samples(folder / "approaches_samples.npz", "ResNet50 Multi")
+    np.savez_compressed(folder / "losses_samples.npz", image_id=np.array([], dtype=str))
+    test = frame[(frame["part"] == "test") & (frame["strategy"] == "losses")]
+    parts = {f"fold_{k}": np.where(test["fold"] == k, "test", "train") for k in range(1, 6)}
+    pd.DataFrame({"image_id": test["image_id"], "source": "busi", **parts}).to_csv(
+        root / "data" / "folds" / "folds.csv", index=False
+    )
+    counts = {"listed": 200, "excluded": {"no class": 3}, "kept": 197, "benign": 120, "malignant": 77}
+    benchmark = {"kind": "phantom", "flow": {"busi": counts, "busis": counts}, "label_conflicts": []}
+    (root / "data/benchmark/benchmark.json").write_text(json.dumps(benchmark))
+    (root / "data/audit/audit.json").write_text(json.dumps({"near": {"pairs": 8}, "groups": 190}))
+    (root / "data/leakage.json").write_text(json.dumps({"groups_in_two_parts": 0, "passed": True}))
+    run_evaluate(root)
+    return root
+
+
+@pytest.fixture
+def project(made, tmp_path) -> Path:
+    """A copy of it, free to change."""
+    return Path(shutil.copytree(made, tmp_path / "project"))
+
+
+def run_evaluate(root: Path) -> list[str]:
+    results = root / "results"
+    return evaluate(results / "plan", results / "predictions", root / "data/folds/folds.csv", results)
+
+
+def write_gate(root: Path) -> None:
+    frame = pd.read_parquet(root / "results/predictions/approaches.parquet")
+    same = Lineage("d", "f")
+    sizes = dict.fromkeys(range(1, 6), 128), dict.fromkeys(range(1, 6), 40)
+    context = GateContext("bus-mt-estan-phantom", True, (1, 2, 3, 4, 5), same, same, *sizes, "passed")
+    worse, better = (frame[frame["model"] == model] for model in ("MobileNet", "ResNet50"))
+    report = run_gate(worse, better, PromotionConfig(bootstrap=200), context)
+    (root / "results/promotion").mkdir()
+    (root / "results/promotion/gate.json").write_text(report.to_json())
+
+
+def page(root: Path) -> str:
+    return render_report(read_inputs(root / "data", root / "results", {"seed": "2021"}))
+
+
+def test_evaluate_writes_tables_metrics_and_plot_data(made):
+    results = made / "results"
+    table = pd.read_csv(results / "tables/approaches.csv")
+    metrics = json.loads((results / "metrics.json").read_text())
+    row = metrics["approaches"]["ResNet50 Multi"]
+    assert row["roc_auc"] == pytest.approx(table["roc_auc_mean"].iloc[1], abs=1e-6)
+    assert set(metrics) == {"approaches", "losses"}
+    folds = pd.read_csv(results / "plots/folds.csv")
+    assert len(folds) == 15
+    curves = pd.read_csv(results / "plots/curves.csv")
+    assert curves.groupby("model").size().tolist() == [3, 3, 3]
+
+
+def test_roc_points_enclose_the_area(made):
+    points = pd.read_csv(made / "results/plots/roc.csv")
+    assert list(points.columns) == ["model", "false_positive_rate", "true_positive_rate"]
+    table = pd.read_csv(made / "results/tables/approaches.csv")
+    one = points[points["model"] == "approaches: ResNet50 Multi"]
+    area = np.trapezoid(one["true_positive_rate"], one["false_positive_rate"])
+    assert area == pytest.approx(table["roc_auc_pooled"].iloc[1], abs=1e-5)
+
+
+def test_confusion_data_is_the_best_rows(made):
+    data = pd.read_csv(made / "results/plots/confusion.csv")
+    assert set(data["model"]) == {"approaches: ResNet50 Multi"}
+    frame = pd.read_parquet(made / "results/predictions/approaches.parquet")
+    part = frame[(frame["model"] == "ResNet50") & (frame["part"] == "test")]
+    expected = reference.confusion_matrix(part["label"], part["probability"] >= 0.5)
+    ours = pd.crosstab(data["actual"], data["predicted"]).to_numpy()
+    assert ours.tolist() == expected.tolist()
+
+
+def test_evaluating_twice_gives_the_same_bytes(project):
+    files = [*sorted((project / "results").glob("**/*.csv")), project / "results/metrics.json"]
+    before = [path.read_bytes() for path in files]
+    run_evaluate(project)
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_predictions_without_a_plan_are_named_and_left_alone(project):
+    folder = project / "results/predictions"
+    shutil.copy(folder / "losses.parquet", folder / "augmentation.parquet")
+    assert any("augmentation.parquet belongs to no planned strategy" in line for line in run_evaluate(project))
+    assert not (project / "results/tables/augmentation.csv").exists()
+
+
+def test_a_planned_strategy_without_predictions_is_an_error(project):
+    (project / "results/predictions/losses.parquet").unlink()
+    with pytest.raises(EvaluationError, match="strategy 'losses' is trained"):
+        run_evaluate(project)
+
+
+def test_a_missing_column_or_unknown_part_is_an_error(project):
+    path = project / "results/predictions/losses.parquet"
+    frame = pd.read_parquet(path)
+    frame.drop(columns="group").to_parquet(path)
+    with pytest.raises(EvaluationError, match="lacks the column 'group'"):
+        run_evaluate(project)
+    frame.assign(part="train").to_parquet(path)
+    with pytest.raises(EvaluationError, match="has part 'train'"):
+        run_evaluate(project)
+
+
+def test_the_report_is_self_contained_and_honest_about_phantoms(made):
+    text = page(made)
+    assert "<title>PHANTOMS: synthetic images; numbers say nothing about patients</title>" in text
+    references = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s>)]+)""", text)
+    assert references
+    assert all(each.startswith(("data:image/", "#")) for each in references)
+    assert "http" not in re.sub(r"data:[^\"]+", "", text)
+    assert len(text.encode()) < 5_000_000
+    assert text.count("data:image/png") == 1  # only one row of one strategy has masks
+    assert page(made) == text
+
+
+def test_a_report_on_real_images_does_not_mention_phantoms(project):
+    path = project / "data/benchmark/benchmark.json"
+    path.write_text(path.read_text().replace("phantom", "real"))
+    assert "phantom" not in re.sub(r"data:[^\"]+", "", page(project)).lower()
+
+
+def test_the_report_shows_the_paper_beside_and_marks_contradictions(made):
+    text = page(made)
+    table = pd.read_csv(made / "results/tables/approaches.csv")
+    points = f"{table['difference_balanced_accuracy'].iloc[0]:+.1f}".replace("-", "−")
+    assert f"84.1 ({points})" in text.replace("&#43;", "+")
+    assert "ResNet50 Multi: the paper's row contradicts itself" in text
+    assert "BCE &lt;b&gt;" in text  # names are escaped
+    assert "near / pairs" in text
+    assert "groups in two parts" in text
+
+
+def test_search_and_gate_are_shown_only_when_they_ran(project):
+    assert 'id="gate"' not in page(project)
+    assert 'id="search"' not in page(project)
+    write_gate(project)
+    (project / "results/search").mkdir()
+    best = {"study": "mt_estan", "trials": 3, "best": {"positive_weight": 2.5}, "value": 0.8125}
+    (project / "results/search/best.json").write_text(json.dumps(best))
+    text = page(project)
+    assert "Refused by G2 (superiority)" in text
+    assert "0.8125" in text
+
+
+def test_the_report_needs_its_tables(project):
+    (project / "results/tables/losses.csv").unlink()
+    with pytest.raises(EvaluationError, match="run `dvc repro evaluate`"):
+        page(project)
+
+
+def summary(root: Path) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(render_summary(root / "results", phantom=True))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_summary_fits_a_terminal_and_names_the_failing_rule(project):
+    text = summary(project)
+    assert "not run yet" in text
+    write_gate(project)
+    text = summary(project)
+    assert text.strip().startswith("PHANTOMS")
+    assert "…" not in text
+    assert "refused: approaches/MobileNet/Single against" in text
+    gate = json.loads((project / "results/promotion/gate.json").read_text())
+    assert f"{gate['rules'][2]['values']['difference']:+.3f}" in text
+    assert "models:/bus-mt-estan-phantom@champion" in text
+    (project / "results/promotion/promotion.json").write_text('{"version": 4, "alias": null}')
+    assert "models:/bus-mt-estan-phantom/4" in summary(project)
+
+
+def test_a_summary_before_any_result_is_an_error(tmp_path):
+    with pytest.raises(EvaluationError, match="make reproduce"):
+        render_summary(tmp_path, phantom=True)
+
+
+def test_samples_with_a_wrong_shape_are_an_error(tmp_path):
+    path = tmp_path / "approaches_samples.npz"
+    write_samples(path, "M")
+    good = read_samples(path)
+    assert good is not None
+    assert good.image.shape == (6, 32, 32)
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **{**arrays, "label": arrays["label"][:2]})
+    with pytest.raises(EvaluationError, match="label must be"):
+        read_samples(path)
+    path.write_bytes(b"no zip")
+    with pytest.raises(EvaluationError, match="cannot be read"):
+        read_samples(path)
+
+
+def test_both_outlines_are_drawn_on_a_sample(tmp_path):
+    write_samples(tmp_path / "s.npz", "M")
+    samples = read_samples(tmp_path / "s.npz")
+    assert samples is not None
+    pixels = np.asarray(Image.open(io.BytesIO(plots.samples_figure(samples, [0, 3]))).convert("RGB")).astype(int)
+    for color in (plots.TRUE_MASK, plots.PREDICTED_MASK):
+        rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        assert (np.abs(pixels - rgb).sum(axis=2) < 40).sum() > 50
+
+
+def test_many_rows_get_a_panel_for_each_model(predictions):
+    rows = {
+        (model, variant): predictions(seed=i)[lambda f: f["part"] == "test"]
+        for i, (model, variant) in enumerate((m, v) for m in ("A", "B", "C", "D") for v in ("S", "TL"))
+    }
+    few = dict(list(rows.items())[:2])
+    assert plots.roc_figure(rows).count(b'id="axes_') == 4
+    assert plots.roc_figure(few).count(b'id="axes_') == 1
+    assert plots.calibration_figure(rows).count(b'id="axes_') == 4
+    assert plots.confusion_figure(rows).count(b'id="axes_') == 8
+
+
+def test_provenance_names_what_computed_the_numbers(demo):
+    facts = provenance(demo)
+    assert facts["profile"] == "demo"
+    assert facts["seed"] == "2021"
+    assert facts["numpy"] == np.__version__

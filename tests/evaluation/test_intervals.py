@@ -1,0 +1,127 @@
+"""The clustered bootstrap against a plain loop with scikit-learn, its coverage, width and reproducibility."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as reference
+
+from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.intervals import (
+    bootstrap_interval,
+    bootstrap_values,
+    group_weights,
+    percentiles,
+    spread,
+)
+
+
+def sample(images: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, images)
+    probabilities = np.round(np.clip(0.35 * labels + 0.65 * rng.random(images), 0, 1), 2)
+    return labels, probabilities, rng.integers(0, images // 2, images)
+
+
+def test_spread_is_numpys_with_one_degree_less():
+    values = [0.71, 0.74, 0.69, 0.8]
+    result = spread(values)
+    assert (result.mean, result.deviation) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
+    assert np.isnan(spread([0.5]).deviation)
+    with pytest.raises(EvaluationError, match="each fold"):
+        spread([0.5, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("metric", "score"),
+    [
+        ("roc_auc", reference.roc_auc_score),
+        ("brier", reference.brier_score_loss),
+        ("sensitivity", lambda y, p: reference.recall_score(y, p >= 0.5)),
+        ("specificity", lambda y, p: reference.recall_score(y, p >= 0.5, pos_label=0)),
+        ("f1", lambda y, p: reference.f1_score(y, p >= 0.5)),
+        ("accuracy", lambda y, p: reference.accuracy_score(y, p >= 0.5)),
+        ("balanced_accuracy", lambda y, p: reference.balanced_accuracy_score(y, p >= 0.5)),
+    ],
+)
+def test_each_resample_equals_the_metric_of_the_repeated_images(metric, score):
+    labels, probabilities, groups = sample()
+    weights = group_weights(groups, 20, seed=3)
+    values = bootstrap_values(metric, labels, probabilities, weights)
+    for counts, value in zip(weights.counts, values, strict=True):
+        drawn = np.repeat(np.arange(labels.size), counts[weights.member])
+        assert value == pytest.approx(score(labels[drawn], probabilities[drawn]))
+
+
+def test_every_resample_draws_as_many_groups_as_there_are():
+    weights = group_weights(["a", "a", "b", "c"], 50, seed=0)
+    assert (weights.counts.sum(axis=1) == 3).all()
+    assert weights.member.tolist() == [0, 0, 1, 2]
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_does_not():
+    labels, probabilities, groups = sample()
+    first, again, other = (
+        bootstrap_interval("roc_auc", labels, probabilities, groups, resamples=300, seed=s) for s in (1, 1, 2)
+    )
+    assert first == again
+    assert first.low != other.low
+    assert first.low < first.estimate < first.high
+
+
+def test_interval_of_accuracy_is_near_the_binomial_one():
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 2, 400)
+    probabilities = np.where(rng.random(400) < 0.8, labels, 1 - labels).astype(float)
+    ours = bootstrap_interval("accuracy", labels, probabilities, np.arange(400))
+    exact = stats.binomtest(round(ours.estimate * 400), 400).proportion_ci(method="wilson")
+    assert (ours.low, ours.high) == pytest.approx((exact.low, exact.high), abs=0.012)
+
+
+def test_images_of_one_case_widen_the_interval():
+    labels, probabilities, _ = sample(100)
+    copies = 4
+    args = (np.repeat(labels, copies), np.repeat(probabilities, copies))
+    clustered = bootstrap_interval("accuracy", *args, np.repeat(np.arange(100), copies))
+    naive = bootstrap_interval("accuracy", *args, np.arange(100 * copies))
+    ratio = (clustered.high - clustered.low) / (naive.high - naive.low)
+    assert ratio == pytest.approx(2, abs=0.35)  # four identical images a case: sqrt(4)
+
+
+def test_coverage_is_about_nominal():
+    rng = np.random.default_rng(11)
+    hits, repetitions = 0, 200
+    for _ in range(repetitions):
+        labels = np.r_[np.zeros(60, int), np.ones(60, int)]
+        scores = 1 / (1 + np.exp(-rng.normal(loc=labels, size=120)))
+        interval = bootstrap_interval("roc_auc", labels, scores, np.arange(120), resamples=300)
+        hits += interval.low <= stats.norm.cdf(1 / np.sqrt(2)) <= interval.high
+    assert 0.89 <= hits / repetitions <= 0.985
+
+
+def test_too_few_cases_of_a_class_is_an_error():
+    labels = np.r_[1, np.zeros(9, int)]
+    with pytest.raises(EvaluationError, match="too few cases"):
+        bootstrap_interval("roc_auc", labels, np.linspace(0, 1, 10), np.arange(10))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "auc"}, "unknown metric 'auc'"),
+        ({"resamples": 0}, "but got 0"),
+        ({"groups": ["a"] * 4}, "two groups"),
+        ({"groups": ["a", "b"]}, "4 predictions but 2 groups"),
+        ({"confidence": 1.0}, "but got 1.0"),
+    ],
+)
+def test_bad_arguments_are_named(change, message):
+    arguments = {"metric": "accuracy", "groups": list("abcd"), "resamples": 10, **change}
+    with pytest.raises(EvaluationError, match=message):
+        bootstrap_interval(labels=[0, 0, 1, 1], probabilities=[0.1, 0.6, 0.4, 0.9], **arguments)
+
+
+def test_percentiles_leave_out_what_is_undefined():
+    drawn = np.r_[np.linspace(0, 1, 101), [np.nan]]
+    assert percentiles(drawn, 0.9) == pytest.approx((0.05, 0.95, 101))

@@ -1,0 +1,154 @@
+"""The tables beside the paper: values against scikit-learn, differences in points, and what is incomplete."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as reference
+
+from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.results import PlannedRow, read_plans, select_row
+from bus_mlops.evaluation.tables import fold_metrics, metrics_summary, strategy_table
+
+SINGLE = PlannedRow("approaches", "MobileNet", "Single", ("busi",), (1, 2, 3, 4, 5), (8, "MobileNet", "Single"))
+ESTAN = PlannedRow("approaches", "MT-ESTAN", "Multi", ("busi",), (1, 2, 3, 4, 5), None)
+
+
+@pytest.fixture(scope="module")
+def frame(predictions):
+    estan = {"separation": 2.5, "seed": 4, "model": "MT-ESTAN", "variant": "Multi", "multitask": True}
+    return pd.concat([predictions(), predictions(**estan)], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def table(frame):
+    return strategy_table(frame, [ESTAN, SINGLE])
+
+
+def test_rows_follow_the_plan(table):
+    assert table["model"].tolist() == ["MT-ESTAN", "MobileNet"]
+    assert table[["folds", "seeds", "images", "cases"]].to_numpy().tolist() == [[5, 1, 200, 100]] * 2
+
+
+def test_means_and_deviations_are_those_of_the_folds(table, frame):
+    part = select_row(frame, "MobileNet", "Single")
+    areas = [reference.roc_auc_score(cell["label"], cell["probability"]) for _, cell in part.groupby("fold")]
+    recalls = [reference.recall_score(c["label"], c["probability"] >= 0.5) for _, c in part.groupby("fold")]
+    row = table.iloc[1]
+    assert row["roc_auc_mean"] == pytest.approx(np.mean(areas))
+    assert row["roc_auc_std"] == pytest.approx(np.std(areas, ddof=1))
+    assert row["sensitivity_mean"] == pytest.approx(np.mean(recalls))
+    assert row["roc_auc_pooled"] == pytest.approx(reference.roc_auc_score(part["label"], part["probability"]))
+    assert row["roc_auc_low"] < row["roc_auc_pooled"] < row["roc_auc_high"]
+
+
+def test_the_validation_part_never_counts(frame):
+    spoilt = frame.copy()
+    spoilt.loc[spoilt["part"] == "validation", "probability"] = 0.5
+    pd.testing.assert_frame_equal(strategy_table(spoilt, [SINGLE]), strategy_table(frame, [SINGLE]))
+
+
+def test_the_papers_auc_is_compared_with_balanced_accuracy(table):
+    row = table.iloc[1]
+    assert row["paper_table"] == 8
+    assert row["paper_balanced_accuracy"] == 0.841
+    assert row["difference_balanced_accuracy"] == pytest.approx(100 * (row["balanced_accuracy_mean"] - 0.841))
+    assert "paper_roc_auc" not in table.columns
+    assert "difference_roc_auc" not in table.columns
+
+
+def test_rows_without_a_published_counterpart_have_empty_cells(table):
+    row = table.iloc[0]
+    assert row.filter(like="paper_").isna().all()
+    assert row.filter(like="difference_").isna().all()
+    assert row["contradiction"] == ""
+
+
+def test_a_row_that_contradicts_itself_is_marked(frame):
+    resnet = PlannedRow(**{**SINGLE.__dict__, "paper": (8, "ResNet50", "Multi")})
+    assert 'its "AUC" 85.0' in strategy_table(frame, [resnet])["contradiction"].iloc[0]
+
+
+def test_overlap_only_where_there_are_masks(table, frame):
+    part = select_row(frame, "MT-ESTAN", "Multi")
+    assert table["dice_mean"].iloc[0] == pytest.approx(part.groupby("fold")["dice"].mean().mean())
+    assert np.isnan(table["dice_mean"].iloc[1])
+
+
+def test_seeds_are_further_trainings(frame):
+    second = frame.assign(seed=2022)
+    both = strategy_table(pd.concat([frame, second]), [SINGLE])
+    assert both[["folds", "seeds", "images"]].to_numpy().tolist() == [[5, 2, 200]]
+    part = select_row(pd.concat([frame, second]), "MobileNet", "Single")
+    assert len(fold_metrics(part, "MobileNet")) == 10
+
+
+def folds_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    test = frame[(frame["part"] == "test") & (frame["model"] == "MobileNet")]
+    columns = {f"fold_{k}": np.where(test["fold"] == k, "test", "train") for k in range(1, 6)}
+    return pd.DataFrame({"image_id": test["image_id"], "source": "busi", **columns})
+
+
+def test_complete_predictions_pass_the_check_against_the_folds(frame, table):
+    pd.testing.assert_frame_equal(strategy_table(frame, [ESTAN, SINGLE], folds_frame(frame)), table)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: f[f["fold"] != 2], "MobileNet Single lacks fold 2 .*train@approaches"),
+        (lambda f: f.assign(fold=f["fold"].replace({5: 6})), "lacks fold 5"),
+        (lambda f: f[f["model"] != "MobileNet"], "has no predictions"),
+        (lambda f: pd.concat([f, f.head(1)]), "twice in one fold"),
+        (lambda f: f.drop(index=f.index[0]), "has no prediction"),
+        (
+            lambda f: f.assign(image_id=f["image_id"].replace({f["image_id"].iloc[0]: "busi/x"})),
+            "has no pred",
+        ),
+        (lambda f: f.assign(label=1), "approaches: MobileNet Single, fold 1: all"),
+        (lambda f: f.assign(probability=np.nan), "are NaN"),
+    ],
+)
+def test_incomplete_predictions_are_an_error_that_says_where(frame, spoil, message):
+    with pytest.raises(EvaluationError, match=message):
+        strategy_table(spoil(frame), [SINGLE], folds_frame(frame))
+
+
+def test_one_fold_too_many_is_an_error(frame):
+    four = PlannedRow(**{**SINGLE.__dict__, "folds": (1, 2, 3, 4)})
+    with pytest.raises(EvaluationError, match="has fold 5, which is not planned"):
+        strategy_table(frame, [four])
+
+
+def test_a_row_that_the_paper_does_not_have_is_an_error(frame):
+    wrong = PlannedRow(**{**SINGLE.__dict__, "paper": (8, "MobileNet", "TL")})
+    with pytest.raises(EvaluationError, match="Table 8 has no row MobileNet TL"):
+        strategy_table(frame, [wrong])
+
+
+def test_metrics_for_dvc_hold_no_nan_and_six_digits(table):
+    summary = metrics_summary({"approaches": table})
+    text = json.dumps(summary, allow_nan=False)
+    assert json.loads(text) == summary
+    values = summary["approaches"]["MobileNet Single"]
+    assert values["roc_auc"] == round(table["roc_auc_mean"].iloc[1], 6)
+    assert "dice" not in values
+    assert "dice" in summary["approaches"]["MT-ESTAN Multi"]
+
+
+def test_plans_are_told_from_other_files(tmp_path):
+    spec = {"cohort": ["busi"]}
+    row = {"model": "M", "variant": "S", "paper": {"table": 4, "model": "M", "variant": "S"}, "spec": spec}
+    plan = {"strategy": "losses", "folds": [1, 2], "rows": [row, {**row, "paper": None}]}
+    (tmp_path / "losses.json").write_text(json.dumps(plan))
+    (tmp_path / "sizes.json").write_text('{"sizes": [64]}')
+    plans = read_plans(tmp_path)
+    assert list(plans) == ["losses"]
+    assert [each.paper for each in plans["losses"]] == [(4, "M", "S"), None]
+    assert plans["losses"][0].folds == (1, 2)
+    (tmp_path / "losses.json").write_text(json.dumps({**plan, "rows": [{"model": "M"}]}))
+    with pytest.raises(EvaluationError, match="lacks 'paper'"):
+        read_plans(tmp_path)
