@@ -1,0 +1,1 @@
+"""The gate, promotion, the packaged model and its consumers."""

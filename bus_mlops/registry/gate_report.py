@@ -1,0 +1,81 @@
+"""What the gate found: rules with their numbers, the verdict, as JSON for programs and markdown for people."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class GateRule:
+    """One rule: its numbers (fractions), the limit in words, the outcome and a sentence for people."""
+
+    id: str
+    title: str
+    values: dict[str, float | int | str]
+    limit: str
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """The outcome of all rules for one candidate against one baseline."""
+
+    candidate: str
+    baseline: str
+    model_name: str
+    metric: str
+    threshold: str
+    rules: tuple[GateRule, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every rule passed."""
+        return all(rule.passed for rule in self.rules)
+
+    @property
+    def failed(self) -> tuple[GateRule, ...]:
+        """The rules that did not pass."""
+        return tuple(rule for rule in self.rules if not rule.passed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in gate.json."""
+        values = asdict(self)
+        for rule in values["rules"]:
+            # JSON has no infinity, which a t statistic without variance is.
+            rule["values"] = {k: v if _is_finite(v) else str(v) for k, v in rule["values"].items()}
+        return {"passed": self.passed, "failed": [rule.id for rule in self.failed], **values}
+
+    def to_json(self) -> str:
+        """gate.json."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def to_markdown(self) -> str:
+        """The report for people: verdict, one row a rule, notes."""
+        verdict = "PROMOTED" if self.passed else f"REFUSED by {', '.join(rule.id for rule in self.failed)}"
+        lines = [
+            f"# Gate of {self.model_name}: {verdict}",
+            "",
+            f"Candidate: **{self.candidate}**. Baseline: **{self.baseline}**. "
+            f"Metric: {self.metric}. Threshold: {self.threshold}.",
+            "",
+            "| rule | passed | limit | what was found |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {rule.id} {rule.title} | {_yes(rule.passed)} | {rule.limit} | {rule.sentence} |" for rule in self.rules
+        ]
+        lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
+        return "\n".join(lines) + "\n"
+
+
+def _is_finite(value: float | int | str) -> bool:
+    return isinstance(value, str) or math.isfinite(value)
+
+
+def _yes(passed: bool) -> str:
+    return "yes" if passed else "**no**"

@@ -1,0 +1,194 @@
+"""From `models:/name@champion`, `models:/name/3` or a folder to a local package folder; reads, never creates.
+
+Needs only mlflow-skinny where the tracking server speaks HTTP; an `sqlite:` store also needs sqlalchemy.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from bus_mlops.errors import RegistryError
+from bus_mlops.registry.contents import DIGEST_TAG, GATE_TAG
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+FORMS = "`models:/NAME@champion`, `models:/NAME/VERSION` or the folder of a package"
+T = TypeVar("T")
+
+_MODEL_URI = re.compile(r"^models:/+([^/@:]+)(?:@([^/@]+)|/(\d+))$")
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a package lies on this machine, and as which version of which model it was asked for."""
+
+    folder: Path
+    name: str | None = None
+    version: str | None = None
+    digest: str | None = None
+
+
+def resolve(uri: str, tracking_uri: str | None = None) -> Location:
+    """Find a package, fetching it from a remote store if need be; RegistryError says what there is."""
+    if not uri.startswith("models:"):
+        folder = Path(uri).expanduser()
+        if folder.is_dir():
+            return Location(folder)
+        what = "is a file" if folder.exists() else "does not exist"
+        raise RegistryError(f"model {uri!r}: no such package folder ({what} in {Path.cwd()}). Give {FORMS}.")
+    match = _MODEL_URI.match(uri)
+    if match is None:
+        raise RegistryError(f"model {uri!r} is not understood. Give {FORMS}.")
+    name, alias, number = match.groups()
+    store = tracking_uri or default_tracking_uri()
+    client = open_registry(store)
+    version = _find(client, store, name, alias, number)
+    return Location(_fetch(client, store, version), name, str(version.version), version.tags.get(DIGEST_TAG))
+
+
+def default_tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, else tracking.uri of ./params.yaml, else ./mlflow.db."""
+    from bus_mlops.config import PARAMS, load_config
+
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if named:
+        return named
+    if PARAMS.exists():
+        return load_config().tracking.uri
+    return DEFAULT_STORE
+
+
+def open_registry(uri: str) -> MlflowClient:
+    """A client of an existing store. A missing SQLite file is an error here, never created by asking."""
+    from bus_mlops.tracking.store import sqlite_file
+
+    file = sqlite_file(uri)
+    if file is not None and not (file.is_file() and file.stat().st_size):
+        raise RegistryError(
+            f"no MLflow store at {file.resolve()}: no model has been registered here. Run `make reproduce` "
+            "first, or say where the models are with --tracking-uri or MLFLOW_TRACKING_URI."
+        )
+    if not uri.startswith(("http://", "https://")) and importlib.util.find_spec("sqlalchemy") is None:
+        raise RegistryError(_lacking(uri, "sqlalchemy"))
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    return _ask(uri, lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
+
+
+def _find(client: MlflowClient, store: str, name: str, alias: str | None, number: str | None) -> ModelVersion:
+    """The version behind an alias or a number; RegistryError listing what there is instead."""
+    versions = _ask(store, lambda: list(client.search_model_versions(f"name = '{name.replace(chr(39), '')}'")))
+    if not versions:
+        names = _ask(store, lambda: sorted(model.name for model in client.search_registered_models()))
+        there = f"Registered there: {', '.join(names)}" if names else "No model is registered there yet"
+        raise RegistryError(f"no model {name!r} in {store}. {there}. `make reproduce` trains and registers one.")
+    if number is not None:
+        for version in versions:
+            if int(version.version) == int(number):
+                return version
+        raise RegistryError(f"{name} has no version {number}. {_candidates(name, versions)}")
+    aliases = _ask(store, lambda: client.get_registered_model(name).aliases)
+    if alias not in aliases:
+        raise RegistryError(f"{name} has no {alias}: no version carries that alias. {_candidates(name, versions)}")
+    return _ask(store, lambda: client.get_model_version(name, str(aliases[alias])))
+
+
+def _candidates(name: str, versions: list[ModelVersion]) -> str:
+    newest = sorted(versions, key=lambda v: int(v.version), reverse=True)
+    lines = [
+        f"\n  version {v.version}, gate: {v.tags.get(GATE_TAG, 'not recorded')}, "
+        f"run {v.run_id or 'unknown'}: --model models:/{name}/{v.version}"
+        for v in newest[:10]
+    ]
+    more = f"\n  and {len(newest) - 10} older ones" if len(newest) > 10 else ""
+    return "Candidates, each usable at your own judgement:" + "".join(lines) + more
+
+
+def _fetch(client: MlflowClient, store: str, version: ModelVersion) -> Path:
+    """A local folder with the package: the store's own if it is on this machine, else a cached download."""
+    source = _ask(store, lambda: client.get_model_version_download_uri(version.name, str(version.version)))
+    digest = version.tags.get(DIGEST_TAG)
+    cached = _cache() / digest if digest and re.fullmatch(r"[0-9a-f]{64}", digest) else None
+    if cached is not None and cached.is_dir():
+        return cached
+    from mlflow.artifacts import download_artifacts
+
+    package = _package_uri(store, source, version)
+    if source.startswith(("file:", "/")):
+        return Path(_ask(store, lambda: download_artifacts(artifact_uri=package, tracking_uri=store)))
+    _cache().mkdir(parents=True, exist_ok=True)
+    temporary = tempfile.mkdtemp(dir=_cache(), prefix="fetching-")
+    try:
+        folder = Path(
+            _ask(
+                store,
+                lambda: download_artifacts(artifact_uri=package, dst_path=temporary, tracking_uri=store),
+            )
+        )
+        target = cached or _cache() / f"{version.name}-{version.version}-{os.getpid()}"
+        return _move(folder, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _package_uri(store: str, source: str, version: ModelVersion) -> str:
+    """The package inside the MLflow model: the one folder among its artifacts, whatever its name."""
+    from mlflow.artifacts import list_artifacts
+
+    base = f"{source.rstrip('/')}/artifacts"
+    entries = _ask(store, lambda: list_artifacts(artifact_uri=base, tracking_uri=store))
+    folders = [entry.path.rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry.is_dir]
+    if len(folders) != 1:
+        raise RegistryError(
+            f"{version.name} version {version.version} is registered, but there is no package at {base}. Put "
+            "the artifact folder back where it was, or register the model again."
+        )
+    return f"{base}/{folders[0]}"
+
+
+def _move(folder: Path, target: Path) -> Path:
+    try:
+        return folder.rename(target)
+    except OSError:
+        if target.is_dir():  # another process fetched the same content first
+            return target
+        raise
+
+
+def _cache() -> Path:
+    """Where fetched packages are kept, by digest: BUS_MLOPS_CACHE, else the user's cache folder."""
+    named = os.environ.get("BUS_MLOPS_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(named) if named else base / "bus-mlops" / "models"
+
+
+def _ask(store: str, question: Callable[[], T]) -> T:
+    """Ask the store; whatever its client raises becomes one RegistryError that names the store."""
+    try:
+        return question()
+    except ModuleNotFoundError as error:
+        raise RegistryError(_lacking(store, error.name or str(error))) from error
+    except RegistryError:
+        raise
+    except Exception as error:  # mlflow, sqlalchemy, requests, boto3: each raises its own kind
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise RegistryError(f"the model store {store} cannot be used: {reason}. Check the tracking URI.") from error
+
+
+def _lacking(store: str, package: str) -> str:
+    return (
+        f"the store {store} needs the Python package {package!r}, which a consumer's install lacks. Install "
+        "bus-mlops[pipeline], use a tracking server (http://...), or give the folder of a package."
+    )
