@@ -106,12 +106,14 @@ def plan() -> None:
     table.add_section()
     table.add_row("all, each spec once", "", str(unique), str(unique * folds))
     Console().print(table)
-    if "tuned" in plans:
+    if plans["tuned"].rows:
         print(f"and up to {config.search.trials * len(config.search.folds)} trials of the search, before `tuned`")
 
 
 @app.command()
-def train(strategy: Annotated[str, typer.Argument(help="a strategy of params.yaml, or 'all'")] = "all") -> None:
+def train(
+    strategy: Annotated[str, typer.Argument(help="a strategy of params.yaml, or 'all'")] = "all",
+) -> None:
     """Train the missing runs of a strategy without DVC (data and folds must be there)."""
     from bus_mlops.config import load_config
     from bus_mlops.errors import ConfigError
@@ -120,7 +122,7 @@ def train(strategy: Annotated[str, typer.Argument(help="a strategy of params.yam
 
     config = load_config()
     plans = make_plans(config)
-    plans.pop("tuned", None)
+    plans.pop("tuned")
     if strategy != "all" and strategy not in plans:
         raise ConfigError(f"strategy {strategy!r} is not in params.yaml; it has: {', '.join(plans)}")
     with open_runner(config) as runner:

@@ -113,9 +113,7 @@ class Training(Strict):
     scaling: Literal["raw255", "unit", "imagenet"] = "imagenet"
     dropout: float = Field(default=0.3, ge=0, lt=1)
     batch_norm_momentum: float = Field(default=0.99, gt=0, lt=1)
-    augmentation: Augmentation = Augmentation(
-        horizontal_flip=True, height_shift=0.2, width_shift=0.2, rotation=20
-    )
+    augmentation: Augmentation = Augmentation(horizontal_flip=True, height_shift=0.2, width_shift=0.2, rotation=20)
     loss: Loss = Loss()
     optimizer: Optimizer = Optimizer()
     epochs: int = Field(default=50, ge=1, le=10_000)

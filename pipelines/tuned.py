@@ -1,7 +1,7 @@
 """DVC stage `tuned`: train MT-ESTAN on every fold with the loss weights that the search found."""
 
 from bus_mlops.config import Config
-from bus_mlops.experiments.collect import collect
+from bus_mlops.experiments.collect import collect, collect_nothing
 from bus_mlops.experiments.plan import read_plan
 from bus_mlops.experiments.runner import open_runner, run_plan
 from bus_mlops.files import read_json
@@ -14,7 +14,7 @@ def main(config: Config) -> None:
     best = read_json(SEARCH / "best.json")["best"]
     if best is None:
         print("[tuned] skipped: there was no search")
-        PREDICTIONS.mkdir(parents=True, exist_ok=True)
+        collect_nothing("tuned", PREDICTIONS)
         return
     plan = read_plan(PLAN, "tuned")
     row = plan.rows[0]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.evaluation.results import CURVE_COLUMNS, PREDICTION_COLUMNS
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.runner import Runner
 from bus_mlops.experiments.strategies import Row
@@ -39,24 +40,53 @@ def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[tuple[str, int], s
         if row.spec.multitask:
             run_id = runs[fingerprint, plan.folds[0]]
             samples.append(_samples(runner.ledger, run_id, runner.benchmark, row))
-    with replacing(folder / f"{plan.strategy}.parquet") as path:
+    _write(folder, plan.strategy, predictions, curves, samples)
+
+
+def collect_nothing(strategy: str, folder: Path) -> None:
+    """Write the three files of a strategy without rows: DVC expects every output of a stage."""
+    _write(
+        folder,
+        strategy,
+        [pd.DataFrame(columns=list(PREDICTION_COLUMNS))],
+        [pd.DataFrame(columns=list(CURVE_COLUMNS))],
+        [],
+    )
+
+
+def _write(
+    folder: Path,
+    strategy: str,
+    predictions: list[pd.DataFrame],
+    curves: list[pd.DataFrame],
+    samples: list[dict[str, np.ndarray]],
+) -> None:
+    with replacing(folder / f"{strategy}.parquet") as path:
         pd.concat(predictions, ignore_index=True).to_parquet(path, index=False)
-    with replacing(folder / f"{plan.strategy}_curves.csv") as path:
+    with replacing(folder / f"{strategy}_curves.csv") as path:
         pd.concat(curves, ignore_index=True).to_csv(path, index=False)
-    with replacing(folder / f"{plan.strategy}_samples.npz") as path:
-        np.savez_compressed(path, **_join(samples))
+    with replacing(folder / f"{strategy}_samples.npz") as path:
+        np.savez_compressed(path, allow_pickle=False, **_join(samples))
 
 
 def _identified(frame: pd.DataFrame, strategy: str, row: Row) -> pd.DataFrame:
     for position, (name, value) in enumerate(
-        {"strategy": strategy, "model": row.model, "variant": row.variant, "network": row.spec.network}.items()
+        {
+            "strategy": strategy,
+            "model": row.model,
+            "variant": row.variant,
+            "network": row.spec.network,
+        }.items()
     ):
         frame.insert(position, name, value)
     return frame
 
 
 def _samples(ledger: Ledger, run_id: str, benchmark: Benchmark, row: Row) -> dict[str, np.ndarray]:
-    with tempfile.TemporaryDirectory() as folder, np.load(ledger.artifact(run_id, MASKS, Path(folder))) as stored:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        np.load(ledger.artifact(run_id, MASKS, Path(folder))) as stored,
+    ):
         size = int(stored["size"])
         ids = stored["image_id"]
         predicted = np.unpackbits(stored["packed"], axis=1, count=size * size).reshape(-1, size, size)

@@ -32,14 +32,14 @@ class StrategyPlan(Strict):
 
 
 def make_plans(config: Config) -> dict[str, StrategyPlan]:
-    """The plan of each strategy of the profile, and `tuned` where the profile has MT-ESTAN."""
+    """The plan of each strategy of the profile, and `tuned`, which has no row if the profile lacks MT-ESTAN."""
     folds = config.folds.selected
-    plans = {
+    plans: dict[str, StrategyPlan] = {
         name: StrategyPlan(strategy=name, folds=folds, rows=tuple(STRATEGIES[name](config)))
         for name in config.strategies
     }
-    if "mt_estan" in config.networks:
-        plans["tuned"] = StrategyPlan(strategy="tuned", folds=folds, rows=(tuned(config),))
+    rows = (tuned(config),) if "mt_estan" in config.networks else ()
+    plans["tuned"] = StrategyPlan(strategy="tuned", folds=folds, rows=rows)
     return plans
 
 

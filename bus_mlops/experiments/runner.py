@@ -40,7 +40,10 @@ class Runner:
         data, split = self.digests(spec)
         fingerprint = spec.fingerprint(data, split)
         parent = self.ledger.parent(
-            spec, fingerprint, title, {**job_tags(self.config), **tags, "data_digest": data, "folds_digest": split}
+            spec,
+            fingerprint,
+            title,
+            {**job_tags(self.config), **tags, "data_digest": data, "folds_digest": split},
         )
         return [Cell(spec, fold, fingerprint, parent, title, data, split) for fold in folds]
 
@@ -62,7 +65,10 @@ class Runner:
         unique = {cell.key: cell for cell in cells}
         missing = [cell for key, cell in unique.items() if key not in finished]
         have = len(unique) - len(missing)
-        print(f"[{name}] {len(unique)} runs, {have} of them recorded already, {len(missing)} to train", flush=True)
+        print(
+            f"[{name}] {len(unique)} runs, {have} of them recorded already, {len(missing)} to train",
+            flush=True,
+        )
         progress = Progress(name, missing, already=have)
         results: dict[tuple[str, int], CellEvent] = {}
         if missing:

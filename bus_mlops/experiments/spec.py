@@ -56,6 +56,8 @@ class RunSpec(Strict):
             "scaling": self.training.scaling,
             "dropout": self.training.dropout,
             "batch_norm_momentum": self.training.batch_norm_momentum,
-            "optimizer": self.training.optimizer.name,
+            "optimizer": self.canonical()["training"]["optimizer"],
         }
+        # A variable of the program, not part of its graph.
+        values["optimizer"].pop("learning_rate")
         return json.dumps(values, sort_keys=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import pandas as pd
 
 from bus_mlops.dataset.folds import Folds
 from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.evaluation.metrics import classification_metrics
+from bus_mlops.evaluation.metrics import classification_metrics, mask_overlap
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.tracking.ledger import CURVES, MASKS, MODEL, PREDICTIONS, Ledger
 
@@ -85,8 +86,9 @@ def _train(
     program = programs.get(cell, job)
 
     def on_epoch(log: EpochLog) -> None:
-        ledger.epoch(run_id, log.epoch, log.values())
-        emit(_event(cell, "epoch", run_id=run_id, epoch=log.epoch, values=log.values()))
+        values = {k: v for k, v in asdict(log).items() if k not in ("epoch", "epochs")}
+        ledger.epoch(run_id, log.epoch, values)
+        emit(_event(cell, "epoch", run_id=run_id, epoch=log.epoch, values=values))
 
     result = fit(
         program,
@@ -97,12 +99,12 @@ def _train(
         part["train"],
         part["validation"],
         seed=cell.seed,
+        has_mask=benchmark.frame["has_mask"].to_numpy(),
         on_epoch=on_epoch,
     )
     trained = time.monotonic()
     frames = [
-        _predictions(program, cell, benchmark, folds, name, part[name], folder)
-        for name in ("test", "validation")
+        _predictions(program, cell, benchmark, folds, name, part[name], folder) for name in ("test", "validation")
     ]
     frame = pd.concat(frames, ignore_index=True)
     frame.to_csv(folder / PREDICTIONS, index=False)
@@ -123,7 +125,13 @@ def cohort_parts(benchmark: Benchmark, folds: Folds, cell: Cell) -> dict[str, np
 
 
 def _predictions(
-    program: Program, cell: Cell, benchmark: Benchmark, folds: Folds, part: str, rows: np.ndarray, folder: Path
+    program: Program,
+    cell: Cell,
+    benchmark: Benchmark,
+    folds: Folds,
+    part: str,
+    rows: np.ndarray,
+    folder: Path,
 ) -> pd.DataFrame:
     size = cell.spec.training.input_size
     probability, masks = program.predict(benchmark.images(size), rows)
@@ -137,21 +145,11 @@ def _predictions(
     if masks is not None:
         predicted = np.asarray(masks) >= 0.5
         true = benchmark.masks(size)[rows] > 0
-        has_mask = benchmark.frame["has_mask"].to_numpy(bool)[rows]
-        frame["dice"], frame["iou"] = _overlap(true, predicted, has_mask)
+        frame["dice"], frame["iou"] = mask_overlap(true, predicted)
         if part == "test":
             packed = np.packbits(predicted.reshape(len(rows), -1), axis=1)
             np.savez_compressed(folder / MASKS, packed=packed, size=size, image_id=frame["image_id"].to_numpy(str))
     return frame
-
-
-def _overlap(true: np.ndarray, predicted: np.ndarray, has_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dice and intersection over union per image (fractions); NaN where no mask was drawn."""
-    both = (true & predicted).sum(axis=(1, 2)).astype(float)
-    total = true.sum(axis=(1, 2)) + predicted.sum(axis=(1, 2))
-    with np.errstate(invalid="ignore"):
-        dice, iou = 2 * both / total, both / (total - both)
-    return np.where(has_mask, dice, np.nan), np.where(has_mask, iou, np.nan)
 
 
 def _metrics(frame: pd.DataFrame) -> dict[str, float]:

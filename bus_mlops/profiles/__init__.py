@@ -35,9 +35,7 @@ def customised(name: str, *, data_root: Path | None = None, weights_folder: Path
     if data_root is not None:
         result = re.sub(r"(?m)^(  root: )\S+", lambda m: m.group(1) + _quoted(data_root), result, count=1)
     if weights_folder is not None:
-        result = re.sub(
-            r"(?m)^(weights_folder: )\S+", lambda m: m.group(1) + _quoted(weights_folder), result, count=1
-        )
+        result = re.sub(r"(?m)^(weights_folder: )\S+", lambda m: m.group(1) + _quoted(weights_folder), result, count=1)
     return result
 
 

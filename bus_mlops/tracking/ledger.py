@@ -50,8 +50,10 @@ class Ledger:
         return {(r.data.tags["fingerprint"], int(r.data.tags["fold"])): r.info.run_id for r in runs}
 
     def artifact(self, run_id: str, name: str, folder: Path) -> Path:
-        """Fetch one artifact of a run into a folder (no copy is made where the store is local)."""
-        return Path(self.client.download_artifacts(run_id, name, str(folder)))
+        """Fetch one artifact of a run into a folder of the run's own below `folder`."""
+        destination = folder / run_id
+        destination.mkdir(exist_ok=True)
+        return Path(self.client.download_artifacts(run_id, name, str(destination)))
 
     def artifact_names(self, run_id: str) -> set[str]:
         """The names of a run's artifacts."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +26,13 @@ def open_client(tracking: TrackingConfig) -> MlflowClient:
             f"{file} is not an SQLite database. Move it away (runs in it are lost to the platform) or point "
             "tracking.uri in params.yaml to another file."
         )
+    # Creating the tables takes a few seconds and prints dozens of lines that help nobody.
+    for name in ("mlflow.store.db.utils", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     client = MlflowClient(tracking_uri=tracking.uri)
     try:
-        client.search_experiments(max_results=1)
+        with _created_once(file):
+            client.search_experiments(max_results=1)
     except MlflowException as error:
         raise LedgerError(_unreachable(tracking.uri, error)) from error
     except Exception as error:
@@ -43,7 +50,8 @@ def experiment_id(client: MlflowClient, name: str, artifacts: str) -> str:
     if found is not None:
         if found.lifecycle_stage == "deleted":
             raise LedgerError(
-                f"experiment {name!r} was deleted. Restore it in the MLflow UI or name another one in tracking.experiment."
+                f"experiment {name!r} was deleted. Restore it in the MLflow UI, or name another one in "
+                "tracking.experiment of params.yaml."
             )
         return str(found.experiment_id)
     try:
@@ -58,6 +66,19 @@ def experiment_id(client: MlflowClient, name: str, artifacts: str) -> str:
 def sqlite_file(uri: str) -> Path | None:
     """The file behind an `sqlite:///` URI, or None for any other store."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+@contextmanager
+def _created_once(file: Path | None) -> Iterator[None]:
+    """Several processes that create one SQLite store at the same time would spoil it: only one may."""
+    if file is None or file.exists():
+        yield
+        return
+    from filelock import FileLock
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.creating.lock"):
+        yield
 
 
 def _artifact_location(client: MlflowClient, artifacts: str) -> str | None:

@@ -11,10 +11,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import TracebackType
 
 from bus_mlops.config import EngineConfig
@@ -101,9 +103,7 @@ class LocalEngine:
         ready = set(wait([w.connection for w in busy]))
         return [w for w in busy if w.connection in ready]
 
-    def _receive(
-        self, worker: _Worker, attempts: dict[tuple[str, int], int], queue: list[Cell]
-    ) -> CellEvent | None:
+    def _receive(self, worker: _Worker, attempts: dict[tuple[str, int], int], queue: list[Cell]) -> CellEvent | None:
         cell = worker.cell
         assert cell is not None
         try:
@@ -158,16 +158,13 @@ def _choose(queue: list[Cell], key: str, busy: set[str]) -> Cell | None:
 
 def _cost(cells: Sequence[Cell]) -> float:
     """Rough work of a queue of cells, to start the longest first."""
-    return sum(
-        (10 if c.spec.multitask else 1) * c.spec.training.epochs * c.spec.training.input_size**2 for c in cells
-    )
+    return sum((10 if c.spec.multitask else 1) * c.spec.training.epochs * c.spec.training.input_size**2 for c in cells)
 
 
 def _send(worker: _Worker, message: Cell | None) -> None:
-    try:
+    # A death is noticed, and dealt with, where the answer is awaited.
+    with suppress(BrokenPipeError, ConnectionError):
         worker.connection.send(message)
-    except (BrokenPipeError, ConnectionError):
-        pass  # the death is noticed, and dealt with, where the answer is awaited
 
 
 def _work(connection: Connection, job: Job, cores: list[int]) -> None:
@@ -177,9 +174,10 @@ def _work(connection: Connection, job: Job, cores: list[int]) -> None:
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     if cores:
         os.sched_setaffinity(0, cores)
-    from bus_mlops.training.program import configure_process
+    with _without_chatter():
+        from bus_mlops.training.program import configure_process
 
-    configure_process(job.threads)
+        configure_process(job.threads)
     from bus_mlops.experiments.worker import Programs, train_cell
     from bus_mlops.tracking.ledger import Ledger
 
@@ -198,6 +196,19 @@ def _work(connection: Connection, job: Job, cores: list[int]) -> None:
             event = CellEvent("failed", *cell.key, message=_describe(error))
             programs = Programs()  # whatever state it is in, the next cell starts clean
         connection.send(event)
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Drop what TensorFlow's C++ prints while it loads; an exception still gets through."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _describe(error: Exception) -> str:

@@ -1,0 +1,121 @@
+"""The ledger on a real SQLite store: what is finished stays finished, what died is closed, locks are explained."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+
+import pandas as pd
+import pytest
+
+from bus_mlops.config import TrackingConfig
+from bus_mlops.errors import LedgerError
+from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.tracking import processes
+from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
+
+TAGS = {"fingerprint": "f" * 64, "data_digest": "d" * 64, "folds_digest": "e" * 64}
+
+
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    return TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "artifacts"))
+
+
+@pytest.fixture
+def ledger(tracking, request):
+    return Ledger(tracking.model_copy(update={"experiment": request.node.name}))
+
+
+def start(ledger, spec, fold=1, fingerprint="f" * 64):
+    parent = ledger.parent(spec, fingerprint, "title", {})
+    return parent, ledger.start(parent, "title", spec, {**TAGS, "fingerprint": fingerprint, "fold": str(fold)})
+
+
+def test_a_cell_from_start_to_finish(ledger, demo, tmp_path):
+    spec = make_spec(demo, "mobilenet", "all")
+    parent, run_id = start(ledger, spec)
+    assert ledger.finished() == {}
+    ledger.epoch(run_id, 1, {"loss": 0.7, "validation_loss": 0.8})
+    ledger.epoch(run_id, 2, {"loss": 0.5, "validation_loss": 0.6})
+    frame = pd.DataFrame({"image_id": ["busi/a"], "probability": [1 / 3]})
+    frame.to_csv(tmp_path / PREDICTIONS, index=False)
+    ledger.finish(run_id, {"roc_auc": 0.9}, tmp_path, {})
+    assert ledger.finished() == {("f" * 64, 1): run_id}
+    pd.testing.assert_frame_equal(ledger.predictions(run_id), frame)
+    run = ledger.client.get_run(run_id)
+    assert run.data.params["training.optimizer.name"] == "adam"
+    assert {i.dataset.name for i in run.inputs.dataset_inputs} == {"bus-benchmark", "bus-folds"}
+    history = ledger.client.get_metric_history(run_id, "validation_loss")
+    assert [(m.step, m.value) for m in history] == [(1, 0.8), (2, 0.6)]
+    assert parent == ledger.parent(spec, "f" * 64, "title", {"strategy.losses": "row"})
+    assert ledger.client.get_run(parent).data.tags["strategy.losses"] == "row"
+
+
+def test_the_parent_holds_mean_and_standard_deviation(ledger, demo, tmp_path):
+    spec = make_spec(demo, "mobilenet", "all")
+    for fold, value in ((1, 0.8), (2, 0.9)):
+        parent, run_id = start(ledger, spec, fold)
+        ledger.finish(run_id, {"roc_auc": value}, tmp_path, {})
+    ledger.summarise(parent, (1, 2))
+    run = ledger.client.get_run(parent)
+    assert run.data.metrics["roc_auc_mean"] == pytest.approx(0.85)
+    assert run.data.metrics["roc_auc_std"] == pytest.approx(0.0707, abs=1e-4)
+    assert run.info.status == "FINISHED"
+
+
+def _die_while_running(tracking, experiment, values):
+    from bus_mlops.config import parse_config
+
+    ledger = Ledger(tracking.model_copy(update={"experiment": experiment}))
+    start(ledger, make_spec(parse_config(values), "mobilenet", "all"))
+    os._exit(9)
+
+
+def test_a_run_whose_process_died_is_closed_and_a_living_one_is_not(ledger, demo, demo_values, tracking, request):
+    _, mine = start(ledger, make_spec(demo, "mobilenet", "all"), fold=2)
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_die_while_running, args=(tracking, request.node.name, demo_values))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 9
+    assert len(ledger.reconcile()) == 1
+    assert ledger.client.get_run(mine).info.status == "RUNNING"
+    killed = ledger.runs("attributes.status = 'KILLED'")
+    assert "process died" in killed[0].data.tags["ended"]
+    assert ledger.reconcile() == []
+
+
+def test_a_silent_process_on_another_machine_counts_as_dead():
+    tags = {**processes.identity(), "process.host": "elsewhere"}
+    assert not processes.is_dead(tags)
+    assert processes.is_dead({**tags, "process.heartbeat": "0"})
+    assert not processes.is_dead(processes.identity())
+    assert processes.is_dead({**processes.identity(), "process.started": "1.00"})
+
+
+def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path):
+    path = tmp_path / "mlflow.db"
+    path.write_text("my thesis")
+    with pytest.raises(LedgerError, match="is not an SQLite database"):
+        Ledger(TrackingConfig(uri=f"sqlite:///{path}"))
+    assert path.read_text() == "my thesis"
+
+
+def test_a_locked_database_is_explained(tracking, ledger, monkeypatch, demo):
+    from bus_mlops.stage import explain
+
+    path = tracking.uri.removeprefix("sqlite:///")
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(Exception, match="locked") as caught:
+            Ledger(tracking.model_copy(update={"experiment": "while locked"}))
+        message = explain(caught.value)
+        assert message is not None
+        assert "locked by another process" in message
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
