@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help install reproduce test test-all lint ui lock clean
+.PHONY: help install reproduce test test-slow test-all lint ui lock clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,8 +34,10 @@ reproduce: install  ## run the whole pipeline of params.yaml and print a summary
 test: install  ## the tests, under 12 minutes on two cores
 	$(BIN)/python -m pytest
 
-test-all: install  ## all tests, the slow ones too
-	$(BIN)/python -m pytest -m ''
+test-slow: install  ## the tests that make test leaves out
+	$(BIN)/python -m pytest -m slow
+
+test-all: test test-slow  ## all tests
 
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -43,10 +45,10 @@ lint: install  ## ruff and mypy
 	$(BIN)/mypy bus_mlops pipelines tests
 
 ui: install  ## the MLflow UI on the store of params.yaml, http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db --port $(PORT) --workers 1
+	$(BIN)/bus-mlops ui --port $(PORT)
 
-lock: install  ## resolve requirements.lock anew (needs uv: pip install uv)
-	uv pip compile pyproject.toml --extra train --extra dev --generate-hashes --no-emit-index-url --no-annotate \
+lock: install  ## resolve requirements.lock anew (needs uv: .venv/bin/pip install uv)
+	$(BIN)/python -m uv pip compile pyproject.toml --extra train --extra dev --generate-hashes --no-emit-index-url --no-annotate \
 	    --no-header --universal --python-version 3.11 --output-file requirements.lock
 
 clean:  ## remove the environment; data, runs and results stay

@@ -38,9 +38,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    from bus_mlops.training.program import Program, configure_process
+    from bus_mlops.training.process import configure_process
 
     configure_process(arguments.threads)
+    from bus_mlops.training.program import Program
+
     spec = make_spec(arguments)
     cell = cell_runner(spec, arguments.images)
 

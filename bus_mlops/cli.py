@@ -155,4 +155,31 @@ def summary() -> None:
     print_summary(load_config())
 
 
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Open the MLflow UI on the store of params.yaml."""
+    import os
+    import sys
+
+    from bus_mlops.config import load_config
+    from bus_mlops.errors import LedgerError
+    from bus_mlops.tracking.store import sqlite_file
+
+    tracking = load_config().tracking
+    if tracking.uri.startswith(("http://", "https://")):
+        print(f"The runs are on a server already: {tracking.uri}")
+        return
+    file = sqlite_file(tracking.uri)
+    if file is not None and not file.exists():
+        raise LedgerError(f"{file} is not there yet: `make reproduce` (or `dvc repro`) records runs in it first.")
+    print(f"MLflow UI: http://{host}:{port} (Ctrl-C to stop)", flush=True)
+    # Background jobs would double the memory and are of no use here.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    arguments = ["--backend-store-uri", tracking.uri, "--host", host, "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments])
+
+
 app.command()(predict)

@@ -1,24 +1,18 @@
-"""What tests share: the demo's parameters made small, and where real images and weights lie if they are there."""
+"""What tests share: the demo's parameters made small, and real images and weights if they are there."""
 
 from __future__ import annotations
 
 import copy
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from projects import BUSI, WEIGHTS, run_stage_script, tiny_values
 
 from bus_mlops import profiles
 from bus_mlops.config import Config, parse_config
-
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
-BUSI = SHARED / "data" / "busi"
-WEIGHTS = SHARED / "weights"
 
 
 @pytest.fixture
@@ -46,28 +40,6 @@ def imagenet_weights() -> Path:
     if not WEIGHTS.is_dir():
         pytest.skip("ImageNet weights are not here (../shared/weights)")
     return WEIGHTS
-
-
-def run_stage_script(
-    name: str, folder: Path, *arguments: str, timeout: float = 300
-) -> subprocess.CompletedProcess[str]:
-    """Run one of pipelines/*.py in a project folder, as DVC does."""
-    command = [sys.executable, str(ROOT / "pipelines" / f"{name}.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
-
-
-def tiny_values(values: dict[str, Any]) -> dict[str, Any]:
-    """The demo's parameters, as small as they can be with every step still real."""
-    values["phantom"] = {
-        "images": {"hmss": 12, "busi": 26, "busis": 20, "thammasat": 8, "dataset_b": 8},
-        "near_duplicates": 3,
-        "size": 72,
-    }
-    values["folds"]["count"] = 2
-    values["training"].update({"epochs": 2, "input_size": 64})
-    values["networks"]["mt_estan"]["options"] = {"encoder": "mobilenet", "width": 0.0625}
-    values["search"]["trials"] = 2
-    return values
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bus_mlops.config import Config
-from bus_mlops.dataset.atomic import replaced_folder
 from bus_mlops.dataset.convert import (
     THUMBNAIL,
     THUMBNAILS_FILE,
@@ -35,6 +34,7 @@ from bus_mlops.dataset.manifest import (
     validate_manifest,
 )
 from bus_mlops.errors import DatasetError, ImageError
+from bus_mlops.files import replaced_folder
 from bus_mlops.sources.base import MALIGNANT, Record, label_conflicts
 from bus_mlops.sources.registry import read_sources
 

@@ -18,6 +18,8 @@ from bus_mlops.errors import ImageError
 Color = Literal["gray", "rgb"]
 
 MAX_PIXELS = 100_000_000
+# The geometry pads an image to a square: a long strip of few pixels would take gigabytes.
+MAX_SIDE = 16_384
 MASK_THRESHOLD = 127
 _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "GIF", "WEBP", "PPM")
 _ORIENTATION = 0x0112
@@ -30,7 +32,7 @@ def decode_image(source: Path | bytes, color: Color = "gray") -> NDArray[np.uint
     black, palette, CMYK and 1-bit images are converted, 16-bit ones are scaled from their full range
     (0-65535 to 0-255); gray is ITU-R 601 luma.
     Raises ImageError naming the file for anything that is not one complete still image of at most 100 million
-    pixels.
+    pixels, with sides of at most 16,384.
     """
     name = str(source) if isinstance(source, Path) else "the image"
     return _pixels(_open(source, name), name, color)
@@ -89,6 +91,11 @@ def _require_still(name: str, width: int, height: int, frames: int) -> None:
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{name} claims {width} x {height} pixels, more than {MAX_PIXELS:,}. No scanner writes that: "
+            "replace or remove it."
+        )
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels: its longer side is more than {MAX_SIDE:,}. No scanner writes that: "
             "replace or remove it."
         )
     if width < 1 or height < 1:

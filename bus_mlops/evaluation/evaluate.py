@@ -37,7 +37,7 @@ def evaluate(plans_folder: Path, predictions_folder: Path, folds_file: Path, res
     _write(plots / "roc.csv", dvc_plots.roc_points(predictions, plans))
     _write(plots / "confusion.csv", dvc_plots.confusion_rows(predictions, best))
     _write(plots / "folds.csv", dvc_plots.fold_rows(predictions, plans))
-    _write(plots / "curves.csv", dvc_plots.curve_rows(read_curves(predictions_folder)))
+    _write(plots / "curves.csv", dvc_plots.curve_rows(read_curves(predictions_folder, plans)))
     write_json(results / "metrics.json", metrics_summary(tables))
 
     lines = [f"{name}: {len(table)} rows, {int(table['images'].max())} images" for name, table in tables.items()]

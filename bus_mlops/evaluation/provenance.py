@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 
+from bus_mlops import git
 from bus_mlops.config import Config
 
 PACKAGES = (
@@ -28,10 +28,9 @@ def provenance(config: Config) -> dict[str, str]:
         "seed": str(config.seed),
         "folds": ", ".join(map(str, config.folds.selected)) + f" of {config.folds.count}",
     }
-    commit = _git("rev-parse", "--short=12", "HEAD")
+    commit = git.commit(short=True)
     if commit:
-        changed = _git("status", "--porcelain", "--untracked-files=no")
-        facts["git commit"] = commit + (" with uncommitted changes" if changed else "")
+        facts["git commit"] = commit + (" with uncommitted changes" if git.is_clean() is False else "")
     facts["Python"] = platform.python_version()
     facts["machine"] = f"{platform.system()} {platform.machine()}"
     for package in PACKAGES:
@@ -40,11 +39,3 @@ def provenance(config: Config) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return facts
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -18,7 +18,15 @@ from bus_mlops.evaluation.results import (
     read_samples,
     select_row,
 )
-from bus_mlops.evaluation.views import COLUMNS, facts, flow_rows, gate_values, strategy_title, table_rows
+from bus_mlops.evaluation.views import (
+    COLUMNS,
+    audit_facts,
+    flow_rows,
+    gate_values,
+    leakage_rows,
+    strategy_title,
+    table_rows,
+)
 from bus_mlops.files import read_json
 
 if TYPE_CHECKING:
@@ -63,9 +71,10 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
     if benchmark is None:
         raise EvaluationError(f"{data / 'benchmark' / 'benchmark.json'} is missing: run `dvc repro assemble`.")
     folder = results / "predictions"
-    curves = read_curves(folder)
+    plans = read_plans(results / "plan")
+    curves = read_curves(folder, plans)
     strategies = {}
-    for name in read_plans(results / "plan"):
+    for name in plans:
         table = results / "tables" / f"{name}.csv"
         if not table.is_file():
             raise EvaluationError(f"{table} is missing: run `dvc repro evaluate`.")
@@ -104,8 +113,8 @@ def render_report(inputs: ReportInputs) -> str:
         sources=list(inputs.benchmark["flow"]),
         highlights=_highlights(inputs),
         conflicts=len(inputs.benchmark.get("label_conflicts", [])),
-        audit=facts(inputs.audit) if inputs.audit else [],
-        leakage=facts(inputs.leakage) if inputs.leakage else [],
+        audit=audit_facts(inputs.audit) if inputs.audit else [],
+        leakage=leakage_rows(inputs.leakage) if inputs.leakage else [],
         strategies=[_strategy(name, each) for name, each in inputs.strategies.items()],
         search=inputs.search,
         gate=gate_values(inputs.gate) if inputs.gate else None,

@@ -119,12 +119,17 @@ def checked_predictions(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     return frame
 
 
-def read_curves(folder: Path) -> pd.DataFrame:
-    """Learning curves of all strategies (`<strategy>_curves.csv`), one row an epoch; may be empty."""
+def read_curves(folder: Path, strategies: Iterable[str]) -> pd.DataFrame:
+    """Learning curves of the planned strategies (`<strategy>_curves.csv`), one row an epoch; may be empty.
+
+    Curves of other strategies, left in the folder by an earlier plan, are not read.
+    """
     import pandas as pd
 
     frames = []
-    for path in sorted(folder.glob("*_curves.csv")):
+    for path in (folder / f"{name}_curves.csv" for name in strategies):
+        if not path.is_file():
+            continue
         frame = pd.read_csv(path)
         missing = [column for column in CURVE_COLUMNS if column not in frame.columns]
         if missing:

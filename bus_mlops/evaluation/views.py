@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -93,46 +93,59 @@ def _plus_minus(record: Mapping[Any, Any], name: str, percent: bool) -> str:
     return f"{text} ± {scale * deviation:.{digits}f}" if _known(deviation) else text
 
 
+FLOW = ("listed", "read", "excluded", "kept", "cases", "benign", "malignant", "with_mask")
+
+
 def flow_rows(flow: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headings and one line a source of the counts that assembly recorded, with a line of totals."""
-    keys = list(dict.fromkeys(key for counts in flow.values() for key in counts))
     rows = [
-        [SOURCE_NAMES.get(source, source), *(_count(counts.get(key)) for key in keys)]
+        [SOURCE_NAMES.get(source, source), *(_count(counts.get(key)) for key in FLOW)]
         for source, counts in flow.items()
     ]
     if len(flow) > 1:
-        totals = [sum(_number(counts.get(key)) for counts in flow.values()) for key in keys]
+        totals = [sum(_number(counts.get(key)) for counts in flow.values()) for key in FLOW]
         rows.append(["all", *(str(total) for total in totals)])
-    return ["source", *(key.replace("_", " ") for key in keys)], rows
+    return ["source", *(key.replace("_", " ") for key in FLOW)], rows
 
 
-def facts(values: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Any nested record as (name, value) lines: the audit's and the leakage check's numbers as they are."""
-    if isinstance(values, Mapping):
-        return [line for key, value in values.items() for line in facts(value, f"{prefix} / {key}" if prefix else key)]
-    name = prefix.replace("_", " ")
-    if isinstance(values, list | tuple):
-        if all(not isinstance(value, Mapping | list | tuple) for value in values) and len(values) <= 8:
-            return [(name, ", ".join(map(_scalar, values)) or "none")]
-        return [(name, f"{len(values)} entries")]
-    return [(name, _scalar(values))]
+def audit_facts(audit: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the audit found, as (name, value) lines for people."""
+    clusters, conflicts = audit["clusters"], audit["conflicts"]
+    share = f"{clusters['images']} images ({100 * clusters['fraction_of_images']:.1f} %)"
+    return [
+        ("images", str(audit["images"])),
+        ("cases", str(audit["cases"])),
+        ("leakage groups", str(audit["groups"])),
+        ("largest group", f"{audit['largest_group']} images"),
+        ("identical pairs", str(audit["exact_duplicate_pairs"])),
+        ("near-duplicate clusters", f"{clusters['count']} over {share}"),
+        ("clusters with both labels", _conflicts(conflicts["clusters"])),
+        ("cases with both labels", _conflicts(conflicts["cases"])),
+    ]
+
+
+def leakage_rows(leakage: Mapping[str, Any]) -> list[list[str]]:
+    """One line a fold: images, leakage groups and the malignant share of each part."""
+    rows = []
+    for name, parts in leakage["folds"].items():
+        cells = [
+            f"{part['images']} / {part['groups']} / {100 * part['malignant_fraction']:.0f} %"
+            for part in (parts[key] for key in ("train", "validation", "test"))
+        ]
+        rows.append([name.removeprefix("fold_"), *cells])
+    return rows
+
+
+def _conflicts(found: Sequence[Mapping[str, Any]]) -> str:
+    """How many, and which images of the first few."""
+    shown = "; ".join(", ".join([*each["benign"], *each["malignant"]]) for each in found[:8])
+    return f"{len(found)}: {shown}" if found else "none"
 
 
 def gate_values(gate: Mapping[str, Any]) -> dict[str, Any]:
     """The gate's verdict for people: model, candidate, baseline, rules, notes."""
     failed = [rule for rule in gate["rules"] if not rule["passed"]]
     return {**gate, "failed_text": ", ".join(f"{rule['id']} ({rule['title']})" for rule in failed)}
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    text = str(value)
-    # A digest is recognised by its first digits; all 64 would only break the line.
-    is_digest = len(text) == 64 and all(c in "0123456789abcdef" for c in text)
-    return text[:16] + "…" if is_digest else text
 
 
 def _count(value: Any) -> str:

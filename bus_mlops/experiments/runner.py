@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from bus_mlops.experiments.engines.local import LocalEngine
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.progress import Progress
 from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.git import git_tags
 from bus_mlops.paths import BENCHMARK, FOLDS
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.store import sqlite_file
@@ -75,9 +75,8 @@ class Runner:
             for closed in self.ledger.reconcile():
                 print(f"[{name}] closed a run whose process had died: {closed}", flush=True)
             results = self._engine.run(missing, self._listener(progress))
-        folds = self.config.folds.selected
         for parent in dict.fromkeys(cell.parent_run for cell in missing):
-            self.ledger.summarise(parent, folds)
+            self.ledger.summarise(parent, [cell.fold for cell in cells if cell.parent_run == parent])
         self._raise_failures(name, unique, results)
         finished.update({key: event.run_id for key, event in results.items()})
         return {key: finished[key] for key in unique}
@@ -183,23 +182,6 @@ def job_tags(config: Config) -> dict[str, str]:
         "tensorflow": version("tensorflow-cpu" if _has("tensorflow-cpu") else "tensorflow"),
         **git_tags(),
     }
-
-
-def git_tags() -> dict[str, str]:
-    """The commit of the working folder and whether tracked files differ from it."""
-    commit = _git("rev-parse", "HEAD")
-    if not commit:
-        return {"mlflow.source.git.commit": "none", "git_clean": "unknown"}
-    dirty = _git("status", "--porcelain", "--untracked-files=no")
-    return {"mlflow.source.git.commit": commit, "git_clean": "no" if dirty else "yes"}
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _has(distribution: str) -> bool:

@@ -77,12 +77,12 @@ def approaches(config: Config) -> Iterator[Row]:
     for name in config.networks:
         network = entry(name)
         variant = "Multi" if network.multitask else "Single"
-        table = 9 if network.multitask else 8
         spec = make_spec(config, name, "multitask")
         yield Row(
             model=_title(config, name),
             variant=variant + _from_scratch(spec),
-            paper=_paper(table, network, variant),
+            # No network is in both: Table 8 has the common ones, Table 9 those made for ultrasound.
+            paper=_paper(8, network, variant) or _paper(9, network, variant),
             spec=spec,
         )
 

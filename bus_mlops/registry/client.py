@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bus_mlops.dataset.decode import decode_image
+from bus_mlops.dataset.decode import MAX_SIDE, decode_image
 from bus_mlops.dataset.geometry import prepare
 from bus_mlops.errors import ImageError, RegistryError
 from bus_mlops.registry.contents import Package, read_package, verify
@@ -30,8 +30,8 @@ from bus_mlops.registry.resolve import resolve
 Image = Path | str | bytes | np.ndarray
 BATCH = 16
 MASK_THRESHOLD = 0.5
-# Nothing a scanner writes lies outside; a long strip would be padded to a square of any size.
-SIDES = range(16, 16_385)
+# Nothing a scanner writes lies outside.
+SIDES = range(16, MAX_SIDE + 1)
 
 
 @dataclass(frozen=True)

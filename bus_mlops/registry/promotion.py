@@ -23,8 +23,8 @@ from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.errors import EvaluationError, LeakageError, LedgerError
 from bus_mlops.evaluation.metrics import classification_metrics, youden_threshold
 from bus_mlops.experiments.plan import read_plan
-from bus_mlops.experiments.runner import git_tags
 from bus_mlops.files import write_json
+from bus_mlops.git import git_tags
 from bus_mlops.registry.gate import GateContext, GateReport, Lineage, run_gate
 from bus_mlops.registry.package import log_package, write_package
 from bus_mlops.tracking.ledger import MODEL, Ledger

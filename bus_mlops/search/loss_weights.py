@@ -20,8 +20,9 @@ from bus_mlops.experiments.spec import RunSpec
 if TYPE_CHECKING:
     import optuna
 
-# Trials asked for at a time: enough for two workers, and fixed, so that results do not depend on their number.
-BATCH = 2
+# Trials asked for at a time: fixed, so that results do not depend on the number of workers; the sampler draws its
+# first trials at random anyway, and later spreads those of a batch (constant liar).
+BATCH = 4
 # Weights are tried on this grid: finer differences drown in the noise of a validation part.
 STEP = 0.25
 
@@ -61,7 +62,7 @@ def _open_study(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Pa
         study_name=name,
         storage=JournalStorage(JournalFileBackend(str(studies / f"{name}.journal"))),
         sampler=optuna.samplers.TPESampler(
-            seed=runner.config.seed, n_startup_trials=4, multivariate=True, constant_liar=True
+            seed=runner.config.seed, n_startup_trials=BATCH, multivariate=True, constant_liar=True
         ),
         direction="maximize",
         load_if_exists=True,
@@ -77,7 +78,8 @@ def _forget_unfinished(study: optuna.Study) -> None:
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        # Weights that were fixed, but not asked for yet, would be lost with the trial.
+        study.enqueue_trial({**trial.system_attrs.get("fixed_params", {}), **trial.params})
 
 
 def _complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bus_mlops.config import Config
-from bus_mlops.dataset.atomic import replaced_folder
 from bus_mlops.errors import ConfigError
+from bus_mlops.files import replaced_folder
 from bus_mlops.sources import phantom_layouts as layouts
 from bus_mlops.sources.phantom_image import Device, Lesion, another_view, draw, random_lesion
 from bus_mlops.sources.registry import NOTICE_FILE

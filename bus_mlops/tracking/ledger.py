@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,11 +70,16 @@ class Ledger:
             return run_id
         fixed = {"kind": "spec", "fingerprint": fingerprint, "network": spec.network, **tags}
         run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
-        self._log(run.info.run_id, params=_flatten(spec.model_dump(mode="json")))
-        return str(run.info.run_id)
+        run_id = str(run.info.run_id)
+        self._log(run_id, params=_flatten(spec.model_dump(mode="json")))
+        self._log_inputs(run_id, tags)
+        return run_id
 
-    def summarise(self, parent_run: str, folds: tuple[int, ...]) -> dict[str, float]:
-        """Write mean and standard deviation over the finished folds on the parent run and close it."""
+    def summarise(self, parent_run: str, folds: Iterable[int]) -> dict[str, float]:
+        """Write mean and standard deviation over the finished folds on the parent run and close it.
+
+        It is FINISHED when all of `folds`, those that were asked for, are; otherwise FAILED.
+        """
         import statistics
 
         children = self.runs(f"tags.`mlflow.parentRunId` = '{parent_run}' and attributes.status = 'FINISHED'")
@@ -176,6 +181,8 @@ class Ledger:
 
         inputs = []
         for name, context in (("data", "benchmark"), ("folds", "folds")):
+            if f"{name}_digest" not in tags:
+                continue
             # MLflow shows 36 characters of a digest; the tag holds all of it.
             digest = tags[f"{name}_digest"]
             dataset = Dataset(f"bus-{context}", digest[:36], "local", f'{{"uri": "data/{context}"}}')

@@ -2,12 +2,11 @@
 
 A program holds a network, its optimizer, a train step and a prediction step, each traced once. `reset` brings
 it to the state that a fresh process would start a cell from; the predictions that follow are bit-identical to
-a fresh program's (same machine, same threads, deterministic ops: see `configure_process`).
+a fresh program's (same machine, same threads, deterministic ops: see `training/process.py`).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bus_mlops.errors import NetworkError, TrainingError
+from bus_mlops.errors import NetworkError
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.files import replacing
 from bus_mlops.models import weights, zoo
@@ -24,6 +23,9 @@ from bus_mlops.training import losses
 from bus_mlops.training.augmentation import Strengths, augment
 from bus_mlops.training.initialization import reset_generators, reset_weights
 from bus_mlops.training.optimizers import build_optimizer
+from bus_mlops.training.process import configure_process
+
+__all__ = ["EVALUATION_BATCH", "Batch", "Predictions", "Program", "batches", "channels", "configure_process"]
 
 # Of predictions and validation: fixed, so that no number depends on the batch size of the training.
 EVALUATION_BATCH = 32
@@ -51,26 +53,6 @@ class Predictions(NamedTuple):
     masks: np.ndarray | None
 
 
-def configure_process(threads: int) -> None:
-    """Prepare a worker process for training: deterministic ops, `threads` threads, quiet logs.
-
-    To be called before anything else touches TensorFlow; numbers depend on `threads`, so it is part of what
-    makes a run repeatable. Raises TrainingError if TensorFlow already runs with another number of threads.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1 if threads == 1 else 2)
-    except RuntimeError as error:
-        raise TrainingError(
-            f"engine.threads = {threads} cannot be set: TensorFlow already runs in this process. "
-            "Call configure_process before any other use of TensorFlow."
-        ) from error
-    tf.config.experimental.enable_op_determinism()
-    # Graph optimisation costs a quarter to a third of the first step and gains at most 5 % of the later ones.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
-
 class Program:
     """The compiled program of all cells with one `RunSpec.program_key()`.
 
@@ -90,7 +72,7 @@ class Program:
             logits["mask"] = self.model.get_layer("mask").output
         self._network = keras.Model(self.model.input, logits)
         self.optimizer = build_optimizer(spec.training.optimizer)
-        # Building it here spares Keras a second tracing of the train step.
+        # Variables made inside the train step would have it traced twice.
         self.optimizer.build(self.model.trainable_variables)
         self._optimizer_start = [variable.numpy() for variable in self.optimizer.variables]
         self._strengths = Strengths(*(_variable(0.0) for _ in Strengths._fields))

@@ -131,11 +131,18 @@ def test_every_broken_image_is_named_and_nothing_is_left_behind(phantoms, tmp_pa
     (images / "case0002.png").write_bytes(b"")
     (images / "case0005.png").write_bytes((images / "case0005.png").read_bytes()[:200])
     Image.new("L", (5, 5)).save(tmp_path / "data" / "busis" / "GT" / "case0007_GT.png")
+    Image.new("L", (20_000, 5)).save(images / "case0008.png")
     assembled = tmp_path / "out" / "benchmark"
     with pytest.raises(ImageError) as raised:
         assemble(config, [32], assembled, workers=1)
-    for name in ("3 images", "case0002.png is empty", "case0005.png is damaged", "case0007_GT.png has 5 x 5 pixels"):
-        assert name in str(raised.value)
+    for words in (
+        "4 images",
+        "case0002.png is empty",
+        "case0005.png is damaged",
+        "case0007_GT.png has 5 x 5 pixels",
+        "case0008.png has 20000 x 5 pixels: its longer side",
+    ):
+        assert words in str(raised.value)
     assert list(assembled.parent.iterdir()) == []
 
 

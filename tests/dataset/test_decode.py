@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bus_mlops.dataset.decode import decode_image, decode_mask
+from bus_mlops.dataset.decode import MAX_SIDE, decode_image, decode_mask
 from bus_mlops.errors import ImageError
 
 GRAY = np.arange(0, 240, 4, dtype=np.uint8).reshape(6, 10)
@@ -96,6 +96,7 @@ def test_the_content_decides_and_not_the_suffix(tmp_path):
         (encoded(Image.fromarray(np.tile(GRAY, (40, 40))), "JPEG")[:-900], "is damaged"),
         (png_claiming(50_000, 50_000), "pixels"),
         (png_claiming(10_001, 10_000), "10001 x 10000 pixels"),
+        (png_claiming(200, 20_000), "200 x 20000 pixels: its longer side is more than 16,384"),
         (png_claiming(0, 5), "is not an image|is damaged|no pixels"),
         (encoded(Image.fromarray(GRAY.astype(np.float32)), "TIFF"), "floating-point"),
         (
@@ -109,6 +110,15 @@ def test_hostile_files_are_refused_by_name(tmp_path, data, message):
     path.write_bytes(data)
     with pytest.raises(ImageError, match=rf"hostile\.png.*({message})"):
         decode_image(path)
+
+
+def test_the_longest_side_that_can_be_padded_to_a_square():
+    assert decode_image(encoded(Image.new("L", (MAX_SIDE, 2)))).shape == (2, MAX_SIDE)
+    for size in ((MAX_SIDE + 1, 2), (2, MAX_SIDE + 1)):
+        with pytest.raises(ImageError, match="its longer side is more than 16,384"):
+            decode_image(encoded(Image.new("L", size)))
+        with pytest.raises(ImageError, match="its longer side is more than 16,384"):
+            decode_mask(encoded(Image.new("1", size)))
 
 
 def test_a_flipped_bit_in_a_png_is_noticed():

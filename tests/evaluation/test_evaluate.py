@@ -23,7 +23,7 @@ from bus_mlops.evaluation import plots
 from bus_mlops.evaluation.evaluate import evaluate
 from bus_mlops.evaluation.provenance import provenance
 from bus_mlops.evaluation.report import read_inputs, render_report
-from bus_mlops.evaluation.results import read_samples
+from bus_mlops.evaluation.results import read_curves, read_samples
 from bus_mlops.evaluation.summary import render_summary
 from bus_mlops.registry.gate import GateContext, Lineage, run_gate
 
@@ -167,6 +167,19 @@ def test_predictions_without_a_plan_are_named_and_left_alone(project):
     shutil.copy(folder / "losses.parquet", folder / "augmentation.parquet")
     assert any("augmentation.parquet belongs to no planned strategy" in line for line in run_evaluate(project))
     assert not (project / "results/tables/augmentation.csv").exists()
+
+
+def test_curves_without_a_plan_reach_neither_plots_nor_report(project):
+    before, shown = (project / "results/plots/curves.csv").read_bytes(), page(project)
+    folder = project / "results/predictions"
+    left = pd.read_csv(folder / "losses_curves.csv").assign(strategy="augmentation")
+    left.to_csv(folder / "augmentation_curves.csv", index=False)
+    pd.concat([left, left.assign(model="Gone")]).to_csv(folder / "tuned_curves.csv", index=False)
+    run_evaluate(project)
+    assert (project / "results/plots/curves.csv").read_bytes() == before
+    assert page(project) == shown
+    assert set(read_curves(folder, ["losses", "augmentation"])["strategy"]) == {"losses", "augmentation"}
+    assert read_curves(folder, ["transfer_learning"]).empty
 
 
 def test_a_planned_strategy_without_predictions_is_an_error(project):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -10,6 +12,7 @@ from bus_mlops.config import parse_config
 from bus_mlops.errors import ConfigError, DatasetError, NetworkError
 from bus_mlops.experiments.plan import input_sizes, make_plans, read_plan, unique_specs, write_plans
 from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.models.zoo import NETWORKS
 
 
 def test_paper_profile_counts_by_hand():
@@ -38,6 +41,21 @@ def test_rows_name_their_published_counterpart():
     assert papers["losses", "WBCE(w_z=3)"] == (6, "WBCE(w_z=3)")
     assert papers["approaches", "Single"] == (8, "Single")
     assert papers["approaches", "Multi"] == (9, "Multi")
+
+
+def test_a_multitask_network_is_compared_with_the_table_that_prints_it(monkeypatch, demo_values):
+    """Table 8 has the common networks with both tasks; Table 9 those made for ultrasound."""
+    del demo_values["networks"]["mobilenet"]
+    demo_values["training"]["weights"] = "imagenet"
+    for name, label in (("vgg_multi", "VGG16"), ("other_multi", "Not In The Paper")):
+        monkeypatch.setitem(NETWORKS, name, replace(NETWORKS["mt_estan"], name=name, label=label))
+        demo_values["networks"][name] = {}
+    rows = make_plans(parse_config(demo_values))["approaches"].rows
+    assert {row.spec.network: row.paper and (row.paper.table, row.paper.model, row.paper.variant) for row in rows} == {
+        "mt_estan": (9, "MT-ESTAN", "Multi"),
+        "vgg_multi": (8, "VGG16", "Multi"),
+        "other_multi": None,
+    }
 
 
 def test_rows_from_scratch_say_so(demo):

@@ -22,7 +22,7 @@ from tiny_package import SIZE, speckle
 from bus_mlops.dataset.decode import decode_image
 from bus_mlops.dataset.geometry import prepare, prepare_mask
 from bus_mlops.errors import RegistryError
-from bus_mlops.registry.client import BATCH, load_model, restore_mask
+from bus_mlops.registry.client import BATCH, Prediction, load_model, restore_mask
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +58,13 @@ def keras_members(members):
     import keras
 
     return [keras.saving.load_model(path, compile=False) for path in members]
+
+
+def probabilities(rows: list[Prediction]) -> list[float]:
+    """Of rows that all have one."""
+    values = [row.probability for row in rows if row.probability is not None]
+    assert len(values) == len(rows)
+    return values
 
 
 def keras_answers(networks, paths):
@@ -105,19 +112,20 @@ def test_batches_do_not_change_answers(package_folder):
     images = [speckle(40 + i, 60, i) for i in range(BATCH + 3)]
     together = model.predict(images)
     assert len(together) == BATCH + 3
-    alone = [model.predict([image])[0].probability for image in images]
-    np.testing.assert_allclose([row.probability for row in together], alone, atol=1e-6)
+    alone = [model.predict([image])[0] for image in images]
+    np.testing.assert_allclose(probabilities(together), probabilities(alone), atol=1e-6)
 
 
 def test_masks_have_the_size_of_the_original(package_folder, keras_members, scans):
     rows = load_model(package_folder).predict(scans, masks=True)
     _, masks = keras_answers(keras_members, scans)
+    values: set[int] = set()
     for row, path, square in zip(rows, scans, masks, strict=True):
+        assert row.mask is not None
         with Image.open(path) as image:
-            assert row.mask is not None
             assert row.mask.shape == (image.height, image.width)
         assert row.mask.dtype == np.uint8
-        assert set(np.unique(row.mask)) <= {0, 1}
+        values |= set(np.unique(row.mask).tolist())
         # Reference: enlarge the whole square first, then cut the padding off.
         height, width = row.mask.shape
         side = max(height, width)
@@ -125,7 +133,7 @@ def test_masks_have_the_size_of_the_original(package_folder, keras_members, scan
         top, left = (side - height) // 2, (side - width) // 2
         reference = whole[top : top + height, left : left + width] >= 0.5
         assert np.mean(reference == row.mask) > 0.99
-    assert len(np.unique(np.concatenate([row.mask.ravel() for row in rows]))) == 2
+    assert values == {0, 1}
 
 
 @settings(deadline=None, max_examples=60)
@@ -182,8 +190,8 @@ def test_hostile_images_get_errors_and_the_others_answers(package_folder, scans,
     for row in rows[1:-1]:
         assert row.error
         assert (row.probability, row.label, row.spread, row.mask) == (None, None, None, None)
-    assert "1 x 1" in rows[1].error
-    assert "pixels" in rows[8].error
+    assert "1 x 1" in str(rows[1].error)
+    assert "pixels" in str(rows[8].error)
 
 
 def test_one_path_instead_of_a_list_is_an_error(package_folder, scans):

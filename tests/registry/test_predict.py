@@ -88,6 +88,7 @@ def test_masks_are_written_and_never_replaced_silently(package_folder, scans, tm
         assert Path(row["mask"]) == folder / f"{scan.stem}_mask.png"
         with Image.open(row["mask"]) as mask, Image.open(scan) as image:
             assert mask.size == image.size
+            assert reference.mask is not None
             np.testing.assert_array_equal(np.asarray(mask), reference.mask * 255)
     assert run(*arguments).exit_code == 0  # the same content again is no conflict
 

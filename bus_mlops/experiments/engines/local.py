@@ -11,12 +11,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import TracebackType
 
 from bus_mlops.config import EngineConfig
@@ -174,10 +173,9 @@ def _work(connection: Connection, job: Job, cores: list[int]) -> None:
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     if cores:
         os.sched_setaffinity(0, cores)
-    with _without_chatter():
-        from bus_mlops.training.program import configure_process
+    from bus_mlops.training.process import configure_process
 
-        configure_process(job.threads)
+    configure_process(job.threads)
     from bus_mlops.experiments.worker import Programs, train_cell
     from bus_mlops.tracking.ledger import Ledger
 
@@ -196,19 +194,6 @@ def _work(connection: Connection, job: Job, cores: list[int]) -> None:
             event = CellEvent("failed", *cell.key, message=_describe(error))
             programs = Programs()  # whatever state it is in, the next cell starts clean
         connection.send(event)
-
-
-@contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Drop what TensorFlow's C++ prints while it loads; an exception still gets through."""
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _describe(error: Exception) -> str:

@@ -1,0 +1,125 @@
+"""The search's bookkeeping on real Optuna journals: the same study after a stop, cut-off trials tried again."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from bus_mlops.config import SearchConfig
+from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.search.loss_weights import _forget_unfinished, _open_study, _report, with_weights
+
+SEARCH = SearchConfig(trials=4, folds=(1, 2))
+PAPER = {"classification_weight": 3.0, "positive_weight": 3.0}
+
+
+@pytest.fixture
+def spec(demo):
+    return make_spec(demo, "mt_estan", "multitask")
+
+
+def digests_only(*digests: str, seed: int = 5) -> Any:
+    """What opening a study asks a runner for: the digests of data and folds, and the seed."""
+    return SimpleNamespace(digests=lambda spec: digests or ("data", "folds"), config=SimpleNamespace(seed=seed))
+
+
+def start(study: optuna.Study) -> optuna.Trial:
+    """Ask for a trial as the search does; it is RUNNING until somebody tells its value."""
+    trial = study.ask()
+    trial.suggest_float("classification_weight", 0.5, 5, step=0.25)
+    trial.suggest_float("positive_weight", 1, 5, step=0.25)
+    return trial
+
+
+def test_with_weights_changes_the_two_weights_and_nothing_else(spec):
+    changed = with_weights(spec, 1.25, 4.5)
+    before, after = spec.model_dump(), changed.model_dump()
+    assert after["training"]["loss"] == {
+        "classification_weight": 1.25,
+        "positive_weight": 4.5,
+        "mask_weight": before["training"]["loss"]["mask_weight"],
+    }
+    after["training"]["loss"] = before["training"]["loss"]
+    assert after == before
+    assert changed.fingerprint("d", "f") != spec.fingerprint("d", "f")
+    assert changed.program_key() == spec.program_key()  # trials share one compiled program
+    loss = spec.training.loss
+    assert with_weights(spec, loss.classification_weight, loss.positive_weight) == spec
+
+
+def test_the_papers_weights_are_tried_first_and_once(spec, tmp_path):
+    study = _open_study(digests_only(), spec, SEARCH, tmp_path)
+    again = _open_study(digests_only(), spec, SEARCH, tmp_path)
+    assert [trial.state for trial in again.trials] == [TrialState.WAITING]
+    assert start(study).params == PAPER
+    assert start(study).params != PAPER
+
+
+def test_a_second_opening_resumes_the_study(spec, tmp_path):
+    study = _open_study(digests_only(), spec, SEARCH, tmp_path)
+    for value in (0.5, 0.75):
+        study.tell(start(study), value)
+    resumed = _open_study(digests_only(), spec, SEARCH.model_copy(update={"trials": 9}), tmp_path)
+    assert resumed.study_name == study.study_name
+    assert [(t.value, t.params) for t in resumed.trials] == [(t.value, t.params) for t in study.trials]
+    assert [path.suffix for path in tmp_path.iterdir() if path.is_file()] == [".journal"]
+
+
+@pytest.mark.parametrize(
+    ("digests", "change"),
+    [
+        (("other data", "folds"), {}),
+        (("data", "other folds"), {}),
+        ((), {"folds": (1,)}),
+        ((), {"objective": "balanced_accuracy"}),
+        ((), {"positive_weight": (1.0, 3.0)}),
+    ],
+)
+def test_other_data_folds_or_space_is_another_study(spec, tmp_path, digests, change):
+    one = _open_study(digests_only(), spec, SEARCH, tmp_path)
+    two = _open_study(digests_only(*digests), spec, SEARCH.model_copy(update=change), tmp_path)
+    assert one.study_name != two.study_name
+
+
+def test_trials_of_a_search_that_was_cut_off_are_closed_and_tried_again(spec, tmp_path):
+    study = _open_study(digests_only(), spec, SEARCH, tmp_path)
+    study.tell(start(study), 0.5)
+    cut_off = [start(study), start(study)]
+
+    resumed = _open_study(digests_only(), spec, SEARCH, tmp_path)
+    _forget_unfinished(resumed)
+    states = [trial.state for trial in resumed.trials]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL, TrialState.WAITING, TrialState.WAITING]
+    assert [start(resumed).params for _ in cut_off] == [trial.params for trial in cut_off]
+
+    quiet = _open_study(digests_only(), spec, SEARCH, tmp_path / "finished")
+    quiet.tell(start(quiet), 0.5)
+    _forget_unfinished(quiet)
+    assert [trial.state for trial in quiet.trials] == [TrialState.COMPLETE]
+
+
+def test_the_earliest_of_equal_trials_wins(spec, tmp_path):
+    study = _open_study(digests_only(), spec, SEARCH, tmp_path)
+    trials = [start(study) for _ in range(4)]
+    for number in (2, 0, 3, 1):  # the order in which they end does not matter
+        study.tell(trials[number], (0.5, 0.75, 0.75, 0.6)[number])
+    report = _report(study, spec, SEARCH)
+    assert (report["value"], report["best"]) == (0.75, trials[1].params)
+    assert report["trials"] == 4
+    assert [(row["trial"], row["value"]) for row in report["history"]] == [(0, 0.5), (1, 0.75), (2, 0.75), (3, 0.6)]
+    assert report["history"][1] == {"trial": 1, "value": 0.75, **trials[1].params}
+    assert report["objective"] == "validation roc_auc, folds 1, 2"
+
+
+def test_the_report_holds_finished_trials_and_no_more_than_were_asked_for(spec, tmp_path):
+    study = _open_study(digests_only(), spec, SEARCH, tmp_path)
+    trials = [start(study) for _ in range(4)]
+    study.tell(trials[0], state=TrialState.FAIL)
+    for trial, value in zip(trials[1:], (0.5, 0.6, 0.9), strict=True):
+        study.tell(trial, value)
+    report = _report(study, spec, SEARCH.model_copy(update={"trials": 2}))
+    assert (report["trials"], report["value"], report["best"]) == (2, 0.6, trials[2].params)

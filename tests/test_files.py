@@ -1,0 +1,62 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bus_mlops.files import read_json, replaced_folder, replacing, write_json
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def stop_after(written):
+    assert written
+    raise ZeroDivisionError
+
+
+def test_an_error_leaves_the_former_file_and_nothing_else(tmp_path):
+    path = tmp_path / "deep" / "value.json"
+    write_json(path, {"a": [1, 2]})
+    with pytest.raises(ZeroDivisionError), replacing(path) as temporary:
+        stop_after(temporary.write_text("half"))
+    assert read_json(path) == {"a": [1, 2]}
+    assert names(path.parent) == ["value.json"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    folder = tmp_path / "deep" / "folder"
+    for name in ("one", "two"):
+        with replaced_folder(folder) as partial:
+            (partial / name).write_text(name)
+        assert names(folder) == [name]
+    with pytest.raises(ZeroDivisionError), replaced_folder(folder) as partial:
+        stop_after((partial / "three").write_text("half"))
+    assert names(folder) == ["two"]
+    assert names(folder.parent) == ["folder"]
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_is_not(tmp_path):
+    folder = tmp_path / "folder"
+    code = (
+        "import os, pathlib, sys\n"
+        "from bus_mlops.files import replaced_folder\n"
+        "with replaced_folder(pathlib.Path(sys.argv[1])):\n    os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode == 9
+    (left,) = names(tmp_path)
+    with replaced_folder(folder) as mine:
+        assert names(tmp_path) == [mine.name]
+        with replaced_folder(folder) as other:
+            (other / "a").touch()
+            assert mine.is_dir()
+    assert left.startswith(".folder.partial-")
+    assert str(os.getpid()) in mine.name
+    assert names(tmp_path) == ["folder"]

@@ -1,0 +1,178 @@
+"""The whole way as a user walks it: `dvc repro` from phantoms to a registered model, then a consumer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from projects import ROOT, tiny_values
+
+from bus_mlops import profiles
+from bus_mlops.config import TrackingConfig
+from bus_mlops.tracking.ledger import Ledger
+
+TRACKED = ("bus_mlops", "pipelines", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh project folder, as after `git clone`, with the smallest parameters that are still real."""
+    folder = tmp_path_factory.mktemp("journey") / "project"
+    folder.mkdir()
+    for name in TRACKED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    (folder / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+    values = tiny_values(yaml.safe_load(profiles.text("demo")))
+    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    done = dvc(folder, "repro")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    # The project's own copy of the package, and the interpreter that runs the tests.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
+
+
+def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=840, check=False
+    )
+
+
+def bus_mlops(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from bus_mlops.cli import main; main()", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def trained(folder: Path) -> int:
+    tracking = TrackingConfig(uri=f"sqlite:///{folder / 'mlflow.db'}", artifacts=str(folder / "mlartifacts"))
+    return len(Ledger(tracking).runs("tags.kind = 'fold'"))
+
+
+def stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def test_everything_is_there(project):
+    metrics = json.loads((project / "results/metrics.json").read_text())
+    assert set(metrics) == {"losses", "approaches", "tuned"}
+    report = (project / "results/report.html").read_text()
+    assert "PHANTOMS" in report
+    assert "http://" not in report.replace("http://www.w3.org", "")
+    gate = json.loads((project / "results/promotion/gate.json").read_text())
+    assert {rule["id"] for rule in gate["rules"]} >= {"G0", "G1", "G2", "G3"}
+    record = json.loads((project / "results/promotion/promotion.json").read_text())
+    assert record["model"] == "bus-mt-estan-phantom"
+    assert (record["alias"] == "champion") == record["passed"]
+    best = json.loads((project / "results/search/best.json").read_text())
+    assert best["trials"] == 2
+
+
+def test_the_second_time_nothing_runs(project):
+    done = dvc(project, "repro")
+    assert stages_run(done.stdout) == []
+    assert "up to date" in done.stdout
+
+
+def test_a_deleted_output_comes_back_without_training(project):
+    before = trained(project)
+    path = project / "results/predictions/losses.parquet"
+    content = path.read_bytes()
+    path.unlink()
+    shutil.rmtree(project / "results/tables")
+    shutil.rmtree(project / ".dvc/cache")  # not even DVC's cache is needed: the ledger has it all
+    done = dvc(project, "repro", "evaluate")
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes() == content
+    assert (project / "results/tables/losses.csv").is_file()
+    assert trained(project) == before
+
+
+def test_a_changed_parameter_reruns_only_what_it_touches(project):
+    before = trained(project)
+    path = project / "params.yaml"
+    original = path.read_text()
+    values = yaml.safe_load(original)
+    values["promotion"]["sensitivity_margin"] = 0.5
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    try:
+        done = dvc(project, "repro", "promote")
+        assert done.returncode == 0, done.stderr
+        ran = stages_run(done.stdout)
+        assert "promote" in ran
+        assert not {"phantom", "assemble", "audit", "folds"} & set(ran)
+        assert trained(project) == before
+    finally:
+        path.write_text(original)
+
+
+def test_metrics_and_plots_are_for_dvc(project):
+    shown = dvc(project, "metrics", "show")
+    assert shown.returncode == 0
+    assert "balanced_accuracy" in shown.stdout
+    plots = dvc(project, "plots", "show")
+    assert plots.returncode == 0, plots.stderr
+    assert (project / "dvc_plots" / "index.html").is_file()
+
+
+def test_a_consumer_predicts_with_the_registered_model(project, tmp_path):
+    record = json.loads((project / "results/promotion/promotion.json").read_text())
+    uri = f"models:/{record['model']}/{record['version']}"
+    image = sorted((project / "data/phantom/busi/malignant").glob("*).png"))[0]
+    done = bus_mlops(project, "predict", "--model", uri, "--json", "--mask-dir", str(tmp_path), str(image))
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)[0]
+    assert 0 <= answer["probability"] <= 1
+    assert answer["label"] in ("benign", "malignant")
+    assert len(list(tmp_path.glob("*.png"))) == 1
+
+
+def test_without_a_champion_the_candidates_are_named(project):
+    record = json.loads((project / "results/promotion/promotion.json").read_text())
+    image = next((project / "data/phantom/busi/benign").glob("*).png"))
+    done = bus_mlops(project, "predict", "--model", f"models:/{record['model']}@champion", str(image))
+    if record["passed"]:
+        assert done.returncode == 0
+    else:
+        assert done.returncode == 1
+        assert f"models:/{record['model']}/{record['version']}" in done.stderr
+
+
+def test_the_summary_names_the_next_commands(project):
+    done = bus_mlops(project, "summary")
+    assert done.returncode == 0, done.stderr
+    assert "make ui" in done.stdout
+    assert "bus-mlops predict" in done.stdout
+    assert "report.html" in done.stdout
+
+
+def test_a_corrupt_image_stops_the_pipeline_by_name(project):
+    image = sorted((project / "data/phantom/busi/benign").glob("*).png"))[0]
+    original = image.read_bytes()
+    image.unlink()  # DVC may have linked it to its cache
+    image.write_bytes(original[:100])
+    try:
+        done = dvc(project, "repro", "--single-item", "assemble")
+        assert done.returncode != 0
+        assert image.name in done.stderr
+        assert "Traceback" not in done.stderr
+    finally:
+        image.unlink()
+        image.write_bytes(original)
