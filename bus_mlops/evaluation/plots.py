@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -96,7 +97,7 @@ def confusion_figure(rows: Mapping[tuple[str, str], pd.DataFrame], threshold: fl
             axis.text(j, i, f"{count}\n{100 * share[i, j]:.0f} %", ha="center", va="center", color=color)
         axis.set_xticks([0, 1], ["benign", "malignant"])
         axis.set_yticks([0, 1], ["benign", "malignant"], rotation=90, va="center")
-        axis.set(title="\n".join(key), xlabel="predicted", ylabel="true")
+        axis.set(title=_wrapped(key), xlabel="predicted", ylabel="true")
         axis.grid(visible=False)
         axis.spines[:].set_visible(False)
         axis.tick_params(length=0)
@@ -116,7 +117,7 @@ def learning_figure(curves: pd.DataFrame) -> bytes:
         _fold_lines(upper, group, "loss", PALETTE[0], "training")
         _fold_lines(upper, group, "validation_loss", PALETTE[1], "validation")
         _fold_lines(lower, group, "validation_roc_auc", PALETTE[2], "validation")
-        upper.set(title=f"{model}\n{variant}", ylabel="loss" if column == 0 else "")
+        upper.set(title=_wrapped((model, variant)), ylabel="loss" if column == 0 else "")
         lower.set(xlabel="epoch", ylabel="ROC AUC" if column == 0 else "", ylim=(0, 1.02))
         if position == 0:
             upper.legend(loc="best")
@@ -169,6 +170,11 @@ def calibration_figure(rows: Mapping[tuple[str, str], pd.DataFrame], bins: int =
         axis.set(xlabel="mean predicted probability", ylabel="observed share malignant")
         axis.legend(**BELOW)
     return _svg(figure)
+
+
+def _wrapped(key: Iterable[object]) -> str:
+    """Model and variant, in lines short enough for a small panel."""
+    return "\n".join(textwrap.fill(str(part), 26) for part in key)
 
 
 def _fold_lines(axis: Axes, group: pd.DataFrame, column: str, color: str, label: str) -> None:
