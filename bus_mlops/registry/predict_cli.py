@@ -137,22 +137,21 @@ def _print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, s
     from rich.markup import escape
     from rich.table import Table
 
-    name = f"{model.name} version {model.version}" if model.version else model.name
+    name = f"{model.name} version {model.version}" if model.version else f"{model.name} from a folder"
     table = Table(title=f"{name}: malignant from a probability of {model.package.threshold:.3f} on")
     table.add_column("file", overflow="fold")
-    for column in ("probability of malignancy", "threshold", "spread"):
+    for column in ("probability of malignancy", "spread"):
         table.add_column(column, justify="right")
     table.add_column("label")
-    table.add_column("model version")
     failures: list[str] = []
     for row, _, problem in rows:
         if problem is not None:
             failures.append(f"{row.source}: {problem}")
         if row.probability is None or row.spread is None or row.label is None:
-            cells = ["", "", "", "[red]no answer[/red]"]
+            cells = ["", "", "[red]no answer[/red]"]
         else:
-            cells = [f"{row.probability:.3f}", f"{row.threshold:.3f}", f"{row.spread:.3f}", row.label]
-        table.add_row(escape(row.source), *cells, row.version or "package")
+            cells = [f"{row.probability:.3f}", f"{row.spread:.3f}", row.label]
+        table.add_row(escape(row.source), *cells)
     console = Console()
     console.print(table)
     console.print(escape(model.package.notice), highlight=False, soft_wrap=True)
