@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from bus_mlops import __version__
+from bus_mlops.dataset.commands import audit
+from bus_mlops.dataset.folds_commands import folds_app
 from bus_mlops.registry.predict_cli import predict
+from bus_mlops.sources.commands import sources_app
 from bus_mlops.stage import readable_errors
 
 app = typer.Typer(
@@ -98,13 +101,13 @@ def plan() -> None:
     config = load_config()
     plans = make_plans(config)
     table = Table("strategy", "rows", "specs", "runs", title=f"profile {config.profile}")
-    folds = len(config.folds.selected)
     for name, each in plans.items():
         specs = len(each.unique_specs())
-        table.add_row(name, str(len(each.rows)), str(specs), str(specs * folds))
-    unique = len(unique_specs(plans))
+        table.add_row(name, str(len(each.rows)), str(specs), str(specs * len(each.folds)))
+    unique = unique_specs(plans)
+    runs = sum(len(config.folds_of(spec.cohort)) for spec in unique)
     table.add_section()
-    table.add_row("all, each spec once", "", str(unique), str(unique * folds))
+    table.add_row("all, each spec once", "", str(len(unique)), str(runs))
     Console().print(table)
     if plans["tuned"].rows:
         print(f"and up to {config.search.trials * len(config.search.folds)} trials of the search, before `tuned`")
@@ -183,3 +186,6 @@ def ui(
 
 
 app.command()(predict)
+app.add_typer(folds_app, name="folds")
+app.add_typer(sources_app, name="sources")
+app.command()(audit)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bus_mlops.errors import ConfigError
 from bus_mlops.paths import PARAMS
+from bus_mlops.sources.registry import SOURCES
 
-SourceName = Literal["hmss", "busi", "busis", "thammasat", "dataset_b"]
+
+def _registered(name: str) -> str:
+    if name not in SOURCES:
+        raise ValueError(f"must be one of {', '.join(SOURCES)} but got {name!r}")
+    return name
+
+
+SourceName = Annotated[str, AfterValidator(_registered)]
 StrategyName = Literal["transfer_learning", "augmentation", "losses", "approaches"]
-SOURCES_WITH_MASKS: tuple[SourceName, ...] = ("busi", "busis", "dataset_b")
+OFFICIAL_FOLDS = 5
 
 
 class Strict(BaseModel):
@@ -49,24 +58,34 @@ class PhantomConfig(Strict):
         return self
 
 
-class FoldsConfig(Strict):
-    """Cross-validation: grouped by leakage group, stratified by source and label."""
+class QualityConfig(Strict):
+    """What is done about the audit's findings."""
 
-    count: int = Field(default=5, ge=2, le=10)
+    exclude: Literal["none", "conflicts", "duplicates"] = Field(
+        default="none",
+        description="what folds and training leave out: nothing, clusters with both labels, or all but one of each",
+    )
+
+
+class FoldsConfig(Strict):
+    """Which cross-validation is used, and how.
+
+    kind `grouped`: leakage groups stay whole, stratified by source and label. `official`: the benchmark's own
+    folds, after `bus-mlops folds import`. `image-level`: at random over images, as the released multitask
+    scripts do; leaks. `source`: each source is the test part of one fold, so `count` follows from
+    `data.sources`. There is no fold by scanner: none of the five sources says which device made an image.
+    """
+
+    kind: Literal["grouped", "official", "image-level", "source"] = "grouped"
+    count: int = Field(default=5, ge=2, le=10, description="grouped and image-level; official folds are 5")
     validation: float = Field(default=0.2, gt=0, lt=1, description="fraction of the training groups")
     run: tuple[int, ...] | None = Field(default=None, description="train only these folds (1-based); null: all")
 
     @model_validator(mode="after")
-    def _folds(self) -> FoldsConfig:
-        for fold in self.run or ():
-            if not 1 <= fold <= self.count:
-                raise ValueError(f"folds.run must lie between 1 and {self.count} but got {fold}")
+    def _official(self) -> FoldsConfig:
+        if self.kind == "official" and self.count != OFFICIAL_FOLDS:
+            raise ValueError(f"folds.count must be {OFFICIAL_FOLDS} for the official folds but got {self.count}")
         return self
-
-    @property
-    def selected(self) -> tuple[int, ...]:
-        """The folds to train, 1-based."""
-        return self.run or tuple(range(1, self.count + 1))
 
 
 class Augmentation(Strict):
@@ -186,6 +205,7 @@ class Config(Strict):
     seed: int = Field(ge=0, le=2**31 - 1)
     data: DataConfig
     phantom: PhantomConfig = PhantomConfig()
+    quality: QualityConfig = QualityConfig()
     folds: FoldsConfig = FoldsConfig()
     cohorts: dict[str, tuple[SourceName, ...]]
     weights_folder: Path | None = Field(
@@ -204,17 +224,55 @@ class Config(Strict):
         for cohort, needed in {"all": "single-task", "multitask": "multitask"}.items():
             if cohort not in self.cohorts:
                 raise ValueError(f"cohorts.{cohort} is missing: it lists the sources of the {needed} runs")
-        unmasked = [s for s in self.cohorts["multitask"] if s not in SOURCES_WITH_MASKS]
+        unmasked = [s for s in self.cohorts["multitask"] if not SOURCES[s].has_masks]
         if unmasked:
             raise ValueError(f"cohorts.multitask names {unmasked[0]}, which has no masks")
-        for fold in self.search.folds:
-            if fold not in self.folds.selected:
-                trained = ", ".join(map(str, self.folds.selected))
-                raise ValueError(f"search.folds must be among the folds that are trained ({trained}) but got {fold}")
+        self._folds_fit()
         if self.promotion.baseline not in ("best", *self.networks):
             known = ", ".join(("best", *self.networks))
             raise ValueError(f"promotion.baseline must be one of {known} but got {self.promotion.baseline!r}")
         return self
+
+    def _folds_fit(self) -> None:
+        for fold in self.folds.run or ():
+            if not 1 <= fold <= self.fold_count:
+                raise ValueError(f"folds.run must lie between 1 and {self.fold_count} but got {fold}")
+        for cohort, members in self.cohorts.items():
+            if self.folds.kind == "source" and len(set(members) & set(self.fold_sources)) < 2:
+                raise ValueError(
+                    f"folds.kind is source, which trains on all sources but one, and cohorts.{cohort} has fewer than "
+                    f"two of the sources that are read ({', '.join(self.fold_sources)})"
+                )
+        trained = self.folds_of(self.cohorts["multitask"])
+        for fold in self.search.folds:
+            if fold not in trained:
+                among = ", ".join(map(str, trained))
+                raise ValueError(f"search.folds must be among the folds that are trained ({among}) but got {fold}")
+
+    @property
+    def fold_sources(self) -> tuple[str, ...]:
+        """For `folds.kind: source`, the sources in the order of the folds that test them."""
+        if self.data.sources != "all":
+            return tuple(sorted(set(self.data.sources)))
+        if self.data.kind == "phantom":
+            return tuple(sorted(source for source, count in self.phantom.images.items() if count))
+        # Which folders lie in data.root may change without params.yaml, the number of folds may not.
+        raise ValueError(
+            "folds.kind is source, so data.sources must list the sources: their number is that of the folds"
+        )
+
+    @property
+    def fold_count(self) -> int:
+        """The number of folds: `folds.count`, or one for each source."""
+        return len(self.fold_sources) if self.folds.kind == "source" else self.folds.count
+
+    def folds_of(self, cohort: Iterable[str]) -> tuple[int, ...]:
+        """The folds (1-based) to train on a cohort's images; with `source`, those that test one of its sources."""
+        selected = self.folds.run or tuple(range(1, self.fold_count + 1))
+        if self.folds.kind != "source":
+            return selected
+        tested = [k for k, source in enumerate(self.fold_sources, start=1) if source in set(cohort)]
+        return tuple(fold for fold in selected if fold in tested)
 
 
 def load_config(path: Path = PARAMS) -> Config:

@@ -8,6 +8,8 @@ PHANTOM = Path("data/phantom")
 BENCHMARK = Path("data/benchmark")
 AUDIT = Path("data/audit")
 FOLDS = Path("data/folds")
+# Written by `bus-mlops folds import`, by no stage.
+OFFICIAL_FOLDS = Path("data/folds-official")
 
 RESULTS = Path("results")
 PLAN = RESULTS / "plan"

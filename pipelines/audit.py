@@ -1,7 +1,8 @@
-"""Stage `audit`: duplicates and label conflicts; the groups that no split may divide."""
+"""Stage `audit`: duplicates and label conflicts; the groups that no split may divide; what might be left out."""
 
 from bus_mlops import paths
 from bus_mlops.config import Config
+from bus_mlops.dataset.exclusions import count_excluded, list_exclusions
 from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.dataset.quality import audit, describe
 from bus_mlops.files import replacing, write_json
@@ -9,11 +10,14 @@ from bus_mlops.stage import run_stage
 
 
 def main(_: Config) -> None:
-    groups, metrics = audit(Benchmark.open(paths.BENCHMARK))
-    with replacing(paths.AUDIT / "groups.csv") as temporary:
-        groups.to_csv(temporary, index=False, lineterminator="\n")
-    write_json(paths.AUDIT / "audit.json", metrics)
-    print(describe(metrics))
+    benchmark = Benchmark.open(paths.BENCHMARK)
+    found = audit(benchmark)
+    exclusions = list_exclusions(benchmark.frame, found.clusters, found.groups)
+    for name, frame in {"groups": found.groups, "pairs": found.pairs, "exclusions": exclusions}.items():
+        with replacing(paths.AUDIT / f"{name}.csv") as temporary:
+            frame.to_csv(temporary, index=False, lineterminator="\n")
+    write_json(paths.AUDIT / "audit.json", {**found.metrics, "excludable": count_excluded(benchmark.frame, exclusions)})
+    print(describe(found.metrics))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,35 @@
-"""Stage `folds`: grouped, stratified cross-validation with a validation part in every fold."""
+"""Stage `folds`: cross-validation with a validation part in every fold, made by ourselves or imported."""
 
 from bus_mlops import paths
 from bus_mlops.config import Config
-from bus_mlops.dataset.folds import make_folds
+from bus_mlops.dataset.exclusions import kept, read_exclusions
+from bus_mlops.dataset.make_folds import describe_balance, make_folds, require_sources, write_folds
 from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.dataset.official_folds import official_folds, read_imported
 from bus_mlops.dataset.quality import read_groups
-from bus_mlops.files import replacing
 from bus_mlops.stage import run_stage
 
 
 def main(config: Config) -> None:
+    manifest = Benchmark.open(paths.BENCHMARK).frame
     groups = read_groups(paths.AUDIT / "groups.csv")
-    folds = make_folds(Benchmark.open(paths.BENCHMARK).frame, groups, config.folds, config.seed)
-    with replacing(paths.FOLDS / "folds.csv") as temporary:
-        folds.to_csv(temporary, index=False, lineterminator="\n")
-    print(f"folds: {config.folds.count} folds of {len(folds)} images in {folds['group'].nunique()} leakage groups")
+    remaining = kept(manifest, read_exclusions(paths.AUDIT / "exclusions.csv"), config.quality.exclude)
+    if config.folds.kind == "source":
+        require_sources(remaining, config.fold_sources)
+    if config.folds.kind == "official":
+        folds = official_folds(read_imported(paths.OFFICIAL_FOLDS), manifest, groups)
+        folds = folds[folds["image_id"].isin(remaining["image_id"])].reset_index(drop=True)
+    else:
+        folds = make_folds(remaining, groups, config.folds, config.seed)
+    reached = write_folds(folds, config.folds.kind, paths.FOLDS)
+    count = reached["fold"].nunique()
+    print(
+        f"folds: {count} {config.folds.kind} folds of {len(folds)} images in {folds['group'].nunique()} leakage groups"
+    )
+    if len(remaining) < len(manifest):
+        print(f"quality.exclude: {config.quality.exclude} leaves out {len(manifest) - len(remaining)} images")
+    if config.folds.kind != "source":  # whose test parts are one source each
+        print(describe_balance(reached))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from bus_mlops.stage import run_stage
 
 def main(config: Config) -> None:
     plans = write_plans(config, PLAN)
-    cells = len(unique_specs(plans)) * len(config.folds.selected)
-    print(f"[plan] {', '.join(plans)}: {len(unique_specs(plans))} specs, {cells} runs")
+    specs = unique_specs(plans)
+    cells = sum(len(config.folds_of(spec.cohort)) for spec in specs)
+    print(f"[plan] {', '.join(plans)}: {len(specs)} specs, {cells} runs")
 
 
 if __name__ == "__main__":

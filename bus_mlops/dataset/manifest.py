@@ -151,14 +151,15 @@ class Benchmark:
         """(N, 64, 64) uint8 gray, 0-255: what the audit compares, whatever sizes the plan needs."""
         return self._array(THUMBNAILS_FILE)
 
-    def data_digest(self, sources: Iterable[str]) -> str:
+    def data_digest(self, sources: Iterable[str], images: Iterable[str] | None = None) -> str:
         """sha256 over what those sources contribute, so that adding another source leaves it unchanged.
 
-        Sources that are not in the benchmark contribute nothing; raises DatasetError when none is.
+        With `images` (ids) only those count: the ones that the folds hold. Sources that are not in the benchmark
+        contribute nothing; raises DatasetError when none is.
         """
         wanted = set(sources)
-        rows = self._rows
-        lines = sorted(row for source, row in rows if source in wanted)
+        kept = None if images is None else set(images)
+        lines = sorted(row for source, row in self._rows if source in wanted and (kept is None or row[0] in kept))
         if not lines:
             raise DatasetError(
                 f"none of the sources {sorted(wanted)} is in {self.folder}, which holds "

@@ -23,10 +23,11 @@ PACKAGES = (
 
 def provenance(config: Config) -> dict[str, str]:
     """Names and values to print; a package that is not installed and a missing git are left out."""
+    trained = ", ".join(map(str, config.folds.run)) if config.folds.run else "all"
     facts = {
         "profile": config.profile,
         "seed": str(config.seed),
-        "folds": ", ".join(map(str, config.folds.selected)) + f" of {config.folds.count}",
+        "folds": f"{config.folds.kind}: {trained} of {config.fold_count}",
     }
     commit = git.commit(short=True)
     if commit:

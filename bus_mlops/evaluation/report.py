@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation import plots
+from bus_mlops.evaluation.findings import Exclusions, excluded_sentence, read_conflicts, read_left_out
 from bus_mlops.evaluation.results import (
     Samples,
     read_curves,
@@ -24,6 +25,7 @@ from bus_mlops.evaluation.views import (
     flow_rows,
     gate_values,
     leakage_rows,
+    leakage_text,
     strategy_title,
     table_rows,
 )
@@ -57,6 +59,8 @@ class ReportInputs:
     leakage: dict[str, Any] | None = None
     search: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
+    conflicts: list[list[dict[str, Any]]] = field(default_factory=list)
+    excluded: Exclusions = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -85,11 +89,15 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
             curves=curves[curves["strategy"] == name],
             samples=read_samples(samples) if samples.is_file() else None,
         )
+    audit = _json(data / "audit" / "audit.json")
+    excluded, flow = read_left_out(data, benchmark["flow"])
     return ReportInputs(
-        benchmark=benchmark,
+        benchmark={**benchmark, "flow": flow},
         strategies=strategies,
         provenance=provenance,
-        audit=_json(data / "audit" / "audit.json"),
+        audit=audit,
+        conflicts=read_conflicts(data, audit) if audit else [],
+        excluded=excluded,
         leakage=_json(data / "leakage.json"),
         search=_json(results / "search" / "best.json"),
         gate=_json(results / "promotion" / "gate.json"),
@@ -104,6 +112,7 @@ def render_report(inputs: ReportInputs) -> str:
     text = resources.files("bus_mlops.evaluation").joinpath(TEMPLATE).read_text(encoding="utf-8")
     phantom = inputs.benchmark["kind"] == "phantom"
     headings, flow = flow_rows(inputs.benchmark["flow"])
+    strategies = [_strategy(name, each) for name, each in inputs.strategies.items()]
     return environment.from_string(text).render(
         phantom=phantom,
         title=_title(phantom),
@@ -114,8 +123,14 @@ def render_report(inputs: ReportInputs) -> str:
         highlights=_highlights(inputs),
         conflicts=len(inputs.benchmark.get("label_conflicts", [])),
         audit=audit_facts(inputs.audit) if inputs.audit else [],
+        conflict_clusters=[
+            [{**image, "picture": _uri(image["picture"], "image/png")} for image in each] for each in inputs.conflicts
+        ],
+        excluded_sentence=excluded_sentence(inputs.excluded),
         leakage=leakage_rows(inputs.leakage) if inputs.leakage else [],
-        strategies=[_strategy(name, each) for name, each in inputs.strategies.items()],
+        leakage_text=leakage_text(inputs.leakage) if inputs.leakage else "",
+        leaks=any(row["leaks"] for each in strategies for row in each["rows"]),
+        strategies=strategies,
         search=inputs.search,
         gate=gate_values(inputs.gate) if inputs.gate else None,
         provenance=inputs.provenance,

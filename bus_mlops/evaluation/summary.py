@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bus_mlops import paths
 from bus_mlops.config import Config
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.views import strategy_title
+from bus_mlops.evaluation.views import leaks, strategy_title
 from bus_mlops.files import read_json
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def _table(records: list[dict[str, str]]) -> Table:
         cells = [_plus_minus(record, "roc_auc", 1, 3)]
         for name in ("sensitivity", "specificity"):
             cells += [_plus_minus(record, name, 100, 1), _paper(record, name)]
-        table.add_row(f"  {record['model']} {record['variant']}", *cells)
+        note = f" [red]({leaks(record)})[/red]" if leaks(record) else ""
+        table.add_row(f"  {record['model']} {record['variant']}{note}", *cells)
     return table
 
 

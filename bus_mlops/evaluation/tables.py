@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from bus_mlops.dataset.leakage import leaking
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.intervals import bootstrap_interval, spread
 from bus_mlops.evaluation.metrics import ALL_METRICS, PAPER_METRICS, classification_metrics, mean_overlap
@@ -29,7 +30,7 @@ def strategy_table(
     its case-clustered 95 % interval `roc_auc_low` and `roc_auc_high`, `dice_*` and `iou_*` where there are
     masks. Beside them `paper_<metric>` (fractions), `difference_<metric>` (ours minus the paper's, percentage
     points) and `contradiction` (how the paper's row contradicts itself). The paper's "AUC" is
-    `paper_balanced_accuracy`.
+    `paper_balanced_accuracy`. `leaks` is the number of leakage groups that lie on both sides of a split.
     With `folds` (folds.csv) every planned image must have been predicted. Raises EvaluationError.
     """
     import pandas as pd
@@ -40,7 +41,7 @@ def strategy_table(
         check_complete(part, row, folds)
         per_fold = fold_metrics(part, f"{row.strategy}: {row.title}")
         records.append(
-            {**_identity(row, part), **_over_folds(per_fold), **_pooled(part), **_beside_paper(per_fold, row)}
+            {**_identity(row, part, folds), **_over_folds(per_fold), **_pooled(part), **_beside_paper(per_fold, row)}
         )
     return pd.DataFrame.from_records(records)
 
@@ -100,12 +101,13 @@ def metrics_summary(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, d
         for record in table.to_dict("records"):
             values = {name: record[f"{name}_mean"] for name in (*ALL_METRICS, *OVERLAPS)}
             values |= {f"roc_auc_{name}": record[f"roc_auc_{name}"] for name in ("std", "pooled", "low", "high")}
+            values["leaks"] = record["leaks"]
             known = {name: round(float(value), 6) for name, value in values.items() if value == value}
             rows[f"{record['model']} {record['variant']}"] = known
     return summary
 
 
-def _identity(row: PlannedRow, part: pd.DataFrame) -> dict[str, Any]:
+def _identity(row: PlannedRow, part: pd.DataFrame, folds: pd.DataFrame | None) -> dict[str, Any]:
     return {
         "strategy": row.strategy,
         "model": row.model,
@@ -116,6 +118,7 @@ def _identity(row: PlannedRow, part: pd.DataFrame) -> dict[str, Any]:
         "seeds": int(part["seed"].nunique()),
         "images": int(part["image_id"].nunique()),
         "cases": int(part["group"].nunique()),
+        "leaks": float("nan") if folds is None else len(leaking(folds, sources=row.cohort)),
     }
 
 

@@ -67,10 +67,31 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
                 "cells": [_cell(record, name, percent) for name, _, percent in COLUMNS],
                 "dice": _plus_minus(record, "dice", percent=True),
                 "iou": _plus_minus(record, "iou", percent=True),
+                "leaks": leaks(record),
                 "contradiction": _text(record["contradiction"]),
             }
         )
     return rows
+
+
+def leaks(record: Mapping[Any, Any]) -> str:
+    """`leaks: 35 groups` where the folds of a row tear leakage groups apart, otherwise empty."""
+    value: Any = record.get("leaks")
+    # text where a table was read as csv
+    count = int(float(value)) if _known(value) and value != "" else 0
+    return f"leaks: {count} group{'' if count == 1 else 's'}" if count else ""
+
+
+def leakage_text(leakage: Mapping[str, Any]) -> str:
+    """One sentence on what the leakage check of the folds found."""
+    kind, found = leakage.get("kind", "grouped"), leaks(leakage)
+    if not found:
+        return f"Folds: {kind}. No leakage group and no case lies in two parts of a fold."
+    return (
+        f"Folds: {kind}; {found}. They lie in more than one part of a fold, and "
+        f"{leakage['exposed_test_images']} test images have a case-mate or near-duplicate in train or validation: "
+        "every number below is too good by an unknown amount."
+    )
 
 
 def _cell(record: Mapping[Any, Any], name: str, percent: bool) -> dict[str, str]:

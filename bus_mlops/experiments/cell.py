@@ -12,7 +12,10 @@ from bus_mlops.experiments.spec import RunSpec
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a spec, a fold (1-based), its fingerprint and the parent run that it reports to."""
+    """One training: a spec, a fold (1-based), its fingerprint and the parent run that it reports to.
+
+    `leaks` says how many leakage groups its folds tear apart, e.g. `0 groups`.
+    """
 
     spec: RunSpec
     fold: int
@@ -21,6 +24,7 @@ class Cell:
     title: str
     data_digest: str
     folds_digest: str
+    leaks: str = ""
 
     @property
     def key(self) -> tuple[str, int]:

@@ -33,14 +33,14 @@ class StrategyPlan(Strict):
 
 def make_plans(config: Config) -> dict[str, StrategyPlan]:
     """The plan of each strategy of the profile, and `tuned`, which has no row if the profile lacks MT-ESTAN."""
-    folds = config.folds.selected
-    plans: dict[str, StrategyPlan] = {
-        name: StrategyPlan(strategy=name, folds=folds, rows=tuple(STRATEGIES[name](config)))
-        for name in config.strategies
-    }
-    rows = (tuned(config),) if "mt_estan" in config.networks else ()
-    plans["tuned"] = StrategyPlan(strategy="tuned", folds=folds, rows=rows)
-    return plans
+    rows: dict[str, tuple[Row, ...]] = {name: tuple(STRATEGIES[name](config)) for name in config.strategies}
+    rows["tuned"] = (tuned(config),) if "mt_estan" in config.networks else ()
+    return {name: StrategyPlan(strategy=name, folds=_folds(config, each), rows=each) for name, each in rows.items()}
+
+
+def _folds(config: Config, rows: tuple[Row, ...]) -> tuple[int, ...]:
+    """The rows of a strategy are trained on the same images, so on the same folds."""
+    return config.folds_of({source for row in rows for source in row.spec.cohort} or config.cohorts["multitask"])
 
 
 def search_plan(config: Config) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from types import FrameType
 import bus_mlops
 from bus_mlops.config import Config
 from bus_mlops.dataset.folds import Folds
+from bus_mlops.dataset.leakage import leak_tag
 from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.errors import DatasetError, RunError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
@@ -38,26 +39,30 @@ class Runner:
     def cells(self, spec: RunSpec, folds: Sequence[int], title: str, tags: Mapping[str, str]) -> list[Cell]:
         """The cells of a spec, whose parent run is found or created."""
         data, split = self.digests(spec)
+        leaks = leak_tag(self.folds.frame, spec.cohort)
         fingerprint = spec.fingerprint(data, split)
         parent = self.ledger.parent(
             spec,
             fingerprint,
             title,
-            {**job_tags(self.config), **tags, "data_digest": data, "folds_digest": split},
+            {**job_tags(self.config), **tags, "data_digest": data, "folds_digest": split, "leaks": leaks},
         )
-        return [Cell(spec, fold, fingerprint, parent, title, data, split) for fold in folds]
+        return [Cell(spec, fold, fingerprint, parent, title, data, split, leaks) for fold in folds]
 
     def digests(self, spec: RunSpec) -> tuple[str, str]:
-        """Digests of the images and of the fold assignment that a spec uses."""
+        """Digests of the images and of the fold assignment that a spec uses: no image outside the folds counts."""
         frame = self.benchmark.frame
-        ids = frame.loc[frame["source"].isin(spec.cohort), "image_id"]
+        # quality.exclude leaves images out of the folds; the leakage stage has checked that no others are missing
+        ids = frame.loc[
+            frame["source"].isin(spec.cohort) & frame["image_id"].isin(self.folds.frame["image_id"]), "image_id"
+        ]
         if ids.empty:
             raise DatasetError(
                 f"{spec.network} needs images of {', '.join(spec.cohort)}, and none of these sources is in "
                 f"{BENCHMARK} (there: {', '.join(sorted(frame['source'].unique()))}). Add one of them to "
                 "data.root, or take the network and its strategies out of params.yaml."
             )
-        return self.benchmark.data_digest(spec.cohort), self.folds.digest(ids)
+        return self.benchmark.data_digest(spec.cohort, ids), self.folds.digest(ids)
 
     def run(self, cells: Sequence[Cell], name: str) -> dict[tuple[str, int], str]:
         """Train what the ledger does not have; returns the run id of every cell; raises RunError on failures."""
@@ -178,6 +183,7 @@ def job_tags(config: Config) -> dict[str, str]:
     return {
         "profile": config.profile,
         "data_kind": config.data.kind,
+        "folds_kind": config.folds.kind,
         "bus_mlops": bus_mlops.__version__,
         "tensorflow": version("tensorflow-cpu" if _has("tensorflow-cpu") else "tensorflow"),
         **git_tags(),

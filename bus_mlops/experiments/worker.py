@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bus_mlops.dataset.folds import Folds
+from bus_mlops.dataset.folds import PARTS, Folds
 from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.errors import DatasetError
 from bus_mlops.evaluation.metrics import classification_metrics, mask_overlap
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.tracking.ledger import CURVES, MASKS, MODEL, PREDICTIONS, Ledger
@@ -55,6 +56,7 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
         "fold": str(cell.fold),
         "data_digest": cell.data_digest,
         "folds_digest": cell.folds_digest,
+        "leaks": cell.leaks,
         "network": cell.spec.network,
         **job.tags,
     }
@@ -118,10 +120,20 @@ def _train(
 
 
 def cohort_parts(benchmark: Benchmark, folds: Folds, cell: Cell) -> dict[str, np.ndarray]:
-    """Row numbers of the train, validation and test part of a cell's cohort, in manifest order."""
+    """Row numbers of the train, validation and test part of a cell's cohort, in manifest order.
+
+    Images that the fold leaves unused are in none of them; raises DatasetError when a part is empty.
+    """
     part = folds.parts(cell.fold).reindex(benchmark.frame["image_id"]).to_numpy()
     member = benchmark.frame["source"].isin(cell.spec.cohort).to_numpy()
-    return {name: np.flatnonzero(member & (part == name)) for name in ("train", "validation", "test")}
+    rows = {name: np.flatnonzero(member & (part == name)) for name in PARTS}
+    for name, found in rows.items():
+        if not len(found):
+            raise DatasetError(
+                f"fold {cell.fold} has no {name} image of {', '.join(cell.spec.cohort)}. Choose other folds "
+                "(folds.kind or folds.run in params.yaml) or add sources to the cohort."
+            )
+    return rows
 
 
 def _predictions(

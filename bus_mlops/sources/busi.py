@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bus_mlops.errors import SourceError
 from bus_mlops.sources.base import BENIGN, MALIGNANT, Record, images_by_name, natural_key
+from bus_mlops.sources.survey import Official, Problem, Source, Survey, some
 
 _MASK = re.compile(r"(?P<name>.+)_mask(_[0-9]+)?")
 _NESTED = "Dataset_BUSI_with_GT"
+_CLASSES = (("benign", BENIGN, 437), ("malignant", MALIGNANT, 210))
 
 
-def read(folder: Path) -> list[Record]:
+def survey(folder: Path) -> Survey:
     """The records of `benign/` and `malignant/`, right in the folder or below `Dataset_BUSI_with_GT/`.
 
-    Masks are `<name>_mask.png`, `<name>_mask_1.png` and so on. Raises SourceError naming the file for an
-    image without mask, a mask without image, or a file of the other class.
+    Masks are `<name>_mask.png`, `<name>_mask_1.png` and so on. Problems are images without mask, masks without
+    image and files of the other class; SourceError when a class's folder is missing or there is no image.
     """
     root = _root(folder)
-    records = []
-    for word, label in (("benign", BENIGN), ("malignant", MALIGNANT)):
+    records, problems = list[Record](), list[Problem]()
+    for word, label, _ in _CLASSES:
         if not (root / word).is_dir():
             raise SourceError(f"{root / word} not found: BUSI has benign/ and malignant/. Unpack both.")
-        records += _read_class(root / word, word, label)
-    if not records:
+        found = _Class.of(root / word)
+        records += found.records(label)
+        problems += found.problems(folder)
+    if not records and not problems:
         raise SourceError(f"{root} holds no images in benign/ or malignant/. Unpack BUSI there.")
-    return records
+    return Survey(tuple(records), tuple(problems))
 
 
 def _root(folder: Path) -> Path:
@@ -37,39 +42,67 @@ def _root(folder: Path) -> Path:
     return nested if nested.is_dir() else folder
 
 
-def _read_class(folder: Path, word: str, label: int) -> list[Record]:
-    images: dict[str, Path] = {}
-    masks: dict[str, list[Path]] = defaultdict(list)
-    for name, path in images_by_name(folder).items():
-        if not name.startswith(word):
-            raise SourceError(
-                f"{path} does not begin with {word!r} as all of {folder.name}/ do. Move or remove it: the "
-                "folder is its label."
+@dataclass
+class _Class:
+    """The files of one class's folder: images, masks by the name of their image, and what belongs elsewhere."""
+
+    folder: Path
+    images: dict[str, Path] = field(default_factory=dict)
+    masks: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    misplaced: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, folder: Path) -> _Class:
+        found = cls(folder)
+        for name, path in images_by_name(folder).items():
+            match = _MASK.fullmatch(name)
+            if not name.startswith(folder.name):
+                found.misplaced.append(path)
+            elif match:
+                found.masks[match["name"]].append(path)
+            else:
+                found.images[name] = path
+        return found
+
+    def records(self, label: int) -> list[Record]:
+        return [
+            Record(
+                source="busi",
+                name=name,
+                case=name,
+                label=label,
+                image=self.images[name],
+                masks=tuple(sorted(self.masks.get(name, ()), key=lambda path: natural_key(path.stem))),
+                origin=str(self.images[name]),
             )
-        match = _MASK.fullmatch(name)
-        if match:
-            masks[match["name"]].append(path)
-        else:
-            images[name] = path
-    orphans = sorted(masks.keys() - images.keys())
-    bare = sorted(images.keys() - masks.keys())
-    if orphans:
-        raise SourceError(f"{masks[orphans[0]][0]} is a mask without its image{_others(orphans)}. Restore it.")
-    if bare:
-        raise SourceError(f"{images[bare[0]]} has no mask {bare[0]}_mask.png{_others(bare)}. Restore it.")
-    return [
-        Record(
-            source="busi",
-            name=name,
-            case=name,
-            label=label,
-            image=images[name],
-            masks=tuple(sorted(masks[name], key=lambda path: natural_key(path.stem))),
-            origin=str(images[name]),
-        )
-        for name in sorted(images, key=natural_key)
-    ]
+            for name in sorted(self.images, key=natural_key)
+        ]
+
+    def problems(self, root: Path) -> list[Problem]:
+        orphans = [
+            p for name in sorted(self.masks.keys() - self.images.keys(), key=natural_key) for p in self.masks[name]
+        ]
+        bare = [self.images[name] for name in sorted(self.images.keys() - self.masks.keys(), key=natural_key)]
+        word, problems = self.folder.name, list[Problem]()
+        if self.misplaced:
+            message = f"{some(map(str, self.misplaced))}: does not begin with {word!r} as all of {word}/ do. Move or "
+            message += "remove it: the folder is its label."
+            problems.append(Problem("misplaced_files", _below(root, self.misplaced), message))
+        if orphans:
+            message = f"{some(map(str, orphans))}: is a mask without its image. Restore it."
+            problems.append(Problem("masks_without_image", _below(root, orphans), message))
+        if bare:
+            message = f"{some(map(str, bare))}: has no mask (`<name>_mask.png` beside it). Restore it."
+            problems.append(Problem("images_without_mask", _below(root, bare), message))
+        return problems
 
 
-def _others(names: list[str]) -> str:
-    return f" (and {len(names) - 1} more: {', '.join(names[1:6])})" if len(names) > 1 else ""
+def _below(root: Path, paths: list[Path]) -> tuple[str, ...]:
+    return tuple(path.relative_to(root).as_posix() for path in paths)
+
+
+_NAMES = tuple(f"{word} ({number})" for word, _, count in _CLASSES for number in range(1, count + 1))
+SOURCE = Source(
+    "busi", "BUSI", survey, has_masks=True, official=Official(437, 210, cases=647, with_mask=647, names=_NAMES)
+)
+read = SOURCE.read

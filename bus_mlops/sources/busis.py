@@ -2,6 +2,7 @@
 
 from bus_mlops.sources.base import strip_suffix
 from bus_mlops.sources.listed import ListedSource
+from bus_mlops.sources.survey import Official, Source
 from bus_mlops.sources.tables import Row
 
 
@@ -9,7 +10,7 @@ def _mask(row: Row) -> str:
     return strip_suffix(row.text("Ground Truth Name"))
 
 
-read = ListedSource(
+_LISTED = ListedSource(
     source="busis",
     tables=("BUSIS562.csv", "BUSIS562.xlsx", "BUSIS.csv", "BUSIS.xlsx"),
     image_folders=("imgs",),
@@ -20,4 +21,8 @@ read = ListedSource(
     mask_folders=("GT",),
     mask=_mask,
     extra_columns=("Ground Truth Name",),
-).read
+)
+_NAMES = tuple(f"case{number:04d}" for number in range(1, 563))
+_OFFICIAL = Official(306, 256, cases=562, with_mask=562, names=_NAMES)
+SOURCE = Source("busis", "BUSIS", _LISTED.survey, has_masks=True, official=_OFFICIAL)
+read = SOURCE.read

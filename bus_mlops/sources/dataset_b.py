@@ -6,6 +6,7 @@ are a legend.
 
 from bus_mlops.sources.base import strip_suffix
 from bus_mlops.sources.listed import ListedSource
+from bus_mlops.sources.survey import Official, Source
 from bus_mlops.sources.tables import Row
 
 
@@ -13,7 +14,7 @@ def _mask(row: Row) -> str:
     return strip_suffix(row.text("Image"))
 
 
-read = ListedSource(
+_LISTED = ListedSource(
     source="dataset_b",
     tables=("DatasetB.xlsx",),
     image_folders=("imgs", "original"),
@@ -21,4 +22,7 @@ read = ListedSource(
     label="Type",
     mask_folders=("GT",),
     mask=_mask,
-).read
+)
+_OFFICIAL = Official(109, 54, cases=163, with_mask=163)
+SOURCE = Source("dataset_b", "Dataset B", _LISTED.survey, has_masks=True, official=_OFFICIAL)
+read = SOURCE.read

@@ -55,9 +55,10 @@ def write_phantoms(config: Config, folder: Path) -> dict[str, int]:
     """Draw `config.phantom` into a folder, which appears complete or not at all; returns images per source.
 
     Near-duplicates count among a source's images. With no images asked for, only the notice is written.
-    Raises ConfigError when the near-duplicates do not fit, or when the folder holds anything but phantoms.
+    Raises ConfigError when a source has no plan, the near-duplicates do not fit, or the folder holds anything
+    but phantoms.
     """
-    counts = {source: n for source in _PLANS if (n := config.phantom.images.get(source, 0)) > 0}  # type: ignore[call-overload]
+    counts = _counts(config.phantom.images)
     copies = _share_copies(config.phantom.near_duplicates, counts)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / NOTICE_FILE).is_file():
         raise ConfigError(
@@ -78,6 +79,16 @@ def write_phantoms(config: Config, folder: Path) -> dict[str, int]:
         if counts:
             (partial / "near_duplicates.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return counts
+
+
+def _counts(images: dict[str, int]) -> dict[str, int]:
+    for source, count in images.items():
+        if count and source not in _PLANS:
+            raise ConfigError(
+                f"phantom.images.{source} is {count}, but phantoms are drawn for {', '.join(_PLANS)} only. Take the "
+                "key out, or add a plan to bus_mlops/sources/phantom.py."
+            )
+    return {source: count for source in _PLANS if (count := images.get(source, 0)) > 0}
 
 
 def _share_copies(wanted: int, counts: dict[str, int]) -> dict[str, int]:

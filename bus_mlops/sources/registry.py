@@ -1,35 +1,67 @@
-"""The readers by name, and the reading of those that a configuration asks for.
+"""The sources by name, and the reading of those that a configuration asks for.
 
-A new source is a module with `read(folder) -> list[Record]` and one line in `READERS`.
+A new source is a module that defines `SOURCE`, and its line in `_MODULES`: docs/how-to/add-a-source.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bus_mlops.config import DataConfig
 from bus_mlops.errors import ConfigError, SourceError
-from bus_mlops.sources import busi, busis, dataset_b, hmss, thammasat
 from bus_mlops.sources.base import Record
+from bus_mlops.sources.survey import Source
+
+if TYPE_CHECKING:
+    from bus_mlops.config import DataConfig
 
 # Marks a folder as synthetic; whatever is made from it must say so.
 NOTICE_FILE = "PHANTOM.txt"
 
-Reader = Callable[[Path], list[Record]]
+_MODULES = (
+    "hmss",
+    "busi",
+    "busis",
+    "thammasat",
+    "dataset_b",
+)
 
-READERS: dict[str, Reader] = {
-    "hmss": hmss.read,
-    "busi": busi.read,
-    "busis": busis.read,
-    "thammasat": thammasat.read,
-    "dataset_b": dataset_b.read,
-}
+
+def _load(module: str) -> Source:
+    source: Source = importlib.import_module(f"bus_mlops.sources.{module}").SOURCE
+    return source
+
+
+def by_name(sources: Iterable[Source]) -> dict[str, Source]:
+    """Sources under their names; raises SourceError when two have the same, as after copying a module."""
+    found: dict[str, Source] = {}
+    for source in sources:
+        if found.setdefault(source.name, source) is not source:
+            raise SourceError(f"two modules of bus_mlops/sources call their source {source.name!r}. Rename one.")
+    return found
+
+
+SOURCES = by_name(map(_load, _MODULES))
+
+
+def is_synthetic(root: Path) -> bool:
+    """Whether a folder of sources says that its images are phantoms."""
+    return (root / NOTICE_FILE).is_file()
 
 
 def sources_present(root: Path) -> tuple[str, ...]:
-    """The sources that have a folder below root, in the order of READERS."""
-    return tuple(name for name in READERS if (root / name).is_dir())
+    """The sources that have a folder below root, in the order of SOURCES."""
+    return tuple(name for name in SOURCES if (root / name).is_dir())
+
+
+def no_sources(root: Path) -> SourceError:
+    """The error for a root without any source's folder."""
+    return SourceError(
+        f"{root} holds none of the sources' folders ({', '.join(SOURCES)}). Put each source, "
+        f"untouched, into {root}/<source>/, or set data.root in params.yaml."
+    )
 
 
 def read_sources(data: DataConfig) -> list[Record]:
@@ -42,22 +74,19 @@ def read_sources(data: DataConfig) -> list[Record]:
     present = sources_present(data.root)
     wanted = present if data.sources == "all" else data.sources
     if not wanted:
-        raise SourceError(
-            f"{data.root} holds none of the sources' folders ({', '.join(READERS)}). Put each source, "
-            f"untouched, into {data.root}/<source>/, or set data.root in params.yaml."
-        )
+        raise no_sources(data.root)
     for name in wanted:
         if name not in present:
             raise SourceError(
                 f"{data.root / name} not found, but params.yaml lists {name!r} in data.sources. Put the "
                 "source there, untouched, or take it off the list."
             )
-    records = [record for name in dict.fromkeys(wanted) for record in READERS[name](data.root / name)]
+    records = [record for name in dict.fromkeys(wanted) for record in SOURCES[name].read(data.root / name)]
     return sorted(records, key=lambda record: (record.source, record.name))
 
 
 def _require_honest(data: DataConfig) -> None:
-    synthetic = (data.root / NOTICE_FILE).is_file()
+    synthetic = is_synthetic(data.root)
     if synthetic and data.kind == "real":
         raise ConfigError(
             f"data.kind is 'real', but {data.root} holds synthetic images ({NOTICE_FILE} says so). Set data.kind "

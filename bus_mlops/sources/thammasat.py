@@ -2,18 +2,22 @@
 
 from bus_mlops.sources.base import Crop
 from bus_mlops.sources.listed import ListedSource
+from bus_mlops.sources.survey import Official, Source
 
 
 def _crop(r1: int, r2: int, col1: int, col2: int) -> Crop:
     return Crop(top=r1 - 1, left=col1 - 1, height=r2 - r1, width=col2 - col1)
 
 
-read = ListedSource(
+_LISTED = ListedSource(
     source="thammasat",
     tables=("Thammasat.csv",),
     image_folders=("imgs",),
     name="img name",
     label="tumor type",
+    suffix=".jpg",
     case="case id/cover img id",
     crop=_crop,
-).read
+)
+SOURCE = Source("thammasat", "Thammasat", _LISTED.survey, has_masks=False, official=Official(120, 143, cases=252))
+read = SOURCE.read

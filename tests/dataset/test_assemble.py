@@ -1,6 +1,13 @@
 """Assembly: bytes independent of workers, all broken images named, nothing half-written, digests that hold."""
 
 import hashlib
+import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +151,138 @@ def test_every_broken_image_is_named_and_nothing_is_left_behind(phantoms, tmp_pa
     ):
         assert words in str(raised.value)
     assert list(assembled.parent.iterdir()) == []
+
+
+def hostile(folder: Path) -> dict[str, str]:
+    """One BUSIS image for each way an image can be hostile; name -> what the error must say, empty if it is read."""
+    rng = np.random.default_rng(0)
+    gray = Image.fromarray(rng.integers(0, 256, (40, 60), dtype=np.uint8))
+    images = folder / "imgs"
+
+    def png(name: str) -> Path:
+        return images / f"{name}.png"
+
+    gray.save(png("truncated"))
+    png("truncated").write_bytes(png("truncated").read_bytes()[:900])
+    png("no-bytes").write_bytes(b"")
+    png("text").write_bytes(b"<html>Not Found</html>")
+    png("huge-header").write_bytes(png_claiming(50_000, 50_000))
+    gray.save(png("animated"), "GIF", save_all=True, append_images=[Image.new("L", (60, 40))])
+    gray.save(png("wrong-suffix"), "BMP")
+    gray.convert("CMYK").save(png("cmyk"), "JPEG", quality=95)
+    Image.fromarray(np.asarray(gray).astype(np.uint16) * 257).save(png("sixteen-bit"))
+    clear = gray.convert("RGBA")
+    clear.putalpha(255)
+    clear.save(png("alpha"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gray.transpose(Image.Transpose.ROTATE_90).save(png("rotated"), exif=exif)
+    return {
+        "truncated": "truncated.png is damaged",
+        "no-bytes": "no-bytes.png is empty (0 bytes)",
+        "text": "text.png is not an image",
+        "huge-header": "huge-header.png claims more than 100,000,000 pixels",
+        "animated": "animated.png holds 2 frames",
+        **dict.fromkeys(("wrong-suffix", "cmyk", "sixteen-bit", "alpha", "rotated"), ""),
+    }
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    body = chunk(b"IDAT", zlib.compress(b"\0" * 100))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")
+
+
+def write_busis(root: Path, names: Sequence[str]) -> None:
+    for name in names:
+        Image.new("1", (60, 40), 1).save(root / "GT" / f"{name}_GT.png")
+    rows = [f"{name}.png,{name}_GT.png,{'BM'[i % 2]}" for i, name in enumerate(names)]
+    (root / "BUSIS562.csv").write_text("img name,Ground Truth Name,tumor type\n" + "\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_kind_of_hostile_image_is_read_correctly_or_rejected_by_name(tmp_path, workers):
+    root = tmp_path / "data" / "busis"
+    (root / "imgs").mkdir(parents=True)
+    (root / "GT").mkdir()
+    kinds = hostile(root)
+    config = config_for(tmp_path / "data", ["busis"], kind="real")
+    write_busis(root, list(kinds))
+    with pytest.raises(ImageError) as raised:
+        assemble(config, [32], tmp_path / "b", workers=workers)
+    for name, words in kinds.items():
+        assert (words in str(raised.value)) if words else (name not in str(raised.value)), name
+    assert not (tmp_path / "b").exists()
+
+    good = [name for name, words in kinds.items() if not words]
+    write_busis(root, good)
+    for name, words in kinds.items():
+        if words:
+            (root / "imgs" / f"{name}.png").unlink()
+            (root / "GT" / f"{name}_GT.png").unlink()
+    benchmark = assemble(config, [60], tmp_path / "b", workers=workers)
+    frame = benchmark.frame.set_index("name")
+    assert (frame[["width", "height"]] == (60, 40)).all(axis=None)
+    truth = prepare(np.random.default_rng(0).integers(0, 256, (40, 60), dtype=np.uint8), 60).astype(int)
+    place = dict(zip(benchmark.frame["name"], benchmark.frame["index"], strict=True))
+    for name in good:
+        # JPEG loses a little, all other ways of storing the picture nothing
+        lost = np.abs(benchmark.images(60)[place[name]].astype(int) - truth).mean()
+        assert lost < 6 if name == "cmyk" else lost == 0, name
+
+
+MEASURED = """
+import sys, threading, psutil
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_assemble import config_for
+from bus_mlops.dataset.assemble import assemble
+peak, done = [0], threading.Event()
+def watch():
+    me = psutil.Process()
+    while not done.is_set():
+        total = 0
+        for process in (me, *me.children(recursive=True)):
+            try: total += process.memory_info().rss
+            except psutil.NoSuchProcess: pass
+        peak[0] = max(peak[0], total)
+        done.wait(0.01)
+if __name__ == "__main__":
+    thread = threading.Thread(target=watch)
+    thread.start()
+    assemble(config_for(Path(sys.argv[2]), ["busis"], kind="real"), [224], Path(sys.argv[3]), workers=int(sys.argv[4]))
+    done.set()
+    thread.join()
+    print(peak[0] / 2**20)
+"""
+
+
+def test_memory_stays_under_500_mib_and_does_not_grow_with_the_images(tmp_path):
+    """Resident memory of all processes, which counts libraries and mapped files more than once."""
+    rng = np.random.default_rng(0)
+    script = tmp_path / "measure.py"
+    script.write_text(MEASURED)
+    peaks = {}
+    for count in (100, 1200):
+        root = tmp_path / str(count) / "busis"
+        (root / "imgs").mkdir(parents=True)
+        (root / "GT").mkdir()
+        picture = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (40, 60), dtype=np.uint8)).save(picture, "PNG")
+        names = [f"case{i:04d}" for i in range(count)]
+        for name in names:
+            (root / "imgs" / f"{name}.png").write_bytes(picture.getvalue())
+        write_busis(root, names)
+        command = [sys.executable, script, Path(__file__).parent, root.parent, tmp_path / f"b{count}", "2"]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+        peaks[count] = float(done.stdout)
+    assert max(peaks.values()) < 500, peaks
+    # the arrays of 1,200 images take 120 MB, of 100 images 10 MB
+    assert peaks[1200] - peaks[100] < 60, peaks
 
 
 def test_a_failed_run_keeps_the_former_benchmark(phantoms, tmp_path):

@@ -3,29 +3,17 @@
 import numpy as np
 import pandas as pd
 import pytest
+from fold_examples import example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from bus_mlops.config import FoldsConfig
-from bus_mlops.dataset.folds import PARTS, Folds, make_folds, partition
+from bus_mlops.dataset.folds import PARTS, Folds
 from bus_mlops.dataset.leakage import check_leakage, describe, require_current
+from bus_mlops.dataset.make_folds import make_folds
+from bus_mlops.dataset.partition import partition
 from bus_mlops.errors import DatasetError, LeakageError
-
-
-def example(counts: dict[str, int], seed: int = 0, size: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A manifest and groups: groups of 1 to `size` images of one label, per source."""
-    rng = np.random.default_rng(seed)
-    rows = []
-    for source, count in counts.items():
-        left = count
-        while left:
-            label, members = int(rng.random() < 0.4), min(left, int(rng.integers(1, size + 1)))
-            first = f"{source}/{left:04d}"
-            rows += [(f"{source}/{left - k:04d}", source, label, f"{source}/case{left}", first) for k in range(members)]
-            left -= members
-    frame = pd.DataFrame(rows, columns=["image_id", "source", "label", "case_id", "group"])
-    return frame[["image_id", "source", "label", "case_id"]], frame[["image_id", "group"]]
 
 
 @given(st.integers(0, 10**6), st.integers(2, 6), st.floats(0.1, 0.4), st.integers(1, 6))
@@ -34,7 +22,7 @@ def test_groups_stay_whole_and_every_image_is_tested_once(seed, count, validatio
     manifest, groups = example({"busi": 150, "hmss": 120}, seed, size)
     frame = make_folds(manifest, groups, FoldsConfig(count=count, validation=validation), seed)
     folds = Folds.checked(frame, "made", manifest["image_id"])
-    assert check_leakage(folds)["overlap"] == 0
+    assert check_leakage(folds)["leaks"] == 0
     columns = frame[[f"fold_{fold}" for fold in range(1, count + 1)]].to_numpy(dtype=str)
     assert ((columns == "test").sum(axis=1) == 1).all()
     for fold in range(1, count + 1):
@@ -170,7 +158,7 @@ def test_hand_edits_are_checked(made, tmp_path):
     other = f"fold_{tested % 5 + 1}"
     with pytest.raises(DatasetError, match="busi/0001 is in the test part of 2 folds"):
         reopened(frame.assign(**{other: frame[other].where(frame.index > 0, "test")}), tmp_path)
-    with pytest.raises(DatasetError, match="busi/0001 has fold_2 = 'tset', allowed: train, validation, test"):
+    with pytest.raises(DatasetError, match="busi/0001 has fold_2 = 'tset', allowed: train, validation, test, unused"):
         reopened(frame.assign(fold_2=frame["fold_2"].where(frame.index > 0, "tset")), tmp_path)
     with pytest.raises(DatasetError, match="has the columns"):
         reopened(frame.drop(columns="fold_2"), tmp_path)

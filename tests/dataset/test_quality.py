@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from bus_mlops.config import Config, parse_config
 from bus_mlops.dataset.assemble import assemble
 from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.dataset.quality import audit, components, describe, near_duplicates, read_groups
+from bus_mlops.dataset.near_duplicates import near_duplicates
+from bus_mlops.dataset.quality import audit, components, describe, read_groups
 from bus_mlops.errors import DatasetError
 from bus_mlops.sources.phantom import write_phantoms
 
@@ -53,7 +55,8 @@ def test_every_planted_copy_is_found_and_nothing_else(planted):
 
 def test_groups_are_cases_joined_with_copies_named_after_their_smallest_image(planted):
     root, benchmark = planted
-    groups, metrics = audit(benchmark)
+    found = audit(benchmark)
+    groups, metrics = found.groups, found.metrics
     graph = networkx.Graph()
     for row in benchmark.frame.itertuples():
         graph.add_edge(row.image_id, ("case", row.case_id))
@@ -70,19 +73,44 @@ def test_groups_are_cases_joined_with_copies_named_after_their_smallest_image(pl
     assert "labels differ within one case" in describe(metrics)
 
 
-def test_identical_images_and_images_without_structure():
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (6, 64, 64), dtype=np.uint8)
-    stack = np.concatenate([noise, noise[:1], np.zeros((2, 64, 64), np.uint8)])
-    assert list(near_duplicates(stack, [64] * 9, [64] * 9)) == [(0, 6)]
-    assert near_duplicates(noise[:1], [64], [64]) == {}
+def test_pairs_name_both_images_how_they_are_alike_and_how_much(planted, tmp_path):
+    root, benchmark = planted
+    found = audit(benchmark)
+    pairs = found.pairs
+    assert list(pairs.columns) == ["image", "other", "found", "similarity"]
+    assert {frozenset(pair) for pair in pairs[["image", "other"]].to_numpy().tolist()} == {
+        frozenset(row) for row in pd.read_csv(root / "near_duplicates.csv").to_numpy().tolist()
+    }
+    assert pairs["similarity"].is_monotonic_decreasing
+    assert pairs["similarity"].between(0.33, 1).all()
+    assert sum(found.metrics["near_duplicate_pairs_seen"].values()) == 20
+    sizes = found.clusters["cluster"].value_counts()
+    assert (sizes > 1).sum() == found.metrics["clusters"]["count"]
 
 
-def test_padding_does_not_make_images_alike():
-    rng = np.random.default_rng(0)
-    stack = np.zeros((12, 64, 64), np.uint8)
-    stack[:, 20:44] = rng.integers(100, 200, (12, 24, 64))
-    assert near_duplicates(stack, [64] * 12, [24] * 12) == {}
+def test_the_order_of_the_images_is_irrelevant(planted):
+    _, benchmark = planted
+    frame = benchmark.frame
+    order = np.random.default_rng(0).permutation(len(frame))
+    shuffled = frame.iloc[order]
+    found = near_duplicates(benchmark.thumbnails()[order], shuffled["width"].tolist(), shuffled["height"].tolist())
+    straight = near_duplicates(benchmark.thumbnails(), frame["width"].tolist(), frame["height"].tolist())
+    assert {tuple(sorted((int(order[i]), int(order[j])))) for i, j in found} == set(straight)
+
+
+def test_identical_pixels_are_found_whatever_the_file(tmp_path):
+    config = config_for(tmp_path / "data", "phantom", {"busi": 8})
+    write_phantoms(config, tmp_path / "data")
+    folder = tmp_path / "data" / "busi"
+    first, second = sorted(path for path in (folder / "benign").glob("*.png") if "_mask" not in path.name)[:2]
+    Image.open(first).save(second, compress_level=1)
+    mask, other = (path.with_name(f"{path.stem}_mask.png") for path in (first, second))
+    other.write_bytes(mask.read_bytes())
+    assert first.read_bytes() != second.read_bytes()
+    found = audit(assemble(config, [32], tmp_path / "b", workers=1))
+    assert found.metrics["exact_duplicate_pairs"] == 1
+    assert found.metrics["near_duplicate_pairs"] == 0
+    assert found.pairs.iloc[0].tolist() == [f"busi/{first.stem}", f"busi/{second.stem}", "identical", 1.0]
 
 
 @given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(*[st.integers(0, n - 1)] * 2)))))
@@ -104,12 +132,15 @@ def test_groups_file_is_checked(tmp_path):
 
 @pytest.mark.skipif(not (REAL / "busi").is_dir(), reason="the real BUSI images are not beside the project")
 def test_real_busi_has_about_120_clusters_over_two_fifths_of_its_images(tmp_path):
-    benchmark = assemble(config_for(REAL, "real", {}), [64], tmp_path / "b")
-    groups, metrics = audit(benchmark)
+    found = audit(assemble(config_for(REAL, "real", {}), [64], tmp_path / "b"))
+    metrics = found.metrics
     assert metrics["exact_duplicate_pairs"] == 1
-    assert 105 <= metrics["clusters"]["count"] <= 130
-    assert 0.37 <= metrics["clusters"]["fraction_of_images"] <= 0.44
+    assert 110 <= metrics["clusters"]["count"] <= 130
+    assert 0.39 <= metrics["clusters"]["fraction_of_images"] <= 0.45
     assert metrics["clusters"]["largest"] <= 10
     assert len(metrics["conflicts"]["clusters"]) == 6
-    group = groups.set_index("image_id")["group"]
+    group = found.groups.set_index("image_id")["group"]
     assert group["busi/benign (433)"] == group["busi/malignant (145)"]
+    # the same frame with a wider field of view, which only a zoomed view shows
+    assert group["busi/malignant (77)"] == group["busi/malignant (78)"] == group["busi/benign (333)"]
+    assert metrics["near_duplicate_pairs_seen"].keys() <= {"as it is", "cropped"}  # nothing in BUSI is mirrored

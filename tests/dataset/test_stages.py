@@ -49,7 +49,7 @@ def test_the_stages_write_what_later_ones_read(project):
     assert json.loads((project / "data/audit/audit.json").read_text())["near_duplicate_pairs"] == 6
     folds = pd.read_csv(project / "data/folds/folds.csv")
     assert list(folds.columns)[:5] == ["image_id", "source", "label", "case_id", "group"]
-    assert json.loads((project / "data/leakage.json").read_text())["overlap"] == 0
+    assert json.loads((project / "data/leakage.json").read_text())["leaks"] == 0
 
 
 def test_a_leak_stops_the_stage_with_one_message_and_exit_code_1(project):

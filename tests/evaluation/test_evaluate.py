@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,17 @@ ROWS: dict[str, list[tuple[str, str, dict[str, Any] | None, bool]]] = {
         ("ResNet50", "Multi", {"table": 8, "model": "ResNet50", "variant": "Multi"}, True),
     ],
     "losses": [("MobileNet", "BCE <b>", None, False)],
+}
+
+PNG = b"\x89PNG not looked into"
+AUDIT = {
+    "images": 200,
+    "cases": 195,
+    "groups": 190,
+    "largest_group": 4,
+    "exact_duplicate_pairs": 1,
+    "clusters": {"count": 8, "images": 17, "fraction_of_images": 0.085},
+    "conflicts": {"clusters": [], "cases": []},
 }
 
 
@@ -85,14 +98,20 @@ def made(tmp_path_factory, predictions) -> Path:
     np.savez_compressed(folder / "losses_samples.npz", image_id=np.array([], dtype=str))
     test = frame[(frame["part"] == "test") & (frame["strategy"] == "losses")]
     parts = {f"fold_{k}": np.where(test["fold"] == k, "test", "train") for k in range(1, 6)}
-    pd.DataFrame({"image_id": test["image_id"], "source": "busi", **parts}).to_csv(
+    pd.DataFrame({"image_id": test["image_id"], "source": "busi", "group": test["group"], **parts}).to_csv(
         root / "data" / "folds" / "folds.csv", index=False
     )
     counts = {"listed": 200, "excluded": {"no class": 3}, "kept": 197, "benign": 120, "malignant": 77}
     benchmark = {"kind": "phantom", "flow": {"busi": counts, "busis": counts}, "label_conflicts": []}
     (root / "data/benchmark/benchmark.json").write_text(json.dumps(benchmark))
-    (root / "data/audit/audit.json").write_text(json.dumps({"near": {"pairs": 8}, "groups": 190}))
-    (root / "data/leakage.json").write_text(json.dumps({"groups_in_two_parts": 0, "passed": True}))
+    (root / "data/audit/audit.json").write_text(json.dumps(AUDIT))
+    counted = {"images": 40, "groups": 30, "malignant_fraction": 0.4}
+    leakage = {
+        "kind": "grouped",
+        "leaks": 0,
+        "folds": {"fold_1": dict.fromkeys(("train", "validation", "test"), counted)},
+    }
+    (root / "data/leakage.json").write_text(json.dumps(leakage))
     run_evaluate(root)
     return root
 
@@ -224,8 +243,21 @@ def test_the_report_shows_the_paper_beside_and_marks_contradictions(made):
     assert f"84.1 ({points})" in text.replace("&#43;", "+")
     assert "ResNet50 Multi: the paper's row contradicts itself" in text
     assert "BCE &lt;b&gt;" in text  # names are escaped
-    assert "near / pairs" in text
-    assert "groups in two parts" in text
+    assert "8 over 17 images (8.5 %)" in text
+    assert "No near-duplicates with both labels. No image was left out for that" in text
+    assert "40 / 30 / 40 %" in text
+
+
+def test_the_report_shows_pictures_of_conflicts_and_what_was_left_out(made):
+    inputs = read_inputs(made / "data", made / "results", {})
+    conflict = [{"image_id": f"busi/{i}", "label": i, "picture": PNG} for i in (0, 1)]
+    excluded = {"busi": {"conflicting labels": 2}}
+    text = render_report(replace(inputs, conflicts=[conflict], excluded=excluded))
+    section = text[text.index('id="conflicts"') :]
+    section = section[: section.index("</section>")]
+    assert section.count(f"data:image/png;base64,{base64.b64encode(PNG).decode()}") == 2
+    assert section.index("busi/0") < section.index("benign") < section.index("busi/1") < section.index("malignant")
+    assert "2 images were left out of the folds and of training (conflicting labels)" in section
 
 
 def test_search_and_gate_are_shown_only_when_they_ran(project):

@@ -12,6 +12,7 @@ from sklearn import metrics as reference
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.results import PlannedRow, read_plans, select_row
 from bus_mlops.evaluation.tables import fold_metrics, metrics_summary, strategy_table
+from bus_mlops.evaluation.views import table_rows
 
 SINGLE = PlannedRow("approaches", "MobileNet", "Single", ("busi",), (1, 2, 3, 4, 5), (8, "MobileNet", "Single"))
 ESTAN = PlannedRow("approaches", "MT-ESTAN", "Multi", ("busi",), (1, 2, 3, 4, 5), None)
@@ -89,11 +90,41 @@ def test_seeds_are_further_trainings(frame):
 def folds_frame(frame: pd.DataFrame) -> pd.DataFrame:
     test = frame[(frame["part"] == "test") & (frame["model"] == "MobileNet")]
     columns = {f"fold_{k}": np.where(test["fold"] == k, "test", "train") for k in range(1, 6)}
-    return pd.DataFrame({"image_id": test["image_id"], "source": "busi", **columns})
+    return pd.DataFrame({"image_id": test["image_id"], "source": "busi", "group": test["group"], **columns})
 
 
 def test_complete_predictions_pass_the_check_against_the_folds(frame, table):
-    pd.testing.assert_frame_equal(strategy_table(frame, [ESTAN, SINGLE], folds_frame(frame)), table)
+    checked = strategy_table(frame, [ESTAN, SINGLE], folds_frame(frame))
+    pd.testing.assert_frame_equal(checked.assign(leaks=np.nan), table)
+
+
+def test_images_that_no_fold_tests_are_not_expected(frame):
+    folds = folds_frame(frame)
+    image = folds["image_id"].iloc[0]
+    tested = folds.columns[(folds.iloc[0] == "test").to_numpy()]
+    unused = folds.copy()
+    unused.loc[unused["image_id"] == image, tested] = "unused"
+    without = frame[(frame["image_id"] != image) | (frame["part"] != "test")]
+    assert strategy_table(without, [SINGLE], unused)["images"].tolist() == [199]
+    with pytest.raises(EvaluationError, match=f"{image}' is predicted but not in its test part"):
+        strategy_table(frame, [SINGLE], unused)
+    with pytest.raises(EvaluationError, match=f"{image}' has no prediction"):
+        strategy_table(without, [SINGLE], folds)
+
+
+def test_a_table_counts_the_groups_that_its_folds_tear_apart(frame):
+    folds = folds_frame(frame)
+    checked = strategy_table(frame, [SINGLE], folds)
+    assert checked["leaks"].tolist() == [0]
+    assert metrics_summary({"approaches": checked})["approaches"]["MobileNet Single"]["leaks"] == 0
+    assert table_rows(checked)[0]["leaks"] == ""
+    apart = folds.groupby("fold_1")["group"].first()
+    torn = folds.assign(group=folds["group"].replace({apart["test"]: apart["train"]}))
+    leaking = strategy_table(frame, [SINGLE], torn)
+    assert leaking["leaks"].tolist() == [1]
+    assert table_rows(leaking)[0]["leaks"] == "leaks: 1 group"
+    elsewhere = pd.concat([folds, torn.assign(source="hmss", image_id="hmss/" + torn["image_id"])])
+    assert strategy_table(frame, [SINGLE], elsewhere)["leaks"].tolist() == [0]
 
 
 @pytest.mark.parametrize(

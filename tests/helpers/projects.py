@@ -33,3 +33,18 @@ def tiny_values(values: dict[str, Any]) -> dict[str, Any]:
     values["networks"]["mt_estan"]["options"] = {"encoder": "mobilenet", "width": 0.0625}
     values["search"]["trials"] = 2
     return values
+
+
+def plant_conflict(folder: Path) -> str:
+    """Give one image of a near-duplicate pair the other label, in the manifest of an audited project; its id."""
+    import pandas as pd
+
+    path = folder / "data" / "benchmark" / "manifest.csv"
+    manifest = pd.read_csv(path, dtype={"name": str})
+    image = str(pd.read_csv(folder / "data" / "audit" / "pairs.csv")["other"].iloc[0])
+    row = manifest["image_id"] == image
+    manifest.loc[row, "label"] = 1 - manifest.loc[row, "label"]
+    manifest.to_csv(path, index=False)
+    done = run_stage_script("audit", folder)
+    assert done.returncode == 0, done.stderr
+    return image

@@ -1,13 +1,10 @@
 """The table-led readers: every quirk of the sources, and one clear error for everything malformed."""
 
-import csv
 import re
 from pathlib import Path
 
-import numpy as np
-import openpyxl
 import pytest
-from PIL import Image
+from tiny_sources import HMSS_HEADER, busis_folder, hmss_folder, hmss_row, picture, xlsx
 
 from bus_mlops.config import DataConfig
 from bus_mlops.errors import SourceError
@@ -16,35 +13,6 @@ from bus_mlops.sources.base import Crop, label_conflicts, natural_key
 from bus_mlops.sources.registry import read_sources
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data"
-HMSS_HEADER = (
-    "group,subgroup,subgroup url,case description,img url,img name,case id/cover img id,crop r1,crop r2,"
-    "crop col1,crop col2,tumor type,Notes,"
-)
-
-
-def picture(path: Path, size: tuple[int, int] = (6, 5), mode: str = "L") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.arange(size[0] * size[1], dtype=np.uint8).reshape(size[::-1])).convert(mode).save(path)
-
-
-def hmss_folder(folder: Path, rows: list[str], encoding: str = "utf-8-sig", header: str = HMSS_HEADER) -> Path:
-    (folder / "imgs").mkdir(parents=True)
-    for row in csv.reader(rows):
-        picture(folder / "imgs" / f"{row[5]}.jpg")
-    (folder / "HMSS.csv").write_text("\n".join([header, *rows]) + "\n", encoding=encoding)
-    return folder
-
-
-def hmss_row(name: str, case: str, word: str, group: str = "Benign", crop: str = "1,3,2,4") -> str:
-    return f'{group},Cyst,u,"A case, described",u,{name},{case},{crop},{word},,'
-
-
-def xlsx(path: Path, rows: list[list[object]]) -> None:
-    book = openpyxl.Workbook()
-    for row in rows:
-        book.worksheets[0].append(row)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    book.save(path)
 
 
 def test_hmss_reads_mark_text_names_crop_and_label_from_tumor_type_alone(tmp_path):
@@ -84,15 +52,7 @@ def test_thammasat_crop_is_absolute_and_counts_from_one(tmp_path):
 @pytest.mark.parametrize("suffix", [".png", ".bmp"])
 @pytest.mark.parametrize("table", ["BUSIS562.csv", "BUSIS.xlsx"])
 def test_busis_reads_png_and_bmp_csv_and_xlsx(tmp_path, suffix, table):
-    rows: list[list[object]] = [["img name", "Ground Truth Name", "tumor type"]]
-    for name, word in (("case0001", "B"), ("case0002", "M")):
-        picture(tmp_path / "imgs" / f"{name}{suffix}")
-        picture(tmp_path / "GT" / f"{name}_GT{suffix}")
-        rows.append([name, f"{name}_GT", word])
-    if table.endswith("csv"):
-        (tmp_path / table).write_text("\n".join(",".join(map(str, row)) for row in rows))
-    else:
-        xlsx(tmp_path / table, rows)
+    busis_folder(tmp_path, "BM", suffix, table)
     records = busis.read(tmp_path)
     assert [(r.name, r.case, r.label) for r in records] == [("case0001", "case0001", 0), ("case0002", "case0002", 1)]
     assert [r.masks[0].name for r in records] == [f"case0001_GT{suffix}", f"case0002_GT{suffix}"]
@@ -142,8 +102,8 @@ def test_busi_reads_both_layouts_several_masks_and_ignores_normal(tmp_path, belo
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["benign/benign (1).png"], r"benign \(1\).png has no mask"),
-        (["benign/benign (1)_mask.png"], r"benign \(1\)_mask.png is a mask without its image"),
+        (["benign/benign (1).png"], r"benign \(1\).png: has no mask"),
+        (["benign/benign (1)_mask.png"], r"benign \(1\)_mask.png: is a mask without its image"),
         (["benign/malignant (1).png"], "does not begin with 'benign'"),
         (["benign/benign (1).png", "benign/benign (1).bmp"], "holds both"),
         (["Dataset_BUSI_with_GT/benign/benign (1).png", "benign/benign (1).png"], "Keep one copy"),

@@ -1,0 +1,79 @@
+"""One record's files decoded once: what is unreadable or does not fit, and a digest of the cropped pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bus_mlops.dataset import geometry
+from bus_mlops.dataset.decode import decode_image, decode_mask
+from bus_mlops.errors import ImageError
+from bus_mlops.sources.base import Record
+
+
+@dataclass
+class Inspected:
+    """What was found in the files of one record; `messages` are errors, files are relative to the source.
+
+    `pixels` is a sha256 over shape and RGB values of the cropped image, empty where it cannot be read.
+    """
+
+    name: str
+    messages: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    size_mismatches: list[str] = field(default_factory=list)
+    crop_outside: bool = False
+    empty_mask: bool = False
+    pixels: str = ""
+
+
+def inspect_record(record: Record, root: Path) -> Inspected:
+    """Decode the image and every mask of a record below `root`; nothing is raised, all is noted."""
+    found, folder = Inspected(record.name), root / record.source
+    image = _decoded(found, record.image, folder)
+    masks = [_mask(found, path, folder) for path in record.masks]
+    if masks and all(mask is not None and not mask.any() for mask in masks):
+        found.empty_mask = True
+    if image is None:
+        return found
+    for path, mask in zip(record.masks, masks, strict=True):
+        if mask is not None and mask.shape != image.shape[:2]:
+            found.size_mismatches.append(path.relative_to(folder).as_posix())
+            found.messages.append(
+                f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels but its image {record.image} has "
+                f"{image.shape[1]} x {image.shape[0]}. Restore both from the source."
+            )
+    try:
+        cropped = image if record.crop is None else geometry.crop(image, *record.crop)
+    except ValueError as error:
+        found.crop_outside = True
+        found.messages.append(f"{record.origin}: {error} ({record.image}). Correct the row.")
+        return found
+    pixels = repr(cropped.shape).encode() + np.ascontiguousarray(cropped).tobytes()
+    found.pixels = hashlib.sha256(pixels).hexdigest()
+    return found
+
+
+def _decoded(found: Inspected, path: Path, folder: Path) -> NDArray[np.uint8] | None:
+    try:
+        return decode_image(path, "rgb")
+    except ImageError as error:
+        _note(found, path, folder, error)
+        return None
+
+
+def _mask(found: Inspected, path: Path, folder: Path) -> NDArray[np.bool_] | None:
+    try:
+        return decode_mask(path)
+    except ImageError as error:
+        _note(found, path, folder, error)
+        return None
+
+
+def _note(found: Inspected, path: Path, folder: Path, error: ImageError) -> None:
+    found.unreadable.append(path.relative_to(folder).as_posix())
+    found.messages.append(str(error))

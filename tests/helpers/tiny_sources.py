@@ -1,0 +1,107 @@
+"""The smallest folders in the five sources' own layouts, for tests that bend one thing in them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+from PIL import Image
+
+HMSS_HEADER = (
+    "group,subgroup,subgroup url,case description,img url,img name,case id/cover img id,crop r1,crop r2,"
+    "crop col1,crop col2,tumor type,Notes,"
+)
+THAMMASAT_HEADER = "img url,img name,case id/cover img id,tumor type,crop r1,crop r2,crop col1,crop col2"
+
+
+def picture(path: Path, size: tuple[int, int] = (6, 5), mode: str = "L", shade: int = 0) -> Path:
+    """An image of width x height pixels, brighter from left to right; other shades have other pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = (np.arange(size[0] * size[1]).reshape(size[::-1]) + shade).astype(np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return path
+
+
+def mask(path: Path, size: tuple[int, int] = (6, 5), mode: str = "L") -> Path:
+    """A mask of width x height pixels whose left half is lesion."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros(size[::-1], dtype=np.uint8)
+    pixels[:, : size[0] // 2] = 255
+    Image.fromarray(pixels).convert(mode).save(path)
+    return path
+
+
+def xlsx(path: Path, rows: Sequence[Sequence[object]]) -> Path:
+    """A workbook with one sheet."""
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.worksheets[0].append(list(row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    book.save(path)
+    return path
+
+
+def hmss_row(
+    name: str, case: str, word: str, group: str = "Benign", crop: str = "1,3,2,4", note: str = "", url: str = "u"
+) -> str:
+    """A row of HMSS.csv; every one has the same description, as in the real table."""
+    return f'{group},Cyst,u,"A case, described",{url},{name},{case},{crop},{word},{note},'
+
+
+def hmss_folder(folder: Path, rows: Sequence[str], encoding: str = "utf-8-sig", header: str = HMSS_HEADER) -> Path:
+    """HMSS with an image for each row."""
+    (folder / "imgs").mkdir(parents=True)
+    for shade, row in enumerate(csv.reader(rows)):
+        picture(folder / "imgs" / f"{row[5]}.jpg", (12, 10), shade=shade * 9)
+    (folder / "HMSS.csv").write_text("\n".join([header, *rows]) + "\n", encoding=encoding)
+    return folder
+
+
+def thammasat_folder(folder: Path, rows: Sequence[str]) -> Path:
+    """Thammasat with an image for each row."""
+    for shade, row in enumerate(csv.reader(rows)):
+        picture(folder / "imgs" / f"{row[1]}.jpg", (12, 10), shade=shade * 7)
+    (folder / "Thammasat.csv").write_text("\n".join([THAMMASAT_HEADER, *rows]) + "\n")
+    return folder
+
+
+def busis_folder(folder: Path, labels: str = "BM", suffix: str = ".png", table: str = "BUSIS562.csv") -> Path:
+    """BUSIS with an image and a mask for each letter of `labels`."""
+    rows = [["img name", "Ground Truth Name", "tumor type"]]
+    for number, letter in enumerate(labels, start=1):
+        name = f"case{number:04d}"
+        picture(folder / "imgs" / f"{name}{suffix}", shade=number * 20)
+        mask(folder / "GT" / f"{name}_GT{suffix}")
+        rows.append([name, f"{name}_GT", letter])
+    if table.endswith("xlsx"):
+        xlsx(folder / table, rows)
+    else:
+        (folder / table).write_text("\n".join(",".join(row) for row in rows) + "\n")
+    return folder
+
+
+def dataset_b_folder(folder: Path, names: Sequence[str] = ("000001", "000004"), images: str = "imgs") -> Path:
+    """Dataset B with a legend beside and below its rows; the last image is malignant."""
+    rows: list[list[object]] = [["Image", "Type", "Diagnosis", None, "FA", "Fibroadenoma"]]
+    for number, name in enumerate(names, start=1):
+        picture(folder / images / f"{name}.png", shade=number * 30)
+        mask(folder / "GT" / f"{name}.png")
+        last = number == len(names)
+        rows.append([name, "Malignant" if last else "Benign", "IDC" if last else "FA", None, None, None])
+    rows.append([None, None, None, None, "IDC", "Invasive ductal carcinoma"])
+    xlsx(folder / "DatasetB.xlsx", rows)
+    return folder
+
+
+def busi_folder(folder: Path, benign: int = 2, malignant: int = 1, below: str = "") -> Path:
+    """BUSI with one mask an image, and a normal image."""
+    for word, count, shade in (("benign", benign, 0), ("malignant", malignant, 100)):
+        (folder / below / word).mkdir(parents=True)
+        for number in range(1, count + 1):
+            picture(folder / below / word / f"{word} ({number}).png", shade=shade + 10 * number)
+            mask(folder / below / word / f"{word} ({number})_mask.png")
+    picture(folder / below / "normal" / "normal (1).png")
+    return folder
