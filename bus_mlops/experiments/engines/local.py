@@ -19,9 +19,9 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 
 from bus_mlops.config import EngineConfig
-from bus_mlops.errors import BusMlopsError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
+from bus_mlops.stage import explain
 
 # A cell whose worker is killed is given to a fresh worker this many times before it counts as failed.
 RETRIES = 1
@@ -197,8 +197,9 @@ def _work(connection: Connection, job: Job, cores: list[int]) -> None:
 
 
 def _describe(error: Exception) -> str:
-    if isinstance(error, BusMlopsError):
-        return str(error)
+    message = explain(error)
+    if message is not None:
+        return message
     import traceback
 
     where = traceback.extract_tb(error.__traceback__)[-1]
