@@ -35,6 +35,16 @@ ROWS: dict[str, list[tuple[str, str, dict[str, Any] | None, bool]]] = {
     "losses": [("MobileNet", "BCE <b>", None, False)],
 }
 
+AUDIT = {
+    "images": 200,
+    "cases": 195,
+    "groups": 190,
+    "largest_group": 4,
+    "exact_duplicate_pairs": 1,
+    "clusters": {"count": 8, "images": 17, "fraction_of_images": 0.085},
+    "conflicts": {"clusters": [], "cases": []},
+}
+
 
 def write_samples(path: Path, model: str) -> None:
     rng = np.random.default_rng(0)
@@ -91,8 +101,10 @@ def made(tmp_path_factory, predictions) -> Path:
     counts = {"listed": 200, "excluded": {"no class": 3}, "kept": 197, "benign": 120, "malignant": 77}
     benchmark = {"kind": "phantom", "flow": {"busi": counts, "busis": counts}, "label_conflicts": []}
     (root / "data/benchmark/benchmark.json").write_text(json.dumps(benchmark))
-    (root / "data/audit/audit.json").write_text(json.dumps({"near": {"pairs": 8}, "groups": 190}))
-    (root / "data/leakage.json").write_text(json.dumps({"groups_in_two_parts": 0, "passed": True}))
+    (root / "data/audit/audit.json").write_text(json.dumps(AUDIT))
+    counted = {"images": 40, "groups": 30, "malignant_fraction": 0.4}
+    leakage = {"folds": {"fold_1": dict.fromkeys(("train", "validation", "test"), counted)}}
+    (root / "data/leakage.json").write_text(json.dumps(leakage))
     run_evaluate(root)
     return root
 
@@ -224,8 +236,8 @@ def test_the_report_shows_the_paper_beside_and_marks_contradictions(made):
     assert f"84.1 ({points})" in text.replace("&#43;", "+")
     assert "ResNet50 Multi: the paper's row contradicts itself" in text
     assert "BCE &lt;b&gt;" in text  # names are escaped
-    assert "near / pairs" in text
-    assert "groups in two parts" in text
+    assert "8 over 17 images (8.5 %)" in text
+    assert "40 / 30 / 40 %" in text
 
 
 def test_search_and_gate_are_shown_only_when_they_ran(project):
