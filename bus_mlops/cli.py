@@ -128,7 +128,8 @@ def train(
     plans.pop("tuned")
     if strategy != "all" and strategy not in plans:
         raise ConfigError(f"strategy {strategy!r} is not in params.yaml; it has: {', '.join(plans)}")
-    with open_runner(config) as runner:
+    # Inside, since typer would turn Ctrl-C into a silent exit.
+    with readable_errors(), open_runner(config) as runner:
         for name, each in plans.items():
             if strategy in ("all", name):
                 run_plan(runner, each)

@@ -49,7 +49,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, BusMlopsError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = error.filename or Path.cwd()
+        where = error.filename2 or error.filename or Path.cwd()  # of a copy, filename2 is the target
         return f"the disk is full while writing {where}. Free some space and run the same command again."
     if isinstance(error, PermissionError):
         return f"no permission for {error.filename}. Change its owner or mode and run the same command again."

@@ -39,7 +39,7 @@ def test_profile_may_be_switched_after_its_folders_were_filled_in(tmp_path):
 
 
 def test_profile_does_not_overwrite_a_users_changes(tmp_path):
-    mine = profiles.text("demo").replace("epochs: 8", "epochs: 9")
+    mine = profiles.text("demo").replace("seed: 2021", "seed: 2022")
     (tmp_path / "params.yaml").write_text(mine)
     done = run("profile", "paper", folder=tmp_path)
     assert done.returncode == 1

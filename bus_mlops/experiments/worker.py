@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,9 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
             metrics = _train(cell, job, programs, ledger, run_id, Path(folder), emit)
             ledger.finish(run_id, metrics, Path(folder), {"best_epoch": f"{metrics['best_epoch']:.0f}"})
     except BaseException as error:
+        # The error at hand matters more than one met while tidying up after it.
+        with suppress(Exception):
+            ledger.discard_artifacts(run_id)
         interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
         ledger.fail(run_id, "KILLED" if interrupted else "FAILED", f"{type(error).__name__}: {error}")
         raise

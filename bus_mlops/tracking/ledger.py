@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.config import TrackingConfig
+from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.store import experiment_id, open_client
@@ -51,9 +52,19 @@ class Ledger:
 
     def artifact(self, run_id: str, name: str, folder: Path) -> Path:
         """Fetch one artifact of a run into a folder of the run's own below `folder`."""
+        from mlflow.exceptions import MlflowException
+
         destination = folder / run_id
         destination.mkdir(exist_ok=True)
-        return Path(self.client.download_artifacts(run_id, name, str(destination)))
+        try:
+            return Path(self.client.download_artifacts(run_id, name, str(destination)))
+        except (MlflowException, FileNotFoundError) as error:
+            where = self.client.get_run(run_id).info.artifact_uri
+            raise LedgerError(
+                f"run {run_id} is recorded as finished, but its {name} is not in {where}: was the folder moved or "
+                f"deleted? Bring it back, or forget the run (`mlflow runs delete --run-id {run_id}`) and run the "
+                "same command again to train it anew."
+            ) from error
 
     def artifact_names(self, run_id: str) -> set[str]:
         """The names of a run's artifacts."""
@@ -119,6 +130,12 @@ class Ledger:
         self.client.log_artifacts(run_id, str(folder))
         self._log(run_id, metrics=metrics, tags=tags)
         self.client.set_terminated(run_id, "FINISHED")
+
+    def discard_artifacts(self, run_id: str) -> None:
+        """Remove what a failed run had begun to store, so that nothing half-written is left."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        get_artifact_repository(self.client.get_run(run_id).info.artifact_uri).delete_artifacts()
 
     def fail(self, run_id: str, status: str, reason: str) -> None:
         """Close a run as FAILED or KILLED with the reason."""

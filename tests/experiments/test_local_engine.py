@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bus_mlops.config import Config
 from bus_mlops.experiments.cell import Cell
-from bus_mlops.experiments.engines.local import WORTH_COMPILING, _choose
+from bus_mlops.experiments.engines.local import _choose
 from bus_mlops.experiments.strategies import make_spec
 
 
@@ -32,10 +32,10 @@ def test_a_fresh_worker_takes_the_longest_program_that_nobody_is_at(demo):
 
 
 def test_a_worker_joins_a_long_queue_but_does_not_compile_for_a_short_one(demo):
-    long = cells(demo, "mt_estan", WORTH_COMPILING)
-    key = long[0].spec.program_key()
-    assert _choose(long, "another", {key}) is not None
-    assert _choose(long[1:], "another", {key}) is None
+    long, short = cells(demo, "mt_estan", 1), cells(demo, "mobilenet", 1)
+    for queue, joins in ((long, True), (short, False), (short * 3, True)):
+        key = queue[0].spec.program_key()
+        assert (_choose(queue, "another", {key}) is not None) == joins
 
 
 def test_seeds_depend_on_seed_and_fold_only(demo):

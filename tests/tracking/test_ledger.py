@@ -54,6 +54,15 @@ def test_a_cell_from_start_to_finish(ledger, demo, tmp_path):
     assert ledger.client.get_run(parent).data.tags["strategy.losses"] == "row"
 
 
+def test_a_finished_run_whose_files_are_gone_is_explained(ledger, demo, tmp_path):
+    _, run_id = start(ledger, make_spec(demo, "mobilenet", "all"))
+    (tmp_path / PREDICTIONS).write_text("fold\n1\n")
+    ledger.finish(run_id, {"roc_auc": 0.9}, tmp_path, {})
+    ledger.discard_artifacts(run_id)
+    with pytest.raises(LedgerError, match=f"mlflow runs delete --run-id {run_id}"):
+        ledger.predictions(run_id)
+
+
 def test_the_parent_holds_mean_and_standard_deviation(ledger, demo, tmp_path):
     spec = make_spec(demo, "mobilenet", "all")
     for fold, value in ((1, 0.8), (2, 0.9)):

@@ -19,14 +19,15 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 
 from bus_mlops.config import EngineConfig
-from bus_mlops.errors import BusMlopsError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
+from bus_mlops.stage import explain
 
 # A cell whose worker is killed is given to a fresh worker this many times before it counts as failed.
 RETRIES = 1
-# A worker without cells of its program joins another program's queue only if that saves more than compiling costs.
-WORTH_COMPILING = 3
+# A worker without cells of its own program joins another program's queue only if what waits there costs more
+# than compiling it once more; in the units of `_cost`, where a second of training is about 5,000.
+WORTH_COMPILING = 100_000
 
 
 @dataclass
@@ -85,14 +86,14 @@ class LocalEngine:
 
     def _assign(self, queue: list[Cell]) -> None:
         while queue:
-            worker = next((w for w in self._workers if w.cell is None), None)
-            if worker is None and len(self._workers) < self._limit:
-                worker = self._start()
-            if worker is None:
+            idle = next((w for w in self._workers if w.cell is None), None)
+            if idle is None and len(self._workers) == self._limit:
                 return
-            cell = _choose(queue, worker.key, {w.key for w in self._workers if w.cell is not None})
+            busy = {w.key for w in self._workers if w.cell is not None}
+            cell = _choose(queue, idle.key if idle is not None else "", busy)
             if cell is None:
                 return
+            worker = idle or self._start()
             queue.remove(cell)
             worker.cell, worker.key = cell, cell.spec.program_key()
             _send(worker, cell)
@@ -152,11 +153,11 @@ def _choose(queue: list[Cell], key: str, busy: set[str]) -> Cell | None:
     if free:
         return max(free, key=_cost)[0]
     longest = max(waiting.values(), key=_cost)
-    return longest[0] if len(longest) >= WORTH_COMPILING else None
+    return longest[0] if _cost(longest) >= WORTH_COMPILING else None
 
 
 def _cost(cells: Sequence[Cell]) -> float:
-    """Rough work of a queue of cells, to start the longest first."""
+    """Rough work of a queue of cells: epochs times pixels, ten times as much where a mask is predicted."""
     return sum((10 if c.spec.multitask else 1) * c.spec.training.epochs * c.spec.training.input_size**2 for c in cells)
 
 
@@ -197,8 +198,9 @@ def _work(connection: Connection, job: Job, cores: list[int]) -> None:
 
 
 def _describe(error: Exception) -> str:
-    if isinstance(error, BusMlopsError):
-        return str(error)
+    message = explain(error)
+    if message is not None:
+        return message
     import traceback
 
     where = traceback.extract_tb(error.__traceback__)[-1]
