@@ -16,7 +16,7 @@ import pandas as pd
 import psutil
 import yaml
 
-from bus_mlops.config import load_config
+from bus_mlops.config import TrackingConfig
 from bus_mlops.tracking.ledger import MODEL, Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,17 +35,21 @@ def train(project: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(TRAIN, cwd=project, capture_output=True, text=True, timeout=280, check=False)
 
 
-def fold_runs(project: Path, monkeypatch: Any) -> list[Any]:
-    monkeypatch.chdir(project)
-    return Ledger(load_config().tracking).runs("tags.kind = 'fold'")
+def ledger_of(project: Path) -> Ledger:
+    # An absolute URI: MLflow keeps a store per URI, and a relative one would stay with the first test's project.
+    return Ledger(TrackingConfig(uri=f"sqlite:///{project}/mlflow.db", artifacts=str(project / "mlartifacts")))
 
 
-def wait_for_the_middle(project: Path, monkeypatch: Any) -> Any:
+def fold_runs(project: Path) -> list[Any]:
+    return ledger_of(project).runs("tags.kind = 'fold'")
+
+
+def wait_for_the_middle(project: Path) -> Any:
     """Wait until one cell is finished and another one is some epochs into its training; returns the latter's run."""
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         if (project / "mlflow.db").exists():
-            runs = fold_runs(project, monkeypatch)
+            runs = fold_runs(project)
             going = [r for r in runs if r.info.status == "RUNNING" and "loss" in r.data.metrics]
             if going and any(r.info.status == "FINISHED" for r in runs):
                 return going[0]
@@ -53,13 +57,13 @@ def wait_for_the_middle(project: Path, monkeypatch: Any) -> Any:
     raise AssertionError("no cell was ever in the middle of its training")
 
 
-def test_a_strategy_is_trained_once_and_recorded_with_its_evidence(tiny_project, monkeypatch):
+def test_a_strategy_is_trained_once_and_recorded_with_its_evidence(tiny_project):
     first = train(tiny_project)
     assert first.returncode == 0, first.stderr
     assert "4 runs, 0 of them recorded already, 4 to train" in first.stdout
-    runs = fold_runs(tiny_project, monkeypatch)
+    runs = fold_runs(tiny_project)
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
-    ledger = Ledger(load_config().tracking)
+    ledger = ledger_of(tiny_project)
     run = runs[0]
     assert {"predictions.csv", "learning_curves.csv", MODEL} <= ledger.artifact_names(run.info.run_id)
     assert {"accuracy", "sensitivity", "specificity", "f1", "balanced_accuracy", "roc_auc"} <= set(run.data.metrics)
@@ -76,11 +80,11 @@ def test_a_strategy_is_trained_once_and_recorded_with_its_evidence(tiny_project,
     assert (tiny_project / "results/predictions/losses.parquet").read_bytes() == before
 
 
-def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_project, monkeypatch):
+def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_project):
     change(tiny_project, epochs=40)
-    assert fold_runs(tiny_project, monkeypatch) == []  # and the store is there
+    assert fold_runs(tiny_project) == []  # and the store is there
     driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.DEVNULL)
-    wait_for_the_middle(tiny_project, monkeypatch)
+    wait_for_the_middle(tiny_project)
     workers = psutil.Process(driver.pid).children(recursive=True)
     driver.send_signal(signal.SIGKILL)
     driver.wait(10)
@@ -89,16 +93,16 @@ def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_projec
 
     finished = {
         (r.data.tags["fingerprint"], r.data.tags["fold"]): r.info.run_id
-        for r in fold_runs(tiny_project, monkeypatch)
+        for r in fold_runs(tiny_project)
         if r.info.status == "FINISHED"
     }
-    cut_off = [r.info.run_id for r in fold_runs(tiny_project, monkeypatch) if r.info.status == "RUNNING"]
+    cut_off = [r.info.run_id for r in fold_runs(tiny_project) if r.info.status == "RUNNING"]
     assert finished
     assert cut_off
     done = train(tiny_project)
     assert done.returncode == 0, done.stderr
     assert f"{len(finished)} of them recorded already" in done.stdout
-    runs = fold_runs(tiny_project, monkeypatch)
+    runs = fold_runs(tiny_project)
     by_status: dict[str, list[Any]] = {}
     for run in runs:
         by_status.setdefault(run.info.status, []).append(run)
@@ -108,27 +112,27 @@ def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_projec
     assert set(finished.values()) <= {r.info.run_id for r in by_status["FINISHED"]}
 
 
-def test_a_killed_worker_is_replaced_and_its_cell_repeated(tiny_project, monkeypatch):
+def test_a_killed_worker_is_replaced_and_its_cell_repeated(tiny_project):
     change(tiny_project, epochs=40)
-    assert fold_runs(tiny_project, monkeypatch) == []  # and the store is there
+    assert fold_runs(tiny_project) == []  # and the store is there
     driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.PIPE, text=True)
-    run = wait_for_the_middle(tiny_project, monkeypatch)
+    run = wait_for_the_middle(tiny_project)
     os.kill(int(run.data.tags["process.pid"]), signal.SIGKILL)
     output, _ = driver.communicate(timeout=240)
     assert driver.returncode == 0, output
-    statuses = [run.info.status for run in fold_runs(tiny_project, monkeypatch)]
+    statuses = [run.info.status for run in fold_runs(tiny_project)]
     assert sorted(statuses) == ["FINISHED"] * 4 + ["KILLED"]
     assert "starting it again" in output
 
 
-def test_a_cell_that_cannot_be_trained_fails_by_name_and_the_others_finish(tiny_project, monkeypatch):
+def test_a_cell_that_cannot_be_trained_fails_by_name_and_the_others_finish(tiny_project):
     plan = tiny_project / "results/plan/losses.json"
     values = json.loads(plan.read_text())
     values["folds"] = [1]
     values["rows"][1]["spec"]["training"]["input_size"] = 96  # no image was assembled at this size
     plan.write_text(json.dumps(values))
     done = train(tiny_project)
-    assert sorted(run.info.status for run in fold_runs(tiny_project, monkeypatch)) == ["FAILED", "FINISHED"]
+    assert sorted(run.info.status for run in fold_runs(tiny_project)) == ["FAILED", "FINISHED"]
     assert done.returncode == 1
     assert "1 of 2 runs of losses failed" in done.stderr
     assert "WBCE" in done.stderr
@@ -136,7 +140,7 @@ def test_a_cell_that_cannot_be_trained_fails_by_name_and_the_others_finish(tiny_
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tiny_project, monkeypatch):
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tiny_project):
     change(tiny_project, epochs=30)
     driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert driver.stdout is not None
@@ -150,10 +154,10 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tiny_project, monkeypatch):
     assert driver.returncode == 130
     assert "run the same command again to go on" in errors
     assert "Traceback" not in errors
-    assert {run.info.status for run in fold_runs(tiny_project, monkeypatch)} <= {"KILLED", "FINISHED"}
+    assert {run.info.status for run in fold_runs(tiny_project)} <= {"KILLED", "FINISHED"}
 
 
-def test_the_number_of_workers_changes_no_number(tiny_project, tmp_path, monkeypatch):
+def test_the_number_of_workers_changes_no_number(tiny_project, tmp_path):
     frames = []
     for workers in (1, 2):
         path = tiny_project / "params.yaml"
