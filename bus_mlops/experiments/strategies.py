@@ -50,12 +50,7 @@ def augmentation(config: Config) -> Iterator[Row]:
     for name, network in _classifiers(config):
         for variant, change in (("No Aug", NO_AUGMENTATION), ("Aug", config.training.augmentation)):
             spec = make_spec(config, name, "all", augmentation=change)
-            yield Row(
-                model=_title(config, name),
-                variant=variant + _from_scratch(spec),
-                paper=_paper(5, network, variant),
-                spec=spec,
-            )
+            yield _row(config, name, variant, _paper(5, network, variant), spec)
 
 
 def losses(config: Config) -> Iterator[Row]:
@@ -64,12 +59,7 @@ def losses(config: Config) -> Iterator[Row]:
         weight = WEIGHTED_CROSS_ENTROPY.get(name, 3.0)
         for variant, positive_weight in (("BCE", 1.0), (f"WBCE(w_z={weight:g})", weight)):
             spec = make_spec(config, name, "all", loss=Loss(positive_weight=positive_weight))
-            yield Row(
-                model=_title(config, name),
-                variant=variant + _from_scratch(spec),
-                paper=_paper(6, network, variant),
-                spec=spec,
-            )
+            yield _row(config, name, variant, _paper(6, network, variant), spec)
 
 
 def approaches(config: Config) -> Iterator[Row]:
@@ -129,6 +119,10 @@ def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunS
         training=training,
         seed=config.seed,
     )
+
+
+def _row(config: Config, name: str, variant: str, paper: PaperRow | None, spec: RunSpec) -> Row:
+    return Row(model=_title(config, name), variant=variant + _from_scratch(spec), paper=paper, spec=spec)
 
 
 def _overrides(network: NetworkConfig) -> dict[str, object]:

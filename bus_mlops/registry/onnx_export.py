@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bus_mlops.errors import RegistryError
+from bus_mlops.training.process import without_chatter
 
 TOLERANCE = 1e-4
 
@@ -53,7 +54,8 @@ def export_onnx(keras_path: Path, onnx_path: Path) -> float:
 
 def load_network(path: Path) -> Any:
     """Load a `.keras` file without compile state and without running code from it, else RegistryError."""
-    import keras
+    with without_chatter():
+        import keras
 
     import bus_mlops.models
 

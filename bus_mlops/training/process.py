@@ -25,7 +25,7 @@ def configure_process(threads: int) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with _without_chatter():
+    with without_chatter():
         import tensorflow as tf
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -41,7 +41,7 @@ def configure_process(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """Hold back what is written to standard error, then pass on all but the known chatter."""
     sys.stderr.flush()
     kept = os.dup(2)

@@ -33,6 +33,6 @@ def test_threads_cannot_change_once_tensorflow_runs() -> None:
 def test_other_words_on_standard_error_are_passed_on() -> None:
     done = python(
         "import os; from bus_mlops.training import process\n"
-        "with process._without_chatter(): os.write(2, b'oneDNN custom operations are on\\nsomething else\\n')"
+        "with process.without_chatter(): os.write(2, b'oneDNN custom operations are on\\nsomething else\\n')"
     )
     assert done.stderr == "something else\n"

@@ -46,7 +46,7 @@ def digests(network: str, names: str) -> list[str]:
     """The digests of these cells, trained one after the other in one program of a process of its own."""
     code = (
         "from bus_mlops.training.process import configure_process; configure_process(1); "
-        "import sys; sys.path.insert(0, 'tests/training'); import test_program as t; "
+        "import sys; sys.path[:0] = ['tests/training', 'tests/helpers']; import test_program as t; "
         f"cells = t.cells({network!r}); program = t.Program(cells['a'][0]); "
         f"print(*(t.train(program, *cells[name]) for name in {names!r}))"
     )

@@ -59,7 +59,9 @@ class LocalEngine:
             if kind is None and worker.cell is None:
                 _send(worker, None)
             else:
-                worker.process.terminate()
+                # Inside a long TensorFlow call a worker would not hear a milder signal, and it has nothing to save:
+                # its run is closed by the ledger, and a cell's results are recorded in one go at its end.
+                worker.process.kill()
         deadline = time.monotonic() + 5
         for worker in self._workers:
             worker.process.join(max(0.1, deadline - time.monotonic()))
