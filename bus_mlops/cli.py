@@ -145,7 +145,7 @@ def models() -> None:
 
     table = Table("name", "title", "task", "input", "source")
     for name, each in NETWORKS.items():
-        task = "classification and mask" if each.multitask else "classification"
+        task = each.task
         table.add_row(name, each.label, task, f"{each.input_size} px", each.source)
     Console().print(table)
 

@@ -91,27 +91,33 @@ class FoldsConfig(Strict):
 class Augmentation(Strict):
     """Random changes of a training image and its mask; all zero means none.
 
-    Shifts are fractions of the side, rotation is in degrees (the paper prints "20%", its code uses degrees).
+    Shifts are fractions of the side, shear and rotation degrees (the paper prints "20%", its code uses degrees).
     """
 
     horizontal_flip: bool = False
     height_shift: float = Field(default=0.0, ge=0, le=0.5)
     width_shift: float = Field(default=0.0, ge=0, le=0.5)
+    zoom: float = Field(default=0.0, ge=0, le=0.5, description="up to this fraction larger or smaller")
+    shear: float = Field(default=0.0, ge=0, le=45, description="degrees")
     rotation: float = Field(default=0.0, ge=0, le=180)
 
     @property
     def active(self) -> bool:
         """Whether anything is changed at all."""
-        return self.horizontal_flip or self.height_shift > 0 or self.width_shift > 0 or self.rotation > 0
+        return any(float(getattr(self, name)) > 0 for name in type(self).model_fields)
 
 
 class Loss(Strict):
-    """classification_weight x weighted cross-entropy(positive_weight) + mask_weight x Dice.
+    """classification_weight x cross-entropy(positive_weight) or focal(gamma, alpha), + mask_weight x Dice.
 
-    Plain cross-entropy is positive_weight 1; single-task networks ignore mask_weight.
+    Plain cross-entropy is positive_weight 1. Single-task networks ignore mask_weight, cross_entropy ignores gamma
+    and alpha, focal ignores positive_weight.
     """
 
+    kind: Literal["cross_entropy", "focal"] = "cross_entropy"
     positive_weight: float = Field(default=1.0, gt=0, le=100)
+    gamma: float = Field(default=2.0, ge=0, le=10, description="focal: exponent on the error")
+    alpha: float = Field(default=0.25, gt=0, lt=1, description="focal: weight of malignant cases, 1 - alpha of others")
     classification_weight: float = Field(default=1.0, gt=0, le=100)
     mask_weight: float = Field(default=1.0, ge=0, le=100)
 
@@ -124,10 +130,10 @@ class Optimizer(Strict):
     momentum: float = Field(default=0.9, ge=0, lt=1)
 
 
-class Training(Strict):
-    """How a network is trained; the defaults are the paper's."""
+InputSize = Annotated[int, Field(ge=32, le=1024)]
 
-    input_size: int = Field(default=224, ge=32, le=1024)
+
+class _Protocol(Strict):
     weights: Literal["random", "imagenet"] = "imagenet"
     scaling: Literal["raw255", "unit", "imagenet"] = "imagenet"
     dropout: float = Field(default=0.3, ge=0, lt=1)
@@ -139,11 +145,23 @@ class Training(Strict):
     batch_size: int = Field(default=32, ge=1, le=4096)
 
 
+class Training(_Protocol):
+    """How one network is trained; the defaults are the paper's."""
+
+    input_size: InputSize = 224
+
+
+class TrainingDefaults(_Protocol):
+    """How every network is trained, unless `networks` says otherwise; `original` is each network's own size."""
+
+    input_size: InputSize | Literal["original"] = "original"
+
+
 class NetworkConfig(Strict):
     """One network of the profile: its options and what differs from `training`."""
 
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    input_size: int | None = Field(default=None, ge=32, le=1024)
+    input_size: InputSize | Literal["original"] | None = None
     weights: Literal["random", "imagenet"] | None = None
     scaling: Literal["raw255", "unit", "imagenet"] | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -211,7 +229,7 @@ class Config(Strict):
     weights_folder: Path | None = Field(
         default=None, description="folder with pretrained weights, looked at before Keras's cache"
     )
-    training: Training = Training()
+    training: TrainingDefaults = TrainingDefaults()
     networks: dict[str, NetworkConfig]
     strategies: tuple[StrategyName, ...]
     search: SearchConfig = SearchConfig()

@@ -37,7 +37,7 @@ def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[tuple[str, int], s
             frame.insert(1, "seed", row.spec.seed)
             predictions.append(_identified(frame, plan.strategy, row))
             curves.append(_identified(runner.ledger.curves(run_id).assign(fold=fold), plan.strategy, row))
-        if row.spec.multitask:
+        if row.spec.task.segments:
             run_id = runs[fingerprint, plan.folds[0]]
             samples.append(_samples(runner.ledger, run_id, runner.benchmark, row))
     _write(folder, plan.strategy, predictions, curves, samples)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from bus_mlops.config import Strict, Training
+from bus_mlops.models.entry import Task
 
 # Raise it when a change of the code changes the numbers that a spec leads to: every cell is then trained anew.
 NUMERICS_VERSION = 1
@@ -24,7 +25,7 @@ class RunSpec(Strict):
     network: str = Field(description="name in the zoo, e.g. mobilenet or mt_estan")
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     cohort: tuple[str, ...] = Field(description="the sources whose images are used")
-    multitask: bool = Field(description="whether the network also predicts the lesion mask")
+    task: Task
     training: Training
     seed: int
 
@@ -34,8 +35,13 @@ class RunSpec(Strict):
         values["numerics"] = NUMERICS_VERSION
         values["cohort"] = sorted(self.cohort)
         training = values["training"]
-        if not self.multitask:
-            training["loss"].pop("mask_weight")
+        loss = training["loss"]
+        if not self.task.segments:
+            loss.pop("mask_weight")
+        if not self.task.classifies:
+            loss.clear()
+        for name in ("positive_weight",) if loss.get("kind") == "focal" else ("gamma", "alpha"):
+            loss.pop(name, None)
         if self.training.optimizer.name != "sgd":
             training["optimizer"].pop("momentum")
         return values
@@ -51,7 +57,8 @@ class RunSpec(Strict):
         values: dict[str, Any] = {
             "network": self.network,
             "options": self.options,
-            "multitask": self.multitask,
+            "task": self.task,
+            "loss": self.training.loss.kind if self.task.classifies else "",
             "input_size": self.training.input_size,
             "scaling": self.training.scaling,
             "dropout": self.training.dropout,

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from bus_mlops.config import Augmentation, Config, Loss, NetworkConfig, Strict, Training
 from bus_mlops.errors import ConfigError
 from bus_mlops.experiments.spec import RunSpec
-from bus_mlops.models.zoo import NetworkEntry, entry
+from bus_mlops.models.entry import NetworkEntry
+from bus_mlops.models.zoo import entry
 
 NO_AUGMENTATION = Augmentation()
 # The weights that the paper chose on validation for its Table 6 [section 5.1]; others use 3.
@@ -66,7 +67,7 @@ def approaches(config: Config) -> Iterator[Row]:
     """Tables 8 and 9: every network of the profile on the images that have masks, on the same folds."""
     for name in config.networks:
         network = entry(name)
-        variant = "Multi" if network.multitask else "Single"
+        variant = "Multi" if network.task.segments else "Single"
         spec = make_spec(config, name, "multitask")
         yield Row(
             model=_title(config, name),
@@ -107,6 +108,8 @@ def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunS
     values = config.training.model_dump()
     values.update(_overrides(network))
     values.update({k: v.model_dump() if isinstance(v, Strict) else v for k, v in changes.items()})
+    if values["input_size"] == "original":
+        values["input_size"] = registered.input_size
     try:
         training = Training.model_validate(values)
     except ValidationError as error:
@@ -115,7 +118,7 @@ def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunS
         network=name,
         options=registered.resolve(network.options),
         cohort=config.cohorts[cohort],
-        multitask=registered.multitask,
+        task=registered.task,
         training=training,
         seed=config.seed,
     )
@@ -132,7 +135,7 @@ def _overrides(network: NetworkConfig) -> dict[str, object]:
 def _classifiers(config: Config) -> Iterator[tuple[str, NetworkEntry]]:
     for name in config.networks:
         network = entry(name)
-        if not network.multitask:
+        if not network.task.segments:
             yield name, network
 
 

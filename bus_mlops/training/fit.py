@@ -80,7 +80,7 @@ def fit(
     part, missing masks, or a loss that is not finite; errors of `on_epoch` pass through.
     """
     _check(spec, masks, train_index, validation_index)
-    data = CellData(images, labels, masks if spec.multitask else None, has_mask)
+    data = CellData(images, labels, masks if spec.task.segments else None, has_mask)
     program.reset(spec, seed)
     started = time.monotonic()
     history: list[EpochLog] = []
@@ -132,7 +132,7 @@ def _check(spec: RunSpec, masks: np.ndarray | None, train: np.ndarray, validatio
     for name, index in (("training", train), ("validation", validation)):
         if len(index) == 0:
             raise TrainingError(f"the {name} part of {spec.network} is empty: add images or change the folds.")
-    if spec.multitask and masks is None:
+    if spec.task.segments and masks is None:
         raise TrainingError(f"{spec.network} needs masks but got none: train it on sources that have them.")
 
 

@@ -62,7 +62,7 @@ class Program:
 
     def __init__(self, spec: RunSpec, weights_folder: Path | None = None) -> None:
         self.spec = spec
-        self.multitask = spec.multitask
+        self.multitask = spec.task.segments
         self.model = zoo.build(spec)
         self.size: int = spec.training.input_size
         self._weights_folder = weights_folder

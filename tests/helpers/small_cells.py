@@ -8,6 +8,7 @@ import numpy as np
 
 from bus_mlops.config import Training
 from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.models import zoo
 
 
 class Data(NamedTuple):
@@ -35,7 +36,7 @@ def make_spec(network: str = "mobilenet", **training: object) -> RunSpec:
         network=network,
         options={"width": 0.0625, "encoder": "mobilenet"} if multitask else {},
         cohort=("busi",),
-        multitask=multitask,
+        task=zoo.entry(network).task,
         training=Training.model_validate(values),
         seed=0,
     )

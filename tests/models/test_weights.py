@@ -34,7 +34,7 @@ def make_spec(network: str, size: int = 64, **options: object) -> RunSpec:
         network=network,
         options=options,  # type: ignore[arg-type]
         cohort=("busi",),
-        multitask=network != "mobilenet",
+        task=zoo.entry(network).task,
         training=Training(input_size=size, scaling="imagenet"),
         seed=0,
     )

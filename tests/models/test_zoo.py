@@ -14,6 +14,7 @@ from bus_mlops.config import Training
 from bus_mlops.errors import NetworkError
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import zoo
+from bus_mlops.models.entry import Task
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +25,7 @@ def spec(network: str, options: dict | None = None, **training: object) -> RunSp
         network=network,
         options=options or {},
         cohort=("busi",),
-        multitask=network != "mobilenet",
+        task=zoo.entry(network).task,
         training=Training(**values),  # type: ignore[arg-type]
         seed=0,
     )
@@ -173,7 +174,7 @@ def test_titles_spell_out_what_differs_from_the_paper():
         (spec("mt_estan", {"encoder": "vgg16"}), ("encoder", "resnet50", "vgg16")),
         (spec("mt_estan", input_size=100), ("multiple of 32", "100")),
         (spec("mt_estan", input_size=32), ("64 or more", "32")),
-        (spec("mt_estan").model_copy(update={"multitask": False}), ("multitask", "False")),
+        (spec("mt_estan").model_copy(update={"task": Task.CLASSIFICATION}), ("multitask", "classification")),
     ],
 )
 def test_what_cannot_be_built_is_an_error_that_says_what_can(wrong, words):

@@ -160,7 +160,9 @@ def _choose(queue: list[Cell], key: str, busy: set[str]) -> Cell | None:
 
 def _cost(cells: Sequence[Cell]) -> float:
     """Rough work of a queue of cells: epochs times pixels, ten times as much where a mask is predicted."""
-    return sum((10 if c.spec.multitask else 1) * c.spec.training.epochs * c.spec.training.input_size**2 for c in cells)
+    return sum(
+        (10 if c.spec.task.segments else 1) * c.spec.training.epochs * c.spec.training.input_size**2 for c in cells
+    )
 
 
 def _send(worker: _Worker, message: Cell | None) -> None:
