@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import keras
 from keras import layers
 
+from bus_mlops.models.applications import build_application
+from bus_mlops.models.blocks import Tensor, malignancy_head
 from bus_mlops.models.scaling import scale
 
 
-def mobilenet(*, input_size: int, scaling: str, dropout: float) -> keras.Model:
-    """MobileNet 1.0 with the paper's head: 3,786,561 parameters, all trainable but the batch statistics.
+def classifier(backbone: str, *, input_size: int, scaling: str, dropout: float) -> keras.Model:
+    """A Keras application with the paper's head, all layers trainable.
 
-    Input (B, S, S, 3) RGB 0-255; output {"malignancy": (B, 1)}, probability 0-1.
+    Input (B, S, S, 3) RGB 0-255; output {"malignancy": (B, 1)}, probability 0-1. `dropout` is the head's;
+    EfficientNetB0 has more of its own, on whole blocks.
     """
     image = keras.Input((input_size, input_size, 3), name="image")
-    base = keras.applications.MobileNet(
-        include_top=False, weights=None, input_tensor=scale(image, scaling, "mobilenet")
-    )
-    malignancy = classification_head(base.output, (512, 64), dropout)
-    return keras.Model(image, {"malignancy": malignancy}, name="mobilenet")
+    base = build_application(backbone, scale(image, scaling, backbone))
+    malignancy = classification_head(base.output, dropout)
+    return keras.Model(image, {"malignancy": malignancy}, name=backbone)
 
 
-def classification_head(features: keras.KerasTensor, units: tuple[int, int], dropout: float) -> keras.KerasTensor:
-    """Global average pool, Dense ReLU, dropout, Dense ReLU, one sigmoid: (B, h, w, c) -> (B, 1).
+mobilenet = partial(classifier, "mobilenet")
+efficientnetb0 = partial(classifier, "efficientnetb0")
+densenet121 = partial(classifier, "densenet121")
+resnet50 = partial(classifier, "resnet50")
+vgg16 = partial(classifier, "vgg16")
+xception = partial(classifier, "xception")
+inceptionv3 = partial(classifier, "inceptionv3")
+
+
+def classification_head(features: Tensor, dropout: float) -> Tensor:
+    """Global average pool, Dense 512 ReLU, dropout, Dense 64 ReLU, one sigmoid: (B, h, w, c) -> (B, 1).
 
     The paper calls its protocol "no regularization"; every script that it released has this dropout.
     """
-    x = layers.GlobalAveragePooling2D(name="class_pool")(features)
-    x = layers.Dense(units[0], activation="relu", name="class_dense_1")(x)
-    x = layers.Dropout(dropout, name="class_dropout")(x)
-    x = layers.Dense(units[1], activation="relu", name="class_dense_2")(x)
-    x = layers.Dense(1, name="malignancy_logit")(x)
-    return layers.Activation("sigmoid", name="malignancy")(x)
+    pooled = layers.GlobalAveragePooling2D(name="class_pool")(features)
+    return malignancy_head(pooled, (512, 64), (dropout, 0.0))

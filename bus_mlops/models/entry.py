@@ -32,11 +32,15 @@ class Task(StrEnum):
 
 @dataclass(frozen=True)
 class OptionRule:
-    """The default of a network option and what it may be: one of `choices`, or a number in `bounds`."""
+    """The default of a network option and what it may be: one of `choices`, or a number in `bounds`.
+
+    A `named` option is in the network's title even if it has its default.
+    """
 
     default: Option
     choices: tuple[Option, ...] = ()
     bounds: tuple[float, float] | None = None
+    named: bool = False
 
     def check(self, where: str, value: Option) -> Option:
         """The value, as the default's type; raises NetworkError naming what is allowed."""
@@ -59,7 +63,11 @@ class NetworkEntry:
     `label` is its name in tables, `published` its name in the paper's tables if that differs, `source` says where
     its layers come from, `input_size` is the paper's, `multiple` and `minimum` are the input sizes it takes
     (pixels). `backbone` is the pretrained part: the name of a Keras application, of the option that holds that
-    name, or empty.
+    name, or empty for a network that always starts from random weights.
+
+    `parameters` (of all layers) and `gmac` (10^9 multiply-accumulates an image) were measured at `input_size`
+    with the default options; 0 if nobody has. `scaling` is the one of the released code. `code` is the sha256 of
+    the file of a network of the user's own, empty for the platform's.
     """
 
     name: str
@@ -73,6 +81,10 @@ class NetworkEntry:
     minimum: int = 32
     options: Mapping[str, OptionRule] = field(default_factory=dict)
     published: str = ""
+    parameters: int = 0
+    gmac: float = 0.0
+    scaling: str = "raw255"
+    code: str = ""
 
     def resolve(self, options: Options) -> dict[str, Option]:
         """All options with defaults filled in; raises NetworkError for an unknown name or bad value."""
@@ -94,8 +106,19 @@ class NetworkEntry:
                 f"The paper uses {self.input_size}."
             )
 
+    def check_pretrained(self, weights: str, scaling: str) -> None:
+        """Raise NetworkError if ImageNet's weights or normalisation are asked of a network that has neither."""
+        if self.backbone:
+            return
+        for name, value in (("weights", weights), ("scaling", scaling)):
+            if value == "imagenet":
+                raise NetworkError(
+                    f"{name} of {self.name} cannot be imagenet, since no part of it is pretrained. Set "
+                    f"networks.{self.name}.weights to random, and scaling to unit or raw255."
+                )
+
     def title(self, options: Options) -> str:
-        """The name in tables, with options that differ from the default spelled out.
+        """The name in tables, with options that differ from the default, or are always named, spelled out.
 
         >>> from bus_mlops.models.zoo import entry
         >>> entry("mt_estan").title({"width": 0.25, "encoder": "mobilenet"})
@@ -104,7 +127,7 @@ class NetworkEntry:
         changed = [
             value if isinstance(value, str) else f"{name} {value:g}"
             for name, value in self.resolve(options).items()
-            if value != self.options[name].default
+            if self.options[name].named or value != self.options[name].default
         ]
         return f"{self.label} ({', '.join(changed)})" if changed else self.label
 

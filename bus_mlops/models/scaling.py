@@ -8,18 +8,19 @@ from __future__ import annotations
 import keras
 
 from bus_mlops.errors import NetworkError
+from bus_mlops.models.applications import APPLICATIONS, IMAGENET_MEAN, IMAGENET_STD, Normalization
 
-# Means (and standard deviations) of ImageNet's channels, as each application was pretrained with.
 _CAFFE_BGR_MEAN = (103.939, 116.779, 123.68)
-_TORCH_MEAN = (0.485, 0.456, 0.406)
-_TORCH_STD = (0.229, 0.224, 0.225)
 
 
 def scale(image: keras.KerasTensor, scaling: str, backbone: str) -> keras.KerasTensor:
     """Scale (B, S, S, 3) RGB 0-255: `raw255` unchanged, `unit` 0-1, `imagenet` as `backbone` learnt.
 
-    imagenet means x / 127.5 - 1 for MobileNet; BGR minus the channel means for ResNet50; (x / 255 - mean) /
-    std for DenseNet121. Raises NetworkError for anything else.
+    imagenet means x / 127.5 - 1 for MobileNet, Xception and InceptionV3; BGR minus the channel means for ResNet50
+    and VGG16; (x / 255 - mean) / std for DenseNet121. EfficientNetB0 begins with layers that do the latter itself,
+    so that `imagenet` and `raw255` both feed it 0-255; `unit` feeds it 0-1, which it divides by 255 once more: an
+    input without contrast, yet what the paper's released multitask code does. Raises NetworkError for anything
+    else.
     """
     if scaling == "raw255":
         return image
@@ -27,14 +28,28 @@ def scale(image: keras.KerasTensor, scaling: str, backbone: str) -> keras.KerasT
         return keras.layers.Rescaling(1 / 255, name="scale_unit")(image)
     if scaling != "imagenet":
         raise NetworkError(f"scaling must be raw255, unit or imagenet but got {scaling!r}.")
-    if backbone == "mobilenet":
-        return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale_mobilenet")(image)
-    if backbone == "resnet50":
-        offset = [-mean for mean in _CAFFE_BGR_MEAN]
-        bgr = keras.ops.flip(image, axis=-1)
-        return keras.layers.Rescaling([1.0, 1.0, 1.0], offset=offset, name="scale_resnet50")(bgr)
-    if backbone == "densenet121":
-        factor = [1 / (255 * std) for std in _TORCH_STD]
-        offset = [-mean / std for mean, std in zip(_TORCH_MEAN, _TORCH_STD, strict=True)]
-        return keras.layers.Rescaling(factor, offset=offset, name="scale_densenet121")(image)
-    raise NetworkError(f"no imagenet scaling is known for {backbone!r}; use raw255 or unit.")
+    if backbone not in APPLICATIONS:
+        raise NetworkError(f"no imagenet scaling is known for {backbone!r}; use raw255 or unit.")
+    name = f"scale_{backbone}"
+    match APPLICATIONS[backbone].normalization:
+        case Normalization.INSIDE:
+            return image
+        case Normalization.TF:
+            return keras.layers.Rescaling(1 / 127.5, offset=-1.0, name=name)(image)
+        case Normalization.CAFFE:
+            offset = [-mean for mean in _CAFFE_BGR_MEAN]
+            bgr = keras.ops.flip(image, axis=-1)
+            return keras.layers.Rescaling([1.0, 1.0, 1.0], offset=offset, name=name)(bgr)
+        case Normalization.TORCH:
+            factor = [1 / (255 * std) for std in IMAGENET_STD]
+            offset = [-mean / std for mean, std in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True)]
+            return keras.layers.Rescaling(factor, offset=offset, name=name)(image)
+
+
+def scale_untrained(image: keras.KerasTensor, scaled: keras.KerasTensor, scaling: str) -> keras.KerasTensor:
+    """The image for layers that start from scratch beside a pretrained part, which gets `scaled`.
+
+    With `imagenet` that is 0-1, since the normalisation of the pretrained part means nothing to them; else the
+    same `scaled` image.
+    """
+    return scale(image, "unit", "") if scaling == "imagenet" else scaled

@@ -9,6 +9,7 @@ import threading
 import urllib.error
 import urllib.request
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,36 +20,23 @@ import numpy as np
 from bus_mlops.errors import WeightsError
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import zoo
+from bus_mlops.models.applications import APPLICATIONS, build_application
+from bus_mlops.models.naming import is_counted, with_stable_names
 
-# The file that Keras downloads, and the name of the same weights in Keras 3's own format. MobileNet has
-# weights for four input sizes; those of 224 are used at every size, so that sizes differ in nothing else.
-FILES = {
-    "mobilenet": ("mobilenet_1_0_224_tf_no_top.h5", "mobilenet_1_0_224_notop.weights.h5"),
-    "resnet50": ("resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "resnet50_notop.weights.h5"),
-    "densenet121": (
-        "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        "densenet121_notop.weights.h5",
-    ),
-}
-_APPLICATIONS = {
-    "mobilenet": keras.applications.MobileNet,
-    "resnet50": keras.applications.ResNet50,
-    "densenet121": keras.applications.DenseNet121,
-}
 _HOST = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _PROBE_SECONDS = 10.0
 _STALL_SECONDS = 30.0
 
 
 def imagenet_weights(backbone: str, folder: Path | None = None) -> Path:
-    """The file with the ImageNet weights (no top) of mobilenet, resnet50 or densenet121.
+    """The file with the ImageNet weights (no top) of an application such as mobilenet.
 
     Looks in `folder`, then in Keras's cache (`KERAS_HOME` or `~/.keras`, there in `models`), then downloads
     into that cache. Raises WeightsError that says which file to put where; without a network within about ten
     seconds.
     """
-    if backbone not in FILES:
-        raise WeightsError(f"no ImageNet weights are known for {backbone!r}; only for {', '.join(FILES)}.")
+    if backbone not in APPLICATIONS:
+        raise WeightsError(f"no ImageNet weights are known for {backbone!r}; only for {', '.join(APPLICATIONS)}.")
     places = [place for place in (folder, _cache()) if place is not None]
     found = _find(backbone, places)
     if found is not None:
@@ -59,7 +47,7 @@ def imagenet_weights(backbone: str, folder: Path | None = None) -> Path:
         looked = " and ".join(f"{place}{'' if place.is_dir() else ' (no such folder)'}" for place in places)
         raise WeightsError(
             f"ImageNet weights of {backbone} are not in {looked}, and downloading them failed: {error}. "
-            f"Put {' or '.join(FILES[backbone])} into {places[0]}"
+            f"Put {' or '.join(APPLICATIONS[backbone].files)} into {places[0]}"
             f"{'' if folder else ' (or name a folder as weights_folder)'}, or train with weights: random."
         ) from error
 
@@ -67,21 +55,28 @@ def imagenet_weights(backbone: str, folder: Path | None = None) -> Path:
 def pretrained_values(model: keras.Model, spec: RunSpec, folder: Path | None = None) -> dict[str, np.ndarray]:
     """The pretrained value of each variable of a network's backbone, by the variable's path in the network.
 
-    Raises WeightsError when the file is missing, damaged, or of another network.
+    A normalisation that the backbone begins with is a constant of the network and not among them. Raises
+    WeightsError when the network has no pretrained part, or not the layers of its backbone, and when the file is
+    missing, damaged, or of another network.
     """
     backbone = zoo.entry(spec.network).backbone_of(spec.options)
+    if not backbone:
+        raise WeightsError(
+            f"{spec.network} has no pretrained part: there are no ImageNet weights for it. Set "
+            f"networks.{spec.network}.weights to random."
+        )
     application = load_application(backbone, imagenet_weights(backbone, folder))
-    values: dict[str, np.ndarray] = {}
-    for layer in application.layers:
-        targets = model.get_layer(layer.name).weights if layer.weights else []
-        for target, source in zip(targets, layer.weights, strict=True):
-            values[target.path] = np.asarray(source)
-    return values
+    _check_layers(model, application, f"{spec.network}, whose backbone is {backbone},")
+    return {
+        target.path: np.asarray(source)
+        for layer in _trained_layers(application)
+        for target, source in zip(model.get_layer(layer.name).weights, layer.weights, strict=True)
+    }
 
 
 def load_application(backbone: str, path: Path) -> keras.Model:
     """The Keras application without top and with these weights; raises WeightsError naming the file."""
-    application = _APPLICATIONS[backbone](include_top=False, weights=None, input_shape=(224, 224, 3))
+    application = build_application(backbone, keras.Input((224, 224, 3)))
     try:
         with warnings.catch_warnings():  # a file of another network warns a hundred times before it fails
             warnings.simplefilter("ignore")
@@ -91,7 +86,37 @@ def load_application(backbone: str, path: Path) -> keras.Model:
             f"{path} is damaged, or does not hold the weights of {backbone} without top: delete or replace "
             f"it. ({' '.join(str(error).split())[:200]})"
         ) from error
-    return application
+    return with_stable_names(application)
+
+
+def _trained_layers(application: keras.Model) -> list[keras.Layer]:
+    """The layers whose weights were learnt; a Normalization's never are (see `applications.py`)."""
+    return [
+        layer for layer in application.layers if layer.weights and not isinstance(layer, keras.layers.Normalization)
+    ]
+
+
+def _check_layers(model: keras.Model, application: keras.Model, network: str) -> None:
+    """Raise WeightsError unless the network has each layer of the application under its name."""
+    own = {layer.name: layer for layer in model.layers}
+    for layer in _trained_layers(application):
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        if layer.name not in own or [tuple(weight.shape) for weight in own[layer.name].weights] != shapes:
+            raise WeightsError(
+                f"{network} has no layer {layer.name!r} with weights {shapes}: its ImageNet weights cannot be "
+                "placed. Build it on bus_mlops.models.applications.build_application."
+            )
+    counted, of_application = _counted(model), _counted(application)
+    for name, count in of_application.items():
+        if counted[name] != count:
+            raise WeightsError(
+                f"{network} has {counted[name]} {name} layers without a name of their own, and its backbone "
+                f"{count}: name the others, so that its ImageNet weights find their layers."
+            )
+
+
+def _counted(model: keras.Model) -> Counter[str]:
+    return Counter(type(layer).__name__ for layer in model.layers if layer.weights and is_counted(layer))
 
 
 def _cache() -> Path:
@@ -99,7 +124,7 @@ def _cache() -> Path:
 
 
 def _find(backbone: str, places: list[Path]) -> Path | None:
-    paths = (place / name for place in places for name in FILES[backbone])
+    paths = (place / name for place in places for name in APPLICATIONS[backbone].files)
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -111,7 +136,8 @@ def _download(backbone: str) -> Path:
     with filelock.FileLock(cache / f".{backbone}.lock"), _stall_timeout():
         found = _find(backbone, [cache])
         if found is None:
-            _APPLICATIONS[backbone](include_top=False, weights="imagenet", input_shape=(224, 224, 3))
+            builder = getattr(keras.applications, APPLICATIONS[backbone].builder)
+            builder(include_top=False, weights="imagenet", input_shape=(224, 224, 3))
             found = _find(backbone, [cache])
     if found is None:
         raise OSError(f"Keras did not write to {cache}; set KERAS_HOME to a folder that can be written")

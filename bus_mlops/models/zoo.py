@@ -1,7 +1,8 @@
 """The registry of networks: what can be built, with which options and sizes; planning reads it without Keras.
 
-One `register(...)` a network. Builders are named as "module:function" and imported only when a network is
-built, so that `bus-mlops plan` and the configuration checks start at once.
+One entry a network: in `catalogue.py`, in `published.py` or in a user's file (`extensions.py`). Builders are named
+as "module:function" and imported only when a network is built, so that `bus-mlops plan` and the configuration
+checks start at once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 from bus_mlops.errors import NetworkError
-from bus_mlops.models.entry import NetworkEntry, OptionRule, Task
+from bus_mlops.models.catalogue import CLASSIFIERS, GENERIC_MULTITASK
+from bus_mlops.models.entry import NetworkEntry
+from bus_mlops.models.published import PUBLISHED
 
 if TYPE_CHECKING:
     import keras
@@ -27,34 +30,8 @@ def register(network: NetworkEntry) -> None:
     NETWORKS[network.name] = network
 
 
-register(
-    NetworkEntry(
-        name="mobilenet",
-        label="MobileNet",
-        task=Task.CLASSIFICATION,
-        input_size=224,
-        builder="bus_mlops.models.classifiers:mobilenet",
-        backbone="mobilenet",
-        source="paper, section 4: MobileNet without top, global average pool, 512, 64, 1",
-    )
-)
-register(
-    NetworkEntry(
-        name="mt_estan",
-        label="MT-ESTAN",
-        task=Task.MULTITASK,
-        input_size=224,
-        builder="bus_mlops.models.mt_estan:mt_estan",
-        backbone="encoder",
-        source="the paper and its released code, layer by layer; encoders other than resnet50 are ours",
-        multiple=32,
-        minimum=64,
-        options={
-            "encoder": OptionRule("resnet50", choices=("resnet50", "mobilenet", "densenet121")),
-            "width": OptionRule(1.0, bounds=(0.0625, 2.0)),
-        },
-    )
-)
+for _each in (*CLASSIFIERS, *GENERIC_MULTITASK, *PUBLISHED):
+    register(_each)
 
 
 def entry(name: str) -> NetworkEntry:
@@ -68,18 +45,24 @@ def entry(name: str) -> NetworkEntry:
 def build(spec: RunSpec) -> keras.Model:
     """A fresh network with random weights for one specification.
 
-    Input "image": float32 (B, S, S, 3), RGB 0-255. Output: a dict with "malignancy" (B, 1), probability 0-1,
-    and for multitask networks "mask" (B, S, S, 1), probability 0-1. The layers "malignancy_logit" and
-    "mask_logit" hold the values before the sigmoid. Raises NetworkError for an unknown name, option, or input
-    size.
+    Input "image": float32 (B, S, S, 3), RGB 0-255. Output: a dict of probabilities 0-1, "malignancy" (B, 1) if
+    its task classifies and "mask" (B, S, S, 1) if it segments. The layers "malignancy_logit" and "mask_logit" hold
+    the values before the sigmoid. Raises NetworkError for an unknown name, option, input size or start, for a
+    user's network that has changed since it was planned, or one that training could not use.
     """
     import keras
+
+    from bus_mlops.models.contract import check_model
+    from bus_mlops.models.naming import with_stable_names
 
     network = entry(spec.network)
     options = network.resolve(spec.options)
     network.check_size(spec.training.input_size)
+    network.check_pretrained(spec.training.weights, spec.training.scaling)
     if spec.task != network.task:
         raise NetworkError(f"{spec.network} is a network for {network.task} but the run says {spec.task}.")
+    if spec.code != network.code:
+        raise NetworkError(f"the file of {spec.network} has changed since the run was planned: plan it anew.")
     module, function = network.builder.split(":")
     model: keras.Model = getattr(importlib.import_module(module), function)(
         input_size=spec.training.input_size,
@@ -87,6 +70,8 @@ def build(spec: RunSpec) -> keras.Model:
         dropout=spec.training.dropout,
         **options,
     )
+    check_model(network, model, spec.training.input_size)
+    model = with_stable_names(model)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = spec.training.batch_norm_momentum

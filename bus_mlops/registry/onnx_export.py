@@ -31,6 +31,7 @@ def export_onnx(keras_path: Path, onnx_path: Path) -> float:
     """
     with _quiet():
         network = load_network(keras_path)
+        _fix_normalizations(network)
         size = int(network.input_shape[1])
         # An unbuilt network has no concrete function to trace.
         network(np.zeros((1, size, size, 3), np.float32))
@@ -50,6 +51,15 @@ def export_onnx(keras_path: Path, onnx_path: Path) -> float:
             "finite."
         )
     return difference
+
+
+def _fix_normalizations(network: Any) -> None:
+    """Make the constants of Normalization layers (EfficientNet's) arrays: of tensors the graph would make inputs."""
+    import keras
+
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
 
 
 def load_network(path: Path) -> Any:

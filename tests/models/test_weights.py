@@ -8,11 +8,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from built_networks import network_spec, random_images
+from pretrained_files import write_pretrained
 
 from bus_mlops.config import Training
 from bus_mlops.errors import WeightsError
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import weights, zoo
+from bus_mlops.models.applications import APPLICATIONS
+from bus_mlops.models.naming import with_stable_names
 
 SHARED = Path(__file__).parents[3] / "shared" / "weights"
 needs_weights = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ImageNet weights in ../shared/weights")
@@ -40,7 +44,7 @@ def make_spec(network: str, size: int = 64, **options: object) -> RunSpec:
     )
 
 
-@pytest.mark.parametrize("name", weights.FILES["mobilenet"])
+@pytest.mark.parametrize("name", APPLICATIONS["mobilenet"].files)
 def test_the_given_folder_comes_before_the_cache(offline, tmp_path, name):
     offline.mkdir(parents=True)
     (offline / name).touch()
@@ -52,13 +56,13 @@ def test_the_given_folder_comes_before_the_cache(offline, tmp_path, name):
     assert weights.imagenet_weights("mobilenet", own) == own / name
 
 
-@pytest.mark.parametrize("backbone", weights.FILES)
+@pytest.mark.parametrize("backbone", APPLICATIONS)
 def test_offline_says_at_once_which_file_to_put_where(offline, tmp_path, backbone):
     started = time.monotonic()
     with pytest.raises(WeightsError) as caught:
         weights.imagenet_weights(backbone, tmp_path / "own")
     assert time.monotonic() - started < 20
-    for word in (*weights.FILES[backbone], str(tmp_path / "own"), str(offline), "no such folder", backbone):
+    for word in (*APPLICATIONS[backbone].files, str(tmp_path / "own"), str(offline), "no such folder", backbone):
         assert word in str(caught.value)
 
 
@@ -80,7 +84,7 @@ def test_a_file_of_another_network_or_a_damaged_one_is_named(tmp_path):
 
 def test_the_format_that_keras_downloads_is_read_too(tmp_path):
     source = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(224, 224, 3))
-    path = tmp_path / weights.FILES["mobilenet"][0]
+    path = tmp_path / APPLICATIONS["mobilenet"].files[0]
     source.save(path)  # .h5: the older format, of the files on Keras's host
     loaded = weights.load_application("mobilenet", weights.imagenet_weights("mobilenet", tmp_path))
     for a, b in zip(source.weights, loaded.weights, strict=True):
@@ -123,3 +127,127 @@ def test_pretrained_features_are_those_of_the_application(spec, application, pre
     assert np.abs(found - at_random).mean() > 0.01
     head = {layer.name for layer in model.layers} - {layer.name for layer in reference.layers}
     assert not any(path.split("/")[0] in head for path in values)
+
+
+PREPROCESSING = {
+    "mobilenet": keras.applications.mobilenet,
+    "densenet121": keras.applications.densenet,
+    "resnet50": keras.applications.resnet50,
+    "vgg16": keras.applications.vgg16,
+    "xception": keras.applications.xception,
+    "inceptionv3": keras.applications.inception_v3,
+}
+
+
+def pretrained(spec: RunSpec, folder: Path) -> keras.Model:
+    """The network with the pretrained weights that lie in the folder."""
+    model = zoo.build(spec)
+    by_path = {variable.path: variable for variable in model.weights}
+    for path, value in weights.pretrained_values(model, spec, folder).items():
+        by_path[path].assign(value)
+    return model
+
+
+def features(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """What the classifier's head pools."""
+    return np.asarray(keras.Model(model.input, model.get_layer("class_pool").input)(images))
+
+
+def assert_close(found: np.ndarray, reference: np.ndarray) -> None:
+    assert found.std() > 0
+    np.testing.assert_allclose(found, reference, atol=1e-4 * np.abs(reference).max())
+
+
+@pytest.mark.parametrize("backbone", [pytest.param(name, marks=pytest.mark.slow) for name in PREPROCESSING])
+def test_features_are_keras_own_from_the_file_that_it_downloads(backbone, tmp_path):
+    path = write_pretrained(backbone, tmp_path)
+    spec = network_spec(backbone, scaling="imagenet", weights="imagenet")
+    model = pretrained(spec, tmp_path)
+    builder = getattr(keras.applications, APPLICATIONS[backbone].builder)
+    reference = builder(include_top=False, weights=path, input_shape=model.input_shape[1:])
+    images = random_images(model)
+    assert_close(
+        features(model, images), np.asarray(reference(PREPROCESSING[backbone].preprocess_input(images.copy())))
+    )
+
+
+@pytest.mark.parametrize("ours", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_efficientnet_sees_what_keras_feeds_it_from_its_file(ours, tmp_path, monkeypatch):
+    """Keras adds a division by the root of the standard deviations, but only to weights that it fetches itself."""
+    from keras.src.applications import efficientnet
+
+    path = write_pretrained("efficientnetb0", tmp_path, ours)
+    monkeypatch.setattr(efficientnet.file_utils, "get_file", lambda *_, **__: str(path))
+    reference = keras.applications.EfficientNetB0(include_top=False, weights="imagenet", input_shape=(64, 64, 3))
+    model = pretrained(network_spec("efficientnetb0", scaling="imagenet", weights="imagenet"), tmp_path)
+    images = random_images(model)
+    assert_close(features(model, images), np.asarray(reference(images)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["xception", "inceptionv3"])
+def test_layers_without_names_find_their_weights_in_either_format(backbone, tmp_path):
+    spec = network_spec(backbone, weights="imagenet")
+    found = []
+    for ours in (False, True):
+        folder = tmp_path / f"{ours}"
+        folder.mkdir()
+        keras.layers.Conv2D(1, 1)  # shifts the numbers by which Keras names the layers that follow
+        write_pretrained(backbone, folder, ours)
+        model = zoo.build(spec)
+        found.append(weights.pretrained_values(model, spec, folder))
+        head = {path for path in (w.path for w in model.weights) if path.startswith(("class_", "malignancy"))}
+        assert set(found[-1]) | head == {w.path for w in model.weights}
+    assert set(found[0]) == set(found[1])
+    for path in found[0]:
+        np.testing.assert_array_equal(found[0][path], found[1][path])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["mobilenet", "efficientnetb0", "densenet121", "resnet50", "vgg16"])
+def test_every_network_on_a_backbone_takes_its_weights(backbone, tmp_path):
+    write_pretrained(backbone, tmp_path)
+    variants = []
+    for entry in zoo.NETWORKS.values():
+        for encoder in entry.options["encoder"].choices if "encoder" in entry.options else ("",):
+            options = {"encoder": encoder, "width": 0.0625} if encoder else {}
+            if entry.backbone_of(options) == backbone and entry.name != backbone:
+                variants.append((entry.name, options))
+    assert len(variants) >= 1
+    expected: dict[str, np.ndarray] = {}
+    for name, options in [(backbone, {}), *variants]:
+        spec = network_spec(name, options, weights="imagenet")
+        model = zoo.build(spec)
+        values = weights.pretrained_values(model, spec, tmp_path)
+        assert set(values) <= {variable.path for variable in model.weights}
+        expected = expected or values
+        assert set(values) == set(expected), name
+    assert len(expected) > 10
+
+
+def test_a_network_without_pretrained_part_says_so(tmp_path):
+    spec = network_spec("vakanski", {"topology": "published"}, scaling="unit")
+    with pytest.raises(WeightsError, match=r"vakanski has no pretrained part.*random"):
+        weights.pretrained_values(zoo.build(spec), spec, tmp_path)
+
+
+def test_weights_that_do_not_find_their_layers_are_an_error(tmp_path):
+    write_pretrained("mobilenet", tmp_path)
+    spec = network_spec("mobilenet", weights="imagenet")
+    model = zoo.build(spec)
+    part = keras.Model(model.input, model.get_layer("conv_pw_12_relu").output)
+    with pytest.raises(WeightsError, match=r"mobilenet.*no layer 'conv_dw_13'"):
+        weights.pretrained_values(part, spec, tmp_path)
+    narrow = keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25, input_shape=(64, 64, 3))
+    with pytest.raises(WeightsError, match=r"'conv1' with weights \[\(3, 3, 3, 32\)\]"):
+        weights.pretrained_values(narrow, spec, tmp_path)
+
+
+@pytest.mark.slow
+def test_layers_without_names_beside_those_of_the_backbone_are_an_error(tmp_path):
+    write_pretrained("xception", tmp_path)
+    spec = network_spec("xception", weights="imagenet")
+    model = zoo.build(spec)
+    more = keras.Model(model.input, keras.layers.Conv2D(2, 1)(model.get_layer("class_pool").input))
+    with pytest.raises(WeightsError, match="5 Conv2D layers without a name of their own, and its backbone 4"):
+        weights.pretrained_values(with_stable_names(more), spec, tmp_path)

@@ -1,180 +1,163 @@
-"""The registry and its networks: exact parameter totals, options, serialization, gradients, ONNX."""
+"""The registry: stored facts against built networks, sizes, titles, and errors that say what is possible."""
 
 from __future__ import annotations
 
-import math
+import importlib
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
+from built_networks import network_spec
+from projects import ROOT
 
-from bus_mlops.config import Training
 from bus_mlops.errors import NetworkError
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import zoo
-from bus_mlops.models.entry import Task
+from bus_mlops.models.entry import NetworkEntry, Task
 
-ROOT = Path(__file__).parents[2]
-
-
-def spec(network: str, options: dict | None = None, **training: object) -> RunSpec:
-    values = {"input_size": 64, "weights": "random", **training}
-    return RunSpec(
-        network=network,
-        options=options or {},
-        cohort=("busi",),
-        task=zoo.entry(network).task,
-        training=Training(**values),  # type: ignore[arg-type]
-        seed=0,
-    )
-
-
-def trainable(model) -> int:
-    return sum(math.prod(variable.shape) for variable in model.trainable_variables)
-
-
-def test_mobilenet_has_the_papers_total():
-    model = zoo.build(spec("mobilenet", input_size=224))
-    assert model.count_params() == 3_786_561
-    assert trainable(model) == 3_764_673
-
-
-@pytest.mark.parametrize("size", [224, 256])
-def test_mt_estan_has_the_released_codes_total(size):
-    model = zoo.build(spec("mt_estan", input_size=size))
-    assert model.count_params() == 55_980_162
-    assert trainable(model) == 55_925_122
-    assert model.output["mask"].shape == (None, size, size, 1)
-    # The class head pools the fused bridge, 2,048 channels at stride 16, not the encoder's end.
-    assert model.get_layer("class_pool").input.shape == (None, size // 16, size // 16, 2048)
+# From the specification: parameters of all layers; 10^9 multiply-accumulates, in the digits that it prints; the side
+# in pixels that these are for.
+FACTS = {
+    "mobilenet": (3_786_561, None, 224),
+    "efficientnetb0": (4_738_340, None, 224),
+    "densenet121": (7_595_201, None, 224),
+    "resnet50": (24_669_697, None, 224),
+    "vgg16": (15_010_241, None, 224),
+    "xception": (21_943_465, None, 299),
+    "inceptionv3": (22_884_769, None, 299),
+    "mobilenet_multitask": (4_873_554, "2.3", 224),
+    "efficientnetb0_multitask": (5_907_253, "2.3", 224),
+    "densenet121_multitask": (9_312_978, "5.1", 224),
+    "resnet50_multitask": (26_387_474, "6.1", 224),
+    "vgg16_multitask": (16_484_306, "17.8", 224),
+    "sha_mtl": (8_274_790, "3.48", 224),
+    "vakanski": (27_314_626, "56.9", 256),
+    "emt_net": (5_108_650, "1.4", 224),
+    "mt_estan": (55_980_162, "29.1", 224),
+    "estan": (26_992_385, "34.5", 256),
+}
+# Seconds of building each.
+SLOW = {"efficientnetb0", "densenet121", "inceptionv3", "efficientnetb0_multitask", "densenet121_multitask", "sha_mtl"}
+EVERY = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FACTS]
+WITH_DECODER = [name for name in FACTS if zoo.entry(name).task.segments]
 
 
-@pytest.mark.parametrize("encoder", ["resnet50", "mobilenet", "densenet121"])
-def test_every_trainable_variable_of_mt_estan_learns(encoder):
-    import tensorflow as tf
-
-    model = zoo.build(spec("mt_estan", {"width": 0.0625, "encoder": encoder}))
-    rng = np.random.default_rng(0)
-    images = rng.uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
-    with tf.GradientTape() as tape:
-        outputs = model(images, training=True)
-        # Unequal weights on pixels and cases, so that no gradient cancels by symmetry.
-        loss = tf.reduce_sum(outputs["mask"] * rng.uniform(size=(2, 64, 64, 1)))
-        loss += tf.reduce_sum(outputs["malignancy"] * np.array([[1.0], [-0.5]]))
-    variables = model.trainable_variables
-    gradients = tape.gradient(loss, [variable.value for variable in variables])
-    for variable, gradient in zip(variables, gradients, strict=True):
-        assert gradient is not None, variable.path
-        assert np.isfinite(np.asarray(gradient)).all(), variable.path
-        assert np.abs(np.asarray(gradient)).max() > 0, variable.path
+def allowed_sizes(network: NetworkEntry) -> list[int]:
+    """Those of 64 to 299 px."""
+    return [size for size in range(64, 300) if size >= network.minimum and size % network.multiple == 0]
 
 
-def test_taps_have_the_strides_that_the_decoder_needs():
-    from bus_mlops.models.mt_estan import TAPS
-
-    for encoder, taps in TAPS.items():
-        model = zoo.build(spec("mt_estan", {"width": 0.0625, "encoder": encoder}, input_size=128))
-        for stage in range(5):
-            for name in (taps.early[stage], taps.late[stage]):
-                assert model.get_layer(name).output.shape[1] == 128 // 2 ** (stage + 1), (encoder, name)
+def test_every_network_of_the_paper_is_there():
+    assert set(zoo.NETWORKS) == set(FACTS)
+    assert [name for name in FACTS if zoo.entry(name).task is Task.CLASSIFICATION] == list(FACTS)[:7]
+    assert [name for name in FACTS if zoo.entry(name).task is Task.SEGMENTATION] == ["estan"]
 
 
-def test_width_scales_everything_but_the_encoder():
-    full, narrow = (zoo.build(spec("mt_estan", {"width": width})) for width in (1.0, 0.25))
-    for layer in full.layers:
-        other = narrow.get_layer(layer.name)
-        if hasattr(layer, "filters") and layer.name.startswith(("estan", "up", "bridge")):
-            assert other.filters * 4 == layer.filters, layer.name
-        elif layer.name.startswith("conv"):
-            assert other.output.shape == layer.output.shape
-    assert narrow.get_layer("class_dense_1").units == 128
-    assert narrow.count_params() == 27_347_970
+@pytest.mark.parametrize("name", EVERY)
+def test_stored_facts_are_those_of_the_network_and_of_the_specification(name):
+    from bus_mlops.models.cost import multiply_accumulates
+
+    parameters, gmac, size = FACTS[name]
+    network = zoo.entry(name)
+    model = zoo.build(network_spec(name, input_size=network.input_size, scaling=network.scaling))
+    assert network.input_size == size
+    assert network.parameters == model.count_params() == parameters
+    assert network.gmac == round(multiply_accumulates(model) / 1e9, 3)
+    if gmac is not None:
+        assert f"{network.gmac:.{len(gmac.split('.')[1])}f}" == gmac
 
 
-@pytest.mark.parametrize(
-    ("network", "options", "scaling"),
-    [
-        ("mobilenet", {}, "imagenet"),
-        ("mt_estan", {"width": 0.0625}, "imagenet"),
-        ("mt_estan", {"width": 0.0625, "encoder": "densenet121"}, "imagenet"),
-        ("mt_estan", {"width": 0.0625, "encoder": "mobilenet"}, "unit"),
-    ],
-)
-def test_a_saved_network_loads_without_custom_objects(tmp_path, network, options, scaling):
-    import keras
+def test_networks_for_ultrasound_know_their_row_of_the_paper():
+    from bus_mlops.evaluation.paper import paper_row
 
-    model = zoo.build(spec(network, options, scaling=scaling, batch_norm_momentum=0.8))
-    path = tmp_path / "model.keras"
-    model.save(path)
-    loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
-    images = np.random.default_rng(1).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
-    before, after = model(images), loaded(images)
-    assert set(before) == set(after)
-    for name in before:
-        np.testing.assert_array_equal(np.asarray(before[name]), np.asarray(after[name]))
-    norms = [layer for layer in loaded.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert norms
-    assert all(layer.momentum == 0.8 for layer in norms)
+    names = {name: zoo.entry(name).published or zoo.entry(name).label for name in ("emt_net", "sha_mtl", "vakanski")}
+    assert names == {"emt_net": "Shi et al. [36]", "sha_mtl": "Zhang et al. [35]", "vakanski": "Vakanski et al. [34]"}
+    assert all(paper_row(9, name, "Multi") for name in names.values())
 
 
-def test_a_saved_network_loads_without_this_package(tmp_path):
-    model = zoo.build(spec("mt_estan", {"width": 0.0625}))
-    model.save(tmp_path / "model.keras")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FACTS)
+def test_builds_at_the_ends_of_its_sizes(name):
+    sizes = allowed_sizes(zoo.entry(name))
+    for size in (sizes[0], sizes[-1]):
+        model = zoo.build(network_spec(name, input_size=size, scaling="unit"))
+        assert model.input_shape == (None, size, size, 3)
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_other_sizes_are_refused_with_the_rule_and_the_papers_size(name):
+    network = zoo.entry(name)
+    allowed = allowed_sizes(network)
+    assert allowed[0] <= 96
+    assert allowed[-1] >= 288
+    for size in sorted(set(range(20, 300)) - {*allowed, *range(network.minimum, 64)}):
+        with pytest.raises(
+            NetworkError, match=rf"input_size of {name} must be .* got {size}\. The paper uses {FACTS[name][2]}"
+        ):
+            network.check_size(size)
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_DECODER if name not in SLOW])
+def test_a_decoder_cannot_be_built_at_the_sizes_that_are_refused(name):
+    """What is refused is what the architecture cannot do, one step of its coarsest stride but one away."""
+    network = zoo.entry(name)
+    module, function = network.builder.split(":")
+    build = getattr(importlib.import_module(module), function)
+    with pytest.raises(ValueError, match=r"Concatenate|incompatible shapes"):
+        build(input_size=96 + network.multiple // 2, scaling="unit", dropout=0.5, **network.resolve({}))
+
+
+def test_the_list_needs_neither_keras_nor_tensorflow():
     code = (
-        "import keras, sys; m = keras.saving.load_model('model.keras', compile=False, safe_mode=True); "
-        "assert 'bus_mlops' not in sys.modules; print(m.count_params())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == str(model.count_params()), done.stderr
-
-
-def test_onnx_agrees_with_keras(tmp_path):
-    import onnxruntime
-
-    model = zoo.build(spec("mt_estan", {"width": 0.0625, "encoder": "mobilenet"}))
-    images = np.random.default_rng(2).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
-    expected = model(images)  # also builds what export needs
-    model.export(str(tmp_path / "model.onnx"), format="onnx", verbose=False)
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    results = dict(zip(names, session.run(names, {session.get_inputs()[0].name: images}), strict=True))
-    assert set(results) == {"malignancy", "mask"}
-    for name, values in results.items():
-        np.testing.assert_allclose(values, np.asarray(expected[name]), atol=1e-4)
-
-
-def test_the_registry_needs_neither_keras_nor_tensorflow():
-    code = (
-        "import sys; from bus_mlops.models.zoo import NETWORKS, entry; assert NETWORKS; "
-        "entry('mt_estan').title({}); print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
+        "import sys; sys.argv = ['bus-mlops', 'models']; from bus_mlops.cli import app; app(standalone_mode=False);"
+        "print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "[]", done.stderr
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["mt_estan", "multitask", "55,980,162", "29.06", "224", "px", "unit"] in lines
+    assert ["estan", "segmentation", "26,992,385", "34.45", "256", "px", "unit"] in lines
+    assert {line[0] for line in lines if line} >= set(FACTS)
+    assert "    SHA-MTL: reconstruction: " in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 120
 
 
-def test_titles_spell_out_what_differs_from_the_paper():
+def test_titles_spell_out_options_but_for_defaults_that_need_no_name():
     assert zoo.entry("mobilenet").title({}) == "MobileNet"
-    assert zoo.entry("mt_estan").title({"width": 1.0, "encoder": "resnet50"}) == "MT-ESTAN"
-    assert zoo.entry("mt_estan").title({"width": 0.25}) == "MT-ESTAN (width 0.25)"
-    title = zoo.entry("mt_estan").title({"width": 0.25, "encoder": "mobilenet"})
-    assert title == "MT-ESTAN (mobilenet, width 0.25)"
+    assert zoo.entry("emt_net").title({}) == "EMT-Net"
+    assert zoo.entry("emt_net").title({"decoder": "transposed"}) == "EMT-Net (transposed)"
+    assert zoo.entry("vakanski").title({"topology": "published"}) == "Vakanski (published)"
+    # The encoder is in every name.
+    assert zoo.entry("mt_estan").title({"width": 1.0, "encoder": "resnet50"}) == "MT-ESTAN (resnet50)"
+    assert zoo.entry("mt_estan").title({"width": 0.25}) == "MT-ESTAN (resnet50, width 0.25)"
+    assert zoo.entry("mt_estan").title({"width": 0.25, "encoder": "mobilenet"}) == "MT-ESTAN (mobilenet, width 0.25)"
+
+
+def unknown(name: str) -> RunSpec:
+    return network_spec("mobilenet").model_copy(update={"network": name})
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (spec("vgg99"), ("vgg99", "mobilenet", "mt_estan")),
-        (spec("mt_estan", {"widht": 0.5}), ("widht", "width", "encoder")),
-        (spec("mobilenet", {"width": 0.5}), ("width", "none")),
-        (spec("mt_estan", {"width": 0.0}), ("width", "0.0625", "0.0")),
-        (spec("mt_estan", {"width": "wide"}), ("width", "'wide'")),
-        (spec("mt_estan", {"width": True}), ("width", "True")),
-        (spec("mt_estan", {"encoder": "vgg16"}), ("encoder", "resnet50", "vgg16")),
-        (spec("mt_estan", input_size=100), ("multiple of 32", "100")),
-        (spec("mt_estan", input_size=32), ("64 or more", "32")),
-        (spec("mt_estan").model_copy(update={"task": Task.CLASSIFICATION}), ("multitask", "classification")),
+        (unknown("vgg99"), ("vgg99", "mobilenet", "mt_estan")),
+        (network_spec("mt_estan", {"widht": 0.5}), ("widht", "width", "encoder")),
+        (network_spec("mobilenet", {"width": 0.5}), ("width", "none")),
+        (network_spec("mt_estan", {"width": 0.0}), ("width", "0.0625", "0.0")),
+        (network_spec("mt_estan", {"width": "wide"}), ("width", "'wide'")),
+        (network_spec("mt_estan", {"width": True}), ("width", "True")),
+        (network_spec("mt_estan", {"encoder": "vgg16"}), ("encoder", "resnet50", "vgg16")),
+        (network_spec("mt_estan", input_size=100), ("multiple of 32", "100")),
+        (network_spec("mt_estan", input_size=32), ("64 or more", "32")),
+        (network_spec("sha_mtl", {"hard_attention": "soft"}), ("hard_attention", "mask_gate, supervision", "soft")),
+        (network_spec("vakanski", {"topology": "vgg"}), ("topology", "table3, published", "vgg")),
+        (network_spec("vakanski", weights="imagenet", scaling="unit"), ("weights of vakanski", "pretrained", "random")),
+        (network_spec("estan", scaling="imagenet"), ("scaling of estan", "pretrained", "unit")),
+        (
+            network_spec("mt_estan").model_copy(update={"task": Task.CLASSIFICATION}),
+            ("multitask", "classification"),
+        ),
+        (network_spec("mobilenet").model_copy(update={"code": "1f"}), ("mobilenet", "changed", "anew")),
     ],
 )
 def test_what_cannot_be_built_is_an_error_that_says_what_can(wrong, words):

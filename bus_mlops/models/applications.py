@@ -1,0 +1,120 @@
+"""The pretrained parts: networks of keras.applications without their tops, their weight files, their normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from bus_mlops.errors import NetworkError
+
+if TYPE_CHECKING:
+    import keras
+
+# Means and standard deviations of ImageNet's channels (RGB, images of 0-1).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalization(StrEnum):
+    """What an application's ImageNet weights were trained on, by Keras's names of it.
+
+    `tf`: RGB, -1 to 1. `caffe`: BGR, 0-255 minus the channel means. `torch`: RGB of 0-1, minus the channel means,
+    over the standard deviations. `inside`: the same, computed by the application's own first layers from 0-255.
+    """
+
+    TF = "tf"
+    CAFFE = "caffe"
+    TORCH = "torch"
+    INSIDE = "inside"
+
+
+@dataclass(frozen=True)
+class Application:
+    """One network of keras.applications.
+
+    `builder` is its name there, `files` are the names of a file with its ImageNet weights without top: the one
+    that Keras downloads, and the same in Keras 3's own format.
+    """
+
+    builder: str
+    files: tuple[str, str]
+    normalization: Normalization
+
+
+# MobileNet has weights for four input sizes; those of 224 are used at every size, so that sizes differ in nothing
+# else.
+APPLICATIONS = {
+    "mobilenet": Application(
+        "MobileNet",
+        ("mobilenet_1_0_224_tf_no_top.h5", "mobilenet_1_0_224_notop.weights.h5"),
+        Normalization.TF,
+    ),
+    "efficientnetb0": Application(
+        "EfficientNetB0",
+        ("efficientnetb0_notop.h5", "efficientnetb0_notop.weights.h5"),
+        Normalization.INSIDE,
+    ),
+    "densenet121": Application(
+        "DenseNet121",
+        ("densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", "densenet121_notop.weights.h5"),
+        Normalization.TORCH,
+    ),
+    "resnet50": Application(
+        "ResNet50",
+        ("resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "resnet50_notop.weights.h5"),
+        Normalization.CAFFE,
+    ),
+    "vgg16": Application(
+        "VGG16",
+        ("vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", "vgg16_notop.weights.h5"),
+        Normalization.CAFFE,
+    ),
+    "xception": Application(
+        "Xception",
+        ("xception_weights_tf_dim_ordering_tf_kernels_notop.h5", "xception_notop.weights.h5"),
+        Normalization.TF,
+    ),
+    "inceptionv3": Application(
+        "InceptionV3",
+        ("inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", "inceptionv3_notop.weights.h5"),
+        Normalization.TF,
+    ),
+}
+
+
+def application(name: str) -> Application:
+    """The application of that name; raises NetworkError that lists the names."""
+    try:
+        return APPLICATIONS[name]
+    except KeyError:
+        raise NetworkError(f"unknown application {name!r}; known are {', '.join(APPLICATIONS)}.") from None
+
+
+def build_application(name: str, image: keras.KerasTensor) -> keras.Model:
+    """The application without top on a scaled image (B, S, S, 3), with random weights and its own layer names.
+
+    Where it normalises inside, that normalisation is ImageNet's whatever the weights. Raises NetworkError for an
+    unknown name.
+    """
+    import keras
+
+    found = application(name)
+    model: keras.Model = getattr(keras.applications, found.builder)(include_top=False, weights=None, input_tensor=image)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            _normalize_as_imagenet(layer)
+    return model
+
+
+def _normalize_as_imagenet(layer: keras.layers.Normalization) -> None:
+    """Make it (x - mean) / std, which it keeps for ever: nothing trains it.
+
+    Keras's weight file holds the standard deviations where this layer wants variances, so that Keras adds one more
+    division, but only if it downloads the weights itself. Nothing of that is needed with the right variances.
+    """
+    import numpy as np
+
+    mean = np.asarray(IMAGENET_MEAN, np.float32)
+    variance = np.square(np.asarray(IMAGENET_STD, np.float32))
+    layer.load_own_variables({"0": mean, "1": variance, "2": np.zeros((), np.int32)})
