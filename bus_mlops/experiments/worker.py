@@ -40,10 +40,12 @@ class Programs:
         """The program for a cell, compiled anew only when the key differs from the latest one."""
         import keras
 
+        from bus_mlops.models.extensions import load_extensions
         from bus_mlops.training.program import Program
 
         if self.program is None or self.key != cell.spec.program_key():
             self.program = None
+            load_extensions(job.extensions)
             keras.backend.clear_session(free_memory=True)
             self.program = Program(cell.spec, weights_folder=job.weights_folder)
             self.key = cell.spec.program_key()
@@ -116,7 +118,7 @@ def _train(
     frame.to_csv(folder / PREDICTIONS, index=False)
     pd.DataFrame(result.history).to_csv(folder / CURVES, index=False)
     program.save(folder / MODEL)
-    metrics = _metrics(frame)
+    metrics = cell_metrics(frame)
     metrics["best_epoch"] = float(result.best_epoch)
     metrics["seconds_training"] = trained - began
     metrics["images_per_second"] = len(part["train"]) * cell.spec.training.epochs / (trained - began)
@@ -168,12 +170,17 @@ def _predictions(
     return frame
 
 
-def _metrics(frame: pd.DataFrame) -> dict[str, float]:
+def cell_metrics(frame: pd.DataFrame) -> dict[str, float]:
+    """All metrics of a cell's predictions (fractions), those of its validation part as `validation_best_*`.
+
+    A network that only segments has no probability (NaN), hence mask overlap and nothing else.
+    """
     values: dict[str, float] = {}
     for part, prefix in (("test", ""), ("validation", "validation_best_")):
         rows = frame[frame["part"] == part]
-        numbers = classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())
-        values.update({f"{prefix}{name}": value for name, value in numbers.items()})
+        if rows["probability"].notna().any():
+            numbers = classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())
+            values.update({f"{prefix}{name}": value for name, value in numbers.items()})
         if rows["dice"].notna().any():
             values[f"{prefix}dice"] = float(rows["dice"].mean())
             values[f"{prefix}iou"] = float(rows["iou"].mean())

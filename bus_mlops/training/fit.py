@@ -42,7 +42,7 @@ class CellData:
     """The arrays of a benchmark and which of its images a cell uses.
 
     images uint8 (N, S, S) gray or (N, S, S, 3) 0-255; labels (N,) 0/1; masks uint8 (N, S, S) 0/1 and has_mask
-    (N,) 0/1, None for single-task networks. Batches are read from the (memory-mapped) arrays one at a time.
+    (N,) 0/1, None for networks that only classify. Batches are read from the (memory-mapped) arrays one at a time.
     """
 
     images: np.ndarray
@@ -88,7 +88,7 @@ def fit(
     kept: list[np.ndarray] = []
     for epoch in range(1, spec.training.epochs + 1):
         clock = time.monotonic()
-        loss = _train_epoch(program, spec, data, train_index, seed, epoch)
+        loss = train_epoch(program, spec, data, train_index, seed, epoch)
         validation_loss, area = evaluate(program, data, validation_index)
         _check_finite(spec, epoch, validation_loss, "validation loss")
         log = EpochLog(epoch, spec.training.epochs, loss, validation_loss, area, time.monotonic() - clock)
@@ -102,29 +102,35 @@ def fit(
 
 
 def evaluate(program: Program, data: CellData, index: np.ndarray) -> tuple[float, float]:
-    """The loss over these images (mean over batches, weighted by size) and the area under the ROC curve."""
+    """The loss over these images (mean over batches, weighted by size) and the area under the ROC curve.
+
+    The area is NaN for a network that only segments, and where the loss is not finite.
+    """
     total, logits = 0.0, []
     for part in batches(index, EVALUATION_BATCH):
         batch = data.batch(part)
-        predicted, masks = program.forward(batch.images)
-        total += program.loss(batch, predicted, masks) * len(part)
-        logits.append(predicted)
-    if not math.isfinite(total):
-        return total, math.nan
+        outputs = program.forward(batch.images)
+        total += program.loss(batch, outputs) * len(part)
+        logits.append(outputs.logits)
+    if not program.task.classifies or not math.isfinite(total):
+        return total / len(index), math.nan
     area = weighted_roc_auc(data.labels[index], np.concatenate(logits), np.ones((1, len(index))))
     return total / len(index), float(area[0])
 
 
-def _train_epoch(program: Program, spec: RunSpec, data: CellData, index: np.ndarray, seed: int, epoch: int) -> float:
+def train_epoch(program: Program, spec: RunSpec, data: CellData, index: np.ndarray, seed: int, epoch: int) -> float:
+    """Train one epoch (1-based) in the order that follows from seed and epoch; returns the mean loss of its images.
+
+    Raises TrainingError on a loss that is not finite.
+    """
     order = np.random.default_rng([seed, epoch]).permutation(index)
     size = spec.training.batch_size
     step = (epoch - 1) * math.ceil(len(order) / size)
-    total = 0.0
-    for part in batches(order, size):
-        loss = program.train_batch(data.batch(part), step)
-        _check_finite(spec, epoch, loss, "training loss")
-        total += loss * len(part)
-        step += 1
+    parts = list(batches(order, size))
+    # Read once an epoch: to look at each step's loss would make a GPU wait for the next batch.
+    losses = [program.train_batch(data.batch(part), step + number) for number, part in enumerate(parts)]
+    total = sum(float(loss) * len(part) for loss, part in zip(losses, parts, strict=True))
+    _check_finite(spec, epoch, total, "training loss")
     return total / len(order)
 
 

@@ -15,7 +15,11 @@ import keras
 from bus_mlops.errors import NetworkError
 
 # Where a variable's initializer is kept under another name than the variable's own.
-_RENAMED = {"kernel": "depthwise_initializer"}
+_RENAMED = {
+    "kernel": "depthwise_initializer",
+    "depthwise_kernel": "depthwise_initializer",
+    "pointwise_kernel": "pointwise_initializer",
+}
 
 
 def variable_seed(cell_seed: int, path: str) -> int:
@@ -29,8 +33,13 @@ def variable_seed(cell_seed: int, path: str) -> int:
 
 
 def reset_weights(model: keras.Model, cell_seed: int, keep: Collection[str] = ()) -> None:
-    """Set every weight to a new draw of its own initializer, except the variables whose path is in `keep`."""
+    """Set every weight to a new draw of its own initializer, except the variables whose path is in `keep`.
+
+    A Normalization layer is a constant of the network, set when it was built: it is left alone.
+    """
     for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            continue
         for variable in layer.weights:
             if variable.path not in keep:
                 initializer = _seeded(_initializer(layer, variable.name), variable_seed(cell_seed, variable.path))

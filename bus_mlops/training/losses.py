@@ -1,23 +1,25 @@
-"""The losses of the paper on logits and probabilities; changing a weight costs nothing, they are tensors.
+"""The losses of the paper on logits and probabilities; their parameters are tensors, so changing one costs nothing.
 
-Two errors of the paper are mended here: Eq 9 as printed has the wrong sign (it equals minus Eq 8 and is
-unbounded below) and is not the overflow-safe form that the text announces. Cross-entropy is the case of
-weight 1 (Eq 7).
+Two errors of the paper are mended here. Eq 9 as printed has the wrong sign (it equals minus Eq 8 and is unbounded
+below) and is not the overflow-safe form that the text announces. Eq 10 as printed lacks the exponent gamma in its
+second term. Plain cross-entropy (Eq 7) is weighted cross-entropy with weight 1.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
 
-class LossWeights(NamedTuple):
-    """Scalars (tensors or variables): the weight of malignant cases and those of the two parts of the sum."""
+class LossParameters(NamedTuple):
+    """Scalars (tensors or variables), named as in `config.Loss`."""
 
-    positive: tf.Tensor
-    classification: tf.Tensor
-    mask: tf.Tensor
+    positive_weight: tf.Tensor
+    gamma: tf.Tensor
+    alpha: tf.Tensor
+    classification_weight: tf.Tensor
+    mask_weight: tf.Tensor
 
 
 def weighted_cross_entropy(labels: tf.Tensor, logits: tf.Tensor, positive_weight: tf.Tensor) -> tf.Tensor:
@@ -34,11 +36,29 @@ def weighted_cross_entropy(labels: tf.Tensor, logits: tf.Tensor, positive_weight
     return tf.reduce_mean((1 - labels) * logits + scale * tf.nn.softplus(-logits))
 
 
+def focal_loss(labels: tf.Tensor, logits: tf.Tensor, gamma: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
+    """Mean focal loss (Eq 10) of labels 0/1 and logits of any one shape; a scalar.
+
+    -alpha_t (1 - p_t)^gamma log p_t, where p_t is the probability given to the right class and alpha_t is alpha
+    for malignant and 1 - alpha for benign: `keras.losses.BinaryFocalCrossentropy(apply_class_balancing=True)`.
+    Eq 10 has (1 - p)^gamma for malignant cases but p without gamma for benign ones. With z the logit of the right
+    class, log p_t = -softplus(-z) and (1 - p_t)^gamma = exp(-gamma softplus(z)): finite for every finite logit,
+    and so is the gradient, where Keras clips probabilities.
+
+    >>> round(float(focal_loss(tf.constant([1.0, 0.0]), tf.constant([0.0, 0.0]), 2.0, 0.25)), 4)
+    0.0866
+    """
+    right = (2 * labels - 1) * logits
+    balance = labels * alpha + (1 - labels) * (1 - alpha)
+    return tf.reduce_mean(balance * tf.exp(-gamma * tf.nn.softplus(right)) * tf.nn.softplus(-right))
+
+
 def dice_loss(masks: tf.Tensor, probabilities: tf.Tensor, has_mask: tf.Tensor) -> tf.Tensor:
     """1 - (2 sum(y p) + 1) / (sum(y) + sum(p) + 1) over all pixels of the batch together; a scalar in 0-1.
 
     `masks` 0/1 and `probabilities` 0-1 are (B, S, S); `has_mask` (B,) 0/1 leaves out images without ground
-    truth. The paper does not give the form; smooth 1 over the flattened batch is its released code's.
+    truth. The paper does not give the form; smooth 1 over the flattened batch is its released code's. It is the
+    whole loss of a network that only segments.
 
     >>> masks = tf.constant([[[1.0, 0.0]]])
     >>> round(float(dice_loss(masks, tf.constant([[[1.0, 0.5]]]), tf.constant([1.0]))), 4)
@@ -51,19 +71,17 @@ def dice_loss(masks: tf.Tensor, probabilities: tf.Tensor, has_mask: tf.Tensor) -
     return 1 - (2 * overlap + 1) / (total + 1)
 
 
-def single_task_loss(labels: tf.Tensor, logits: tf.Tensor, weights: LossWeights) -> tf.Tensor:
-    """classification_weight x weighted cross-entropy; `labels` and `logits` are (B,)."""
-    return weights.classification * weighted_cross_entropy(labels, logits, weights.positive)
-
-
-def multitask_loss(
-    labels: tf.Tensor,
-    logits: tf.Tensor,
-    masks: tf.Tensor,
-    mask_probabilities: tf.Tensor,
-    has_mask: tf.Tensor,
-    weights: LossWeights,
+def classification_loss(
+    kind: Literal["cross_entropy", "focal"], labels: tf.Tensor, logits: tf.Tensor, parameters: LossParameters
 ) -> tf.Tensor:
-    """classification_weight x weighted cross-entropy + mask_weight x Dice (Eq 11); shapes as in the two."""
-    dice = dice_loss(masks, mask_probabilities, has_mask)
-    return single_task_loss(labels, logits, weights) + weights.mask * dice
+    """classification_weight x weighted cross-entropy or focal loss; `labels` and `logits` are (B,)."""
+    if kind == "focal":
+        value = focal_loss(labels, logits, parameters.gamma, parameters.alpha)
+    else:
+        value = weighted_cross_entropy(labels, logits, parameters.positive_weight)
+    return parameters.classification_weight * value
+
+
+def multitask_loss(classification: tf.Tensor, dice: tf.Tensor, parameters: LossParameters) -> tf.Tensor:
+    """The classification loss, already weighted, + mask_weight x Dice (Eq 11); scalars."""
+    return classification + parameters.mask_weight * dice

@@ -34,7 +34,7 @@ EVALUATION_BATCH = 32
 class Batch(NamedTuple):
     """Arrays of one batch: images uint8 (B, S, S, 1 or 3) 0-255, labels float32 (B,) 0/1, masks, has_mask.
 
-    Masks are uint8 (B, S, S) 0/1 and has_mask float32 (B,) 0/1; both are None for single-task networks.
+    Masks are uint8 (B, S, S) 0/1 and has_mask float32 (B,) 0/1; both are None for networks that only classify.
     """
 
     images: np.ndarray
@@ -43,10 +43,18 @@ class Batch(NamedTuple):
     has_mask: np.ndarray | None = None
 
 
+class Outputs(NamedTuple):
+    """Logits of malignancy (B,) and mask probabilities (B, S, S) 0-1, float32; None for what is not predicted."""
+
+    logits: Any
+    masks: Any
+
+
 class Predictions(NamedTuple):
     """In the order asked for: probability of malignancy (n,) float32, masks (n, S, S) float16 or None.
 
-    Masks are probabilities of 0-1, in half precision to keep a fold's masks in memory.
+    Masks are probabilities of 0-1, in half precision to keep a fold's masks in memory. The probability of a
+    network that only segments is NaN.
     """
 
     probability: np.ndarray
@@ -62,21 +70,20 @@ class Program:
 
     def __init__(self, spec: RunSpec, weights_folder: Path | None = None) -> None:
         self.spec = spec
-        self.multitask = spec.task.segments
+        self.task = spec.task
         self.model = zoo.build(spec)
         self.size: int = spec.training.input_size
         self._weights_folder = weights_folder
         self._pretrained: dict[str, np.ndarray] = {}
-        logits = {"malignancy_logit": self.model.get_layer("malignancy_logit").output}
-        if self.multitask:
-            logits["mask"] = self.model.get_layer("mask").output
-        self._network = keras.Model(self.model.input, logits)
+        names = ["malignancy_logit"] if self.task.classifies else []
+        names += ["mask"] if self.task.segments else []
+        self._network = keras.Model(self.model.input, {name: self.model.get_layer(name).output for name in names})
         self.optimizer = build_optimizer(spec.training.optimizer)
         # Variables made inside the train step would have it traced twice.
         self.optimizer.build(self.model.trainable_variables)
         self._optimizer_start = [variable.numpy() for variable in self.optimizer.variables]
         self._strengths = Strengths(*(_variable(0.0) for _ in Strengths._fields))
-        self._loss_weights = losses.LossWeights(*(_variable(1.0) for _ in losses.LossWeights._fields))
+        self._loss_parameters = losses.LossParameters(*(_variable(1.0) for _ in losses.LossParameters._fields))
         self._seed = tf.Variable(0, dtype=tf.int32)
         self._train_step = tf.function(self._train, input_signature=self._signature())
         image = tf.TensorSpec((None, self.size, self.size, None), tf.uint8)
@@ -102,43 +109,36 @@ class Program:
         self.optimizer.learning_rate.assign(training.optimizer.learning_rate)
         for name, tensor in self._strengths._asdict().items():
             tensor.assign(float(getattr(training.augmentation, name)))
-        loss = training.loss
-        values = (loss.positive_weight, loss.classification_weight, loss.mask_weight)
-        for tensor, value in zip(self._loss_weights, values, strict=True):
-            tensor.assign(value)
+        for name, tensor in self._loss_parameters._asdict().items():
+            tensor.assign(getattr(training.loss, name))
         self._seed.assign(cell_seed % 2**31)
 
-    def train_batch(self, batch: Batch, step: int) -> float:
-        """One step of the optimizer; returns the batch's loss. `step` counts from 0 over all epochs."""
+    def train_batch(self, batch: Batch, step: int) -> tf.Tensor:
+        """One step of the optimizer; returns the batch's loss, a scalar. `step` counts from 0 over all epochs."""
         arrays = [array for array in batch if array is not None]
-        return float(self._train_step(*arrays, np.int32(step)))
+        return self._train_step(*arrays, np.int32(step))
 
-    def loss(self, batch: Batch, logits: np.ndarray, masks: np.ndarray | None) -> float:
-        """The training's loss of a batch from predicted logits (B,) and mask probabilities (B, S, S)."""
-        given = tf.constant(batch.labels), tf.constant(logits)
-        if masks is None or batch.masks is None:
-            return float(losses.single_task_loss(*given, self._loss_weights))
-        pixels = tf.cast(batch.masks, tf.float32), tf.constant(masks), tf.constant(batch.has_mask)
-        return float(losses.multitask_loss(*given, *pixels, self._loss_weights))
+    def loss(self, batch: Batch, outputs: Outputs) -> float:
+        """The training's loss of a batch from what was predicted for it."""
+        masks = None if batch.masks is None else tf.cast(batch.masks, tf.float32)
+        return float(self._loss(outputs, tf.constant(batch.labels), masks, batch.has_mask))
 
-    def forward(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Logits (B,) and mask probabilities (B, S, S) float32 or None of a uint8 batch (B, S, S, 1 or 3)."""
-        logits, masks = self._predict_step(images)
-        return logits.numpy(), masks.numpy() if self.multitask else None
+    def forward(self, images: np.ndarray) -> Outputs:
+        """The outputs, as arrays, for a uint8 batch (B, S, S, 1 or 3)."""
+        found = self._predict_step(images)
+        return Outputs(*(None if output is None else output.numpy() for output in found))
 
     def predict(self, images: np.ndarray, index: np.ndarray) -> Predictions:
         """Predict the images at `index` batch by batch, straight from a memory-mapped (N, S, S[, 3])."""
-        probabilities, masks = [], []
-        for part in batches(index, EVALUATION_BATCH):
-            logits, mask = self.forward(channels(images[part]))
-            probabilities.append(tf.sigmoid(logits).numpy())
-            if mask is not None:
-                masks.append(mask.astype(np.float16))
-        probability = np.concatenate(probabilities) if probabilities else np.zeros(0, np.float32)
-        if not self.multitask:
-            return Predictions(probability, None)
-        empty = np.zeros((0, self.size, self.size), np.float16)
-        return Predictions(probability, np.concatenate([empty, *masks]))
+        probability = np.full(len(index), np.nan, np.float32)
+        masks = np.zeros((len(index), self.size, self.size), np.float16) if self.task.segments else None
+        for places in batches(np.arange(len(index)), EVALUATION_BATCH):
+            outputs = self.forward(channels(images[index[places]]))
+            if outputs.logits is not None:
+                probability[places] = tf.sigmoid(outputs.logits).numpy()
+            if masks is not None:
+                masks[places] = outputs.masks
+        return Predictions(probability, masks)
 
     def snapshot(self) -> list[np.ndarray]:
         """A copy in memory of all weights."""
@@ -163,32 +163,38 @@ class Program:
         """Of the train step; the batch size is open, so that a last, smaller batch does not retrace."""
         size = self.size
         signature = [tf.TensorSpec((None, size, size, None), tf.uint8), tf.TensorSpec((None,), tf.float32)]
-        if self.multitask:
+        if self.task.segments:
             signature += [tf.TensorSpec((None, size, size), tf.uint8), tf.TensorSpec((None,), tf.float32)]
         return [*signature, tf.TensorSpec((), tf.int32)]
 
     def _train(self, images: tf.Tensor, labels: tf.Tensor, *rest: tf.Tensor) -> tf.Tensor:
-        masks, has_mask, step = rest if self.multitask else (None, None, rest[0])
-        images = tf.cast(images, tf.float32)
-        masks = tf.cast(masks, tf.float32) if self.multitask else None
+        masks, has_mask, step = rest if self.task.segments else (None, None, rest[0])
         images, masks = augment(images, masks, self._strengths, self._seed, step)
         with tf.GradientTape() as tape:
-            outputs = self._network(self._three_channels(images), training=True)
-            logits = outputs["malignancy_logit"][:, 0]
-            if self.multitask:
-                predicted = outputs["mask"][..., 0]
-                loss = losses.multitask_loss(labels, logits, masks, predicted, has_mask, self._loss_weights)
-            else:
-                loss = losses.single_task_loss(labels, logits, self._loss_weights)
+            loss = self._loss(self._outputs(images, training=True), labels, masks, has_mask)
         variables = self.model.trainable_variables
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         self.optimizer.apply(gradients, variables)
         return loss
 
-    def _forward(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        outputs = self._network(self._three_channels(tf.cast(images, tf.float32)), training=False)
-        masks = outputs["mask"][..., 0] if self.multitask else tf.zeros((0,))
-        return outputs["malignancy_logit"][:, 0], masks
+    def _loss(self, outputs: Outputs, labels: tf.Tensor, masks: tf.Tensor | None, has_mask: tf.Tensor) -> tf.Tensor:
+        parameters, kind = self._loss_parameters, self.spec.training.loss.kind
+        if not self.task.classifies:
+            return losses.dice_loss(masks, outputs.masks, has_mask)
+        classification = losses.classification_loss(kind, labels, outputs.logits, parameters)
+        if not self.task.segments:
+            return classification
+        return losses.multitask_loss(classification, losses.dice_loss(masks, outputs.masks, has_mask), parameters)
+
+    def _outputs(self, images: tf.Tensor, training: bool) -> Outputs:
+        found = self._network(self._three_channels(images), training=training)
+        return Outputs(
+            found["malignancy_logit"][:, 0] if self.task.classifies else None,
+            found["mask"][..., 0] if self.task.segments else None,
+        )
+
+    def _forward(self, images: tf.Tensor) -> Outputs:
+        return self._outputs(tf.cast(images, tf.float32), training=False)
 
     def _three_channels(self, images: tf.Tensor) -> tf.Tensor:
         """Gray repeated, colour as it is; after the augmentation, since one channel is cheaper to warp."""

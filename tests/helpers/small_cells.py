@@ -9,6 +9,7 @@ import numpy as np
 from bus_mlops.config import Training
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import zoo
+from bus_mlops.models.entry import Task
 
 
 class Data(NamedTuple):
@@ -19,12 +20,20 @@ class Data(NamedTuple):
     masks: np.ndarray
 
 
+# As narrow as they get.
+OPTIONS: dict[str, dict[str, bool | int | float | str]] = {
+    "mt_estan": {"width": 0.0625, "encoder": "mobilenet"},
+    "estan": {"width": 0.0625},
+}
+
+
 def make_spec(network: str = "mobilenet", **training: object) -> RunSpec:
-    """A short training from scratch at 32 px (MT-ESTAN: 64 px and as narrow as it gets)."""
-    multitask = network == "mt_estan"
+    """A short training from scratch at 32 px (networks that segment: 64 px)."""
+    task = zoo.entry(network).task
     values: dict = {
-        "input_size": 64 if multitask else 32,
+        "input_size": 64 if task.segments else 32,
         "weights": "random",
+        "scaling": "unit" if task is Task.SEGMENTATION else "imagenet",
         "epochs": 2,
         "batch_size": 16,
         "batch_norm_momentum": 0.8,
@@ -34,9 +43,9 @@ def make_spec(network: str = "mobilenet", **training: object) -> RunSpec:
     }
     return RunSpec(
         network=network,
-        options={"width": 0.0625, "encoder": "mobilenet"} if multitask else {},
+        options=OPTIONS.get(network, {}),
         cohort=("busi",),
-        task=zoo.entry(network).task,
+        task=task,
         training=Training.model_validate(values),
         seed=0,
     )

@@ -16,9 +16,16 @@ def values(model: keras.Model) -> list[np.ndarray]:
     return [np.array(weight) for weight in model.weights]
 
 
-@pytest.mark.parametrize("network", ["mobilenet", "mt_estan"])
+SLOW = ("densenet121", "resnet50", "vgg16", "inceptionv3", "efficientnetb0_multitask")
+NETWORKS = ("mobilenet", "mt_estan", "efficientnetb0", "xception", *SLOW)
+
+
+@pytest.mark.parametrize(
+    "network", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NETWORKS]
+)
 def test_two_builds_start_alike_and_seeds_differ(network):
-    first, second = zoo.build(make_spec(network)), zoo.build(make_spec(network))
+    spec = make_spec(network, input_size=max(64, zoo.entry(network).minimum))
+    first, second = zoo.build(spec), zoo.build(spec)
     before = values(first)
     assert [w.path for w in first.weights] == [w.path for w in second.weights]
     reset_weights(first, 1)

@@ -23,6 +23,7 @@ def cells(network: str) -> dict[str, tuple[RunSpec, int]]:
     """Cells of one program that differ in everything that a program can change between cells."""
     slow = {"optimizer": {"name": "adam", "learning_rate": 1e-4}, "batch_size": 7}
     loss = {"loss": {"positive_weight": 3.0, "classification_weight": 1.5, "mask_weight": 0.5}}
+    loss["augmentation"] = {"zoom": 0.2, "shear": 15, "width_shift": 0.1}
     return {
         "a": (make_spec(network), 11),
         "b": (make_spec(network, augmentation={}, **slow), 12),
@@ -101,13 +102,39 @@ def test_pretrained_weights_are_restored_for_every_cell(imagenet_weights):
             assert np.abs(other[path] - value).max() > 0
 
 
-def test_nothing_is_traced_twice():
-    spec = make_spec()
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        ({"kind": "cross_entropy"}, {"kind": "cross_entropy", "positive_weight": 4, "classification_weight": 2}),
+        ({"kind": "focal"}, {"kind": "focal", "gamma": 4, "alpha": 0.8}),
+    ],
+)
+def test_nothing_is_traced_twice_and_every_parameter_counts(first, other):
+    spec = make_spec(loss=first, epochs=1)
     program = Program(spec)
-    for change in (spec, make_spec(augmentation={}, batch_size=5, loss={"positive_weight": 4})):
-        train(program, change, 3)
+    digests = {train(program, spec, 3)}
+    digests.add(train(program, make_spec(loss=other, epochs=1), 3))
+    digests.add(train(program, make_spec(loss=first, epochs=1, augmentation={}, batch_size=5), 3))
+    assert len(digests) == 3
     assert program._train_step.experimental_get_tracing_count() == 1
     assert program._predict_step.experimental_get_tracing_count() == 1
+
+
+def test_a_network_that_only_segments_learns_from_dice_and_has_no_probability():
+    spec, data, index = make_spec("estan", epochs=3), make_data(12, 64), np.arange(12)
+    program = Program(spec)
+    result = fit(program, spec, data.images, data.labels, data.masks, index[:8], index[8:], seed=1)
+    probability, masks = program.predict(data.images, index)
+    assert np.isnan(probability).all()
+    assert masks is not None
+    y, q = data.masks[8:].astype(np.float64), masks[8:].astype(np.float64)
+    dice = 1 - (2 * (y * q).sum() + 1) / (y.sum() + q.sum() + 1)
+    assert result.best_validation_loss == pytest.approx(dice, abs=1e-3)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    assert all(np.isnan(log["validation_roc_auc"]) for log in result.history)
+    # Labels play no part.
+    other = fit(program, spec, data.images, 1 - data.labels, data.masks, index[:8], index[8:], seed=1)
+    assert [log["loss"] for log in other.history] == [log["loss"] for log in result.history]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +143,7 @@ def test_nothing_is_traced_twice():
         make_spec(input_size=64),
         make_spec(dropout=0.1),
         make_spec(scaling="unit"),
+        make_spec(loss={"kind": "focal"}),
         make_spec("mt_estan"),
         make_spec(optimizer={"name": "sgd", "learning_rate": 1e-3}),
     ],
@@ -145,7 +173,7 @@ def test_gray_is_the_same_as_three_equal_channels():
     losses = []
     for batch in batches:
         program.reset(make_spec(), 0)
-        losses.append(program.train_batch(batch, 0))
+        losses.append(float(program.train_batch(batch, 0)))
     assert losses[0] == losses[1]
 
 
