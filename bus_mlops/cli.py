@@ -10,6 +10,7 @@ import typer
 from bus_mlops import __version__
 from bus_mlops.dataset.commands import audit
 from bus_mlops.dataset.folds_commands import folds_app
+from bus_mlops.models.commands import models
 from bus_mlops.registry.predict_cli import predict
 from bus_mlops.sources.commands import sources_app
 from bus_mlops.stage import readable_errors
@@ -91,26 +92,11 @@ def _is_profile(present: str) -> bool:
 
 @app.command()
 def plan() -> None:
-    """Show what params.yaml asks for: strategies, specs and runs, each spec counted once."""
-    from rich.console import Console
-    from rich.table import Table
-
+    """Show what params.yaml asks for: strategies, specs and cells, what is done, and the time for the rest."""
     from bus_mlops.config import load_config
-    from bus_mlops.experiments.plan import make_plans, unique_specs
+    from bus_mlops.experiments.plan_command import show_plan
 
-    config = load_config()
-    plans = make_plans(config)
-    table = Table("strategy", "rows", "specs", "runs", title=f"profile {config.profile}")
-    for name, each in plans.items():
-        specs = len(each.unique_specs())
-        table.add_row(name, str(len(each.rows)), str(specs), str(specs * len(each.folds)))
-    unique = unique_specs(plans)
-    runs = sum(len(config.folds_of(spec.cohort)) for spec in unique)
-    table.add_section()
-    table.add_row("all, each spec once", "", str(len(unique)), str(runs))
-    Console().print(table)
-    if plans["tuned"].rows:
-        print(f"and up to {config.search.trials * len(config.search.folds)} trials of the search, before `tuned`")
+    show_plan(load_config())
 
 
 @app.command()
@@ -133,21 +119,6 @@ def train(
         for name, each in plans.items():
             if strategy in ("all", name):
                 run_plan(runner, each)
-
-
-@app.command()
-def models() -> None:
-    """List the networks of the zoo."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from bus_mlops.models.zoo import NETWORKS
-
-    table = Table("name", "title", "task", "input", "source")
-    for name, each in NETWORKS.items():
-        task = each.task
-        table.add_row(name, each.label, task, f"{each.input_size} px", each.source)
-    Console().print(table)
 
 
 @app.command()
@@ -190,3 +161,4 @@ app.command()(predict)
 app.add_typer(folds_app, name="folds")
 app.add_typer(sources_app, name="sources")
 app.command()(audit)
+app.command()(models)

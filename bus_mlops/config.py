@@ -8,11 +8,45 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from bus_mlops.config_strategies import StrategySettings
+from bus_mlops.config_training import (
+    Augmentation,
+    Loss,
+    NetworkConfig,
+    Optimizer,
+    Strict,
+    Training,
+    TrainingDefaults,
+)
 from bus_mlops.errors import ConfigError
-from bus_mlops.paths import PARAMS
+from bus_mlops.models.extensions import load_extensions
+from bus_mlops.paths import EXTENSIONS, PARAMS
 from bus_mlops.sources.registry import SOURCES
+
+__all__ = [
+    "OFFICIAL_FOLDS",
+    "Augmentation",
+    "Config",
+    "DataConfig",
+    "EngineConfig",
+    "FoldsConfig",
+    "Loss",
+    "NetworkConfig",
+    "Optimizer",
+    "PhantomConfig",
+    "PromotionConfig",
+    "QualityConfig",
+    "SearchConfig",
+    "StrategySettings",
+    "Strict",
+    "TrackingConfig",
+    "Training",
+    "TrainingDefaults",
+    "load_config",
+    "parse_config",
+]
 
 
 def _registered(name: str) -> str:
@@ -22,14 +56,8 @@ def _registered(name: str) -> str:
 
 
 SourceName = Annotated[str, AfterValidator(_registered)]
-StrategyName = Literal["transfer_learning", "augmentation", "losses", "approaches"]
+StrategyName = Literal["transfer_learning", "augmentation", "losses", "optimizers", "multitask", "approaches"]
 OFFICIAL_FOLDS = 5
-
-
-class Strict(BaseModel):
-    """Base of all configuration: frozen, and unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DataConfig(Strict):
@@ -88,99 +116,20 @@ class FoldsConfig(Strict):
         return self
 
 
-class Augmentation(Strict):
-    """Random changes of a training image and its mask; all zero means none.
-
-    Shifts are fractions of the side, shear and rotation degrees (the paper prints "20%", its code uses degrees).
-    """
-
-    horizontal_flip: bool = False
-    height_shift: float = Field(default=0.0, ge=0, le=0.5)
-    width_shift: float = Field(default=0.0, ge=0, le=0.5)
-    zoom: float = Field(default=0.0, ge=0, le=0.5, description="up to this fraction larger or smaller")
-    shear: float = Field(default=0.0, ge=0, le=45, description="degrees")
-    rotation: float = Field(default=0.0, ge=0, le=180)
-
-    @property
-    def active(self) -> bool:
-        """Whether anything is changed at all."""
-        return any(float(getattr(self, name)) > 0 for name in type(self).model_fields)
-
-
-class Loss(Strict):
-    """classification_weight x cross-entropy(positive_weight) or focal(gamma, alpha), + mask_weight x Dice.
-
-    Plain cross-entropy is positive_weight 1. Single-task networks ignore mask_weight, cross_entropy ignores gamma
-    and alpha, focal ignores positive_weight.
-    """
-
-    kind: Literal["cross_entropy", "focal"] = "cross_entropy"
-    positive_weight: float = Field(default=1.0, gt=0, le=100)
-    gamma: float = Field(default=2.0, ge=0, le=10, description="focal: exponent on the error")
-    alpha: float = Field(default=0.25, gt=0, lt=1, description="focal: weight of malignant cases, 1 - alpha of others")
-    classification_weight: float = Field(default=1.0, gt=0, le=100)
-    mask_weight: float = Field(default=1.0, ge=0, le=100)
-
-
-class Optimizer(Strict):
-    """The optimizer of one run; momentum is used by sgd only."""
-
-    name: Literal["adam", "sgd", "nadam"] = "adam"
-    learning_rate: float = Field(default=1e-5, gt=0, le=1)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-
-
-InputSize = Annotated[int, Field(ge=32, le=1024)]
-
-
-class _Protocol(Strict):
-    weights: Literal["random", "imagenet"] = "imagenet"
-    scaling: Literal["raw255", "unit", "imagenet"] = "imagenet"
-    dropout: float = Field(default=0.3, ge=0, lt=1)
-    batch_norm_momentum: float = Field(default=0.99, gt=0, lt=1)
-    augmentation: Augmentation = Augmentation(horizontal_flip=True, height_shift=0.2, width_shift=0.2, rotation=20)
-    loss: Loss = Loss()
-    optimizer: Optimizer = Optimizer()
-    epochs: int = Field(default=50, ge=1, le=10_000)
-    batch_size: int = Field(default=32, ge=1, le=4096)
-
-
-class Training(_Protocol):
-    """How one network is trained; the defaults are the paper's."""
-
-    input_size: InputSize = 224
-
-
-class TrainingDefaults(_Protocol):
-    """How every network is trained, unless `networks` says otherwise; `original` is each network's own size."""
-
-    input_size: InputSize | Literal["original"] = "original"
-
-
-class NetworkConfig(Strict):
-    """One network of the profile: its options and what differs from `training`."""
-
-    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    input_size: InputSize | Literal["original"] | None = None
-    weights: Literal["random", "imagenet"] | None = None
-    scaling: Literal["raw255", "unit", "imagenet"] | None = None
-    dropout: float | None = Field(default=None, ge=0, lt=1)
-    batch_norm_momentum: float | None = Field(default=None, gt=0, lt=1)
-    loss: Loss | None = None
-    optimizer: Optimizer | None = None
-    epochs: int | None = Field(default=None, ge=1, le=10_000)
-    batch_size: int | None = Field(default=None, ge=1, le=4096)
-
-
 class SearchConfig(Strict):
-    """Optuna over MT-ESTAN's loss weights; the objective is read from validation parts only."""
+    """Optuna over MT-ESTAN's loss; the objective is read from validation parts only."""
 
     trials: int = Field(default=20, ge=1)
     folds: tuple[int, ...] = Field(default=(1,), min_length=1, description="whose validation parts are the objective")
     epochs: int | None = Field(default=None, ge=1, description="epochs of a trial; null: as in the network")
     objective: Literal["roc_auc", "balanced_accuracy"] = "roc_auc"
     classification_weight: tuple[float, float] = (0.5, 5.0)
-    positive_weight: tuple[float, float] = (1.0, 5.0)
+    losses: tuple[Literal["cross_entropy", "focal"], ...] = Field(
+        default=("cross_entropy", "focal"), min_length=1, description="the kinds of loss that are tried"
+    )
+    positive_weight: tuple[float, float] = Field(default=(1.0, 5.0), description="of cross_entropy")
+    gamma: tuple[float, float] = Field(default=(1.0, 5.0), description="of focal")
+    alpha: tuple[float, float] = Field(default=(0.2, 0.9), description="of focal")
 
 
 class PromotionConfig(Strict):
@@ -190,7 +139,7 @@ class PromotionConfig(Strict):
         default="tuned", description="whose MT-ESTAN wants to be champion"
     )
     baseline: str = Field(
-        default="best", description="a network of `approaches`, or 'best': the best one that is not MT-ESTAN"
+        default="best", description="a network of `multitask` or `approaches`, or 'best': the best that is not MT-ESTAN"
     )
     metric: Literal["roc_auc", "balanced_accuracy", "accuracy", "f1"] = "roc_auc"
     alpha: float = Field(default=0.05, gt=0, lt=1)
@@ -232,6 +181,7 @@ class Config(Strict):
     training: TrainingDefaults = TrainingDefaults()
     networks: dict[str, NetworkConfig]
     strategies: tuple[StrategyName, ...]
+    strategy_settings: StrategySettings = StrategySettings()
     search: SearchConfig = SearchConfig()
     promotion: PromotionConfig = PromotionConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -246,6 +196,13 @@ class Config(Strict):
         if unmasked:
             raise ValueError(f"cohorts.multitask names {unmasked[0]}, which has no masks")
         self._folds_fit()
+        for strategy, settings in self.strategy_settings:
+            for name in settings.networks or ():
+                if name not in self.networks:
+                    known = ", ".join(self.networks)
+                    raise ValueError(
+                        f"strategy_settings.{strategy}.networks must be among the networks ({known}) but got {name!r}"
+                    )
         if self.promotion.baseline not in ("best", *self.networks):
             known = ", ".join(("best", *self.networks))
             raise ValueError(f"promotion.baseline must be one of {known} but got {self.promotion.baseline!r}")
@@ -294,7 +251,11 @@ class Config(Strict):
 
 
 def load_config(path: Path = PARAMS) -> Config:
-    """Read and validate a parameter file; raises ConfigError naming key, value and remedy."""
+    """Read and validate a parameter file, and the user's own networks, which it may name.
+
+    Raises ConfigError naming key, value and remedy; NetworkError naming a file of `extensions` that cannot be run.
+    """
+    load_extensions(EXTENSIONS)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

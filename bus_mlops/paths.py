@@ -3,6 +3,8 @@
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+# The user's own networks, see docs/how-to/add-a-model.md.
+EXTENSIONS = Path("extensions")
 
 PHANTOM = Path("data/phantom")
 BENCHMARK = Path("data/benchmark")

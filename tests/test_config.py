@@ -33,15 +33,32 @@ def test_unknown_key_inside_a_network(demo_values):
         parse_config(demo_values)
 
 
+def test_unknown_key_of_a_strategy(demo_values):
+    demo_values["strategy_settings"]["losses"]["gamma"] = [2]
+    with pytest.raises(ConfigError, match=r"'strategy_settings.losses.gamma': did you mean 'gammas'"):
+        parse_config(demo_values)
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
         (("training", "epochs"), 0, "training.epochs = 0"),
         (("training", "dropout"), "much", "training.dropout = 'much'"),
         (("data", "kind"), "fake", "data.kind = 'fake'"),
-        (("folds", "run"), [1, 9], "between 1 and 5 but got 9"),
+        (("folds", "run"), [1, 9], "between 1 and 3 but got 9"),
         (("search", "folds"), [9], "among the folds that are trained"),
-        (("promotion", "baseline"), "vgg99", "one of best, mobilenet, mt_estan but got 'vgg99'"),
+        (("promotion", "baseline"), "vgg99", "but got 'vgg99'"),
+        (
+            ("strategy_settings", "losses", "networks"),
+            ["vgg99"],
+            "strategy_settings.losses.networks must be among the networks (mobilenet, efficientnetb0",
+        ),
+        (("strategy_settings", "losses", "networks"), [], "strategy_settings.losses.networks"),
+        (("strategy_settings", "losses", "positive_weights"), [1, 2], "positive_weights need no 1"),
+        (("strategy_settings", "losses", "gammas"), [2, 2.0], "gammas must not repeat a value but got 2, 2"),
+        (("strategy_settings", "losses", "alphas"), [1.5], "strategy_settings.losses.alphas.0 = 1.5"),
+        (("strategy_settings", "optimizers", "optimizers"), [{}, {}], "must not name one twice but got adam, adam"),
+        (("strategy_settings", "transfer_learning", "weights"), ["radiology"], "weights.0 = 'radiology'"),
         (("cohorts", "multitask"), ["hmss"], "names hmss, which has no masks"),
         (("phantom", "images"), {"busi": -1}, "phantom.images.busi must be 0 or more"),
         (("strategies",), ["magic"], "strategies.0 = 'magic'"),

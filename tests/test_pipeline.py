@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from bus_mlops import profiles
 from bus_mlops.config import TrackingConfig
 from bus_mlops.tracking.ledger import Ledger
 
-TRACKED = ("bus_mlops", "pipelines", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml")
+TRACKED = ("bus_mlops", "pipelines", "extensions", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def stages_run(output: str) -> list[str]:
 
 def test_everything_is_there(project):
     metrics = json.loads((project / "results/metrics.json").read_text())
-    assert set(metrics) == {"losses", "approaches", "tuned"}
+    assert set(metrics) == {"losses", "multitask", "approaches", "tuned"}
     report = (project / "results/report.html").read_text()
     assert "PHANTOMS" in report
     assert "http://" not in report.replace("http://www.w3.org", "")
@@ -122,6 +123,29 @@ def test_a_changed_parameter_reruns_only_what_it_touches(project):
         assert trained(project) == before
     finally:
         path.write_text(original)
+
+
+def test_one_strategy_alone_trains_its_new_cells_only(project):
+    """Of three rows on two folds those of the weight 5 are new; `bus-mlops plan` knows it before."""
+    before = trained(project)
+    path = project / "params.yaml"
+    original = path.read_text()
+    values = yaml.safe_load(original)
+    values["strategy_settings"]["losses"]["positive_weights"] = [3, 5]
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    try:
+        planned = bus_mlops(project, "plan")
+        assert planned.returncode == 0, planned.stderr
+        line = next(line for line in planned.stdout.splitlines() if line.startswith("│ losses"))
+        assert [cell.strip() for cell in line.strip("│").split("│")[1:5]] == ["3", "3", "6", "4"]
+        assert re.search(r"about \d+ s", line)
+        done = dvc(project, "repro", "train@losses")
+        assert done.returncode == 0, done.stderr
+        assert set(stages_run(done.stdout)) == {"plan", "train@losses"}
+        assert trained(project) == before + 2
+    finally:
+        path.write_text(original)
+        assert dvc(project, "repro", "train@losses").returncode == 0
 
 
 def test_metrics_and_plots_are_for_dvc(project):

@@ -35,6 +35,7 @@ def project(tiny_project: Path) -> Path:
     shutil.copy(ROOT / "dvc.yaml", tiny_project)
     shutil.copytree(ROOT / "pipelines", tiny_project / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "data" / "folds-official", tiny_project / "data" / "folds-official")
+    shutil.copytree(ROOT / "extensions", tiny_project / "extensions")
     succeed(tiny_project, "init", "--quiet", "--no-scm")
     succeed(tiny_project, "commit", "--force", "--quiet", "plan", "phantom", "assemble", "audit", "folds", "leakage")
     return tiny_project
@@ -72,7 +73,7 @@ def test_a_colleague_goes_on_from_what_was_shared_without_the_sources(project, t
     clone.mkdir()
     for name in ("dvc.yaml", "dvc.lock", "params.yaml"):
         shutil.copy(project / name, clone)
-    for name in ("pipelines", ".dvc"):
+    for name in ("pipelines", "extensions", ".dvc"):
         shutil.copytree(project / name, clone / name, ignore=shutil.ignore_patterns("cache", "tmp"))
     shutil.copytree(project / "data/folds-official", clone / "data/folds-official")
     succeed(clone, "pull", *stages)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.paths import EXTENSIONS
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Job:
-    """What all cells of a call share: where the data lies, where runs are recorded, how many threads."""
+    """What all cells of a call share: where the data lies, where runs are recorded, how many threads.
+
+    `extensions` is the folder of the user's own networks.
+    """
 
     benchmark: Path
     folds: Path
     tracking: TrackingConfig
     weights_folder: Path | None
     threads: int
+    extensions: Path = EXTENSIONS
     tags: dict[str, str] = field(default_factory=dict)
 
 

@@ -35,12 +35,7 @@ class Progress:
         elif event.kind == "finished":
             self._fractions[key] = 1.0
             self._finished += 1
-            numbers = event.values
-            self._line(
-                f"{self._count()} {cell.title}, fold {cell.fold}: ROC AUC {numbers.get('roc_auc', float('nan')):.3f}, "
-                f"sensitivity {100 * numbers['sensitivity']:.0f} %, specificity {100 * numbers['specificity']:.0f} %, "
-                f"{numbers['seconds_training']:.0f} s; {self._left()}"
-            )
+            self._line(f"{self._count()} {cell.title}, fold {cell.fold}: {_results(event)}; {self._left()}")
         elif event.kind == "failed":
             self._fractions[key] = 1.0
             self._finished += 1
@@ -77,6 +72,17 @@ class Progress:
     def _line(self, text: str) -> None:
         start = "\r\033[K" if self._live else ""
         print(f"{start}[{self._name}] {text}", flush=True)
+
+
+def _results(event: CellEvent) -> str:
+    numbers = event.values
+    took = f"{numbers['seconds_training']:.0f} s"
+    if "sensitivity" not in numbers:  # a network that only draws masks
+        return f"Dice {100 * numbers.get('dice', float('nan')):.0f} %, {took}"
+    return (
+        f"ROC AUC {numbers.get('roc_auc', float('nan')):.3f}, sensitivity {100 * numbers['sensitivity']:.0f} %, "
+        f"specificity {100 * numbers['specificity']:.0f} %, {took}"
+    )
 
 
 def duration(seconds: float) -> str:

@@ -13,15 +13,16 @@ from bus_mlops.config import Config
 from bus_mlops.dataset.folds import Folds
 from bus_mlops.dataset.leakage import leak_tag
 from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.errors import DatasetError, RunError
+from bus_mlops.errors import RunError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
+from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.engines.base import Engine
 from bus_mlops.experiments.engines.local import LocalEngine
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.progress import Progress
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.git import git_tags
-from bus_mlops.paths import BENCHMARK, FOLDS
+from bus_mlops.paths import BENCHMARK, EXTENSIONS, FOLDS
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.store import sqlite_file
 
@@ -50,19 +51,8 @@ class Runner:
         return [Cell(spec, fold, fingerprint, parent, title, data, split, leaks) for fold in folds]
 
     def digests(self, spec: RunSpec) -> tuple[str, str]:
-        """Digests of the images and of the fold assignment that a spec uses: no image outside the folds counts."""
-        frame = self.benchmark.frame
-        # quality.exclude leaves images out of the folds; the leakage stage has checked that no others are missing
-        ids = frame.loc[
-            frame["source"].isin(spec.cohort) & frame["image_id"].isin(self.folds.frame["image_id"]), "image_id"
-        ]
-        if ids.empty:
-            raise DatasetError(
-                f"{spec.network} needs images of {', '.join(spec.cohort)}, and none of these sources is in "
-                f"{BENCHMARK} (there: {', '.join(sorted(frame['source'].unique()))}). Add one of them to "
-                "data.root, or take the network and its strategies out of params.yaml."
-            )
-        return self.benchmark.data_digest(spec.cohort, ids), self.folds.digest(ids)
+        """Digests of the images and of the fold assignment that a spec uses."""
+        return digests_of(self.benchmark, self.folds, spec.cohort, spec.network)
 
     def run(self, cells: Sequence[Cell], name: str) -> dict[tuple[str, int], str]:
         """Train what the ledger does not have; returns the run id of every cell; raises RunError on failures."""
@@ -140,6 +130,7 @@ def open_runner(config: Config) -> Iterator[Runner]:
             tracking=config.tracking,
             weights_folder=config.weights_folder,
             threads=config.engine.threads,
+            extensions=EXTENSIONS.resolve(),
             tags=job_tags(config),
         )
         try:

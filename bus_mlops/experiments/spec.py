@@ -16,7 +16,7 @@ from bus_mlops.config import Strict, Training
 from bus_mlops.models.entry import Task
 
 # Raise it when a change of the code changes the numbers that a spec leads to: every cell is then trained anew.
-NUMERICS_VERSION = 1
+NUMERICS_VERSION = 2
 
 
 class RunSpec(Strict):
@@ -28,12 +28,15 @@ class RunSpec(Strict):
     task: Task
     training: Training
     seed: int
+    code: str = Field(default="", description="sha256 of the file of a network of the user's own")
 
     def canonical(self) -> dict[str, Any]:
         """What the run computes, with everything that has no effect removed."""
         values = self.model_dump(mode="json")
         values["numerics"] = NUMERICS_VERSION
         values["cohort"] = sorted(self.cohort)
+        if not self.code:
+            values.pop("code")
         training = values["training"]
         loss = training["loss"]
         if not self.task.segments:
@@ -57,6 +60,7 @@ class RunSpec(Strict):
         values: dict[str, Any] = {
             "network": self.network,
             "options": self.options,
+            "code": self.code,
             "task": self.task,
             "loss": self.training.loss.kind if self.task.classifies else "",
             "input_size": self.training.input_size,

@@ -260,7 +260,7 @@ def _contender(ledger: Ledger, finished: Mapping[tuple[str, int], str], frame: p
 
 
 def _baseline(config: Config, ledger: Ledger, finished: Mapping[tuple[str, int], str], predictions: Path) -> Contender:
-    frame = _frame(predictions, "approaches")
+    frame = _rivals(config, predictions)
     if config.promotion.baseline != "best":
         return _contender(ledger, finished, frame, config.promotion.baseline)
     others = sorted(set(frame["network"]) - {"mt_estan"})
@@ -268,6 +268,13 @@ def _baseline(config: Config, ledger: Ledger, finished: Mapping[tuple[str, int],
         raise EvaluationError("there is nothing to compare MT-ESTAN with: add another network to params.yaml.")
     scores = {network: _score(frame[frame["network"] == network], config.promotion.metric) for network in others}
     return _contender(ledger, finished, frame, max(scores, key=lambda network: scores[network]))
+
+
+def _rivals(config: Config, predictions: Path) -> pd.DataFrame:
+    """Predictions of all rows on the images with masks that name a class: networks that only segment name none."""
+    planned = [name for name in ("multitask", "approaches") if name in config.strategies]
+    frame = pd.concat([_frame(predictions, name) for name in planned], ignore_index=True)
+    return frame[frame["probability"].notna()]
 
 
 def _score(rows: pd.DataFrame, metric: str) -> float:

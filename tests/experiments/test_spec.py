@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from bus_mlops.config import Augmentation, Loss, Optimizer
+import pytest
+
+from bus_mlops.config import Augmentation, Loss, Optimizer, parse_config
+from bus_mlops.errors import ConfigError
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.experiments.strategies import make_spec
 
@@ -64,6 +67,33 @@ def test_loss_and_augmentation_share_a_program_but_size_does_not(demo):
     same = make_spec(demo, "mobilenet", "all", loss=Loss(positive_weight=3), augmentation=Augmentation())
     assert base.program_key() == same.program_key()
     assert base.program_key() != make_spec(demo, "mobilenet", "all", input_size=96).program_key()
+
+
+def test_focal_and_cross_entropy_ignore_each_others_parameters(demo):
+    focal = [make_spec(demo, "mobilenet", "all", loss=Loss(kind="focal", positive_weight=w)) for w in (1, 3)]
+    assert fingerprint(focal[0]) == fingerprint(focal[1])
+    plain = [make_spec(demo, "mobilenet", "all", loss=Loss(gamma=gamma)) for gamma in (2, 3)]
+    assert fingerprint(plain[0]) == fingerprint(plain[1])
+    assert fingerprint(focal[0]) != fingerprint(plain[0])
+    assert fingerprint(focal[0]) != fingerprint(make_spec(demo, "mobilenet", "all", loss=Loss(kind="focal", gamma=3)))
+
+
+def test_a_network_that_only_segments_has_one_loss(demo):
+    a = make_spec(demo, "estan", "multitask", loss=Loss(kind="focal", classification_weight=3))
+    assert fingerprint(a) == fingerprint(make_spec(demo, "estan", "multitask"))
+
+
+def test_the_kind_of_loss_makes_a_program_its_parameters_do_not(demo):
+    key = make_spec(demo, "mobilenet", "all", loss=Loss(kind="focal")).program_key()
+    assert key == make_spec(demo, "mobilenet", "all", loss=Loss(kind="focal", gamma=4, alpha=0.8)).program_key()
+    assert key != make_spec(demo, "mobilenet", "all").program_key()
+
+
+def test_a_network_that_the_profile_lacks_is_named(demo_values):
+    demo_values["networks"] = {"mobilenet": {}}
+    demo_values["strategy_settings"] = {}
+    with pytest.raises(ConfigError, match=r"networks.vgg16 is missing; params.yaml has: mobilenet"):
+        make_spec(parse_config(demo_values), "vgg16", "all")
 
 
 def test_a_spec_survives_json(demo):

@@ -30,7 +30,13 @@ def tiny_values(values: dict[str, Any]) -> dict[str, Any]:
     }
     values["folds"]["count"] = 2
     values["training"].update({"epochs": 2, "input_size": 64})
-    values["networks"]["mt_estan"]["options"] = {"encoder": "mobilenet", "width": 0.0625}
+    values["networks"] = {
+        name: values["networks"][name] for name in ("mobilenet", "mobilenet_multitask", "mt_estan", "estan")
+    }
+    values["networks"]["mt_estan"].update(options={"encoder": "mobilenet", "width": 0.0625}, epochs=2)
+    values["networks"]["estan"].update(options={"width": 0.0625}, epochs=1, input_size=32)
+    values["strategies"] = ["losses", "multitask", "approaches"]
+    values["strategy_settings"]["losses"].update(positive_weights=[3], gammas=[], alphas=[])
     values["search"]["trials"] = 2
     return values
 

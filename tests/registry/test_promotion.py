@@ -28,6 +28,7 @@ from bus_mlops.registry.promotion import (
     CHAMPION,
     Contender,
     _baseline,
+    _rivals,
     _threshold,
     judge,
     register,
@@ -121,6 +122,7 @@ def store(tmp_path_factory, members) -> Store:
     values["phantom"].update(images={"busi": 4}, near_duplicates=0)
     values["tracking"].update(uri=f"sqlite:///{folder / 'mlflow.db'}", artifacts=str(folder / "artifacts"))
     values["promotion"]["bootstrap"] = 200
+    values["strategies"] = ["approaches"]
     config = parse_config(values)
     write_plans(config, folder / "plan")
     write_phantoms(config, folder / "phantom")
@@ -197,6 +199,19 @@ def test_a_named_baseline_is_taken_though_another_one_is_better(store):
     assert (named.title, named.fingerprint) == ("Mobilenet Multi", "approaches-mobilenet")
     assert sorted(named.runs) == list(FOLDS)
     assert (named.lineage.data_digest, named.lineage.folds_digest) == tuple(DIGESTS.values())
+
+
+def test_rivals_come_from_both_tables_and_name_a_class(store, tmp_path):
+    frame = pd.read_parquet(store.folder / "predictions" / "approaches.parquet")
+    masks_only = frame[frame["network"] == "resnet50"].assign(network="estan", probability=float("nan"))
+    pd.concat([frame, masks_only]).to_parquet(tmp_path / "approaches.parquet")
+    better = frame[frame["network"] == "resnet50"].assign(network="vgg16", strategy="multitask")
+    better["probability"] = better["label"].astype(float)
+    better.to_parquet(tmp_path / "multitask.parquet")
+    config = store.config.model_copy(update={"strategies": ("multitask", "approaches")})
+    rivals = _rivals(config, tmp_path)
+    assert set(rivals["network"]) == {*frame["network"], "vgg16"}
+    assert set(_rivals(store.config, tmp_path)["network"]) == set(frame["network"])  # multitask is not planned
 
 
 def test_a_baseline_without_predictions_is_named(store, tmp_path):

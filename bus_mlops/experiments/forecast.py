@@ -1,0 +1,56 @@
+"""How long the missing cells will take, from the speed of the runs recorded so far."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bus_mlops.experiments.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A finished cell: its key in the ledger, what was trained, and training images per second, if recorded."""
+
+    fingerprint: str
+    fold: int
+    network: str
+    input_size: int
+    images_per_second: float | None
+
+
+class Forecast:
+    """The speed of each network and input size (pixels), as the median over the recorded runs."""
+
+    def __init__(self, runs: Iterable[RecordedRun]) -> None:
+        speeds: dict[str, dict[int, list[float]]] = {}
+        for run in runs:
+            if run.images_per_second:
+                speeds.setdefault(run.network, {}).setdefault(run.input_size, []).append(run.images_per_second)
+        self._speeds: Mapping[str, Mapping[int, float]] = {
+            network: {size: statistics.median(values) for size, values in sizes.items()}
+            for network, sizes in speeds.items()
+        }
+
+    def seconds(self, spec: RunSpec, images: int) -> float | None:
+        """The seconds of one worker for a cell with that many training images; None if its network never ran.
+
+        An input size that never ran takes the speed of the nearest one that did, scaled by the number of pixels.
+        """
+        sizes = self._speeds.get(network_title(spec.network, spec.options))
+        if not sizes:
+            return None
+        size = spec.training.input_size
+        nearest = min(sizes, key=lambda known: abs(known - size))
+        return images * spec.training.epochs / (sizes[nearest] * (nearest / size) ** 2)
+
+
+def network_title(network: str, options: Mapping[str, object]) -> str:
+    """A network with its options, which change its cost: what speeds are grouped by.
+
+    >>> network_title("mt_estan", {"width": 0.25, "encoder": "mobilenet"})
+    'mt_estan (encoder mobilenet, width 0.25)'
+    """
+    listed = ", ".join(f"{name} {value}" for name, value in sorted(options.items()))
+    return f"{network} ({listed})" if listed else network

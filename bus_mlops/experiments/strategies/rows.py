@@ -1,0 +1,121 @@
+"""What all strategies build with: a row, the spec behind it, the networks that a strategy uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from pydantic import ValidationError
+
+from bus_mlops.config import Config, NetworkConfig, Strict, Training
+from bus_mlops.errors import ConfigError
+from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.models.entry import NetworkEntry
+from bus_mlops.models.zoo import entry
+
+
+class PaperRow(Strict):
+    """Where the paper prints its own number for a row."""
+
+    table: int
+    model: str
+    variant: str
+
+
+class Row(Strict):
+    """One row of a strategy's table.
+
+    `family` groups the variants of a model of which the paper shows one, chosen on validation: Table 6's weights
+    and focal parameters. Empty elsewhere.
+    """
+
+    model: str
+    variant: str
+    family: str = ""
+    paper: PaperRow | None
+    spec: RunSpec
+
+
+def make_row(spec: RunSpec, table: int, variant: str, family: str = "") -> Row:
+    """The row of a spec, beside the paper's of that table, network and variant if there is one.
+
+    Raises NetworkError when the network cannot take images of the spec's size.
+    """
+    network = entry(spec.network)
+    network.check_size(spec.training.input_size)
+    # The paper starts every network that can from ImageNet, but for Table 4's S: a row that does not must say so.
+    scratch = spec.training.weights == "random" and bool(network.backbone) and variant != "S"
+    return Row(
+        model=network.title(spec.options),
+        variant=variant + (", from scratch" if scratch else ""),
+        family=family,
+        paper=_paper(table, network, variant),
+        spec=spec,
+    )
+
+
+def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunSpec:
+    """The spec of a network of the profile: `training`, then the network's own settings, then `changes`.
+
+    Raises ConfigError or NetworkError for a network, option or start that cannot be.
+    """
+    try:
+        network = config.networks[name]
+    except KeyError:
+        known = ", ".join(config.networks) or "none"
+        raise ConfigError(f"networks.{name} is missing; params.yaml has: {known}") from None
+    registered = entry(name)
+    values = config.training.model_dump()
+    values.update(_overrides(network))
+    values.update({k: v.model_dump() if isinstance(v, Strict) else v for k, v in changes.items()})
+    if values["input_size"] == "original":
+        values["input_size"] = registered.input_size
+    if values["scaling"] == "original":
+        values["scaling"] = registered.scaling
+    try:
+        training = Training.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"networks.{name}: {error.errors()[0]['msg']}") from error
+    registered.check_pretrained(training.weights, training.scaling)
+    return RunSpec(
+        network=name,
+        options=registered.resolve(network.options),
+        cohort=config.cohorts[cohort],
+        task=registered.task,
+        training=training,
+        seed=config.seed,
+        code=registered.code,
+    )
+
+
+def networks_of(
+    config: Config, strategy: str, fits: Callable[[NetworkEntry], bool], kind: str
+) -> Iterator[tuple[str, NetworkEntry]]:
+    """The profile's networks that a strategy uses, by name: those of its settings, or all that fit.
+
+    Raises ConfigError when a network of the settings does not fit, or when none does.
+    """
+    wanted = getattr(config.strategy_settings, strategy).networks
+    found = [(name, entry(name)) for name in (config.networks if wanted is None else wanted)]
+    for name, network in found:
+        if wanted is not None and not fits(network):
+            raise ConfigError(f"strategy_settings.{strategy}.networks must be {kind} but names {name!r}")
+    fitting = [(name, network) for name, network in found if fits(network)]
+    if not fitting:
+        raise ConfigError(
+            f"the strategy {strategy} needs {kind}, and `networks` of params.yaml has none: add one, or take "
+            f"{strategy} out of `strategies`"
+        )
+    yield from fitting
+
+
+def _overrides(network: NetworkConfig) -> dict[str, object]:
+    return {k: v for k, v in network.model_dump(exclude={"options"}).items() if v is not None}
+
+
+def _paper(table: int, network: NetworkEntry, variant: str) -> PaperRow | None:
+    from bus_mlops.evaluation.paper import paper_row
+
+    model = network.published or network.label
+    if paper_row(table, model, variant) is None:
+        return None
+    return PaperRow(table=table, model=model, variant=variant)

@@ -1,0 +1,41 @@
+"""Reading, and only reading, the finished cells of the store: for commands that must not create anything in it."""
+
+from __future__ import annotations
+
+from bus_mlops.config import TrackingConfig
+from bus_mlops.experiments.forecast import RecordedRun, network_title
+from bus_mlops.tracking.store import open_client, sqlite_file
+
+
+def finished_runs(tracking: TrackingConfig) -> list[RecordedRun]:
+    """The finished cells of the configured experiment; none where the store or the experiment is not there yet.
+
+    Raises LedgerError when a store that should be there cannot be reached.
+    """
+    file = sqlite_file(tracking.uri)
+    if file is not None and not file.exists():
+        return []
+    client = open_client(tracking)
+    experiment = client.get_experiment_by_name(tracking.experiment)
+    if experiment is None:
+        return []
+    found: list[RecordedRun] = []
+    token: str | None = None
+    query = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
+    while True:
+        page = client.search_runs([experiment.experiment_id], query, max_results=1000, page_token=token)
+        for run in page:
+            tags, parameters = run.data.tags, run.data.params
+            options = {k.removeprefix("options."): v for k, v in parameters.items() if k.startswith("options.")}
+            found.append(
+                RecordedRun(
+                    fingerprint=tags["fingerprint"],
+                    fold=int(tags["fold"]),
+                    network=network_title(parameters["network"], options),
+                    input_size=int(parameters["training.input_size"]),
+                    images_per_second=run.data.metrics.get("images_per_second"),
+                )
+            )
+        token = page.token
+        if not token:
+            return found

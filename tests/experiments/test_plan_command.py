@@ -1,0 +1,110 @@
+"""`bus-mlops plan`: needs nothing but params.yaml, and knows what is done and how long the rest takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bus_mlops.config import Config, load_config
+from bus_mlops.dataset.folds import Folds
+from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.experiments.digests import digests_of
+from bus_mlops.experiments.forecast import Forecast, RecordedRun
+from bus_mlops.experiments.plan import make_plans
+from bus_mlops.experiments.plan_command import show_plan
+from bus_mlops.experiments.progress import duration
+from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.paths import BENCHMARK, FOLDS
+from bus_mlops.tracking.finished import finished_runs
+from bus_mlops.tracking.ledger import Ledger
+
+
+def columns(output: str, strategy: str) -> list[str]:
+    """Rows, specs, cells, done and time left of one line of the table."""
+    line = next(line for line in output.splitlines() if line.startswith(f"│ {strategy}"))
+    return [cell.strip() for cell in line.strip("│").split("│")][1:]
+
+
+def with_store(config: Config, folder: Path) -> Config:
+    # By an absolute path: MLflow keeps a store open under its URI, from one test to the next.
+    tracking = config.tracking.model_copy(
+        update={"uri": f"sqlite:///{folder}/mlflow.db", "artifacts": str(folder / "artifacts")}
+    )
+    return config.model_copy(update={"tracking": tracking})
+
+
+def record(config: Config, spec: RunSpec, folds: list[int], speed: float) -> None:
+    """Finished runs of a spec, as a worker leaves them, at so many images a second."""
+    digests = digests_of(Benchmark.open(BENCHMARK), Folds.open(FOLDS / "folds.csv"), spec.cohort, spec.network)
+    fingerprint = spec.fingerprint(*digests)
+    ledger = Ledger(config.tracking)
+    parent = ledger.parent(spec, fingerprint, "row", {})
+    for fold in folds:
+        run_id = ledger.start(parent, "row", spec, {"fingerprint": fingerprint, "fold": str(fold)})
+        ledger.finish(run_id, {"images_per_second": speed}, Path("results/plan"), {})
+
+
+def test_without_a_store_nothing_is_recorded_and_none_is_made(demo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    show_plan(demo)
+    shown = capsys.readouterr().out
+    assert columns(shown, "losses") == ["5", "5", "15", "0", "?"]
+    assert "no runs recorded yet" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recorded_runs_are_counted_and_timed(tiny_project, monkeypatch, capsys):
+    monkeypatch.chdir(tiny_project)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    config = with_store(load_config(), tiny_project)
+    bce, wbce = (row.spec for row in make_plans(config)["losses"].rows)
+    record(config, bce, [1, 2], speed=0.5)
+    record(config, wbce, [2], speed=0.5)
+    show_plan(config)
+    shown = capsys.readouterr().out
+
+    images = int((Folds.open(FOLDS / "folds.csv").parts(1) == "train").sum())
+    seconds = images * wbce.training.epochs / 0.5 / 2  # one cell is left; two workers
+    assert columns(shown, "losses") == ["2", "2", "4", "3", f"about {duration(seconds)}"]
+    assert columns(shown, "approaches")[3:] == ["0", "?"]
+    every = columns(shown, "all, each spec once")
+    assert every[3] == "3"
+    assert every[4].startswith("over ")  # without the networks that never ran, which are named
+    assert "never ran: estan (width 0.0625), mobilenet_multitask (upsampling transposed), mt_estan" in shown
+
+    assert len(finished_runs(config.tracking)) == 3
+    assert finished_runs(config.tracking.model_copy(update={"experiment": "another"})) == []
+    (FOLDS / "folds.csv").unlink()
+    show_plan(config)
+    shown = capsys.readouterr().out
+    assert columns(shown, "losses") == ["2", "2", "4", "?", "?"]
+    assert "cannot be told: data/folds/folds.csv not found. Run `dvc repro folds`" in shown
+
+
+def test_a_store_that_cannot_be_read_is_said_beside_the_plan(demo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mlflow.db").write_text("no database")
+    show_plan(demo)
+    shown = capsys.readouterr().out
+    assert columns(shown, "losses") == ["5", "5", "15", "?", "?"]
+    assert "cannot be told: mlflow.db is not an SQLite database" in shown
+
+
+def test_a_forecast_takes_the_median_speed_of_network_and_size(demo):
+    spec = make_spec(demo, "mobilenet", "all", epochs=10)
+    runs = [RecordedRun("f", 1, "mobilenet", 64, speed) for speed in (100, 200, 900)]
+    assert Forecast(runs).seconds(spec, 300) == pytest.approx(300 * 10 / 200)
+    wide = make_spec(demo, "mobilenet", "all", epochs=10, input_size=128)
+    assert Forecast(runs).seconds(wide, 300) == pytest.approx(4 * 300 * 10 / 200)  # four times the pixels
+    assert Forecast(runs).seconds(make_spec(demo, "emt_net", "multitask"), 300) is None
+    assert Forecast([RecordedRun("f", 1, "mobilenet", 64, None)]).seconds(spec, 300) is None
+
+
+def test_options_have_speeds_of_their_own(demo):
+    spec = make_spec(demo, "mt_estan", "multitask")
+    wide = RecordedRun("f", 1, "mt_estan (encoder mobilenet, width 1.0)", 64, 5)
+    same = RecordedRun("f", 1, "mt_estan (encoder mobilenet, width 0.25)", 64, 50)
+    assert Forecast([wide]).seconds(spec, 100) is None
+    assert Forecast([wide, same]).seconds(spec, 100) == pytest.approx(100 * spec.training.epochs / 50)
