@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.metrics import roc_curve
+from bus_mlops.evaluation.metrics import evenly, roc_curve
 from bus_mlops.evaluation.results import PlannedRow, select_row
-from bus_mlops.evaluation.tables import fold_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CLASSES = ("benign", "malignant")
-FOLD_COLUMNS = ("roc_auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "f1")
+FOLD_COLUMNS = ("roc_auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "f1", "dice")
 
 Plans = Mapping[str, list[PlannedRow]]
 Predictions = Mapping[str, "pd.DataFrame"]
@@ -28,26 +26,34 @@ def row_title(strategy: str, model: str, variant: str) -> str:
 
 
 def roc_points(predictions: Predictions, plans: Plans) -> pd.DataFrame:
-    """ROC curves of the pooled out-of-fold predictions: model, false_positive_rate, true_positive_rate."""
+    """ROC curves of the pooled out-of-fold predictions: model, false_positive_rate, true_positive_rate.
+
+    Of the rows that classify, and of a family only the chosen one; at most `metrics.MOST_CORNERS` corners a curve.
+    """
     import pandas as pd
 
-    frames = []
+    frames = [pd.DataFrame(columns=["model", "false_positive_rate", "true_positive_rate"])]
     for row in _rows(plans):
+        if not (row.classifies and row.headline):
+            continue
         part = select_row(predictions[row.strategy], row.model, row.variant)
         false_positive, true_positive, _ = roc_curve(part["label"].to_numpy(), part["probability"].to_numpy())
+        kept = evenly(len(false_positive))
         curve = {
             "model": row_title(row.strategy, row.model, row.variant),
-            "false_positive_rate": np.round(false_positive, 6),
-            "true_positive_rate": np.round(true_positive, 6),
+            "false_positive_rate": np.round(false_positive[kept], 6),
+            "true_positive_rate": np.round(true_positive[kept], 6),
         }
         frames.append(pd.DataFrame(curve))
-    return pd.concat(frames, ignore_index=True)
+    return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def confusion_rows(predictions: Predictions, best: tuple[str, str, str]) -> pd.DataFrame:
+def confusion_rows(predictions: Predictions, best: tuple[str, str, str] | None) -> pd.DataFrame:
     """One line per test image of one row: model, actual, predicted (class names, at threshold 0.5)."""
     import pandas as pd
 
+    if best is None:
+        return pd.DataFrame(columns=["model", "actual", "predicted"])
     strategy, model, variant = best
     part = select_row(predictions[strategy], model, variant)
     names = np.asarray(CLASSES)
@@ -59,17 +65,10 @@ def confusion_rows(predictions: Predictions, best: tuple[str, str, str]) -> pd.D
     return pd.DataFrame(values)
 
 
-def fold_rows(predictions: Predictions, plans: Plans) -> pd.DataFrame:
-    """The metrics (fractions) of each fold of each row: model, fold, seed and `FOLD_COLUMNS`."""
-    import pandas as pd
-
-    frames = []
-    for row in _rows(plans):
-        title = row_title(row.strategy, row.model, row.variant)
-        frame = fold_metrics(select_row(predictions[row.strategy], row.model, row.variant), title)
-        frame.insert(0, "model", title)
-        frames.append(frame[["model", "fold", "seed", *FOLD_COLUMNS]].round(6))
-    return pd.concat(frames, ignore_index=True)
+def fold_rows(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The metrics (fractions) of each fold of each row, from `fold_table`: model, fold, seed and `FOLD_COLUMNS`."""
+    titles = [row_title(*row) for row in zip(metrics["strategy"], metrics["model"], metrics["variant"], strict=True)]
+    return metrics.assign(model=titles)[["model", "fold", "seed", *FOLD_COLUMNS]].round(6)
 
 
 def curve_rows(curves: pd.DataFrame) -> pd.DataFrame:
@@ -82,11 +81,12 @@ def curve_rows(curves: pd.DataFrame) -> pd.DataFrame:
     return named.groupby(["model", "epoch"], sort=False)[columns[2:]].mean().round(6).reset_index()
 
 
-def best_row(tables: Mapping[str, pd.DataFrame]) -> tuple[str, str, str]:
-    """The (strategy, model, variant) of the highest mean ROC AUC; the first one on a tie."""
-    candidates = [record for table in tables.values() for record in table.to_dict("records")]
+def best_row(tables: Mapping[str, pd.DataFrame]) -> tuple[str, str, str] | None:
+    """The (strategy, model, variant) of the highest mean ROC AUC, the first on a tie; None if nothing classifies."""
+    records = [record for table in tables.values() for record in table.to_dict("records")]
+    candidates = [record for record in records if record["roc_auc_mean"] == record["roc_auc_mean"]]
     if not candidates:
-        raise EvaluationError("no strategy has a row: put one into `strategies` of params.yaml.")
+        return None
     top = max(candidates, key=lambda record: float(record["roc_auc_mean"]))
     return str(top["strategy"]), str(top["model"]), str(top["variant"])
 

@@ -1,4 +1,4 @@
-"""The `evaluate` stage: from predictions on disk to tables, metrics.json and the data of the plots."""
+"""The `evaluate` stage: from predictions on disk to tables, findings, metrics.json and the data of the plots."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation import dvc_plots
+from bus_mlops.evaluation.choice import with_choice
+from bus_mlops.evaluation.findings import find
 from bus_mlops.evaluation.results import read_curves, read_plans, read_predictions
-from bus_mlops.evaluation.tables import metrics_summary, strategy_table
+from bus_mlops.evaluation.tables import fold_table, metrics_summary, strategy_table
 from bus_mlops.files import replacing, write_json
 
 if TYPE_CHECKING:
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def evaluate(plans_folder: Path, predictions_folder: Path, folds_file: Path, results: Path) -> list[str]:
-    """Write `tables/<strategy>.csv`, `metrics.json` and `plots/*.csv` under `results`; returns what to print.
+    """Write tables, `findings.json`, `metrics.json` and `plots/*.csv` under `results`; returns what to print.
+
+    A table is `tables/<strategy>.csv`: a folder, since strategies are parameters and DVC's outputs are not.
 
     The plans say which rows there must be; predictions of a strategy that is no longer planned are left alone
     and named. Raises EvaluationError when a planned row, fold or image has no prediction.
@@ -28,22 +32,27 @@ def evaluate(plans_folder: Path, predictions_folder: Path, folds_file: Path, res
         raise EvaluationError(f"{folds_file} is missing: run `dvc repro folds`.")
     folds = pd.read_csv(folds_file)
     predictions = {name: read_predictions(predictions_folder / f"{name}.parquet") for name in plans}
+    plans = {name: with_choice(predictions[name], rows) for name, rows in plans.items()}
     tables = {name: strategy_table(predictions[name], rows, folds) for name, rows in plans.items()}
+    by_fold = fold_table(predictions, plans)
+    findings = find(plans, by_fold, folds)
 
     for name, table in tables.items():
         _write(results / "tables" / f"{name}.csv", table)
+    write_json(results / "findings.json", [finding.to_json() for finding in findings])
     best = dvc_plots.best_row(tables)
     plots = results / "plots"
     _write(plots / "roc.csv", dvc_plots.roc_points(predictions, plans))
     _write(plots / "confusion.csv", dvc_plots.confusion_rows(predictions, best))
-    _write(plots / "folds.csv", dvc_plots.fold_rows(predictions, plans))
+    _write(plots / "folds.csv", dvc_plots.fold_rows(by_fold))
     _write(plots / "curves.csv", dvc_plots.curve_rows(read_curves(predictions_folder, plans)))
     write_json(results / "metrics.json", metrics_summary(tables))
 
     lines = [f"{name}: {len(table)} rows, {int(table['images'].max())} images" for name, table in tables.items()]
     unplanned = sorted({path.stem for path in predictions_folder.glob("*.parquet")} - set(plans))
     lines += [f"note: {name}.parquet belongs to no planned strategy and was not evaluated" for name in unplanned]
-    return [*lines, f"best ROC AUC: {dvc_plots.row_title(*best)}"]
+    lines += [f"{finding.verdict}: {finding.statement}" for finding in findings]
+    return [*lines, f"best ROC AUC: {dvc_plots.row_title(*best)}"] if best else lines
 
 
 def _write(path: Path, frame: pd.DataFrame) -> None:

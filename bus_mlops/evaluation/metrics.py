@@ -23,6 +23,9 @@ PAPER_METRICS = (
 )
 ALL_METRICS = (*PAPER_METRICS, "roc_auc", "brier")
 
+# A curve of thousands of images has thousands of corners; no screen shows more than these.
+MOST_CORNERS = 400
+
 
 def classification_metrics(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: npt.ArrayLike = 0.5
@@ -116,16 +119,29 @@ def weighted_roc_auc(labels: Array, probabilities: Array, weights: Array) -> npt
     >>> weighted_roc_auc(np.array([0, 1, 1]), np.array([0.2, 0.2, 0.9]), np.ones((1, 3))).tolist()
     [0.75]
     """
-    order = np.argsort(probabilities, kind="stable")
-    scores, truth = probabilities[order], labels[order].astype(bool)
-    starts = np.flatnonzero(np.r_[True, np.diff(scores) > 0])
-    ordered = np.asarray(weights, dtype=np.float64)[:, order]
-    positive = np.add.reduceat(ordered * truth, starts, axis=1)
-    negative = np.add.reduceat(ordered * ~truth, starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative / 2
+    benign, malignant = (np.flatnonzero(labels == label) for label in (0, 1))
+    benign = benign[np.argsort(probabilities[benign], kind="stable")]
+    by_image = np.asarray(weights, dtype=np.float64).T
+    return sorted_roc_auc(probabilities[benign], by_image[benign], probabilities[malignant], by_image[malignant])
+
+
+def sorted_roc_auc(
+    benign: Array, benign_weights: Array, malignant: Array, malignant_weights: Array
+) -> npt.NDArray[np.float64]:
+    """`weighted_roc_auc` from the scores of each class, benign (B,) ascending and malignant (M,).
+
+    The weights are (B, R) and (M, R), a line an image, so that all R resamples run along memory. Counts may be
+    float32: their cumulative sums stay exact below 2^24.
+    """
+    below = np.zeros((benign.size + 1, benign_weights.shape[1]), benign_weights.dtype)
+    np.cumsum(benign_weights, axis=0, out=below[1:])
+    lower, upper = (np.searchsorted(benign, malignant, side=side) for side in ("left", "right"))
+    wins = np.einsum("ij,ij->j", malignant_weights, below[lower], dtype=np.float64)
+    tied = upper > lower
+    ties = below[upper[tied]] - below[lower[tied]]
+    wins += np.einsum("ij,ij->j", malignant_weights[tied], ties, dtype=np.float64) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
-        area = (positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
-    return np.asarray(area, dtype=np.float64)
+        return np.asarray(wins / (malignant_weights.sum(axis=0, dtype=np.float64) * below[-1]), dtype=np.float64)
 
 
 def roc_curve(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Array, Array, Array]:
@@ -138,6 +154,11 @@ def roc_curve(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Arra
     y, p = validated(labels, probabilities)
     false_positive, true_positive, thresholds = curve(y, p)
     return false_positive, true_positive, thresholds
+
+
+def evenly(count: int) -> Array:
+    """Indices of at most `MOST_CORNERS` of `count` corners of a curve, first and last among them, to draw it by."""
+    return np.unique(np.linspace(0, count - 1, MOST_CORNERS).round().astype(int))
 
 
 def youden_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:

@@ -1,8 +1,9 @@
-"""The paper's published rows (Tables 4 to 9) as fractions, and where a row contradicts itself."""
+"""The paper's published rows (Tables 4 to 9) as fractions, where a row contradicts itself, and what it claims."""
 
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
@@ -54,6 +55,34 @@ def contradictions(table: int, model: str, variant: str) -> list[str]:
         if abs(float(row[column])) > tolerance:
             found.append(sentence.format(row["auc"], row[column]))
     return found
+
+
+def paper_table(table: int) -> dict[tuple[str, str], dict[str, float]]:
+    """All rows of one published table by (model, variant), in its order, values as in `paper_row`."""
+    return {(model, variant): row for (number, model, variant), row in _rows().items() if number == table}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says: the table it rests on, the section, the statement, and what is wrong with it."""
+
+    table: int
+    section: str
+    claim: str
+    note: str
+
+
+@lru_cache(maxsize=1)
+def paper_claims() -> dict[str, Claim]:
+    """The paper's statements by the name of the finding that tests them; `claim` is empty where it says nothing.
+
+    >>> paper_claims()["focal_sensitivity"].section
+    '5.1'
+    """
+    return {
+        line["finding"]: Claim(int(line["table"]), line["section"], line["claim"], line["note"])
+        for line in _read("claims.csv")
+    }
 
 
 @lru_cache(maxsize=1)

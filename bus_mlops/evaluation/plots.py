@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import matplotlib
 import numpy as np
 
-from bus_mlops.evaluation.metrics import confusion, roc_curve
+from bus_mlops.evaluation.metrics import confusion, evenly, roc_curve
 from bus_mlops.evaluation.results import Samples
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ STYLE = {
 BELOW: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.17), "borderaxespad": 0}
 # More curves than this in one diagram cannot be told apart: then each model gets its own.
 MOST_CURVES = 6
+MOST_VECTOR_PANELS = 20
 
 
 def _styled(draw: Callable[P, bytes]) -> Callable[P, bytes]:
@@ -73,13 +74,15 @@ def roc_figure(rows: Mapping[tuple[str, str], pd.DataFrame]) -> bytes:
             x, y, _ = roc_curve(part["label"].to_numpy(), part["probability"].to_numpy())
             area = float(np.trapezoid(y, x))
             name = " ".join(key) if len(panels) == 1 else key[1]
-            axis.plot(x, y, color=PALETTE[i % 8], linestyle=LINES[i // 8 % 4], label=f"{name}: {area:.3f}")
+            kept = evenly(len(x))
+            (line,) = axis.plot(x[kept], y[kept], color=PALETTE[i % 8], label=f"{name}: {area:.3f}")
+            line.set_linestyle(LINES[i // 8 % 4])
         if len(panels) > 1:
             axis.set_title(keys[0][0])
         axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
         axis.set(xlabel="false positive rate", ylabel="true positive rate")
         axis.legend(**BELOW)
-    return _svg(figure)
+    return _drawn(figure)
 
 
 @_styled
@@ -101,7 +104,7 @@ def confusion_figure(rows: Mapping[tuple[str, str], pd.DataFrame], threshold: fl
         axis.grid(visible=False)
         axis.spines[:].set_visible(False)
         axis.tick_params(length=0)
-    return _svg(figure)
+    return _drawn(figure)
 
 
 @_styled
@@ -116,16 +119,19 @@ def learning_figure(curves: pd.DataFrame) -> bytes:
         upper, lower = (axes[(2 * band + k) * columns + column] for k in (0, 1))
         _fold_lines(upper, group, "loss", PALETTE[0], "training")
         _fold_lines(upper, group, "validation_loss", PALETTE[1], "validation")
-        _fold_lines(lower, group, "validation_roc_auc", PALETTE[2], "validation")
         upper.set(title=_wrapped((model, variant)), ylabel="loss" if column == 0 else "")
-        lower.set(xlabel="epoch", ylabel="ROC AUC" if column == 0 else "", ylim=(0, 1.02))
+        if group["validation_roc_auc"].notna().any():
+            _fold_lines(lower, group, "validation_roc_auc", PALETTE[2], "validation")
+            lower.set(xlabel="epoch", ylabel="ROC AUC" if column == 0 else "", ylim=(0, 1.02))
+        else:  # a network that does not classify
+            lower.set_visible(False)
         if position == 0:
             upper.legend(loc="best")
     for position in range(len(groups), bands * columns):
         band, column = divmod(position, columns)
         for k in (0, 1):
             axes[(2 * band + k) * columns + column].set_visible(False)
-    return _svg(figure)
+    return _drawn(figure)
 
 
 @_styled
@@ -141,8 +147,10 @@ def samples_figure(samples: Samples, indices: Sequence[int]) -> bytes:
                 side = np.arange(-1, mask.shape[0] + 1)
                 axis.contour(side, side, np.pad(mask, 1), levels=[0.5], colors=color, linewidths=1.6, linestyles=line)
         truth = "malignant" if samples.label[i] else "benign"
-        right = (samples.probability[i] >= 0.5) == bool(samples.label[i])
-        axis.set_title(f"{truth}: p = {samples.probability[i]:.2f}", color="#1B2430" if right else "#B3261E")
+        p = samples.probability[i]
+        wrong = not np.isnan(p) and (p >= 0.5) != bool(samples.label[i])
+        title = truth if np.isnan(p) else f"{truth}: p = {p:.2f}"
+        axis.set_title(title, color="#B3261E" if wrong else "#1B2430")
         axis.set_xlabel(samples.image_id[i], fontsize=7.5)
         axis.set(xticks=[], yticks=[], xlim=(-0.5, mask.shape[1] - 0.5), ylim=(mask.shape[0] - 0.5, -0.5))
         axis.spines[:].set_visible(False)
@@ -169,7 +177,7 @@ def calibration_figure(rows: Mapping[tuple[str, str], pd.DataFrame], bins: int =
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axis.set(xlabel="mean predicted probability", ylabel="observed share malignant")
         axis.legend(**BELOW)
-    return _svg(figure)
+    return _drawn(figure)
 
 
 def _wrapped(key: Iterable[object]) -> str:
@@ -206,8 +214,10 @@ def _grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, 
     return figure, axes[:count]
 
 
-def _svg(figure: Figure) -> bytes:
-    return _save(figure, "svg")
+def _drawn(figure: Figure) -> bytes:
+    """The figure as SVG; as PNG, a fraction of the bytes, when it has many panels."""
+    panels = sum(axis.get_visible() for axis in figure.axes)
+    return _save(figure, "svg" if panels <= MOST_VECTOR_PANELS else "png")
 
 
 def _save(figure: Figure, kind: str) -> bytes:

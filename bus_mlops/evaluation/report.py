@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation import plots
-from bus_mlops.evaluation.findings import Exclusions, excluded_sentence, read_conflicts, read_left_out
+from bus_mlops.evaluation.audit_view import Exclusions, excluded_sentence, read_conflicts, read_left_out
 from bus_mlops.evaluation.results import (
     Samples,
     read_curves,
@@ -22,8 +22,10 @@ from bus_mlops.evaluation.results import (
 from bus_mlops.evaluation.views import (
     COLUMNS,
     audit_facts,
+    finding_groups,
     flow_rows,
     gate_values,
+    is_headline,
     leakage_rows,
     leakage_text,
     strategy_title,
@@ -59,6 +61,7 @@ class ReportInputs:
     leakage: dict[str, Any] | None = None
     search: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
+    findings: list[dict[str, Any]] = field(default_factory=list)
     conflicts: list[list[dict[str, Any]]] = field(default_factory=list)
     excluded: Exclusions = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -67,13 +70,33 @@ class ReportInputs:
 def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> ReportInputs:
     """Collect the inputs under the project's `data` and `results` folders; raises EvaluationError.
 
-    Plans, predictions and tables must be there; audit, leakage, search and gate are shown where they are.
+    Plans, predictions, tables and findings must be there; audit, leakage, search and gate are shown where they are.
     """
-    import pandas as pd
-
     benchmark = _json(data / "benchmark" / "benchmark.json")
     if benchmark is None:
         raise EvaluationError(f"{data / 'benchmark' / 'benchmark.json'} is missing: run `dvc repro assemble`.")
+    findings = results / "findings.json"
+    if not findings.is_file():
+        raise EvaluationError(f"{findings} is missing: run `dvc repro evaluate`.")
+    audit = _json(data / "audit" / "audit.json")
+    excluded, flow = read_left_out(data, benchmark["flow"])
+    return ReportInputs(
+        benchmark={**benchmark, "flow": flow},
+        strategies=_read_strategies(results),
+        provenance=provenance,
+        findings=read_json(findings),
+        audit=audit,
+        conflicts=read_conflicts(data, audit) if audit else [],
+        excluded=excluded,
+        leakage=_json(data / "leakage.json"),
+        search=_json(results / "search" / "best.json"),
+        gate=_json(results / "promotion" / "gate.json"),
+    )
+
+
+def _read_strategies(results: Path) -> dict[str, StrategyResults]:
+    import pandas as pd
+
     folder = results / "predictions"
     plans = read_plans(results / "plan")
     curves = read_curves(folder, plans)
@@ -89,19 +112,7 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
             curves=curves[curves["strategy"] == name],
             samples=read_samples(samples) if samples.is_file() else None,
         )
-    audit = _json(data / "audit" / "audit.json")
-    excluded, flow = read_left_out(data, benchmark["flow"])
-    return ReportInputs(
-        benchmark={**benchmark, "flow": flow},
-        strategies=strategies,
-        provenance=provenance,
-        audit=audit,
-        conflicts=read_conflicts(data, audit) if audit else [],
-        excluded=excluded,
-        leakage=_json(data / "leakage.json"),
-        search=_json(results / "search" / "best.json"),
-        gate=_json(results / "promotion" / "gate.json"),
-    )
+    return strategies
 
 
 def render_report(inputs: ReportInputs) -> str:
@@ -121,6 +132,7 @@ def render_report(inputs: ReportInputs) -> str:
         flow=flow,
         sources=list(inputs.benchmark["flow"]),
         highlights=_highlights(inputs),
+        findings=finding_groups(inputs.findings, {name: each.table for name, each in inputs.strategies.items()}),
         conflicts=len(inputs.benchmark.get("label_conflicts", [])),
         audit=audit_facts(inputs.audit) if inputs.audit else [],
         conflict_clusters=[
@@ -146,38 +158,51 @@ def _title(phantom: bool) -> str:
 def _highlights(inputs: ReportInputs) -> list[tuple[str, str, str]]:
     images = sum(counts["kept"] for counts in inputs.benchmark["flow"].values() if "kept" in counts)
     rows = [
-        (float(record["roc_auc_mean"]), f"{record['model']} {record['variant']}", strategy_title(name)[0])
+        (record, strategy_title(name)[0])
         for name, each in inputs.strategies.items()
         for record in each.table.to_dict("records")
     ]
-    best = max(rows)
-    return [
+    cards = [
         (f"{len(inputs.benchmark['flow'])}", "sources", f"{images} images kept" if images else ""),
         (f"{len(rows)}", "table rows", f"in {len(inputs.strategies)} strategies"),
-        (f"{best[0]:.3f}", "best ROC AUC", f"{best[1]} ({best[2]})"),
     ]
+    for metric, heading in (("roc_auc", "best ROC AUC"), ("dice", "best Dice")):
+        known = [(record[f"{metric}_mean"], record, title) for record, title in rows]
+        known = [each for each in known if each[0] == each[0]]
+        if known:
+            value, record, title = max(known, key=lambda each: float(each[0]))
+            cards.append((f"{value:.3f}", heading, f"{record['model']} {record['variant']} ({title})"))
+    if inputs.findings:
+        shown = sum(each["verdict"] == "shown" for each in inputs.findings)
+        cards.append((f"{shown} of {len(inputs.findings)}", "expected effects show", "each with its test"))
+    return cards
 
 
 def _strategy(name: str, results: StrategyResults) -> dict[str, Any]:
     title, explanation = strategy_title(name)
-    test = {
-        (model, variant): select_row(results.predictions, model, variant)
-        for model, variant in zip(results.table["model"], results.table["variant"], strict=True)
-    }
     rows = table_rows(results.table)
+    shown = [record for record in results.table.to_dict("records") if is_headline(record)]
+    test = {
+        (record["model"], record["variant"]): select_row(results.predictions, record["model"], record["variant"])
+        for record in shown
+        if record["task"] != "segmentation"
+    }
+    titles = {(record["model"], record["variant"]) for record in shown}
+    kept = [each in titles for each in zip(results.curves["model"], results.curves["variant"], strict=True)]
     return {
         "name": name,
         "title": title,
         "explanation": explanation,
-        "rows": rows,
+        "rows": [row for row in rows if row["headline"]],
+        "grid": rows if len(shown) < len(rows) else [],
         "scope": f"{_range(results.table['images'])} test images in {_range(results.table['folds'])} folds",
-        "many": len(rows) > plots.MOST_CURVES,
+        "many": len(test) > plots.MOST_CURVES,
         "has_masks": any(row["dice"] for row in rows),
         "has_paper": any(cell["paper"] for row in rows for cell in row["cells"]),
-        "roc": _svg(plots.roc_figure(test)),
-        "confusion": _svg(plots.confusion_figure(test)),
-        "calibration": _svg(plots.calibration_figure(test)),
-        "curves": _svg(plots.learning_figure(results.curves)) if len(results.curves) else "",
+        "roc": _figure(plots.roc_figure(test)) if test else "",
+        "confusion": _figure(plots.confusion_figure(test)) if test else "",
+        "calibration": _figure(plots.calibration_figure(test)) if test else "",
+        "curves": _figure(plots.learning_figure(results.curves[kept])) if any(kept) else "",
         "samples": _samples(results.samples) if results.samples else [],
     }
 
@@ -198,8 +223,8 @@ def _samples(samples: Samples) -> list[tuple[str, str]]:
     return shown
 
 
-def _svg(data: bytes) -> str:
-    return _uri(data, "image/svg+xml")
+def _figure(data: bytes) -> str:
+    return _uri(data, "image/png" if data.startswith(b"\x89PNG") else "image/svg+xml")
 
 
 def _uri(data: bytes, kind: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +35,17 @@ CURVE_COLUMNS = (
 SAMPLE_ARRAYS = ("image", "mask_true", "mask_predicted", "image_id", "label", "probability", "model")
 
 
+# Tables 4 to 9, then what is ours.
+ORDER = ("transfer_learning", "augmentation", "losses", "optimizers", "multitask", "approaches")
+
+
 @dataclass(frozen=True)
 class PlannedRow:
-    """One row that a strategy's table must have, and where the paper prints its own number for it."""
+    """One row that a strategy's table must have, and where the paper prints its own number for it.
+
+    `training` is that of the row's spec. `family` ("BCE", "WBCE", "Focal") groups the rows of a model of which one
+    is chosen on validation; `validation` (a fraction) and `chosen` say how, see `choice.with_choice`.
+    """
 
     strategy: str
     model: str
@@ -45,11 +53,27 @@ class PlannedRow:
     cohort: tuple[str, ...]
     folds: tuple[int, ...]
     paper: tuple[int, str, str] | None
+    task: str = "classification"
+    network: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    family: str | None = None
+    validation: float = float("nan")
+    chosen: bool = False
 
     @property
     def title(self) -> str:
         """Model and variant, as printed."""
         return f"{self.model} {self.variant}"
+
+    @property
+    def classifies(self) -> bool:
+        """Whether there are probabilities; a segmentation row has masks only."""
+        return self.task != "segmentation"
+
+    @property
+    def headline(self) -> bool:
+        """Whether the row is shown first: of a family only the chosen one is."""
+        return self.family is None or self.chosen
 
 
 @dataclass(frozen=True)
@@ -66,7 +90,10 @@ class Samples:
 
 
 def read_plans(folder: Path) -> dict[str, list[PlannedRow]]:
-    """The planned rows of each strategy from `<strategy>.json`; raises EvaluationError when there is none."""
+    """The planned rows of each strategy from `<strategy>.json`, in the paper's order of strategies.
+
+    Raises EvaluationError when there is none.
+    """
     plans = {}
     for path in sorted(folder.glob("*.json")):
         values = read_json(path)
@@ -75,7 +102,11 @@ def read_plans(folder: Path) -> dict[str, list[PlannedRow]]:
             plans[str(values["strategy"])] = _planned(values, path)
     if not plans:
         raise EvaluationError(f"no strategy is planned in {folder}: run `dvc repro` from the `plan` stage.")
-    return plans
+    return {name: plans[name] for name in sorted(plans, key=_place)}
+
+
+def _place(strategy: str) -> int:
+    return ORDER.index(strategy) if strategy in ORDER else len(ORDER)
 
 
 def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
@@ -92,6 +123,10 @@ def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
                     cohort=tuple(row["spec"]["cohort"]),
                     folds=folds,
                     paper=(paper["table"], paper["model"], paper["variant"]) if paper else None,
+                    task=row["spec"]["task"],
+                    network=row["spec"]["network"],
+                    training=row["spec"]["training"],
+                    family=row.get("family") or None,
                 )
             )
     except (KeyError, TypeError) as error:
@@ -174,6 +209,23 @@ def select_row(frame: pd.DataFrame, model: str, variant: str, part: str = "test"
     """The predictions of one (model, variant) on one part."""
     chosen = (frame["model"] == model) & (frame["variant"] == variant) & (frame["part"] == part)
     return frame[chosen]
+
+
+def split_rows(frame: pd.DataFrame, part: str = "test") -> Callable[[PlannedRow], pd.DataFrame]:
+    """`select_row` for many rows of one strategy: the frame is split once. A row without predictions gets none."""
+    chosen = frame[frame["part"] == part]
+    parts = {(str(key[0]), str(key[1])): rows for key, rows in chosen.groupby(["model", "variant"], sort=False)}
+    return lambda row: parts.get((row.model, row.variant), chosen.iloc[:0])
+
+
+def resampling_ratio(folds: pd.DataFrame, row: PlannedRow) -> float:
+    """n_test / n_train on the row's cohort, the mean over its folds; raises EvaluationError without train images."""
+    ours = folds[folds["source"].isin(list(row.cohort))]
+    parts = [ours[f"fold_{fold}"] for fold in row.folds]
+    counts = [((part == "test").sum(), (part == "train").sum()) for part in parts]
+    if any(train == 0 for _, train in counts):
+        raise EvaluationError(f"{row.strategy}: {row.title}: a fold has no train image: run `dvc repro folds`.")
+    return float(np.mean([test / train for test, train in counts]))
 
 
 def expected_images(folds: pd.DataFrame, cohort: Iterable[str], fold: int) -> set[str]:

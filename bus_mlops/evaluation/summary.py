@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,16 @@ def print_summary(config: Config, results: Path = paths.RESULTS) -> None:
     """Print `render_summary` to the terminal."""
     from rich.console import Console
 
-    Console().print(render_summary(results, phantom=config.data.kind == "phantom"))
+    from bus_mlops.experiments.left_out import left_to_paper
+
+    Console().print(render_summary(results, config.data.kind == "phantom", left_to_paper(config)))
 
 
-def render_summary(results: Path, phantom: bool) -> Group:
+def render_summary(results: Path, phantom: bool, left_to_paper: Sequence[str] = ()) -> Group:
     """Results table, report, the gate's verdict with the failing rule's numbers, and three commands to try.
 
-    A pure function of the files under `results`; raises EvaluationError when no table has been written.
+    A pure function of the files under `results` and of what the profile leaves to the profile `paper`; raises
+    EvaluationError when no table has been written.
     """
     from rich.console import Group
     from rich.text import Text
@@ -37,6 +41,8 @@ def render_summary(results: Path, phantom: bool) -> Group:
     if phantom:
         parts.append(Text("PHANTOMS: synthetic images; numbers say nothing about patients", style="bold yellow"))
     parts.append(_table(_records(results / "tables")))
+    if left_to_paper:
+        parts.append(_line("Left to the profile paper", "; ".join(left_to_paper)))
     report = results / "report.html"
     parts.append(_line("Report", str(report) if report.is_file() else "not written yet: dvc repro report"))
     gate, record = (_read(results / "promotion" / name) for name in ("gate.json", "promotion.json"))
@@ -123,6 +129,8 @@ def _line(name: str, value: str, style: str = "") -> Text:
 
 def _plus_minus(record: dict[str, str], name: str, scale: int, digits: int) -> str:
     mean, deviation = record[f"{name}_mean"], record[f"{name}_std"]
+    if not mean:  # a network that only draws masks
+        return ""
     text = f"{scale * float(mean):.{digits}f}"
     return f"{text} ± {scale * float(deviation):.{digits}f}" if deviation else text
 

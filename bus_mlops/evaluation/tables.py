@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from bus_mlops.dataset.leakage import leaking
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.choice import CRITERION
 from bus_mlops.evaluation.intervals import bootstrap_interval, spread
 from bus_mlops.evaluation.metrics import ALL_METRICS, PAPER_METRICS, classification_metrics, mean_overlap
 from bus_mlops.evaluation.paper import contradictions, paper_row
-from bus_mlops.evaluation.results import CELL, PlannedRow, by_cell, expected_images, select_row
+from bus_mlops.evaluation.results import CELL, ROW, PlannedRow, by_cell, expected_images, split_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,40 +29,64 @@ def strategy_table(
 
     Ours are fractions: `<metric>_mean` and `<metric>_std` (ddof 1) over (fold, seed), `roc_auc_pooled` with
     its case-clustered 95 % interval `roc_auc_low` and `roc_auc_high`, `dice_*` and `iou_*` where there are
-    masks. Beside them `paper_<metric>` (fractions), `difference_<metric>` (ours minus the paper's, percentage
-    points) and `contradiction` (how the paper's row contradicts itself). The paper's "AUC" is
-    `paper_balanced_accuracy`. `leaks` is the number of leakage groups that lie on both sides of a split.
-    With `folds` (folds.csv) every planned image must have been predicted. Raises EvaluationError.
+    masks; a segmentation row has only these. Beside them `paper_<metric>` (fractions), `difference_<metric>`
+    (ours minus the paper's, percentage points) and `contradiction` (how the paper's row contradicts itself). The
+    paper's "AUC" is `paper_balanced_accuracy`. `leaks` is the number of leakage groups that lie on both sides of a
+    split. Where rows form families (losses), `validation_f1` is what `chosen` was decided by; see
+    `choice.with_choice`, which marks the planned rows. With `folds` (folds.csv) every planned image must have been
+    predicted. Raises EvaluationError.
     """
     import pandas as pd
 
+    rows = list(planned)
+    cohorts = {row.cohort for row in rows}
+    torn = {each: float("nan") if folds is None else len(leaking(folds, sources=each)) for each in cohorts}
+    select = split_rows(predictions)
     records = []
-    for row in planned:
-        part = select_row(predictions, row.model, row.variant)
+    for row in rows:
+        part = select(row)
         check_complete(part, row, folds)
-        per_fold = fold_metrics(part, f"{row.strategy}: {row.title}")
-        records.append(
-            {**_identity(row, part, folds), **_over_folds(per_fold), **_pooled(part), **_beside_paper(per_fold, row)}
-        )
+        per_fold = fold_metrics(part, row)
+        identity = {**_identity(row, part), "leaks": torn[row.cohort]}
+        records.append({**identity, **_over_folds(per_fold, row), **_pooled(part, row), **_beside_paper(per_fold, row)})
     return pd.DataFrame.from_records(records)
 
 
-def fold_metrics(part: pd.DataFrame, title: str) -> pd.DataFrame:
+def fold_metrics(part: pd.DataFrame, row: PlannedRow) -> pd.DataFrame:
     """Every metric (fraction) of each (fold, seed) of one row's test predictions; raises EvaluationError.
 
-    Columns fold, seed, images, `ALL_METRICS`, dice, iou (NaN without masks).
+    Columns fold, seed, images, `ALL_METRICS` (NaN for a segmentation row), dice, iou (NaN without masks).
     """
     import pandas as pd
 
     records = []
     for (fold, seed), cell in by_cell(part):
         try:
-            values = classification_metrics(cell["label"].to_numpy(), cell["probability"].to_numpy())
+            values = _classification(cell) if row.classifies else dict.fromkeys(ALL_METRICS, float("nan"))
         except EvaluationError as error:
-            raise EvaluationError(f"{title}, fold {fold}: {error}") from error
+            raise EvaluationError(f"{row.strategy}: {row.title}, fold {fold}: {error}") from error
         overlap = {name: mean_overlap(cell[name].to_numpy()) for name in OVERLAPS}
         records.append({"fold": fold, "seed": seed, "images": len(cell), **values, **overlap})
     return pd.DataFrame.from_records(records)
+
+
+def fold_table(predictions: Mapping[str, pd.DataFrame], plans: Mapping[str, list[PlannedRow]]) -> pd.DataFrame:
+    """`fold_metrics` of every row of every strategy, with its strategy, model and variant in front."""
+    import pandas as pd
+
+    frames = []
+    for strategy, rows in plans.items():
+        select = split_rows(predictions[strategy])
+        for row in rows:
+            frame = fold_metrics(select(row), row)
+            for place, name in enumerate(ROW):
+                frame.insert(place, name, getattr(row, name))
+            frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _classification(cell: pd.DataFrame) -> dict[str, float]:
+    return classification_metrics(cell["label"].to_numpy(), cell["probability"].to_numpy())
 
 
 def check_complete(part: pd.DataFrame, row: PlannedRow, folds: pd.DataFrame | None = None) -> None:
@@ -107,25 +132,28 @@ def metrics_summary(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, d
     return summary
 
 
-def _identity(row: PlannedRow, part: pd.DataFrame, folds: pd.DataFrame | None) -> dict[str, Any]:
+def _identity(row: PlannedRow, part: pd.DataFrame) -> dict[str, Any]:
     return {
         "strategy": row.strategy,
         "model": row.model,
         "variant": row.variant,
+        "task": row.task,
+        "family": row.family,
+        "chosen": row.chosen if row.family else None,
+        f"validation_{CRITERION}": row.validation,
         "network": part["network"].iloc[0],
         "fingerprint": part["fingerprint"].iloc[0],
         "folds": int(part["fold"].nunique()),
         "seeds": int(part["seed"].nunique()),
         "images": int(part["image_id"].nunique()),
         "cases": int(part["group"].nunique()),
-        "leaks": float("nan") if folds is None else len(leaking(folds, sources=row.cohort)),
     }
 
 
-def _over_folds(per_fold: pd.DataFrame) -> dict[str, float]:
+def _over_folds(per_fold: pd.DataFrame, row: PlannedRow) -> dict[str, float]:
     values: dict[str, float] = {}
     for name in (*ALL_METRICS, *OVERLAPS):
-        known = name in ALL_METRICS or per_fold[name].notna().any()
+        known = row.classifies if name in ALL_METRICS else per_fold[name].notna().any()
         # A fold without any lesion mask has no Dice; the others still have theirs.
         numbers = per_fold[name] if name in ALL_METRICS else per_fold[name].dropna()
         over = spread(numbers.to_numpy()) if known else None
@@ -134,7 +162,9 @@ def _over_folds(per_fold: pd.DataFrame) -> dict[str, float]:
     return values
 
 
-def _pooled(part: pd.DataFrame) -> dict[str, float]:
+def _pooled(part: pd.DataFrame, row: PlannedRow) -> dict[str, float]:
+    if not row.classifies:
+        return dict.fromkeys(("roc_auc_pooled", "roc_auc_low", "roc_auc_high"), float("nan"))
     pooled = bootstrap_interval(
         "roc_auc",
         part["label"].to_numpy(),

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bus_mlops.evaluation.sentences import METRICS, points, probability
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -26,16 +28,25 @@ STRATEGIES = {
     ),
     "augmentation": (
         "Augmentation",
-        "Without against with flips, shifts and rotations: the paper's Table 5.",
+        "None, each of six alone, and the combination of four: the paper's Table 5.",
     ),
-    "losses": ("Losses", "Cross-entropy against weighted cross-entropy: the paper's Table 6."),
+    "losses": (
+        "Losses",
+        "Cross-entropy, weighted cross-entropy and focal loss, the last two with the parameters that were chosen "
+        "on validation (highest mean F1): the paper's Table 6.",
+    ),
+    "optimizers": ("Optimizers", "ADAM, SGD with momentum and NADAM: the paper's Table 7."),
+    "multitask": (
+        "Multitask learning",
+        "The classifier alone against the same network that also outlines the lesion: the paper's Table 8.",
+    ),
     "approaches": (
         "Approaches",
-        "Single-task classifiers, and multitask networks that also outline the lesion: Tables 8 and 9.",
+        "Networks made for breast ultrasound, which also outline the lesion: the paper's Table 9.",
     ),
     "tuned": (
         "MT-ESTAN after the search",
-        "MT-ESTAN with the loss weights that the search found on validation.",
+        "MT-ESTAN with the loss that the search found on validation.",
     ),
 }
 SOURCE_NAMES = {
@@ -52,9 +63,19 @@ def strategy_title(strategy: str) -> tuple[str, str]:
     return STRATEGIES.get(strategy, (strategy.replace("_", " ").capitalize(), ""))
 
 
+def is_headline(record: Mapping[Any, Any]) -> bool:
+    """Whether a row is shown first: of a family (weights, focal pairs) only the one chosen on validation is."""
+    return not _known(record["family"]) or bool(record["chosen"])
+
+
 def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One entry a row: title, counts, ROC area with interval, and a cell for each metric and the paper's."""
     rows = []
+    printed = {
+        (record["model"], record["family"]): record["variant"]
+        for record in table.to_dict("records")
+        if _known(record["family"]) and _known(record["paper_table"])
+    }
     for record in table.to_dict("records"):
         rows.append(
             {
@@ -63,7 +84,9 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
                 "images": record["images"],
                 "folds": record["folds"],
                 "roc_auc": _plus_minus(record, "roc_auc", percent=False),
-                "pooled": f"{record['roc_auc_low']:.3f} to {record['roc_auc_high']:.3f}",
+                "pooled": _interval(record),
+                "headline": is_headline(record),
+                "choice": _choice(record, printed.get((record["model"], record["family"]))),
                 "cells": [_cell(record, name, percent) for name, _, percent in COLUMNS],
                 "dice": _plus_minus(record, "dice", percent=True),
                 "iou": _plus_minus(record, "iou", percent=True),
@@ -72,6 +95,58 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _interval(record: Mapping[Any, Any]) -> str:
+    if not _known(record["roc_auc_low"]):
+        return "masks only"
+    return f"{record['roc_auc_low']:.3f} to {record['roc_auc_high']:.3f}"
+
+
+def _choice(record: Mapping[Any, Any], printed: str | None) -> str:
+    """Whether a row of a family was chosen, by what, and which one the paper chose; cross-entropy has no choice."""
+    if not _known(record["family"]) or record["family"] == "BCE":
+        return ""
+    value = f"validation F1 {record['validation_f1']:.3f}"
+    if not record["chosen"]:
+        return value + ("; the paper's choice" if printed == record["variant"] else "")
+    if printed is None:
+        return f"chosen: {value}"
+    return f"chosen: {value}" + ("" if printed == record["variant"] else f"; the paper's choice: {printed}")
+
+
+def finding_groups(findings: Sequence[Mapping[str, Any]], tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """The findings of each strategy in turn, with its title and, where its folds leak, the mark of its table."""
+    groups = []
+    for strategy in dict.fromkeys(each["strategy"] for each in findings):
+        marks = [leaks(record) for record in tables[strategy].to_dict("records")]
+        groups.append(
+            {
+                "strategy": strategy,
+                "title": strategy_title(strategy)[0],
+                "leaks": next(filter(None, marks), ""),
+                "findings": [_finding(each) for each in findings if each["strategy"] == strategy],
+            }
+        )
+    return groups
+
+
+def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
+    tests = [
+        {
+            "name": each["name"],
+            "difference": points(each["difference"]),
+            "interval": "" if each["low"] is None else f"{points(each['low'])} to {points(each['high'])}",
+            "p": _p(each["p"]),
+            "holm": _p(each["p_adjusted"]),
+        }
+        for each in finding["tests"]
+    ]
+    return {**finding, "tests": tests, "heading": METRICS[finding["metric"]].removeprefix("the ")}
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else probability(value).removeprefix("p ").removeprefix("= ")
 
 
 def leaks(record: Mapping[Any, Any]) -> str:

@@ -19,10 +19,15 @@ def make_predictions(
     strategy: str = "approaches",
     model: str = "MobileNet",
     variant: str = "Single",
-    multitask: bool = False,
+    task: str = "classification",
+    shift: float = 0.0,
     shared_seed: int = 99,
 ) -> pd.DataFrame:
-    """Test and validation parts; images, labels, groups and folds depend on `shared_seed` only."""
+    """Test and validation parts; images, labels, groups and folds depend on `shared_seed` only.
+
+    `separation` is how well the classes are told apart, `shift` moves every logit towards malignant.
+    """
+    masks = task != "classification"
     common = np.random.default_rng(shared_seed)
     labels = (common.random(images) < 0.4).astype(int)
     groups = np.array([f"g{i // 2:04d}" for i in range(images)])
@@ -35,8 +40,8 @@ def make_predictions(
         for part, chosen in (("test", fold_of == fold), ("validation", fold_of == fold % folds + 1)):
             index = np.flatnonzero(chosen)
             noise = 0.7 * difficulty[index] + 0.7 * generator.normal(size=len(index))
-            logits = separation * (labels[index] - 0.5) * 2 + 1.5 * noise
-            dice = np.clip(0.7 + 0.1 * generator.normal(size=len(index)), 0, 1) if multitask else np.nan
+            logits = separation * (labels[index] - 0.5) * 2 + 1.5 * noise + shift
+            dice = np.clip(0.7 + 0.1 * generator.normal(size=len(index)), 0, 1) if masks else np.nan
             frames.append(
                 pd.DataFrame(
                     {
@@ -53,9 +58,9 @@ def make_predictions(
                         "group": groups[index],
                         "source": "busi",
                         "label": labels[index],
-                        "probability": 1 / (1 + np.exp(-logits)),
+                        "probability": np.nan if task == "segmentation" else 1 / (1 + np.exp(-logits)),
                         "dice": dice,
-                        "iou": dice / (2 - dice) if multitask else np.nan,
+                        "iou": dice / (2 - dice) if masks else np.nan,
                     }
                 )
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
@@ -23,19 +24,42 @@ from bus_mlops.config import PromotionConfig
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation import plots
 from bus_mlops.evaluation.evaluate import evaluate
+from bus_mlops.evaluation.metrics import evenly
 from bus_mlops.evaluation.provenance import provenance
 from bus_mlops.evaluation.report import read_inputs, render_report
 from bus_mlops.evaluation.results import read_curves, read_samples
 from bus_mlops.evaluation.summary import render_summary
 from bus_mlops.registry.gate import GateContext, Lineage, run_gate
 
-ROWS: dict[str, list[tuple[str, str, dict[str, Any] | None, bool]]] = {
+WBCE = {2: "WBCE(w_z=2)", 3: "WBCE(w_z=3)"}
+ROWS: dict[str, list[tuple[str, str, dict[str, Any] | None, str]]] = {
     "approaches": [
-        ("MobileNet", "Single", {"table": 8, "model": "MobileNet", "variant": "Single"}, False),
-        ("ResNet50", "Multi", {"table": 8, "model": "ResNet50", "variant": "Multi"}, True),
+        ("MobileNet", "Single", {"table": 8, "model": "MobileNet", "variant": "Single"}, "classification"),
+        ("ResNet50", "Multi", {"table": 8, "model": "ResNet50", "variant": "Multi"}, "multitask"),
+        ("ESTAN", "Mask only", None, "segmentation"),
     ],
-    "losses": [("MobileNet", "BCE <b>", None, False)],
+    "losses": [
+        ("MobileNet", "BCE <b>", None, "classification"),
+        ("MobileNet", WBCE[2], None, "classification"),
+        ("MobileNet", WBCE[3], {"table": 6, "model": "MobileNet", "variant": WBCE[3]}, "classification"),
+    ],
 }
+
+
+def family(strategy: str, variant: str) -> str:
+    return ("WBCE" if variant.startswith("WBCE") else "BCE") if strategy == "losses" else ""
+
+
+def spec(model: str, variant: str, task: str) -> dict[str, Any]:
+    weights = {name: weight for weight, name in WBCE.items()}
+    training = {
+        "weights": "imagenet",
+        "augmentation": {},
+        "loss": {"positive_weight": weights.get(variant, 1)},
+        "optimizer": {"name": "adam"},
+    }
+    return {"cohort": ["busi"], "network": model.lower(), "task": task, "training": training}
+
 
 PNG = b"\x89PNG not looked into"
 AUDIT = {
@@ -67,19 +91,22 @@ def write_samples(path: Path, model: str) -> None:
 
 def write_strategy(root: Path, strategy: str, predictions: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     frames, curves = [], []
-    for i, (model, variant, _, multitask) in enumerate(ROWS[strategy]):
+    for i, (model, variant, _, task) in enumerate(ROWS[strategy]):
         row = {"strategy": strategy, "model": model, "variant": variant}
-        frames.append(predictions(separation=1 + i, seed=i, multitask=multitask, **row))
+        separation = {WBCE[2]: 1.5, WBCE[3]: 0.8}.get(variant, 1 + i)
+        frames.append(predictions(separation=separation, seed=i, task=task, **row))
         for fold in range(1, 6):
             epochs = np.arange(1, 4)
             values = {"fold": fold, "epoch": epochs, "loss": 1 / epochs, "validation_loss": 1.1 / epochs}
-            curves.append(pd.DataFrame({**row, **values, "validation_roc_auc": 0.5 + 0.1 * epochs}))
+            area = np.nan if task == "segmentation" else 0.5 + 0.1 * epochs
+            curves.append(pd.DataFrame({**row, **values, "validation_roc_auc": area}))
     folder = root / "results" / "predictions"
     frame = pd.concat(frames, ignore_index=True)
     frame.to_parquet(folder / f"{strategy}.parquet")
     pd.concat(curves).to_csv(folder / f"{strategy}_curves.csv", index=False)
     planned = [
-        {"model": m, "variant": v, "paper": paper, "spec": {"cohort": ["busi"]}} for m, v, paper, _ in ROWS[strategy]
+        {"model": m, "variant": v, "paper": paper, "family": family(strategy, v), "spec": spec(m, v, task)}
+        for m, v, paper, task in ROWS[strategy]
     ]
     plan = {"strategy": strategy, "folds": [1, 2, 3, 4, 5], "rows": planned}
     (root / "results" / "plan" / f"{strategy}.json").write_text(json.dumps(plan))
@@ -96,7 +123,7 @@ def made(tmp_path_factory, predictions) -> Path:
     folder = root / "results" / "predictions"
     write_samples(folder / "approaches_samples.npz", "ResNet50 Multi")
     np.savez_compressed(folder / "losses_samples.npz", image_id=np.array([], dtype=str))
-    test = frame[(frame["part"] == "test") & (frame["strategy"] == "losses")]
+    test = frame[frame["part"] == "test"].drop_duplicates("image_id")
     parts = {f"fold_{k}": np.where(test["fold"] == k, "test", "train") for k in range(1, 6)}
     pd.DataFrame({"image_id": test["image_id"], "source": "busi", "group": test["group"], **parts}).to_csv(
         root / "data" / "folds" / "folds.csv", index=False
@@ -142,6 +169,12 @@ def page(root: Path) -> str:
     return render_report(read_inputs(root / "data", root / "results", {"seed": "2021"}))
 
 
+@pytest.fixture(scope="session")
+def shown(made) -> str:
+    """The report of it."""
+    return page(made)
+
+
 def test_evaluate_writes_tables_metrics_and_plot_data(made):
     results = made / "results"
     table = pd.read_csv(results / "tables/approaches.csv")
@@ -150,9 +183,12 @@ def test_evaluate_writes_tables_metrics_and_plot_data(made):
     assert row["roc_auc"] == pytest.approx(table["roc_auc_mean"].iloc[1], abs=1e-6)
     assert set(metrics) == {"approaches", "losses"}
     folds = pd.read_csv(results / "plots/folds.csv")
-    assert len(folds) == 15
+    assert len(folds) == 30
+    masks = folds[folds["model"] == "approaches: ESTAN Mask only"]
+    assert masks["roc_auc"].isna().all()
+    assert masks["dice"].between(0.6, 0.8).all()
     curves = pd.read_csv(results / "plots/curves.csv")
-    assert curves.groupby("model").size().tolist() == [3, 3, 3]
+    assert curves.groupby("model").size().tolist() == [3] * 6
 
 
 def test_roc_points_enclose_the_area(made):
@@ -162,6 +198,48 @@ def test_roc_points_enclose_the_area(made):
     one = points[points["model"] == "approaches: ResNet50 Multi"]
     area = np.trapezoid(one["true_positive_rate"], one["false_positive_rate"])
     assert area == pytest.approx(table["roc_auc_pooled"].iloc[1], abs=1e-5)
+
+
+def test_roc_curves_are_those_of_classifying_and_chosen_rows(made):
+    points = pd.read_csv(made / "results/plots/roc.csv")
+    assert sorted(points["model"].unique()) == [
+        "approaches: MobileNet Single",
+        "approaches: ResNet50 Multi",
+        "losses: MobileNet BCE <b>",
+        "losses: MobileNet WBCE(w_z=2)",
+    ]
+    assert evenly(5000).tolist() == sorted(set(evenly(5000).tolist()))
+    assert (len(evenly(5000)), evenly(5000)[0], evenly(5000)[-1]) == (400, 0, 4999)
+    assert evenly(7).tolist() == list(range(7))
+
+
+def test_findings_are_written_and_printed(made, project):
+    findings = json.loads((made / "results/findings.json").read_text())
+    by_name = {each["name"]: each for each in findings}
+    assert {each["strategy"] for each in findings} == {"losses", "approaches"}
+    weighted = by_name["weighted_sensitivity"]
+    table = pd.read_csv(made / "results/tables/losses.csv")
+    difference = table["sensitivity_mean"].iloc[1] - table["sensitivity_mean"].iloc[0]
+    assert weighted["overall"]["difference"] == pytest.approx(difference)
+    assert by_name["mt_estan_balanced_accuracy"]["verdict"] == "not tested"
+    assert f"{weighted['verdict']}: {weighted['statement']}" in run_evaluate(project)
+
+
+def test_a_profile_that_only_draws_masks_is_evaluated_and_reported(project):
+    path = project / "results/plan/approaches.json"
+    plan = json.loads(path.read_text())
+    path.write_text(json.dumps({**plan, "rows": plan["rows"][-1:]}))
+    (project / "results/plan/losses.json").unlink()
+    assert not any(line.startswith("best") for line in run_evaluate(project))
+    for name in ("roc", "confusion"):
+        assert pd.read_csv(project / f"results/plots/{name}.csv").empty
+    assert list(json.loads((project / "results/metrics.json").read_text())["approaches"]) == ["ESTAN Mask only"]
+    text = page(project)
+    assert "best Dice" in text
+    assert "best ROC AUC" not in text
+    assert "Confusion matrices" not in text
+    assert "Learning curves" in text
+    assert "ESTAN Mask only" in summary(project)
 
 
 def test_confusion_data_is_the_best_rows(made):
@@ -175,7 +253,8 @@ def test_confusion_data_is_the_best_rows(made):
 
 
 def test_evaluating_twice_gives_the_same_bytes(project):
-    files = [*sorted((project / "results").glob("**/*.csv")), project / "results/metrics.json"]
+    results = project / "results"
+    files = [*sorted(results.glob("**/*.csv")), results / "metrics.json", results / "findings.json"]
     before = [path.read_bytes() for path in files]
     run_evaluate(project)
     assert [path.read_bytes() for path in files] == before
@@ -188,8 +267,8 @@ def test_predictions_without_a_plan_are_named_and_left_alone(project):
     assert not (project / "results/tables/augmentation.csv").exists()
 
 
-def test_curves_without_a_plan_reach_neither_plots_nor_report(project):
-    before, shown = (project / "results/plots/curves.csv").read_bytes(), page(project)
+def test_curves_without_a_plan_reach_neither_plots_nor_report(project, shown):
+    before = (project / "results/plots/curves.csv").read_bytes()
     folder = project / "results/predictions"
     left = pd.read_csv(folder / "losses_curves.csv").assign(strategy="augmentation")
     left.to_csv(folder / "augmentation_curves.csv", index=False)
@@ -218,8 +297,8 @@ def test_a_missing_column_or_unknown_part_is_an_error(project):
         run_evaluate(project)
 
 
-def test_the_report_is_self_contained_and_honest_about_phantoms(made):
-    text = page(made)
+def test_the_report_is_self_contained_and_honest_about_phantoms(made, shown):
+    text = shown
     assert "<title>PHANTOMS: synthetic images; numbers say nothing about patients</title>" in text
     references = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s>)]+)""", text)
     assert references
@@ -236,16 +315,50 @@ def test_a_report_on_real_images_does_not_mention_phantoms(project):
     assert "phantom" not in re.sub(r"data:[^\"]+", "", page(project)).lower()
 
 
-def test_the_report_shows_the_paper_beside_and_marks_contradictions(made):
-    text = page(made)
+def test_the_report_shows_the_paper_beside_and_marks_contradictions(made, shown):
     table = pd.read_csv(made / "results/tables/approaches.csv")
     points = f"{table['difference_balanced_accuracy'].iloc[0]:+.1f}".replace("-", "−")
-    assert f"84.1 ({points})" in text.replace("&#43;", "+")
-    assert "ResNet50 Multi: the paper's row contradicts itself" in text
-    assert "BCE &lt;b&gt;" in text  # names are escaped
-    assert "8 over 17 images (8.5 %)" in text
-    assert "No near-duplicates with both labels. No image was left out for that" in text
-    assert "40 / 30 / 40 %" in text
+    assert f"84.1 ({points})" in shown.replace("&#43;", "+")
+    assert "ResNet50 Multi: the paper's row contradicts itself" in shown
+    assert "BCE &lt;b&gt;" in shown  # names are escaped
+    assert "8 over 17 images (8.5 %)" in shown
+    assert "No near-duplicates with both labels. No image was left out for that" in shown
+    assert "40 / 30 / 40 %" in shown
+
+
+def test_the_report_shows_findings_beside_the_papers_statements(made, shown):
+    section = shown[shown.index('id="findings"') : shown.index('id="data"')]
+    findings = json.loads((made / "results/findings.json").read_text())
+    assert section.count('class="finding"') == len(findings)
+    plain = html.unescape(section)
+    assert all(each["statement"] in plain and each["claim"] in plain and each["note"] in plain for each in findings)
+    assert "not for DenseNet121 (−1.5) and MobileNet (−0.4)" in plain
+    assert section.index("Losses") < section.index("Approaches")  # as in the paper
+
+
+def test_findings_on_leaking_folds_bear_the_mark(project):
+    path = project / "results/tables/losses.csv"
+    pd.read_csv(path).assign(leaks=2).to_csv(path, index=False)
+    text = page(project)
+    section = text[text.index('id="findings"') : text.index('id="data"')]
+    assert section.count("leaks: 2 groups") == 1
+
+
+def test_the_grid_is_folded_under_the_chosen_rows(shown):
+    section = shown[shown.index('<section id="losses">') : shown.index('<section id="approaches">')]
+    first, grid = section.split("<summary>All 3 rows of the grid</summary>")
+    assert "WBCE(w_z=2)" in first
+    assert "chosen: validation F1" in first
+    assert "the paper's choice: WBCE(w_z=3)" in html.unescape(first)
+    assert "87.6 (" not in first  # the paper's sensitivity stands beside its own parameters
+    assert "87.6 (" in grid[: grid.index("</details>")]
+    assert "of the grid" not in shown[shown.index('<section id="approaches">') :]
+
+
+def test_the_report_needs_the_findings(project):
+    (project / "results/findings.json").unlink()
+    with pytest.raises(EvaluationError, match=r"findings.json is missing: run `dvc repro evaluate`"):
+        page(project)
 
 
 def test_the_report_shows_pictures_of_conflicts_and_what_was_left_out(made):
@@ -329,6 +442,27 @@ def test_both_outlines_are_drawn_on_a_sample(tmp_path):
     for color in (plots.TRUE_MASK, plots.PREDICTED_MASK):
         rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
         assert (np.abs(pixels - rgb).sum(axis=2) < 40).sum() > 50
+
+
+def test_a_sample_without_a_probability_has_none_in_its_title(tmp_path):
+    write_samples(tmp_path / "s.npz", "M")
+    samples = read_samples(tmp_path / "s.npz")
+    assert samples is not None
+    unknown = replace(samples, probability=[float("nan")] * 6)
+    wrong = replace(samples, probability=[0.9] * 6)
+    red = [0xB3, 0x26, 0x1E]
+    found = []
+    for each in (wrong, unknown):
+        pixels = np.asarray(Image.open(io.BytesIO(plots.samples_figure(each, [0]))).convert("RGB")).astype(int)
+        found.append(bool((np.abs(pixels - red).sum(axis=2) < 30).any()))
+    assert found == [True, False]
+
+
+def test_many_panels_are_pixels(predictions, monkeypatch):
+    monkeypatch.setattr(plots, "MOST_VECTOR_PANELS", 2)
+    part = predictions(images=60)[lambda f: f["part"] == "test"]
+    assert plots.confusion_figure({("A", str(i)): part for i in range(3)}).startswith(b"\x89PNG")
+    assert plots.confusion_figure({("A", str(i)): part for i in range(2)}).startswith(b"<?xml")
 
 
 def test_many_rows_get_a_panel_for_each_model(predictions):

@@ -50,7 +50,7 @@ def test_each_resample_equals_the_metric_of_the_repeated_images(metric, score):
     weights = group_weights(groups, 20, seed=3)
     values = bootstrap_values(metric, labels, probabilities, weights)
     for counts, value in zip(weights.counts, values, strict=True):
-        drawn = np.repeat(np.arange(labels.size), counts[weights.member])
+        drawn = np.repeat(np.arange(labels.size), counts[weights.member].astype(int))
         assert value == pytest.approx(score(labels[drawn], probabilities[drawn]))
 
 

@@ -10,17 +10,19 @@ import pytest
 from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.results import PlannedRow, read_plans, select_row
-from bus_mlops.evaluation.tables import fold_metrics, metrics_summary, strategy_table
+from bus_mlops.evaluation.metrics import ALL_METRICS
+from bus_mlops.evaluation.results import PlannedRow, read_plans, resampling_ratio, select_row
+from bus_mlops.evaluation.tables import fold_metrics, fold_table, metrics_summary, strategy_table
 from bus_mlops.evaluation.views import table_rows
 
 SINGLE = PlannedRow("approaches", "MobileNet", "Single", ("busi",), (1, 2, 3, 4, 5), (8, "MobileNet", "Single"))
-ESTAN = PlannedRow("approaches", "MT-ESTAN", "Multi", ("busi",), (1, 2, 3, 4, 5), None)
+ESTAN = PlannedRow("approaches", "MT-ESTAN", "Multi", ("busi",), (1, 2, 3, 4, 5), None, "multitask")
+MASKS = PlannedRow("approaches", "ESTAN", "Mask only", ("busi",), (1, 2, 3, 4, 5), None, "segmentation")
 
 
 @pytest.fixture(scope="module")
 def frame(predictions):
-    estan = {"separation": 2.5, "seed": 4, "model": "MT-ESTAN", "variant": "Multi", "multitask": True}
+    estan = {"separation": 2.5, "seed": 4, "model": "MT-ESTAN", "variant": "Multi", "task": "multitask"}
     return pd.concat([predictions(), predictions(**estan)], ignore_index=True)
 
 
@@ -84,7 +86,33 @@ def test_seeds_are_further_trainings(frame):
     both = strategy_table(pd.concat([frame, second]), [SINGLE])
     assert both[["folds", "seeds", "images"]].to_numpy().tolist() == [[5, 2, 200]]
     part = select_row(pd.concat([frame, second]), "MobileNet", "Single")
-    assert len(fold_metrics(part, "MobileNet")) == 10
+    assert len(fold_metrics(part, SINGLE)) == 10
+
+
+def test_a_row_without_probabilities_has_dice_and_iou_only(predictions, frame):
+    masks = predictions(model="ESTAN", variant="Mask only", task="segmentation")
+    both = strategy_table(pd.concat([frame, masks]), [SINGLE, MASKS], folds_frame(frame))
+    row = both.iloc[1]
+    part = select_row(masks, "ESTAN", "Mask only")
+    assert row["dice_mean"] == pytest.approx(part.groupby("fold")["dice"].mean().mean())
+    unknown = [f"{name}_{over}" for name in ALL_METRICS for over in ("mean", "std")]
+    assert row[[*unknown, "roc_auc_pooled", "roc_auc_low", "roc_auc_high"]].isna().all()
+    assert row[["task", "images", "leaks"]].tolist() == ["segmentation", 200, 0]
+    assert list(metrics_summary({"approaches": both})["approaches"]["ESTAN Mask only"]) == ["dice", "iou", "leaks"]
+    shown = table_rows(both)[1]
+    assert (shown["roc_auc"], shown["pooled"]) == ("", "masks only")
+    assert {cell["ours"] for cell in shown["cells"]} == {""}
+    assert shown["dice"].startswith("70.")
+
+
+def test_the_table_of_all_folds_is_that_of_each_row(frame):
+    every = fold_table({"approaches": frame}, {"approaches": [SINGLE, ESTAN]})
+    assert every[["strategy", "model", "variant"]].drop_duplicates().to_numpy().tolist() == [
+        ["approaches", "MobileNet", "Single"],
+        ["approaches", "MT-ESTAN", "Multi"],
+    ]
+    alone = fold_metrics(select_row(frame, "MT-ESTAN", "Multi"), ESTAN)
+    pd.testing.assert_frame_equal(every.iloc[5:, 3:].reset_index(drop=True), alone)
 
 
 def folds_frame(frame: pd.DataFrame) -> pd.DataFrame:
@@ -171,15 +199,41 @@ def test_metrics_for_dvc_hold_no_nan_and_six_digits(table):
 
 
 def test_plans_are_told_from_other_files(tmp_path):
-    spec = {"cohort": ["busi"]}
+    spec = {"cohort": ["busi"], "task": "multitask", "network": "m", "training": {"epochs": 3}}
     row = {"model": "M", "variant": "S", "paper": {"table": 4, "model": "M", "variant": "S"}, "spec": spec}
-    plan = {"strategy": "losses", "folds": [1, 2], "rows": [row, {**row, "paper": None}]}
+    plan = {"strategy": "losses", "folds": [1, 2], "rows": [row, {**row, "paper": None, "family": "WBCE"}]}
     (tmp_path / "losses.json").write_text(json.dumps(plan))
     (tmp_path / "sizes.json").write_text('{"sizes": [64]}')
     plans = read_plans(tmp_path)
     assert list(plans) == ["losses"]
     assert [each.paper for each in plans["losses"]] == [(4, "M", "S"), None]
     assert plans["losses"][0].folds == (1, 2)
+    assert [each.family for each in plans["losses"]] == [None, "WBCE"]
+    assert plans["losses"][0].task == "multitask"
+    assert plans["losses"][0].training == {"epochs": 3}
     (tmp_path / "losses.json").write_text(json.dumps({**plan, "rows": [{"model": "M"}]}))
     with pytest.raises(EvaluationError, match="lacks 'paper'"):
         read_plans(tmp_path)
+
+
+def test_plans_come_in_the_papers_order(tmp_path):
+    row = {
+        "model": "M",
+        "variant": "S",
+        "paper": None,
+        "spec": {"cohort": [], "task": "", "network": "", "training": {}},
+    }
+    for name in ("approaches", "tuned", "losses", "transfer_learning"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"strategy": name, "folds": [1], "rows": [row]}))
+    assert list(read_plans(tmp_path)) == ["transfer_learning", "losses", "approaches", "tuned"]
+
+
+def test_the_ratio_of_test_to_train_images_is_the_mean_of_the_rows_folds(frame):
+    folds = folds_frame(frame)
+    ratios = [(folds[f"fold_{k}"] == "test").sum() / (folds[f"fold_{k}"] == "train").sum() for k in (1, 3)]
+    row = PlannedRow(**{**SINGLE.__dict__, "folds": (1, 3)})
+    assert resampling_ratio(folds, row) == pytest.approx(np.mean(ratios))
+    elsewhere = pd.concat([folds, folds.assign(source="hmss", fold_1="train")])
+    assert resampling_ratio(elsewhere, row) == pytest.approx(np.mean(ratios))
+    with pytest.raises(EvaluationError, match="a fold has no train image"):
+        resampling_ratio(folds.assign(fold_3="test"), row)
