@@ -1,4 +1,4 @@
-"""DVC stage `search`: Optuna over MT-ESTAN's loss weights, judged on validation parts."""
+"""DVC stage `search`: Optuna over MT-ESTAN's loss, judged on validation parts."""
 
 from bus_mlops.config import Config, SearchConfig
 from bus_mlops.experiments.runner import open_runner

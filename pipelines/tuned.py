@@ -1,4 +1,4 @@
-"""DVC stage `tuned`: train MT-ESTAN on every fold with the loss weights that the search found."""
+"""DVC stage `tuned`: train MT-ESTAN on every fold with the loss that the search found."""
 
 from bus_mlops.config import Config
 from bus_mlops.experiments.collect import collect, collect_nothing
@@ -6,7 +6,7 @@ from bus_mlops.experiments.plan import read_plan
 from bus_mlops.experiments.runner import open_runner, run_plan
 from bus_mlops.files import read_json
 from bus_mlops.paths import PLAN, PREDICTIONS, SEARCH
-from bus_mlops.search.loss_weights import with_weights
+from bus_mlops.search.loss_weights import with_loss
 from bus_mlops.stage import run_stage
 
 
@@ -18,7 +18,7 @@ def main(config: Config) -> None:
         return
     plan = read_plan(PLAN, "tuned")
     row = plan.rows[0]
-    row = row.model_copy(update={"spec": with_weights(row.spec, **best)})
+    row = row.model_copy(update={"spec": with_loss(row.spec, best)})
     plan = plan.model_copy(update={"rows": (row,)})
     with open_runner(config) as runner:
         collect(runner, plan, run_plan(runner, plan), PREDICTIONS)

@@ -1,6 +1,6 @@
-"""Optuna over MT-ESTAN's loss weights: the classification weight and the positive weight.
+"""Optuna over MT-ESTAN's loss: the classification weight, and the positive weight or focal loss's gamma and alpha.
 
-A trial is the spec with other weights, trained on the search's folds and judged on their **validation** parts;
+A trial is the spec with another loss, trained on the search's folds and judged on their **validation** parts;
 a test part is never looked at. Its cells are ordinary cells of the ledger: a trial that was trained before, by an
 interrupted search, another study or a strategy's table, costs nothing. The paper's weights (3 and 3) are tried first.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 # Trials asked for at a time: fixed, so that results do not depend on the number of workers; the sampler draws its
 # first trials at random anyway, and later spreads those of a batch (constant liar).
 BATCH = 4
-# Weights are tried on this grid: finer differences drown in the noise of a validation part.
-STEP = 0.25
+# Everything is tried on a grid: finer differences drown in the noise of a validation part.
+WEIGHT_STEP = 0.25
+GAMMA_STEP = 0.5
+ALPHA_STEP = 0.05
+# The paper's weighted cross-entropy for multitask networks [section 5.2.2].
+PAPER = {"classification_weight": 3.0, "kind": "cross_entropy", "positive_weight": 3.0}
 
 
 def search_loss_weights(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Path) -> dict[str, Any]:
@@ -40,8 +45,7 @@ def search_loss_weights(runner: Runner, spec: RunSpec, config: SearchConfig, stu
             trial.set_user_attr("runs", [runs[cell.key] for cell in cells[trial.number]])
             study.tell(trial, statistics.fmean(values))
             print(
-                f"[search] trial {len(_complete(study))} of {config.trials}: classification weight "
-                f"{trial.params['classification_weight']:g}, positive weight {trial.params['positive_weight']:g}: "
+                f"[search] trial {len(_complete(study))} of {config.trials}: {_words(trial.params)}: "
                 f"validation {config.objective} {statistics.fmean(values):.3f} (best {study.best_value:.3f})",
                 flush=True,
             )
@@ -62,13 +66,17 @@ def _open_study(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Pa
         study_name=name,
         storage=JournalStorage(JournalFileBackend(str(studies / f"{name}.journal"))),
         sampler=optuna.samplers.TPESampler(
-            seed=runner.config.seed, n_startup_trials=BATCH, multivariate=True, constant_liar=True
+            seed=runner.config.seed,
+            n_startup_trials=BATCH,
+            multivariate=True,
+            constant_liar=True,
+            warn_independent_sampling=False,
         ),
         direction="maximize",
         load_if_exists=True,
     )
-    if not study.trials:
-        study.enqueue_trial({"classification_weight": 3.0, "positive_weight": 3.0})
+    if not study.trials and "cross_entropy" in config.losses:
+        study.enqueue_trial(PAPER)
     return study
 
 
@@ -89,21 +97,25 @@ def _complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def _cells(runner: Runner, trial: optuna.Trial, spec: RunSpec, config: SearchConfig) -> list[Cell]:
-    classification_weight = trial.suggest_float("classification_weight", *config.classification_weight, step=STEP)
-    positive_weight = trial.suggest_float("positive_weight", *config.positive_weight, step=STEP)
-    changed = with_weights(spec, classification_weight, positive_weight)
-    title = f"{spec.network} trial {classification_weight:g}/{positive_weight:g}"
+    suggest(trial, config)
+    title = f"{spec.network} trial: {_words(trial.params)}"
     tags = {"search.study": trial.study.study_name, "search.trial": str(trial.number)}
-    return runner.cells(changed, config.folds, title, tags)
+    return runner.cells(with_loss(spec, trial.params), config.folds, title, tags)
 
 
-def with_weights(spec: RunSpec, classification_weight: float, positive_weight: float) -> RunSpec:
-    """The spec with other loss weights."""
-    loss = Loss(
-        positive_weight=positive_weight,
-        classification_weight=classification_weight,
-        mask_weight=spec.training.loss.mask_weight,
-    )
+def suggest(trial: optuna.Trial, config: SearchConfig) -> None:
+    """Ask the trial for its parameters; each is named as the field of `Loss` that it sets."""
+    trial.suggest_float("classification_weight", *config.classification_weight, step=WEIGHT_STEP)
+    if trial.suggest_categorical("kind", config.losses) == "focal":
+        trial.suggest_float("gamma", *config.gamma, step=GAMMA_STEP)
+        trial.suggest_float("alpha", *config.alpha, step=ALPHA_STEP)
+    else:
+        trial.suggest_float("positive_weight", *config.positive_weight, step=WEIGHT_STEP)
+
+
+def with_loss(spec: RunSpec, parameters: Mapping[str, Any]) -> RunSpec:
+    """The spec with the loss of a trial; the weight of the mask's part stays."""
+    loss = Loss.model_validate({"mask_weight": spec.training.loss.mask_weight, **parameters})
     return spec.model_copy(update={"training": spec.training.model_copy(update={"loss": loss})})
 
 
@@ -125,6 +137,16 @@ def _report(study: optuna.Study, spec: RunSpec, config: SearchConfig) -> dict[st
         "best": best.params,
         "history": [{"trial": t.number, "value": t.value, **t.params} for t in trials],
     }
+
+
+def _words(parameters: Mapping[str, Any]) -> str:
+    """The parameters of a trial in a line.
+
+    >>> _words({"classification_weight": 3.0, "kind": "focal", "gamma": 2.0})
+    'classification weight 3, focal, gamma 2'
+    """
+    named = {name.replace("_", " "): value for name, value in parameters.items()}
+    return ", ".join(str(v).replace("_", "-") if k == "kind" else f"{k} {v:g}" for k, v in named.items())
 
 
 def _short(value: Any) -> str:

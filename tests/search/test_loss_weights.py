@@ -11,10 +11,10 @@ from optuna.trial import TrialState
 
 from bus_mlops.config import SearchConfig
 from bus_mlops.experiments.strategies import make_spec
-from bus_mlops.search.loss_weights import _forget_unfinished, _open_study, _report, with_weights
+from bus_mlops.search.loss_weights import _forget_unfinished, _open_study, _report, suggest, with_loss
 
 SEARCH = SearchConfig(trials=4, folds=(1, 2))
-PAPER = {"classification_weight": 3.0, "positive_weight": 3.0}
+PAPER = {"classification_weight": 3.0, "kind": "cross_entropy", "positive_weight": 3.0}
 
 
 @pytest.fixture
@@ -30,25 +30,47 @@ def digests_only(*digests: str, seed: int = 5) -> Any:
 def start(study: optuna.Study) -> optuna.Trial:
     """Ask for a trial as the search does; it is RUNNING until somebody tells its value."""
     trial = study.ask()
-    trial.suggest_float("classification_weight", 0.5, 5, step=0.25)
-    trial.suggest_float("positive_weight", 1, 5, step=0.25)
+    suggest(trial, SEARCH)
     return trial
 
 
-def test_with_weights_changes_the_two_weights_and_nothing_else(spec):
-    changed = with_weights(spec, 1.25, 4.5)
+@pytest.mark.parametrize(
+    ("parameters", "same_program"),
+    [
+        ({"classification_weight": 1.25, "kind": "cross_entropy", "positive_weight": 4.5}, True),
+        ({"classification_weight": 1.25, "kind": "focal", "gamma": 3.0, "alpha": 0.8}, False),
+    ],
+)
+def test_a_trial_changes_the_loss_and_nothing_else(spec, parameters, same_program):
+    changed = with_loss(spec, parameters)
     before, after = spec.model_dump(), changed.model_dump()
-    assert after["training"]["loss"] == {
-        "classification_weight": 1.25,
-        "positive_weight": 4.5,
-        "mask_weight": before["training"]["loss"]["mask_weight"],
-    }
-    after["training"]["loss"] = before["training"]["loss"]
+    loss = after["training"].pop("loss")
+    assert loss.items() >= parameters.items()
+    assert loss["mask_weight"] == before["training"].pop("loss")["mask_weight"]
     assert after == before
     assert changed.fingerprint("d", "f") != spec.fingerprint("d", "f")
-    assert changed.program_key() == spec.program_key()  # trials share one compiled program
-    loss = spec.training.loss
-    assert with_weights(spec, loss.classification_weight, loss.positive_weight) == spec
+    assert (changed.program_key() == spec.program_key()) == same_program
+
+
+def test_the_papers_loss_is_the_spec_itself(spec):
+    assert with_loss(spec, PAPER) == spec
+
+
+def test_each_kind_of_loss_has_its_own_parameters(spec, tmp_path):
+    study = _open_study(digests_only(), spec, SEARCH, tmp_path)
+    names = set()
+    for _ in range(24):
+        trial = start(study)
+        study.tell(trial, 0.5)
+        names.add((trial.params["kind"], *sorted(trial.params.keys() - {"classification_weight", "kind"})))
+        with_loss(spec, trial.params)
+    assert names == {("cross_entropy", "positive_weight"), ("focal", "alpha", "gamma")}
+
+
+def test_without_cross_entropy_the_papers_loss_is_not_tried(spec, tmp_path):
+    focal = SEARCH.model_copy(update={"losses": ("focal",)})
+    study = _open_study(digests_only(), spec, focal, tmp_path)
+    assert study.trials == []
 
 
 def test_the_papers_weights_are_tried_first_and_once(spec, tmp_path):
