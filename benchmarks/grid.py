@@ -7,7 +7,7 @@ process: every cell has a process of its own.
 rebuilt: one process builds and compiles the network anew for every cell, by the same code.
 keras:   the same in the way of a script: build, `compile`, `fit` on float32 arrays without augmentation.
 
-The cells are five weights of the cross-entropy, then nine focal pairs: two programs. The ways take a cell each in
+The cells are five weights of the cross-entropy, then nine focal pairs: one program. The ways take a cell each in
 turn, on the same cores, so that a busy machine slows all alike. Seconds, of the wall clock and of the CPU, count
 from the start of a process to the end of its last cell.
 

@@ -62,7 +62,6 @@ class RunSpec(Strict):
             "options": self.options,
             "code": self.code,
             "task": self.task,
-            "loss": self.training.loss.kind if self.task.classifies else "",
             "input_size": self.training.input_size,
             "scaling": self.training.scaling,
             "dropout": self.training.dropout,

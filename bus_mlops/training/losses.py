@@ -7,33 +7,49 @@ second term. Plain cross-entropy (Eq 7) is weighted cross-entropy with weight 1.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from bus_mlops.config import Loss
+
 
 class LossParameters(NamedTuple):
-    """Scalars (tensors or variables), named as in `config.Loss`."""
+    """Scalars (numbers, tensors or variables) of one formula that is weighted cross-entropy as well as focal loss.
 
-    positive_weight: tf.Tensor
-    gamma: tf.Tensor
-    alpha: tf.Tensor
-    classification_weight: tf.Tensor
-    mask_weight: tf.Tensor
+    `positive` and `negative` weigh malignant and benign cases, `gamma` is the exponent on the error, 0 for
+    cross-entropy; `classification` and `mask` weigh the two parts of a multitask sum.
+    """
+
+    positive: Any
+    negative: Any
+    gamma: Any
+    classification: Any
+    mask: Any
+
+
+def loss_parameters(loss: Loss) -> LossParameters:
+    """The numbers that a loss of the configuration stands for.
+
+    >>> loss_parameters(Loss(kind="focal", gamma=3, alpha=0.75))[:3]
+    (0.75, 0.25, 3.0)
+    """
+    focal = loss.alpha, 1 - loss.alpha, loss.gamma
+    balance = focal if loss.kind == "focal" else (loss.positive_weight, 1.0, 0.0)
+    return LossParameters(*balance, loss.classification_weight, loss.mask_weight)
 
 
 def weighted_cross_entropy(labels: tf.Tensor, logits: tf.Tensor, positive_weight: tf.Tensor) -> tf.Tensor:
     """Mean weighted cross-entropy (Eq 8) of labels 0/1 and logits of any one shape; a scalar.
 
-    Written as (1 - t) l + s softplus(-l) with s = 1 + t (w - 1), which is finite for every finite logit: what
-    Eq 9 means, and the value of `tf.nn.weighted_cross_entropy_with_logits`. That op's gradient is wrong at a
-    logit of exactly 0, where its |l| and max(-l, 0) have none; softplus has the right one.
+    What Eq 9 means, finite for every finite logit, and the value of `tf.nn.weighted_cross_entropy_with_logits`.
+    That op's gradient is wrong at a logit of exactly 0, where its |l| and max(-l, 0) have none; softplus has the
+    right one.
 
     >>> round(float(weighted_cross_entropy(tf.constant([1.0, 0.0]), tf.constant([0.0, 0.0]), 3.0)), 4)
     1.3863
     """
-    scale = 1 + labels * (positive_weight - 1)
-    return tf.reduce_mean((1 - labels) * logits + scale * tf.nn.softplus(-logits))
+    return _balanced(labels, logits, positive_weight, 1.0, 0.0)
 
 
 def focal_loss(labels: tf.Tensor, logits: tf.Tensor, gamma: tf.Tensor, alpha: tf.Tensor) -> tf.Tensor:
@@ -41,16 +57,23 @@ def focal_loss(labels: tf.Tensor, logits: tf.Tensor, gamma: tf.Tensor, alpha: tf
 
     -alpha_t (1 - p_t)^gamma log p_t, where p_t is the probability given to the right class and alpha_t is alpha
     for malignant and 1 - alpha for benign: `keras.losses.BinaryFocalCrossentropy(apply_class_balancing=True)`.
-    Eq 10 has (1 - p)^gamma for malignant cases but p without gamma for benign ones. With z the logit of the right
-    class, log p_t = -softplus(-z) and (1 - p_t)^gamma = exp(-gamma softplus(z)): finite for every finite logit,
-    and so is the gradient, where Keras clips probabilities.
+    Eq 10 has (1 - p)^gamma for malignant cases but p without gamma for benign ones.
 
     >>> round(float(focal_loss(tf.constant([1.0, 0.0]), tf.constant([0.0, 0.0]), 2.0, 0.25)), 4)
     0.0866
     """
+    return _balanced(labels, logits, alpha, 1 - alpha, gamma)
+
+
+def _balanced(labels: tf.Tensor, logits: tf.Tensor, positive: Any, negative: Any, gamma: Any) -> tf.Tensor:
+    """Mean of -w (1 - p)^gamma log p, with p the probability of the right class and w the weight of that class.
+
+    With z the logit of the right class, log p = -softplus(-z) and (1 - p)^gamma = exp(-gamma softplus(z)): finite
+    for every finite logit, and so is the gradient, where Keras clips probabilities.
+    """
     right = (2 * labels - 1) * logits
-    balance = labels * alpha + (1 - labels) * (1 - alpha)
-    return tf.reduce_mean(balance * tf.exp(-gamma * tf.nn.softplus(right)) * tf.nn.softplus(-right))
+    weights = labels * positive + (1 - labels) * negative
+    return tf.reduce_mean(weights * tf.exp(-gamma * tf.nn.softplus(right)) * tf.nn.softplus(-right))
 
 
 def dice_loss(masks: tf.Tensor, probabilities: tf.Tensor, has_mask: tf.Tensor) -> tf.Tensor:
@@ -71,17 +94,15 @@ def dice_loss(masks: tf.Tensor, probabilities: tf.Tensor, has_mask: tf.Tensor) -
     return 1 - (2 * overlap + 1) / (total + 1)
 
 
-def classification_loss(
-    kind: Literal["cross_entropy", "focal"], labels: tf.Tensor, logits: tf.Tensor, parameters: LossParameters
-) -> tf.Tensor:
-    """classification_weight x weighted cross-entropy or focal loss; `labels` and `logits` are (B,)."""
-    if kind == "focal":
-        value = focal_loss(labels, logits, parameters.gamma, parameters.alpha)
-    else:
-        value = weighted_cross_entropy(labels, logits, parameters.positive_weight)
-    return parameters.classification_weight * value
+def classification_loss(labels: tf.Tensor, logits: tf.Tensor, parameters: LossParameters) -> tf.Tensor:
+    """classification weight x weighted cross-entropy or focal loss; `labels` and `logits` are (B,).
+
+    One formula for both, so that a program of one trains the other too.
+    """
+    values = parameters.positive, parameters.negative, parameters.gamma
+    return parameters.classification * _balanced(labels, logits, *values)
 
 
 def multitask_loss(classification: tf.Tensor, dice: tf.Tensor, parameters: LossParameters) -> tf.Tensor:
-    """The classification loss, already weighted, + mask_weight x Dice (Eq 11); scalars."""
-    return classification + parameters.mask_weight * dice
+    """The classification loss, already weighted, + mask weight x Dice (Eq 11); scalars."""
+    return classification + parameters.mask * dice

@@ -109,8 +109,8 @@ class Program:
         self.optimizer.learning_rate.assign(training.optimizer.learning_rate)
         for name, tensor in self._strengths._asdict().items():
             tensor.assign(float(getattr(training.augmentation, name)))
-        for name, tensor in self._loss_parameters._asdict().items():
-            tensor.assign(getattr(training.loss, name))
+        for tensor, value in zip(self._loss_parameters, losses.loss_parameters(training.loss), strict=True):
+            tensor.assign(value)
         self._seed.assign(cell_seed % 2**31)
 
     def train_batch(self, batch: Batch, step: int) -> tf.Tensor:
@@ -178,10 +178,10 @@ class Program:
         return loss
 
     def _loss(self, outputs: Outputs, labels: tf.Tensor, masks: tf.Tensor | None, has_mask: tf.Tensor) -> tf.Tensor:
-        parameters, kind = self._loss_parameters, self.spec.training.loss.kind
+        parameters = self._loss_parameters
         if not self.task.classifies:
             return losses.dice_loss(masks, outputs.masks, has_mask)
-        classification = losses.classification_loss(kind, labels, outputs.logits, parameters)
+        classification = losses.classification_loss(labels, outputs.logits, parameters)
         if not self.task.segments:
             return classification
         return losses.multitask_loss(classification, losses.dice_loss(masks, outputs.masks, has_mask), parameters)

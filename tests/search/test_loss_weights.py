@@ -35,13 +35,13 @@ def start(study: optuna.Study) -> optuna.Trial:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "same_program"),
+    "parameters",
     [
-        ({"classification_weight": 1.25, "kind": "cross_entropy", "positive_weight": 4.5}, True),
-        ({"classification_weight": 1.25, "kind": "focal", "gamma": 3.0, "alpha": 0.8}, False),
+        {"classification_weight": 1.25, "kind": "cross_entropy", "positive_weight": 4.5},
+        {"classification_weight": 1.25, "kind": "focal", "gamma": 3.0, "alpha": 0.8},
     ],
 )
-def test_a_trial_changes_the_loss_and_nothing_else(spec, parameters, same_program):
+def test_a_trial_changes_the_loss_and_nothing_else(spec, parameters):
     changed = with_loss(spec, parameters)
     before, after = spec.model_dump(), changed.model_dump()
     loss = after["training"].pop("loss")
@@ -49,7 +49,7 @@ def test_a_trial_changes_the_loss_and_nothing_else(spec, parameters, same_progra
     assert loss["mask_weight"] == before["training"].pop("loss")["mask_weight"]
     assert after == before
     assert changed.fingerprint("d", "f") != spec.fingerprint("d", "f")
-    assert (changed.program_key() == spec.program_key()) == same_program
+    assert changed.program_key() == spec.program_key()  # trials share one compiled program
 
 
 def test_the_papers_loss_is_the_spec_itself(spec):
