@@ -11,7 +11,10 @@ from bus_mlops import __version__
 from bus_mlops.dataset.commands import audit
 from bus_mlops.dataset.folds_commands import folds_app
 from bus_mlops.models.commands import models
+from bus_mlops.registry.bundle_cli import export, pull
+from bus_mlops.registry.commands import gate, history, promote, rollback, verify
 from bus_mlops.registry.predict_cli import predict
+from bus_mlops.serving.commands import serve
 from bus_mlops.sources.commands import sources_app
 from bus_mlops.stage import readable_errors
 
@@ -158,6 +161,11 @@ def ui(
 
 
 app.command()(predict)
+for _command in (gate, promote, history, rollback, verify):
+    app.command()(_command)
+app.command()(export)
+app.command()(pull)
+app.command()(serve)
 app.add_typer(folds_app, name="folds")
 app.add_typer(sources_app, name="sources")
 app.command()(audit)

@@ -21,6 +21,10 @@ class ImageError(BusMlopsError):
     """An image or mask cannot be decoded or does not fit its pair."""
 
 
+class ImageSizeError(ImageError):
+    """An image has too many pixels to be decoded safely, or too few to mean anything."""
+
+
 class DatasetError(BusMlopsError):
     """The assembled benchmark, its manifest or its fold assignment is missing, stale or inconsistent."""
 
@@ -53,5 +57,17 @@ class EvaluationError(BusMlopsError):
     """Predictions that cannot be evaluated: a class, a fold or a column is missing."""
 
 
+class ModelOutputError(BusMlopsError):
+    """A model's output for one image is not a number."""
+
+
 class RegistryError(BusMlopsError):
     """A model name, version or alias does not exist, or a package fails its checksum."""
+
+
+class StoreError(RegistryError):
+    """The place that holds the models cannot be asked: it is away, refuses, or answers with an error."""
+
+
+class PromotionConflictError(RegistryError):
+    """The champion is not the one that a decision was made against: somebody else has moved it meanwhile."""

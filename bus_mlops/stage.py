@@ -53,6 +53,11 @@ def explain(error: BaseException) -> str | None:
         return f"the disk is full while writing {where}. Free some space and run the same command again."
     if isinstance(error, PermissionError):
         return f"no permission for {error.filename}. Change its owner or mode and run the same command again."
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "bus_mlops").startswith("bus_mlops"):
+        return (
+            f"this needs the Python package {error.name!r}, which is not installed. The base install of bus-mlops is "
+            "for predictions; the pipeline and the registry need more: pip install 'bus-mlops[train]'."
+        )
     text = str(error)
     if "database is locked" in text:
         return (

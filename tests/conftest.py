@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from projects import BUSI, WEIGHTS, run_stage_script, tiny_values
+from tiny_package import write_tiny_members, write_tiny_package
 
 from bus_mlops import profiles
 from bus_mlops.config import Config, parse_config
@@ -60,3 +61,15 @@ def tiny_project(tiny_data: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "project"
     shutil.copytree(tiny_data, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def members(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two tiny networks as `.keras` files."""
+    return write_tiny_members(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="session")
+def package_folder(tmp_path_factory: pytest.TempPathFactory, members: list[Path]) -> Path:
+    """The package of two tiny networks; copy it before changing it."""
+    return write_tiny_package(tmp_path_factory.mktemp("package") / "tiny", members)

@@ -20,6 +20,7 @@ from bus_mlops.stage import explain, readable_errors
         (DatasetError("no plan"), "no plan"),
         (OSError(errno.ENOSPC, "No space left on device", "results/x"), "disk is full while writing results/x"),
         (PermissionError(errno.EACCES, "denied", "data/raw"), "no permission for data/raw"),
+        (ModuleNotFoundError("No module named 'dvc'", name="dvc"), "pip install 'bus-mlops[train]'"),
         (RuntimeError("(sqlite3.OperationalError) database is locked"), "locked by another process"),
         (RuntimeError("(sqlite3.OperationalError) database or disk is full"), "disk is full"),
     ],
@@ -32,6 +33,7 @@ def test_errors_a_user_can_mend(error, words):
 
 def test_a_bug_keeps_its_traceback():
     assert explain(ValueError("a bug")) is None
+    assert explain(ModuleNotFoundError("No module named 'bus_mlops.misspelt'", name="bus_mlops.misspelt")) is None
     with pytest.raises(ValueError, match="a bug"), readable_errors():
         raise ValueError("a bug")
 

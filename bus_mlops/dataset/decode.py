@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from bus_mlops.errors import ImageError
+from bus_mlops.errors import ImageError, ImageSizeError
 
 Color = Literal["gray", "rgb"]
 
@@ -71,7 +71,7 @@ def _open(source: Path | bytes, name: str) -> Image.Image:
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(
+        raise ImageSizeError(
             f"{name} claims more than {MAX_PIXELS:,} pixels. No scanner writes that: replace or remove it."
         ) from None
     except Exception as error:  # hostile bytes surface as almost any exception of PIL's parsers
@@ -89,17 +89,17 @@ def _read(path: Path, name: str) -> bytes:
 
 def _require_still(name: str, width: int, height: int, frames: int) -> None:
     if width * height > MAX_PIXELS:
-        raise ImageError(
+        raise ImageSizeError(
             f"{name} claims {width} x {height} pixels, more than {MAX_PIXELS:,}. No scanner writes that: "
             "replace or remove it."
         )
     if max(width, height) > MAX_SIDE:
-        raise ImageError(
+        raise ImageSizeError(
             f"{name} has {width} x {height} pixels: its longer side is more than {MAX_SIDE:,}. No scanner writes that: "
             "replace or remove it."
         )
     if width < 1 or height < 1:
-        raise ImageError(f"{name} has no pixels ({width} x {height}). Copy or download it again.")
+        raise ImageSizeError(f"{name} has no pixels ({width} x {height}). Copy or download it again.")
     if frames != 1:
         raise ImageError(f"{name} holds {frames} frames. Save the one that is meant as a still image.")
 

@@ -1,15 +1,18 @@
 """What a model package holds: `package.json` as a typed object, and the checksums of every file beside it.
 
 package.json            this module's `Package`
+MODEL_CARD.md           the same for people: use, data, evidence, limits
 members/fold_1.keras    a network without compile state, to go on training with
 members/fold_1.onnx     the same network for consumers
 example.png, example_prediction.json
 SHA256SUMS              one line a file, as `sha256sum -c` reads it
+registry.json           in an exported copy only: this module's `Origin`
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -19,7 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bus_mlops.errors import RegistryError
 
 PACKAGE_FILE = "package.json"
+CARD_FILE = "MODEL_CARD.md"
 SUMS_FILE = "SHA256SUMS"
+ORIGIN_FILE = "registry.json"
 EXAMPLE_IMAGE = "example.png"
 EXAMPLE_PREDICTION = "example_prediction.json"
 # Name of the package among the artifacts of the MLflow model.
@@ -29,7 +34,33 @@ DIGEST_TAG = "package.sha256"
 GATE_TAG = "gate"
 NOTICE = "Research use only: not a medical device, and not to be used for diagnosis."
 
+# Float32 sigmoids reach 0 and 1 exactly, where the logit does not exist.
+_TINY = 1e-7
 _SUM_LINE = re.compile(r"^([0-9a-f]{64})  (.+)$")
+
+
+class Calibration(BaseModel):
+    """Platt scaling of a network's probability: sigmoid(slope * logit(p) + intercept); by default nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slope: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    intercept: float = Field(default=0.0, allow_inf_nan=False)
+
+    def __call__(self, probability: float) -> float:
+        """The calibrated probability, 0-1; never changes the order of two probabilities.
+
+        >>> Calibration(slope=2, intercept=0)(0.75)
+        0.9
+        """
+        if (self.slope, self.intercept) == (1.0, 0.0):
+            return probability
+        if math.isnan(probability):
+            return probability
+        inside = min(max(probability, _TINY), 1 - _TINY)
+        logit = math.log(inside / (1 - inside))
+        # The sigmoid, as a tanh that cannot overflow.
+        return (1 + math.tanh((self.slope * logit + self.intercept) / 2)) / 2
 
 
 class Member(BaseModel):
@@ -39,6 +70,7 @@ class Member(BaseModel):
 
     keras: str
     onnx: str
+    calibration: Calibration = Calibration()
     max_difference: float = Field(description="greatest |Keras - ONNX| seen at export, in probability")
 
 
@@ -65,6 +97,30 @@ class Package(BaseModel):
     def has_mask(self) -> bool:
         """Whether the networks also predict the lesion mask."""
         return "mask" in self.outputs
+
+
+class Origin(BaseModel):
+    """`registry.json`: as which version a copy was registered, tied to its content by the digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str | None
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of SHA256SUMS")
+
+
+def read_origin(folder: Path) -> Origin | None:
+    """The origin of an exported copy; None for a package that was never exported."""
+    path = folder / ORIGIN_FILE
+    return parse_origin(path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def parse_origin(content: bytes, where: str) -> Origin:
+    """The content of a `registry.json`; RegistryError if it is not one."""
+    try:
+        return Origin.model_validate_json(content)
+    except ValidationError as error:
+        raise RegistryError(f"{where} was changed: {error.errors()[0]['msg']}. Export the package again.") from None
 
 
 def read_package(folder: Path) -> Package:
@@ -94,7 +150,8 @@ def sha256_file(path: Path) -> str:
 
 def write_sums(folder: Path) -> Path:
     """Write SHA256SUMS over every file of a package."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / SUMS_FILE)
+    apart = (folder / SUMS_FILE, folder / ORIGIN_FILE)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p not in apart)
     lines = [f"{sha256_file(p)}  {p.relative_to(folder).as_posix()}\n" for p in files]
     path = folder / SUMS_FILE
     path.write_text("".join(lines), encoding="utf-8")
@@ -106,7 +163,7 @@ def verify(folder: Path, package: Package, digest: str | None = None) -> None:
 
     Raises RegistryError naming the first file that is missing, changed, or used without being listed.
     """
-    sums = _read_sums(folder)
+    sums = read_sums(folder)
     if digest is not None and sha256_file(folder / SUMS_FILE) != digest:
         raise RegistryError(
             f"{folder / SUMS_FILE} is not the file that was registered (its sha256 is not {digest}): the "
@@ -125,7 +182,8 @@ def verify(folder: Path, package: Package, digest: str | None = None) -> None:
             )
 
 
-def _read_sums(folder: Path) -> dict[str, str]:
+def read_sums(folder: Path) -> dict[str, str]:
+    """The sha256 of every file that SHA256SUMS lists; RegistryError if it is missing or names a file outside."""
     path = folder / SUMS_FILE
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

@@ -18,11 +18,13 @@ from bus_mlops.errors import ImageError, RegistryError
 from bus_mlops.files import write_json
 from bus_mlops.registry.contents import (
     ARTIFACT,
+    CARD_FILE,
     DIGEST_TAG,
     EXAMPLE_IMAGE,
     EXAMPLE_PREDICTION,
     PACKAGE_FILE,
     SUMS_FILE,
+    Calibration,
     Member,
     Package,
     read_package,
@@ -30,11 +32,12 @@ from bus_mlops.registry.contents import (
     verify,
     write_sums,
 )
+from bus_mlops.registry.model_card import model_card
+from bus_mlops.registry.pyfunc import pyfunc_options
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
 EXAMPLE_SIDE = 96
 
 
@@ -47,10 +50,12 @@ def write_package(
     threshold: float,
     metadata: Mapping[str, Any],
     example_image: bytes | np.ndarray,
+    calibrations: Sequence[Calibration] | None = None,
 ) -> Path:
     """Write the package of an ensemble: one `.keras` file a member, in the order of the folds.
 
-    `threshold` is a probability (0-1), from which on the label is malignant. `metadata` holds `name`,
+    `threshold` is a probability (0-1), from which on the label is malignant; the ensemble's is the mean over the
+    members, each after its own calibration (none by default). `metadata` holds `name`,
     `phantom` (trained on synthetic images) and `trained_on`, and may hold `lineage` and `gate`.
     The example image (bytes of an image file, or uint8 0-255) is stored no larger than 96 px a side, with its
     prediction. The folder appears when all is done; an older package in its place is replaced, anything else
@@ -66,12 +71,16 @@ def write_package(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        exported = [_write_member(temporary, i, path, input_size) for i, path in enumerate(members, 1)]
+        exported = [
+            _write_member(temporary, i, path, input_size, calibration)
+            for i, (path, calibration) in enumerate(_calibrated(members, calibrations), 1)
+        ]
         outputs = {names for _, names in exported}
         if len(outputs) > 1:
             raise RegistryError(f"the members of {folder} have different outputs: {sorted(outputs)}.")
         package = _describe([m for m, _ in exported], outputs.pop(), input_size, color, threshold, metadata)
         write_json(temporary / PACKAGE_FILE, package.model_dump(mode="json"))
+        (temporary / CARD_FILE).write_text(model_card(package), encoding="utf-8")
         _write_example(temporary, package, example_image)
         write_sums(temporary)
         temporary.chmod(0o755)
@@ -122,13 +131,6 @@ def log_package(
         return mlflow.register_model(model_uri, registered_name, tags=marks)
 
 
-def consumer_requirements() -> list[str]:
-    """What `mlflow models serve` installs: bus-mlops, whose base install is the consumer's; no TensorFlow."""
-    import mlflow
-
-    return [f"bus-mlops=={bus_mlops.__version__}", f"mlflow=={mlflow.__version__}", "pandas>=2.3"]
-
-
 @contextlib.contextmanager
 def _tracking(uri: str | None) -> Iterator[None]:
     """Point MLflow's fluent functions at a store for a while; they know only one store a process."""
@@ -147,40 +149,24 @@ def _tracking(uri: str | None) -> Iterator[None]:
 
 def _log_model(folder: Path, package: Package) -> str:
     import mlflow
-    import pandas as pd
 
-    example = pd.DataFrame({"image": [(folder / EXAMPLE_IMAGE).read_bytes()]})
-    logged = mlflow.pyfunc.log_model(
-        name="model",
-        python_model=str(PYFUNC_FILE),
-        artifacts={ARTIFACT: str(folder)},
-        signature=_signature(),
-        input_example=example,
-        pip_requirements=consumer_requirements(),
-        metadata={"input_size": package.input_size, "phantom": package.phantom, "notice": package.notice},
-    )
+    logged = mlflow.pyfunc.log_model(name="model", artifacts={ARTIFACT: str(folder)}, **pyfunc_options(folder, package))
     return str(logged.model_uri)
 
 
-def _signature() -> Any:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
-
-    outputs = [("probability", "double"), ("label", "string"), ("threshold", "double"), ("spread", "double")]
-    return ModelSignature(
-        inputs=Schema([ColSpec("binary", "image")]),
-        outputs=Schema(
-            [
-                *(ColSpec(kind, name) for name, kind in outputs),
-                ColSpec("string", "error", required=False),
-                ColSpec("binary", "mask", required=False),
-            ]
-        ),
-        params=ParamSchema([ParamSpec("masks", "boolean", False)]),
-    )
+def _calibrated(
+    members: Sequence[Path], calibrations: Sequence[Calibration] | None
+) -> Iterator[tuple[Path, Calibration]]:
+    if calibrations is None:
+        calibrations = [Calibration()] * len(members)
+    if len(calibrations) != len(members):
+        raise RegistryError(f"{len(members)} members but {len(calibrations)} calibrations: each member has its own.")
+    return zip(members, calibrations, strict=True)
 
 
-def _write_member(folder: Path, number: int, source: Path, input_size: int) -> tuple[Member, tuple[str, ...]]:
+def _write_member(
+    folder: Path, number: int, source: Path, input_size: int, calibration: Calibration
+) -> tuple[Member, tuple[str, ...]]:
     """Copy one network without its compile state and export it; returns its entry and its outputs."""
     from bus_mlops.registry.onnx_export import export_onnx, load_network
 
@@ -194,7 +180,7 @@ def _write_member(folder: Path, number: int, source: Path, input_size: int) -> t
     keras_path.parent.mkdir(parents=True, exist_ok=True)
     network.save(keras_path)
     difference = export_onnx(keras_path, onnx_path)
-    entry = Member(keras=f"{member}.keras", onnx=f"{member}.onnx", max_difference=difference)
+    entry = Member(keras=f"{member}.keras", onnx=f"{member}.onnx", calibration=calibration, max_difference=difference)
     return entry, tuple(sorted(network.output_names))
 
 
@@ -227,7 +213,8 @@ def _write_example(folder: Path, package: Package, image: bytes | np.ndarray) ->
     """Store the example, small, and what the finished package answers to it."""
     from PIL import Image
 
-    from bus_mlops.registry.client import BusModel, read_pixels
+    from bus_mlops.registry.client import BusModel
+    from bus_mlops.registry.images import read_pixels
 
     try:
         small = Image.fromarray(read_pixels(image, package.color))

@@ -26,7 +26,7 @@ def predict(
     ],
     model: Annotated[
         str,
-        typer.Option("--model", "-m", help="models:/NAME@champion, models:/NAME/VERSION or a package folder."),
+        typer.Option("--model", "-m", help="models:/NAME@champion, models:/NAME/VERSION, a package folder or s3://..."),
     ],
     mask_dir: Annotated[
         Path | None,
@@ -89,7 +89,7 @@ def _with_masks(
     rows: Iterable[Prediction], targets: dict[str, Path], force: bool
 ) -> Iterator[tuple[Prediction, str | None, str | None]]:
     """Each prediction with the mask file written for it and the reason if it failed, one at a time."""
-    from bus_mlops.registry.client import mask_png
+    from bus_mlops.registry.images import mask_png
 
     for row in rows:
         written, problem = None, row.error
@@ -122,10 +122,12 @@ def _print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> in
                 "label": row.label,
                 "threshold": row.threshold,
                 "spread": row.spread,
+                "members": row.members,
                 "model": row.model,
                 "version": row.version,
                 "mask": written,
                 "error": problem,
+                "error_type": row.error_type,
             }
         )
     sys.stdout.write(json.dumps(answers, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""From `models:/name@champion`, `models:/name/3` or a folder to a local package folder; reads, never creates.
+"""From `models:/name@champion`, `models:/name/3`, s3://... or a folder to a local package folder.
 
 Needs only mlflow-skinny where the tracking server speaks HTTP; an `sqlite:` store also needs sqlalchemy.
 """
@@ -6,6 +6,7 @@ Needs only mlflow-skinny where the tracking server speaks HTTP; an `sqlite:` sto
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
 import shutil
@@ -15,15 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from bus_mlops.errors import RegistryError
-from bus_mlops.registry.contents import DIGEST_TAG, GATE_TAG
+from bus_mlops.errors import RegistryError, StoreError
+from bus_mlops.registry.cache import Pulled, cache_folder, move, recall
+from bus_mlops.registry.contents import DIGEST_TAG, GATE_TAG, read_origin
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
-FORMS = "`models:/NAME@champion`, `models:/NAME/VERSION` or the folder of a package"
+FORMS = "`models:/NAME@champion`, `models:/NAME/VERSION`, `s3://BUCKET/PREFIX` or the folder of a package"
 T = TypeVar("T")
 
 _MODEL_URI = re.compile(r"^models:/+([^/@:]+)(?:@([^/@]+)|/(\d+))$")
@@ -40,21 +42,72 @@ class Location:
 
 
 def resolve(uri: str, tracking_uri: str | None = None) -> Location:
-    """Find a package, fetching it from a remote store if need be; RegistryError says what there is."""
+    """Find a package, fetching it from a remote store if need be; RegistryError says what there is.
+
+    Where the store cannot be asked, what `bus-mlops pull` has fetched from it is used, with a warning that says
+    which version and of when.
+    """
+    if uri.startswith("s3://"):
+        return _ask_or_recall("s3", uri, lambda: _from_s3(uri))
     if not uri.startswith("models:"):
-        folder = Path(uri).expanduser()
-        if folder.is_dir():
-            return Location(folder)
-        what = "is a file" if folder.exists() else "does not exist"
-        raise RegistryError(f"model {uri!r}: no such package folder ({what} in {Path.cwd()}). Give {FORMS}.")
+        return _from_folder(uri)
     match = _MODEL_URI.match(uri)
     if match is None:
         raise RegistryError(f"model {uri!r} is not understood. Give {FORMS}.")
-    name, alias, number = match.groups()
     store = tracking_uri or default_tracking_uri()
+    return _ask_or_recall(store, uri, lambda: _from_registry(store, *match.groups()))
+
+
+def version_uri(text: str, tracking_uri: str | None = None) -> str:
+    """What a person calls a version, as a URI: a bare number is one of the only model that is registered."""
+    if not text.isdigit():
+        return text
+    store = tracking_uri or default_tracking_uri()
+    client = open_registry(store)
+    names = _ask(store, lambda: sorted(model.name for model in client.search_registered_models()))
+    if len(names) != 1:
+        there = ", ".join(names) or "none"
+        raise RegistryError(f"version {text} of which model? Registered in {store}: {there}. Give {FORMS}.")
+    return f"models:/{names[0]}/{text}"
+
+
+def _from_folder(uri: str) -> Location:
+    folder = Path(uri).expanduser()
+    if folder.is_dir():
+        origin = read_origin(folder)
+        return Location(folder, origin.name, origin.version, origin.digest) if origin else Location(folder)
+    what = "is a file" if folder.exists() else "does not exist"
+    raise RegistryError(f"model {uri!r}: no such package folder ({what} in {Path.cwd()}). Give {FORMS}.")
+
+
+def _from_s3(uri: str) -> Location:
+    from bus_mlops.registry.s3 import fetch
+
+    return _from_folder(str(fetch(uri)))
+
+
+def _from_registry(store: str, name: str, alias: str | None, number: str | None) -> Location:
     client = open_registry(store)
     version = _find(client, store, name, alias, number)
     return Location(_fetch(client, store, version), name, str(version.version), version.tags.get(DIGEST_TAG))
+
+
+def _ask_or_recall(store: str, uri: str, ask: Callable[[], Location]) -> Location:
+    pulled = recall(store, uri)
+    if pulled is None:
+        return ask()
+    # With a copy at hand, nobody waits minutes for a server that is away.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    try:
+        return ask()
+    except StoreError as error:
+        logging.getLogger(__name__).warning("%s", _pulled_note(uri, pulled, error))
+        return Location(cache_folder() / pulled.digest, pulled.name, pulled.version, pulled.digest)
+
+
+def _pulled_note(uri: str, pulled: Pulled, error: StoreError) -> str:
+    which = f"version {pulled.version}" if pulled.version else f"package {pulled.digest[:12]}"
+    return f"{uri}: using {which}, pulled {pulled.when}, which may not be the newest: {error}"
 
 
 def default_tracking_uri() -> str:
@@ -75,7 +128,7 @@ def open_registry(uri: str) -> MlflowClient:
 
     file = sqlite_file(uri)
     if file is not None and not (file.is_file() and file.stat().st_size):
-        raise RegistryError(
+        raise StoreError(
             f"no MLflow store at {file.resolve()}: no model has been registered here. Run `make reproduce` "
             "first, or say where the models are with --tracking-uri or MLFLOW_TRACKING_URI."
         )
@@ -120,7 +173,7 @@ def _fetch(client: MlflowClient, store: str, version: ModelVersion) -> Path:
     """A local folder with the package: the store's own if it is on this machine, else a cached download."""
     source = _ask(store, lambda: client.get_model_version_download_uri(version.name, str(version.version)))
     digest = version.tags.get(DIGEST_TAG)
-    cached = _cache() / digest if digest and re.fullmatch(r"[0-9a-f]{64}", digest) else None
+    cached = cache_folder() / digest if digest and re.fullmatch(r"[0-9a-f]{64}", digest) else None
     if cached is not None and cached.is_dir():
         return cached
     from mlflow.artifacts import download_artifacts
@@ -128,8 +181,8 @@ def _fetch(client: MlflowClient, store: str, version: ModelVersion) -> Path:
     package = _package_uri(store, source, version)
     if source.startswith(("file:", "/")):
         return Path(_ask(store, lambda: download_artifacts(artifact_uri=package, tracking_uri=store)))
-    _cache().mkdir(parents=True, exist_ok=True)
-    temporary = tempfile.mkdtemp(dir=_cache(), prefix="fetching-")
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    temporary = tempfile.mkdtemp(dir=cache_folder(), prefix="fetching-")
     try:
         folder = Path(
             _ask(
@@ -137,8 +190,8 @@ def _fetch(client: MlflowClient, store: str, version: ModelVersion) -> Path:
                 lambda: download_artifacts(artifact_uri=package, dst_path=temporary, tracking_uri=store),
             )
         )
-        target = cached or _cache() / f"{version.name}-{version.version}-{os.getpid()}"
-        return _move(folder, target)
+        target = cached or cache_folder() / f"{version.name}-{version.version}-{os.getpid()}"
+        return move(folder, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -158,22 +211,6 @@ def _package_uri(store: str, source: str, version: ModelVersion) -> str:
     return f"{base}/{folders[0]}"
 
 
-def _move(folder: Path, target: Path) -> Path:
-    try:
-        return folder.rename(target)
-    except OSError:
-        if target.is_dir():  # another process fetched the same content first
-            return target
-        raise
-
-
-def _cache() -> Path:
-    """Where fetched packages are kept, by digest: BUS_MLOPS_CACHE, else the user's cache folder."""
-    named = os.environ.get("BUS_MLOPS_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(named) if named else base / "bus-mlops" / "models"
-
-
 def _ask(store: str, question: Callable[[], T]) -> T:
     """Ask the store; whatever its client raises becomes one RegistryError that names the store."""
     try:
@@ -184,7 +221,7 @@ def _ask(store: str, question: Callable[[], T]) -> T:
         raise
     except Exception as error:  # mlflow, sqlalchemy, requests, boto3: each raises its own kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise RegistryError(f"the model store {store} cannot be used: {reason}. Check the tracking URI.") from error
+        raise StoreError(f"the model store {store} cannot be used: {reason}. Check the tracking URI.") from error
 
 
 def _lacking(store: str, package: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,3 +60,36 @@ def speckle(height: int, width: int, seed: int = 0) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
     inside = ((rows / height - 0.5) / 0.3) ** 2 + ((columns / width - 0.4) / 0.2) ** 2 < 1
     return np.clip(rng.rayleigh(60, (height, width)) * np.where(inside, 0.3, 1.0), 0, 255).astype(np.uint8)
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size that its data does not have."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def write_tiny_members(folder: Path) -> list[Path]:
+    """Two tiny networks as `.keras` files in a folder."""
+    paths = [folder / f"{seed}.keras" for seed in (1, 2)]
+    for seed, path in enumerate(paths, 1):
+        tiny_network(seed).save(path)
+    return paths
+
+
+def write_tiny_package(folder: Path, members: list[Path]) -> Path:
+    """The package of those networks in a new folder."""
+    from bus_mlops.registry.package import write_package
+
+    return write_package(
+        folder,
+        members,
+        input_size=SIZE,
+        color="gray",
+        threshold=0.4,
+        metadata=METADATA,
+        example_image=speckle(120, 150),
+    )

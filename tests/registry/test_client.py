@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import textwrap
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_package import SIZE, speckle
+from tiny_package import SIZE, png_claiming, speckle
 
 from bus_mlops.dataset.decode import decode_image
 from bus_mlops.dataset.geometry import prepare, prepare_mask
 from bus_mlops.errors import RegistryError
-from bus_mlops.registry.client import BATCH, Prediction, load_model, restore_mask
+from bus_mlops.registry.client import BATCH, Prediction, load_model
+from bus_mlops.registry.images import Base64, restore_mask
 
 ROOT = Path(__file__).parents[2]
 
@@ -102,9 +102,10 @@ def test_clean_process_equals_keras(tiny_registry, keras_members, scans, tmp_pat
 def test_paths_bytes_and_arrays_give_the_same(package_folder, scans):
     model = load_model(package_folder)
     path = scans[0]
-    rows = model.predict([path, str(path), path.read_bytes(), np.asarray(Image.open(path))])
+    text = Base64(base64.encodebytes(path.read_bytes()).decode())
+    rows = model.predict([path, str(path), path.read_bytes(), np.asarray(Image.open(path)), text])
     assert len({row.probability for row in rows}) == 1
-    assert [row.source for row in rows] == [str(path), str(path), "image[2]", "image[3]"]
+    assert [row.source for row in rows] == [str(path), str(path), "image[2]", "image[3]", "image[4]"]
 
 
 def test_batches_do_not_change_answers(package_folder):
@@ -154,16 +155,6 @@ def test_mask_of_the_networks_own_size_is_exact():
     np.testing.assert_array_equal(restore_mask(mask.astype(np.float32), (SIZE, SIZE)), mask)
 
 
-def png_claiming(width: int, height: int) -> bytes:
-    """A PNG whose header claims a size that its data does not have."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
-
-
 def test_hostile_images_get_errors_and_the_others_answers(package_folder, scans, tmp_path):
     pixel = tmp_path / "pixel.png"
     Image.new("L", (1, 1)).save(pixel)
@@ -178,6 +169,8 @@ def test_hostile_images_get_errors_and_the_others_answers(package_folder, scans,
         b"no image at all",
         scans[0].read_bytes()[:-200],
         png_claiming(60_000, 60_000),
+        png_claiming(30_000, 1),
+        Base64("no base64"),
         np.zeros((50, 50), np.float32),
         np.zeros((0, 5), np.uint8),
         42,
@@ -189,7 +182,9 @@ def test_hostile_images_get_errors_and_the_others_answers(package_folder, scans,
         assert row.probability is not None
     for row in rows[1:-1]:
         assert row.error
-        assert (row.probability, row.label, row.spread, row.mask) == (None, None, None, None)
+        assert (row.probability, row.label, row.spread, row.members, row.mask) == (None,) * 5
+    kinds = {i: row.error_type for i, row in enumerate(rows) if row.error}
+    assert kinds == {i: "ImageSizeError" if i in (1, 2, 8, 9) else "ImageError" for i in range(1, len(hostile) + 1)}
     assert "1 x 1" in str(rows[1].error)
     assert "pixels" in str(rows[8].error)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import pickle
@@ -14,12 +16,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
-from tiny_package import METADATA, SIZE, speckle, tiny_network
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+from tiny_package import METADATA, SIZE, png_claiming, speckle, tiny_network
 
 from bus_mlops.errors import RegistryError
 from bus_mlops.registry.client import load_model
-from bus_mlops.registry.contents import read_package
+from bus_mlops.registry.contents import Calibration, read_package
 from bus_mlops.registry.onnx_export import export_onnx
 from bus_mlops.registry.package import log_package, write_package
 
@@ -179,22 +185,85 @@ def test_mlflow_model_answers_as_the_client_does(tiny_registry, scans, monkeypat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tiny_registry.uri)
     model = mlflow.pyfunc.load_model("models:/tiny-phantom/1")
     assert [c.name for c in model.metadata.get_input_schema().inputs] == ["image"]
-    assert model.metadata.get_output_schema().input_names()[:4] == [
-        "probability",
-        "label",
-        "threshold",
-        "spread",
-    ]
     images = [path.read_bytes() for path in scans]
-    expected = load_model("models:/tiny-phantom/1", tiny_registry.uri).predict(images)
-    frame = model.predict(pd.DataFrame({"image": [*images, b"broken"]}))
-    probabilities = [r.probability for r in expected if r.probability is not None]
-    np.testing.assert_allclose(frame["probability"][:3], probabilities, atol=1e-6)
-    assert list(frame["label"][:3]) == [r.label for r in expected]
-    assert np.isnan(frame["probability"][3])
-    assert "not an image" in frame["error"][3]
-    masks = model.predict(pd.DataFrame({"image": images[:1]}), params={"masks": True})["mask"]
-    assert masks[0].startswith(b"\x89PNG")
+    expected = load_model("models:/tiny-phantom/1", tiny_registry.uri).predict(images, masks=True, explanations=True)
+    frame = model.predict(pd.DataFrame({"image": images}), params={"masks": True, "explanations": True})
+    assert list(frame.columns) == model.metadata.get_output_schema().input_names()
+    for name in ("probability", "label", "threshold", "spread", "model", "version", "error"):
+        assert list(frame[name]) == [getattr(row, name) for row in expected], name
+    assert frame["probability"].dtype == float
+    assert [list(row) for row in frame["members"]] == [list(row.members or ()) for row in expected]
+    for column, mode in (("mask", "L"), ("explanation", "RGBA")):
+        for data, path in zip(frame[column], scans, strict=True):
+            with PIL.Image.open(io.BytesIO(data)) as picture, PIL.Image.open(path) as scan:
+                assert (picture.size, picture.mode) == (scan.size, mode)
+
+
+def test_mlflow_model_takes_every_form_of_an_image(tiny_registry, scans, monkeypatch):
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tiny_registry.uri)
+    model = mlflow.pyfunc.load_model("models:/tiny-phantom@champion")
+    data = scans[0].read_bytes()
+    array = np.asarray(PIL.Image.open(scans[0]))
+    frame = model.predict(pd.DataFrame({"image": [data, base64.b64encode(data).decode(), scans[0], array]}))
+    assert frame["probability"].nunique() == 1
+    # A plain string is base64, never a path: a server would open its own files for whoever asks.
+    hostile = [str(scans[0]), b"broken", png_claiming(30_000, 30_000), np.zeros((1, 1), np.uint8), None, 7.0, data]
+    frame = model.predict(pd.DataFrame({"image": hostile}))
+    kinds = ["ImageError", "ImageError", "ImageSizeError", "ImageSizeError", "ImageError", "ImageError", None]
+    assert list(frame["error_type"]) == kinds
+    assert list(frame["probability"].isna()) == [True] * 6 + [False]
+    assert "base64" in frame["error"][0]
+    assert "NaN" not in json.dumps(frame.to_dict(orient="records"))
+
+
+def test_example_of_the_logged_model_is_reproduced(tiny_registry, monkeypatch):
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tiny_registry.uri)
+    model = mlflow.pyfunc.load_model("models:/tiny-phantom/2")
+    folder = Path(mlflow.artifacts.download_artifacts("models:/tiny-phantom/2"))
+    example = model.metadata.load_input_example(str(folder))
+    stored = json.loads(next(folder.rglob("example_prediction.json")).read_text())
+    assert abs(model.predict(example)["probability"][0] - stored["probability"]) < 1e-6
+
+
+def test_requirements_are_exact_and_the_consumers(tiny_registry):
+    logged = next(tiny_registry.artifacts.rglob("requirements.txt")).read_text().split()
+    assert all("==" in line for line in logged)
+    names = {line.split("==")[0] for line in logged}
+    assert {"bus-mlops", "onnxruntime", "numpy", "pillow", "mlflow-skinny"} <= names
+    assert not names & {"tensorflow", "tensorflow-cpu", "keras", "onnx", "mlflow"}
+
+
+def test_model_card_says_what_a_reader_must_know(package_folder):
+    card = (package_folder / "MODEL_CARD.md").read_text()
+    for text in ("Research use only", "synthetic", "0.4000", "busi", "passed", "0" * 40, "members/fold_2.onnx"):
+        assert text in card
+    assert "MODEL_CARD.md" in (package_folder / "SHA256SUMS").read_text()
+
+
+def test_calibrations_are_the_members_own(members, tmp_path):
+    scaled = [Calibration(slope=2.0, intercept=-1.0), Calibration(slope=0.5)]
+    options = {**OPTIONS, "example_image": speckle(40, 50)}
+    raw = load_model(write_package(tmp_path / "raw", members, **options)).predict([speckle(60, 50)])[0]
+    folder = write_package(tmp_path / "calibrated", members, calibrations=scaled, **options)
+    row = load_model(folder).predict([speckle(60, 50)])[0]
+    assert raw.members is not None
+    assert row.members is not None
+    # Reference: scipy's logit and expit.
+    expected = [expit(c.slope * logit(p) + c.intercept) for c, p in zip(scaled, raw.members, strict=True)]
+    np.testing.assert_allclose(row.members, expected, atol=1e-9)
+    assert row.probability == pytest.approx(np.mean(expected))
+    assert load_model(folder).check_example() < 1e-6
+    with pytest.raises(RegistryError, match="2 members but 1 calibrations"):
+        write_package(tmp_path / "p", members, calibrations=scaled[:1], **options)
+
+
+@given(p=st.floats(0, 1), slope=st.floats(1e-3, 1e3), intercept=st.floats(-1e3, 1e3))
+def test_calibration_gives_a_probability_whatever_comes(p, slope, intercept):
+    assert 0 <= Calibration(slope=slope, intercept=intercept)(p) <= 1
 
 
 def test_logging_leaves_the_process_its_tracking_store(package_folder, tiny_registry, monkeypatch):

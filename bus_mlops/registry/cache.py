@@ -1,0 +1,81 @@
+"""Packages kept on this machine by the digest of their content, and which of them were pulled on purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from bus_mlops.errors import RegistryError
+from bus_mlops.files import write_json
+
+INDEX = "pulled.json"
+
+
+class Pulled(BaseModel):
+    """What a URI meant when it was pulled."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: str
+    uri: str
+    digest: str
+    name: str
+    version: str | None
+    when: str
+
+
+_ENTRIES = TypeAdapter(list[Pulled])
+
+
+def cache_folder() -> Path:
+    """Where fetched packages are kept, by digest: BUS_MLOPS_CACHE, else the user's cache folder."""
+    named = os.environ.get("BUS_MLOPS_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(named) if named else base / "bus-mlops" / "models"
+
+
+def move(folder: Path, target: Path) -> Path:
+    """Put a finished folder in its place; what another process put there first has the same content."""
+    try:
+        return folder.rename(target)
+    except OSError:
+        if target.is_dir():
+            return target
+        raise
+
+
+def remember(store: str, uri: str, digest: str, name: str, version: str | None) -> Pulled:
+    """Record that a URI was pulled; the newest pull of a URI counts."""
+    entry = Pulled(
+        store=store,
+        uri=uri,
+        digest=digest,
+        name=name,
+        version=version,
+        when=time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    )
+    others = [each for each in _entries() if (each.store, each.uri) != (store, uri)]
+    write_json(cache_folder() / INDEX, [each.model_dump() for each in (*others, entry)])
+    return entry
+
+
+def recall(store: str, uri: str) -> Pulled | None:
+    """The pull of a URI whose package is still in the cache, if there is one."""
+    for each in _entries():
+        if (each.store, each.uri) == (store, uri) and (cache_folder() / each.digest).is_dir():
+            return each
+    return None
+
+
+def _entries() -> list[Pulled]:
+    path = cache_folder() / INDEX
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            return _ENTRIES.validate_json(path.read_bytes())
+        except ValidationError:
+            raise RegistryError(f"{path} was changed by hand or cut off. Remove it and pull again.") from None
+    return []

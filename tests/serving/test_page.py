@@ -1,0 +1,93 @@
+"""The page at `/`, in a real Chromium: an image is dropped; probability, threshold, mask and notice are seen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from browser import chromium
+from tiny_package import speckle
+
+from bus_mlops.registry.client import load_model
+
+READY = "!document.getElementById('result').hidden"
+GREEN = """(() => {
+    const c = document.getElementById('picture');
+    const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+    let n = 0;
+    for (let i = 0; i < d.length; i += 4) n += d[i + 1] > d[i] + 30 ? 1 : 0;
+    return n;
+})()"""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
+
+
+def text(browser, name: str) -> str:
+    return str(browser.run(f"document.getElementById('{name}').textContent"))
+
+
+def test_a_dropped_image_is_answered(browser, service, package_folder, tmp_path):
+    scan = tmp_path / "scan.png"
+    pixels = np.zeros((301, 420), np.uint8)
+    pixels[:, :200] = 255  # a picture in which these untrained networks see a lesion
+    PIL.Image.fromarray(pixels).save(scan)
+    expected = load_model(package_folder).predict([scan], masks=True)[0]
+    assert expected.probability is not None
+    browser.open(f"{service}/")
+    browser.wait("document.getElementById('model').textContent")
+    assert "tiny-phantom" in text(browser, "model")
+    assert "Research use only" in text(browser, "notice")
+    assert not browser.run("document.getElementById('phantom').hidden")
+
+    browser.drop(scan, "#drop")
+    browser.wait(READY)
+    assert text(browser, "probability") == f"{expected.probability:.3f}"
+    assert text(browser, "label") == expected.label
+    assert text(browser, "threshold").startswith("0.400")
+    assert browser.run("(c => [c.width, c.height])(document.getElementById('picture'))") == [420, 301]
+    assert "Research use only" in browser.run("document.getElementById('result').innerText")
+    _mask_is_overlaid(browser, expected)
+    browser.run("document.getElementById('explain').click()")
+    browser.wait(f"shown.heat && {READY}")
+    if folder := os.environ.get("BUS_MLOPS_SCREENSHOTS"):
+        browser.screenshot(Path(folder) / "serve.png")
+    assert browser.problems == []
+
+
+def _mask_is_overlaid(browser, expected) -> None:
+    """Green within the mask, and gone when the box is unticked."""
+    seen = browser.run(GREEN)
+    assert expected.mask is not None
+    assert expected.mask.sum() > 100
+    assert 0.5 * expected.mask.sum() <= seen <= 1.2 * expected.mask.sum()
+    browser.run("document.getElementById('show-mask').click()")
+    assert browser.run(GREEN) == 0
+    browser.run("document.getElementById('show-mask').click()")
+    assert browser.run(GREEN) == seen
+
+
+def test_what_is_no_image_is_said_so(browser, service, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nonsense")
+    browser.open(f"{service}/")
+    browser.choose(broken, "#file")
+    browser.wait("document.getElementById('status').className === 'error'")
+    assert "not an image" in text(browser, "status")
+    assert browser.run("document.getElementById('result').hidden")
+
+
+def test_an_image_that_the_browser_cannot_draw_still_gets_its_answer(browser, service, tmp_path):
+    scan = tmp_path / "scan.tif"
+    PIL.Image.fromarray(speckle(90, 120, 3)).save(scan)
+    browser.open(f"{service}/")
+    browser.choose(scan, "#file")
+    browser.wait(READY)
+    assert "mask is shown alone" in text(browser, "status")
+    assert browser.run("document.getElementById('picture').width") == 120
