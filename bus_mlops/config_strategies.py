@@ -14,10 +14,13 @@ Alpha = Annotated[float, Field(gt=0, lt=1)]
 
 
 class NetworkChoice(Strict):
-    """A strategy whose variants are fixed."""
+    """What every strategy can be told."""
 
     networks: tuple[str, ...] | None = Field(
         default=None, min_length=1, description="of the profile's networks; null: all that the strategy can use"
+    )
+    seeds: int = Field(
+        default=1, ge=1, le=50, description="trainings of each row on each fold: with the profile's seed, the next, ..."
     )
 
 

@@ -17,7 +17,7 @@ import matplotlib
 import numpy as np
 
 from bus_mlops.evaluation.metrics import confusion, evenly, roc_curve
-from bus_mlops.evaluation.results import Samples
+from bus_mlops.evaluation.results import CELL, Samples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,7 +188,7 @@ def _wrapped(key: Iterable[object]) -> str:
 def _fold_lines(axis: Axes, group: pd.DataFrame, column: str, color: str, label: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    for _, fold in group.groupby("fold"):
+    for _, fold in group.groupby(CELL):
         axis.plot(fold["epoch"], fold[column], color=color, linewidth=0.6, alpha=0.35)
     mean = group.groupby("epoch")[column].mean()
     axis.plot(mean.index, mean.to_numpy(), color=color, linewidth=1.8, label=label)

@@ -27,6 +27,7 @@ CURVE_COLUMNS = (
     "model",
     "variant",
     "fold",
+    "seed",
     "epoch",
     "loss",
     "validation_loss",
@@ -45,6 +46,7 @@ class PlannedRow:
 
     `training` is that of the row's spec. `family` ("BCE", "WBCE", "Focal") groups the rows of a model of which one
     is chosen on validation; `validation` (a fraction) and `chosen` say how, see `choice.with_choice`.
+    `seeds` are those that each fold was planned with; empty when they are not checked.
     """
 
     strategy: str
@@ -59,6 +61,7 @@ class PlannedRow:
     family: str | None = None
     validation: float = float("nan")
     chosen: bool = False
+    seeds: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:
@@ -102,16 +105,17 @@ def read_plans(folder: Path) -> dict[str, list[PlannedRow]]:
             plans[str(values["strategy"])] = _planned(values, path)
     if not plans:
         raise EvaluationError(f"no strategy is planned in {folder}: run `dvc repro` from the `plan` stage.")
-    return {name: plans[name] for name in sorted(plans, key=_place)}
+    return {name: plans[name] for name in sorted(plans, key=place)}
 
 
-def _place(strategy: str) -> int:
+def place(strategy: str) -> int:
+    """Where a strategy stands in the paper's order, beginning with 0."""
     return ORDER.index(strategy) if strategy in ORDER else len(ORDER)
 
 
 def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
     try:
-        folds = tuple(int(fold) for fold in values["folds"])
+        folds, seeds = (tuple(int(value) for value in values[name]) for name in ("folds", "seeds"))
         rows = []
         for row in values["rows"]:
             paper = row["paper"]
@@ -122,6 +126,7 @@ def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
                     variant=row["variant"],
                     cohort=tuple(row["spec"]["cohort"]),
                     folds=folds,
+                    seeds=seeds,
                     paper=(paper["table"], paper["model"], paper["variant"]) if paper else None,
                     task=row["spec"]["task"],
                     network=row["spec"]["network"],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bus_mlops import paths
 from bus_mlops.config import Config
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.results import place
 from bus_mlops.evaluation.views import leaks, strategy_title
 from bus_mlops.files import read_json
 
@@ -56,7 +57,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _records(folder: Path) -> list[dict[str, str]]:
     records = []
-    for path in sorted(folder.glob("*.csv")):
+    for path in sorted(folder.glob("*.csv"), key=lambda each: (place(each.stem), each.stem)):
         with path.open(encoding="utf-8", newline="") as file:
             records += list(csv.DictReader(file))
     if not records:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.dataset.leakage import leaking
@@ -90,7 +91,7 @@ def _classification(cell: pd.DataFrame) -> dict[str, float]:
 
 
 def check_complete(part: pd.DataFrame, row: PlannedRow, folds: pd.DataFrame | None = None) -> None:
-    """Raise EvaluationError unless each planned fold (with `folds`: each image of it) was predicted once."""
+    """Raise EvaluationError unless each planned fold and seed (with `folds`: each image) was predicted once."""
     where = f"{row.strategy}: {row.title}"
     if part.empty:
         raise EvaluationError(f"{where} has no predictions: run `dvc repro train@{row.strategy}`.")
@@ -101,6 +102,10 @@ def check_complete(part: pd.DataFrame, row: PlannedRow, folds: pd.DataFrame | No
         raise EvaluationError(
             f"{where} {what} (planned: {', '.join(map(str, row.folds))}): run `dvc repro train@{row.strategy}`."
         )
+    recorded = set(part[CELL].itertuples(index=False, name=None))
+    for fold, seed in product(row.folds, row.seeds):
+        if (fold, seed) not in recorded:
+            raise EvaluationError(f"{where} lacks fold {fold} with seed {seed}: run `dvc repro train@{row.strategy}`.")
     if part.duplicated([*CELL, "image_id"]).any():
         image = part.loc[part.duplicated([*CELL, "image_id"]), "image_id"].iloc[0]
         raise EvaluationError(f"{where} predicts image {image!r} twice in one fold: train the strategy again.")

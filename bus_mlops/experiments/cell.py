@@ -10,10 +10,13 @@ from bus_mlops.config import TrackingConfig
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.paths import EXTENSIONS
 
+# In place of a fold: trained on all images of the folds, without validation and test part, for a package.
+REFIT = 0
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a spec, a fold (1-based), its fingerprint and the parent run that it reports to.
+    """One training: a spec, a fold (1-based, or REFIT), its fingerprint and the parent run that it reports to.
 
     `leaks` says how many leakage groups its folds tear apart, e.g. `0 groups`.
     """
@@ -31,6 +34,16 @@ class Cell:
     def key(self) -> tuple[str, int]:
         """What the ledger knows the cell by."""
         return self.fingerprint, self.fold
+
+    @property
+    def is_refit(self) -> bool:
+        """Whether it is trained on all images instead of a fold's."""
+        return self.fold == REFIT
+
+    @property
+    def scope(self) -> str:
+        """Which images it is trained on, for people."""
+        return "all images" if self.is_refit else f"fold {self.fold}"
 
     @property
     def seed(self) -> int:

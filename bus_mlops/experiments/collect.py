@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +30,18 @@ def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[tuple[str, int], s
     """Write the three files of a strategy into a folder, atomically."""
     predictions, curves, samples = [], [], []
     for row in plan.rows:
-        fingerprint = row.spec.fingerprint(*runner.digests(row.spec))
-        for fold in plan.folds:
+        digests = runner.digests(row.spec)
+        for spec, fold in product(plan.specs(row), plan.folds):
+            fingerprint = spec.fingerprint(*digests)
             run_id = runs[fingerprint, fold]
             frame = runner.ledger.predictions(run_id)
             frame.insert(0, "fingerprint", fingerprint)
-            frame.insert(1, "seed", row.spec.seed)
+            frame.insert(1, "seed", spec.seed)
             predictions.append(_identified(frame, plan.strategy, row))
-            curves.append(_identified(runner.ledger.curves(run_id).assign(fold=fold), plan.strategy, row))
+            curve = runner.ledger.curves(run_id).assign(fold=fold, seed=spec.seed)
+            curves.append(_identified(curve, plan.strategy, row))
         if row.spec.task.segments:
-            run_id = runs[fingerprint, plan.folds[0]]
+            run_id = runs[plan.specs(row)[0].fingerprint(*digests), plan.folds[0]]
             samples.append(_samples(runner.ledger, run_id, runner.benchmark, row))
     _write(folder, plan.strategy, predictions, curves, samples)
 

@@ -6,6 +6,7 @@ whose rows it changes, and inside them the ledger trains exactly the cells that 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +18,41 @@ from bus_mlops.files import read_json, write_json
 
 
 class StrategyPlan(Strict):
-    """The rows of one strategy and the folds (1-based) that each is trained on."""
+    """The rows of one strategy, and the folds (1-based) and seeds that each is trained with."""
 
     strategy: str
     folds: tuple[int, ...]
+    seeds: tuple[int, ...]
     rows: tuple[Row, ...]
+
+    def specs(self, row: Row) -> list[RunSpec]:
+        """The specs of a row, one for each seed."""
+        return [row.spec.model_copy(update={"seed": seed}) for seed in self.seeds]
 
     def unique_specs(self) -> list[RunSpec]:
         """The specs without repetition, in the order of the rows."""
-        seen: dict[str, RunSpec] = {}
-        for row in self.rows:
-            seen.setdefault(str(row.spec.canonical()), row.spec)
-        return list(seen.values())
+        return _unique(spec for row in self.rows for spec in self.specs(row))
 
 
 def make_plans(config: Config) -> dict[str, StrategyPlan]:
     """The plan of each strategy of the profile, and `tuned`, which has no row if the profile lacks MT-ESTAN."""
     rows: dict[str, tuple[Row, ...]] = {name: tuple(STRATEGIES[name](config)) for name in config.strategies}
     rows["tuned"] = (tuned(config),) if "mt_estan" in config.networks else ()
-    return {name: StrategyPlan(strategy=name, folds=_folds(config, each), rows=each) for name, each in rows.items()}
+    return {
+        name: StrategyPlan(strategy=name, folds=_folds(config, each), seeds=_seeds(config, name), rows=each)
+        for name, each in rows.items()
+    }
 
 
 def _folds(config: Config, rows: tuple[Row, ...]) -> tuple[int, ...]:
     """The rows of a strategy are trained on the same images, so on the same folds."""
     return config.folds_of({source for row in rows for source in row.spec.cohort} or config.cohorts["multitask"])
+
+
+def _seeds(config: Config, strategy: str) -> tuple[int, ...]:
+    """The tuned network is compared with those of `approaches`, so it gets as many."""
+    settings = getattr(config.strategy_settings, "approaches" if strategy == "tuned" else strategy)
+    return tuple(range(config.seed, config.seed + settings.seeds))
 
 
 def search_plan(config: Config) -> dict[str, Any]:
@@ -56,8 +68,14 @@ def search_plan(config: Config) -> dict[str, Any]:
 
 def unique_specs(plans: dict[str, StrategyPlan]) -> list[RunSpec]:
     """The specs of all plans without repetition."""
-    merged = StrategyPlan(strategy="all", folds=(1,), rows=tuple(row for p in plans.values() for row in p.rows))
-    return merged.unique_specs()
+    return _unique(spec for plan in plans.values() for spec in plan.unique_specs())
+
+
+def _unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    seen: dict[str, RunSpec] = {}
+    for spec in specs:
+        seen.setdefault(str(spec.canonical()), spec)
+    return list(seen.values())
 
 
 def input_sizes(plans: dict[str, StrategyPlan]) -> list[int]:

@@ -35,21 +35,21 @@ class Progress:
         elif event.kind == "finished":
             self._fractions[key] = 1.0
             self._finished += 1
-            self._line(f"{self._count()} {cell.title}, fold {cell.fold}: {_results(event)}; {self._left()}")
+            self._line(f"{self._count()} {cell.title}, {cell.scope}: {_results(event)}; {self._left()}")
         elif event.kind == "failed":
             self._fractions[key] = 1.0
             self._finished += 1
-            self._line(f"{self._count()} {cell.title}, fold {cell.fold}: FAILED: {event.message}")
+            self._line(f"{self._count()} {cell.title}, {cell.scope}: FAILED: {event.message}")
         elif event.kind == "lost":
             self._fractions[key] = 0.0
-            self._line(f"{cell.title}, fold {cell.fold}: {event.message}")
+            self._line(f"{cell.title}, {cell.scope}: {event.message}")
 
     def _epoch(self, cell: Cell, event: CellEvent) -> None:
         now = time.monotonic()
         if not self._live and now - self._printed < INTERVAL:
             return
         text = (
-            f"{self._count(1)} {cell.title}, fold {cell.fold}, epoch {event.epoch}/{event.epochs}, "
+            f"{self._count(1)} {cell.title}, {cell.scope}, epoch {event.epoch}/{event.epochs}, "
             f"loss {event.values.get('loss', float('nan')):.3f}; {self._left()}"
         )
         if self._live:
@@ -77,8 +77,8 @@ class Progress:
 def _results(event: CellEvent) -> str:
     numbers = event.values
     took = f"{numbers['seconds_training']:.0f} s"
-    if "sensitivity" not in numbers:  # a network that only draws masks
-        return f"Dice {100 * numbers.get('dice', float('nan')):.0f} %, {took}"
+    if "sensitivity" not in numbers:  # a network that only draws masks, or a refit, which nothing is left to test on
+        return f"Dice {100 * numbers['dice']:.0f} %, {took}" if "dice" in numbers else took
     return (
         f"ROC AUC {numbers.get('roc_auc', float('nan')):.3f}, sensitivity {100 * numbers['sensitivity']:.0f} %, "
         f"specificity {100 * numbers['specificity']:.0f} %, {took}"

@@ -14,7 +14,7 @@ from bus_mlops.dataset.folds import Folds
 from bus_mlops.dataset.leakage import leak_tag
 from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.errors import RunError
-from bus_mlops.experiments.cell import Cell, CellEvent, Job
+from bus_mlops.experiments.cell import REFIT, Cell, CellEvent, Job
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.engines.base import Engine
 from bus_mlops.experiments.engines.local import LocalEngine
@@ -38,15 +38,17 @@ class Runner:
         self._engine = engine
 
     def cells(self, spec: RunSpec, folds: Sequence[int], title: str, tags: Mapping[str, str]) -> list[Cell]:
-        """The cells of a spec, whose parent run is found or created."""
+        """The cells of a spec, whose parent run is found or created; the one fold of a refit is REFIT."""
         data, split = self.digests(spec)
         leaks = leak_tag(self.folds.frame, spec.cohort)
-        fingerprint = spec.fingerprint(data, split)
+        is_refit = tuple(folds) == (REFIT,)
+        fingerprint = spec.fingerprint(data, split, is_refit)
         parent = self.ledger.parent(
             spec,
             fingerprint,
             title,
             {**job_tags(self.config), **tags, "data_digest": data, "folds_digest": split, "leaks": leaks},
+            kind="refit" if is_refit else "spec",
         )
         return [Cell(spec, fold, fingerprint, parent, title, data, split, leaks) for fold in folds]
 
@@ -87,7 +89,7 @@ class Runner:
         if not failed:
             return
         lines = [
-            f"  {cells[e.fingerprint, e.fold].title}, fold {e.fold}: {e.message}"
+            f"  {cells[e.fingerprint, e.fold].title}, {cells[e.fingerprint, e.fold].scope}: {e.message}"
             for e in sorted(failed, key=lambda e: (e.fingerprint, e.fold))
         ]
         raise RunError(
@@ -146,7 +148,8 @@ def run_plan(runner: Runner, plan: StrategyPlan) -> dict[tuple[str, int], str]:
     cells: list[Cell] = []
     for row in plan.rows:
         title = f"{row.model} {row.variant}"
-        cells += runner.cells(row.spec, plan.folds, title, {f"strategy.{plan.strategy}": title})
+        for spec in plan.specs(row):
+            cells += runner.cells(spec, plan.folds, title, {f"strategy.{plan.strategy}": title})
     return runner.run(cells, plan.strategy)
 
 

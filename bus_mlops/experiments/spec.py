@@ -49,9 +49,14 @@ class RunSpec(Strict):
             training["optimizer"].pop("momentum")
         return values
 
-    def fingerprint(self, data_digest: str, folds_digest: str) -> str:
-        """64 hexadecimal digits over the canonical form and the digests of images and folds."""
-        values = {"spec": self.canonical(), "data": data_digest, "folds": folds_digest}
+    def fingerprint(self, data_digest: str, folds_digest: str, refit: bool = False) -> str:
+        """64 hexadecimal digits over the canonical form and the digests of images and folds.
+
+        A `refit`, trained on all images of the folds, never shares one with the spec's fold runs.
+        """
+        values: dict[str, Any] = {"spec": self.canonical(), "data": data_digest, "folds": folds_digest}
+        if refit:
+            values["refit"] = True
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bus_mlops.dataset.folds import PARTS, Folds
+from bus_mlops.dataset.folds import PARTS, TRAIN, UNUSED, Folds, fold_columns
 from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.errors import DatasetError
 from bus_mlops.evaluation.metrics import classification_metrics, mask_overlap
@@ -63,7 +63,7 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
         "network": cell.spec.network,
         **job.tags,
     }
-    run_id = ledger.start(cell.parent_run, f"{cell.title} / fold {cell.fold}", cell.spec, tags)
+    run_id = ledger.start(cell.parent_run, f"{cell.title} / {cell.scope}", cell.spec, tags)
     emit(_event(cell, "started", run_id=run_id))
     try:
         with tempfile.TemporaryDirectory(prefix="bus-cell-") as folder:
@@ -105,20 +105,15 @@ def _train(
         labels,
         masks,
         part["train"],
-        part["validation"],
+        None if cell.is_refit else part["validation"],
         seed=cell.seed,
         has_mask=benchmark.frame["has_mask"].to_numpy(),
         on_epoch=on_epoch,
     )
     trained = time.monotonic()
-    frames = [
-        _predictions(program, cell, benchmark, folds, name, part[name], folder) for name in ("test", "validation")
-    ]
-    frame = pd.concat(frames, ignore_index=True)
-    frame.to_csv(folder / PREDICTIONS, index=False)
+    metrics = {} if cell.is_refit else _predict(program, cell, benchmark, folds, part, folder)
     pd.DataFrame(result.history).to_csv(folder / CURVES, index=False)
     program.save(folder / MODEL)
-    metrics = cell_metrics(frame)
     metrics["best_epoch"] = float(result.best_epoch)
     metrics["seconds_training"] = trained - began
     metrics["images_per_second"] = len(part["train"]) * cell.spec.training.epochs / (trained - began)
@@ -128,18 +123,38 @@ def _train(
 def cohort_parts(benchmark: Benchmark, folds: Folds, cell: Cell) -> dict[str, np.ndarray]:
     """Row numbers of the train, validation and test part of a cell's cohort, in manifest order.
 
-    Images that the fold leaves unused are in none of them; raises DatasetError when a part is empty.
+    Images that the fold leaves unused are in none of them; raises DatasetError when a part is empty. A refit trains
+    on every image that any fold uses, and its other parts are empty.
     """
-    part = folds.parts(cell.fold).reindex(benchmark.frame["image_id"]).to_numpy()
+    assigned = _trained_by_refit(folds) if cell.is_refit else folds.parts(cell.fold)
+    part = assigned.reindex(benchmark.frame["image_id"]).to_numpy()
     member = benchmark.frame["source"].isin(cell.spec.cohort).to_numpy()
     rows = {name: np.flatnonzero(member & (part == name)) for name in PARTS}
     for name, found in rows.items():
-        if not len(found):
+        if not len(found) and not cell.is_refit:
             raise DatasetError(
                 f"fold {cell.fold} has no {name} image of {', '.join(cell.spec.cohort)}. Choose other folds "
                 "(folds.kind or folds.run in params.yaml) or add sources to the cohort."
             )
     return rows
+
+
+def _trained_by_refit(folds: Folds) -> pd.Series:
+    frame = folds.frame.set_index("image_id")
+    used = (frame[fold_columns(frame)] != UNUSED).any(axis="columns")
+    return used.map({True: TRAIN, False: UNUSED})
+
+
+def _predict(
+    program: Program, cell: Cell, benchmark: Benchmark, folds: Folds, part: dict[str, np.ndarray], folder: Path
+) -> dict[str, float]:
+    """Write the predictions of the test and the validation part; returns their metrics."""
+    frames = [
+        _predictions(program, cell, benchmark, folds, name, part[name], folder) for name in ("test", "validation")
+    ]
+    frame = pd.concat(frames, ignore_index=True)
+    frame.to_csv(folder / PREDICTIONS, index=False)
+    return cell_metrics(frame)
 
 
 def _predictions(

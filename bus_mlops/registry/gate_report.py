@@ -54,6 +54,14 @@ class GateReport:
         """gate.json."""
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
+    def to_lines(self) -> list[str]:
+        """The report for a terminal: who against whom, one line a rule, notes."""
+        rules = [
+            f"  {rule.id} {rule.title}: {'passed' if rule.passed else 'FAILED'} (limit: {rule.limit}). {rule.sentence}"
+            for rule in self.rules
+        ]
+        return [f"{self.candidate} against {self.baseline}", *rules, *(f"  note: {note}" for note in self.notes)]
+
     def to_markdown(self) -> str:
         """The report for people: verdict, one row a rule, notes."""
         verdict = "PROMOTED" if self.passed else f"REFUSED by {', '.join(rule.id for rule in self.failed)}"

@@ -1,6 +1,7 @@
-"""Promotion: the gate's verdict on MT-ESTAN, a registered version with its evidence, and, if it passed, the alias.
+"""Promotion: the gate's verdict, a registered version with its evidence, a record of the decision, then the aliases.
 
-A refusal is a normal result: the version is registered without alias, and the record says which rule failed.
+A refusal is a normal result: the version is registered, gets the alias `candidate`, and the record says which rules
+failed. Whatever is killed on the way is finished, or closed, by the next command.
 """
 
 from __future__ import annotations
@@ -8,279 +9,257 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from bus_mlops.config import Config
 from bus_mlops.dataset.folds import Folds
-from bus_mlops.dataset.leakage import check_leakage
 from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.errors import EvaluationError, LeakageError, LedgerError
-from bus_mlops.evaluation.metrics import classification_metrics, youden_threshold
-from bus_mlops.experiments.plan import read_plan
-from bus_mlops.files import write_json
-from bus_mlops.git import git_tags
-from bus_mlops.registry.gate import GateContext, GateReport, Lineage, run_gate
-from bus_mlops.registry.package import log_package, write_package
-from bus_mlops.tracking.ledger import MODEL, Ledger
-from bus_mlops.tracking.store import experiment_id
+from bus_mlops.errors import PromotionConflictError
+from bus_mlops.files import read_json, write_json
+from bus_mlops.registry import records
+from bus_mlops.registry.aliases import claimed, read_aliases, settle
+from bus_mlops.registry.candidate_package import package_candidate
+from bus_mlops.registry.contenders import Contender
+from bus_mlops.registry.contents import GATE_TAG
+from bus_mlops.registry.contest import BASELINE_RUNS_TAG, RUNS_TAG, Contest, hold_contest, registered_name
+from bus_mlops.registry.evidence import FOLDER, REPORT_FILE, evidence_digest, evidence_of, write_evidence, write_report
+from bus_mlops.registry.gate_report import GateReport, GateRule
+from bus_mlops.registry.package import log_package
+from bus_mlops.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-CHAMPION = "champion"
-EXPERIMENT = "promotions"
+EVIDENCE_TAG, REPORT_TAG, FORCED_TAG = "evidence", "gate.sha256", "forced"
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One row of a strategy as the gate sees it: its predictions and where each fold was recorded."""
+class Outcome:
+    """What a promotion came to: the version, what was decided about it, and the gate's whole report."""
 
-    title: str
-    predictions: pd.DataFrame
-    runs: dict[int, str]
-    lineage: Lineage
+    model: str
+    version: str
+    decision: str
+    is_champion: bool
+    report: GateReport
+    evidence: str
+    fresh: bool
 
     @property
-    def fingerprint(self) -> str:
-        """What the contender computes."""
-        return str(self.predictions["fingerprint"].iloc[0])
+    def sentence(self) -> str:
+        """What became of the version, for people."""
+        state = "is champion" if self.is_champion else "is not champion"
+        again = "" if self.fresh else " (decided before on the same evidence; nothing was changed)"
+        return f"{self.model} version {self.version}: {self.decision}; it {state}{again}"
 
-    def part(self, name: str) -> pd.DataFrame:
-        """Its predictions of one part, test or validation."""
-        return self.predictions[self.predictions["part"] == name]
+    def lines(self) -> list[str]:
+        """The verdict, rule by rule, and what became of the version."""
+        return [*self.report.to_lines(), self.sentence]
 
-
-def registered_name(config: Config) -> str:
-    """The registered model's name; one trained on phantoms says so."""
-    return "bus-mt-estan-phantom" if config.data.kind == "phantom" else "bus-mt-estan"
-
-
-def judge(
-    config: Config, ledger: Ledger, folds: Folds, plans: Path, predictions: Path
-) -> tuple[Contender, Contender, GateReport]:
-    """Find candidate and baseline among the out-of-fold predictions and run the gate on them."""
-    finished = ledger.finished()
-    candidate = _contender(ledger, finished, _frame(predictions, config.promotion.candidate), "mt_estan")
-    baseline = _baseline(config, ledger, finished, predictions)
-    plan = read_plan(plans, config.promotion.candidate)
-    counts = _counts(folds, candidate, plan.folds)
-    context = GateContext(
-        model_name=registered_name(config),
-        is_phantom=config.data.kind == "phantom",
-        expected_folds=plan.folds,
-        candidate=candidate.lineage,
-        baseline=baseline.lineage,
-        n_train=counts["train"],
-        n_test=counts["test"],
-        leak_check=_leak_check(folds),
-        seed=config.seed,
-    )
-    report = run_gate(candidate.predictions, baseline.predictions, config.promotion, context)
-    return candidate, baseline, report
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in promotion.json."""
+        return {
+            "model": self.model,
+            "version": int(self.version),
+            "alias": "champion" if self.is_champion else None,
+            "decision": self.decision,
+            "passed": self.report.passed,
+            "candidate": self.report.candidate,
+            "baseline": self.report.baseline,
+            "evidence": self.evidence,
+        }
 
 
-def register(
+def promote(
     config: Config,
     ledger: Ledger,
     benchmark: Benchmark,
-    candidate: Contender,
-    baseline: Contender,
-    report: GateReport,
-) -> dict[str, Any]:
-    """Register the candidate with its evidence; sets the alias last, and only if the gate passed.
+    folds: Folds,
+    predictions: Path,
+    candidate_runs: Sequence[str] = (),
+    baseline_run: str | None = None,
+    force_reason: str | None = None,
+) -> Outcome:
+    """Judge the candidates against the baseline, register the best of them with its evidence, and move the aliases.
 
-    The same candidate with the same verdict is registered once, however often the stage runs.
+    Arguments as in `hold_contest` and `decide`, which it calls. What a command that was killed left is finished first.
     """
-    name = registered_name(config)
-    evidence = json.dumps([candidate.fingerprint, json.loads(report.to_json())], sort_keys=True)
-    digest = hashlib.sha256(evidence.encode()).hexdigest()
-    version = _registered_before(ledger, name, digest)
-    if version is None:
-        version = _register_new(config, ledger, benchmark, candidate, baseline, report, digest)
-    if report.passed:
-        ledger.client.set_registered_model_alias(name, CHAMPION, version.version)
-    return {
-        "model": name,
-        "version": int(version.version),
-        "alias": CHAMPION if report.passed else None,
-        "passed": report.passed,
-        "candidate": candidate.title,
-        "baseline": baseline.title,
-        "evidence": digest,
-    }
+    settle(ledger.client, registered_name(config))
+    records.close_abandoned(ledger.client)
+    contest = hold_contest(config, ledger, folds, predictions, candidate_runs, baseline_run)
+    return decide(config, ledger, benchmark, folds, contest, force_reason)
 
 
-def write_record(folder: Path, report: GateReport, record: Mapping[str, Any]) -> None:
-    """Write the gate's report (json and markdown) and what became of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "gate.json").write_text(report.to_json() + "\n", encoding="utf-8")
-    (folder / "gate.md").write_text(report.to_markdown(), encoding="utf-8")
-    write_json(folder / "promotion.json", record)
-
-
-def _register_new(
+def decide(
     config: Config,
     ledger: Ledger,
     benchmark: Benchmark,
-    candidate: Contender,
-    baseline: Contender,
-    report: GateReport,
-    digest: str,
+    folds: Folds,
+    contest: Contest,
+    force_reason: str | None = None,
+) -> Outcome:
+    """Register the candidate of a contest and decide on it; the same evidence is decided once.
+
+    With `force_reason` a refused candidate becomes champion all the same, and the record says so. Raises
+    PromotionConflictError if the champion has changed since the contest, RegistryError where no package can be made.
+    """
+    name, client = registered_name(config), ledger.client
+    digest = evidence_digest(evidence_of(contest, config.promotion, folds), contest.report, config.package.members)
+    version = _registered_before(ledger, name, digest)
+    fresh = version is None
+    if version is None:
+        version = _register(config, ledger, benchmark, folds, contest, digest)
+    report = read_report(ledger, str(version.run_id))
+    former = records.latest(client, name, str(version.version))
+    if former is None or former.decision == records.CONFLICT or (force_reason and former.decision == records.REFUSED):
+        record = _record_for(config, ledger, version, contest, report)
+        former = _decide(ledger, version, record, contest, report, force_reason)
+        fresh = True
+    is_champion = read_aliases(client, name).champion == str(version.version)
+    return Outcome(name, str(version.version), former.decision, is_champion, report, digest, fresh)
+
+
+def write_outcome(folder: Path, outcome: Outcome) -> None:
+    """Write the gate's report (json and markdown) and what became of it."""
+    write_report(folder, outcome.report)
+    write_json(folder / "promotion.json", outcome.to_dict())
+
+
+def read_report(ledger: Ledger, run_id: str) -> GateReport:
+    """The gate's report that a record keeps."""
+    with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
+        values = read_json(ledger.artifact(run_id, f"{FOLDER}/{REPORT_FILE}", Path(folder)))
+    rules = tuple(GateRule(**rule) for rule in values["rules"])
+    names = ("candidate", "baseline", "model_name", "metric", "threshold")
+    return GateReport(**{key: values[key] for key in names}, rules=rules, notes=tuple(values["notes"]))
+
+
+def _register(
+    config: Config, ledger: Ledger, benchmark: Benchmark, folds: Folds, contest: Contest, digest: str
 ) -> ModelVersion:
-    """A promotion run with the gate's report and the package, and the version that points to it."""
+    """A record with the evidence and the package, and a version that points to it; no alias yet."""
     client = ledger.client
-    verdict = "passed" if report.passed else "refused"
-    tags = {
-        "gate": verdict,
-        "gate.failed": ", ".join(rule.id for rule in report.failed) or "none",
-        "evidence": digest,
-        "candidate": candidate.title,
-        "candidate.fingerprint": candidate.fingerprint,
-        "baseline": baseline.title,
-        "data_kind": config.data.kind,
-        **git_tags(),
-    }
-    experiment = experiment_id(client, EXPERIMENT, config.tracking.artifacts)
-    run = client.create_run(experiment, tags={"kind": "promotion", **tags}, run_name=f"{candidate.title}: {verdict}")
-    run_id = str(run.info.run_id)
+    evidence = evidence_of(contest, config.promotion, folds)
+    title = f"promotion of {contest.candidate.title}"
+    record = records.open_record(client, config.tracking, "promotion", title, _parties(contest, digest))
     try:
         with tempfile.TemporaryDirectory(prefix="bus-package-") as temporary:
             folder = Path(temporary)
-            write_record(folder / "gate", report, tags)
-            client.log_artifacts(run_id, str(folder / "gate"), "gate")
-            package = _package(config, ledger, benchmark, candidate, verdict, folder)
+            package, report = package_candidate(config, ledger, benchmark, contest, folder)
+            write_evidence(folder / FOLDER, evidence, report, folds)
+            client.log_artifacts(record, str(folder / FOLDER), FOLDER)
+            tags = {
+                **_parties(contest, digest),
+                **_verdict(report),
+                REPORT_TAG: hashlib.sha256((folder / FOLDER / REPORT_FILE).read_bytes()).hexdigest(),
+            }
             version = log_package(
                 package,
-                registered_name=registered_name(config),
-                run_id=run_id,
+                registered_name=contest.context.model_name,
+                run_id=record,
                 tags=tags,
                 tracking_uri=config.tracking.uri,
             )
     except BaseException:
-        client.set_terminated(run_id, "FAILED")
+        client.set_terminated(record, "FAILED")
         raise
-    client.set_terminated(run_id, "FINISHED")
+    # Logging a model has ended the run, which stays open until there is a decision.
+    client.update_run(record, "RUNNING")
     return version
 
 
-def _package(
-    config: Config, ledger: Ledger, benchmark: Benchmark, candidate: Contender, verdict: str, folder: Path
-) -> Path:
-    """The ensemble of the candidate's fold networks, as consumers will load it."""
-    members = [ledger.artifact(candidate.runs[fold], MODEL, folder) for fold in sorted(candidate.runs)]
-    first = ledger.client.get_run(candidate.runs[min(candidate.runs)])
-    size = int(first.data.params["training.input_size"])
-    return write_package(
-        folder / "package",
-        members,
-        input_size=size,
-        color=benchmark.color,
-        threshold=_threshold(config, candidate),
-        metadata={
-            "name": registered_name(config),
-            "phantom": config.data.kind == "phantom",
-            "trained_on": ", ".join(sorted(candidate.predictions["source"].unique())),
-            "lineage": _lineage(candidate),
-            "gate": verdict,
-        },
-        example_image=np.asarray(benchmark.images(size)[0]),
-    )
+def _record_for(config: Config, ledger: Ledger, version: ModelVersion, contest: Contest, report: GateReport) -> str:
+    """The record that registered the version if it is still without a decision, else a new one with the report."""
+    client = ledger.client
+    if not records.is_closed(client.get_run(version.run_id)):
+        return str(version.run_id)
+    title = f"promotion of {contest.candidate.title}, again"
+    tags = {**_parties(contest, version.tags[EVIDENCE_TAG]), "first_record": str(version.run_id)}
+    record = records.open_record(client, config.tracking, "promotion", title, tags)
+    with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
+        write_report(Path(folder), report)
+        client.log_artifacts(record, folder, FOLDER)
+    return record
 
 
-def _lineage(candidate: Contender) -> dict[str, str]:
-    runs = {f"run.fold_{fold}": run_id for fold, run_id in sorted(candidate.runs.items())}
+def _decide(
+    ledger: Ledger,
+    version: ModelVersion,
+    record: str,
+    contest: Contest,
+    report: GateReport,
+    force_reason: str | None,
+) -> records.Decision:
+    """Close the record and move the aliases, if the champion is still the one of the contest."""
+    client, number = ledger.client, str(version.version)
+    crowned = report.passed or force_reason is not None
+    kind = records.PROMOTED if report.passed else records.FORCED if force_reason else records.REFUSED
+    decision = {
+        "model": version.name,
+        "version": number,
+        "decision": kind,
+        "champion_before": contest.champion or "",
+        "champion_after": number if crowned else contest.champion or "",
+        "who": records.who(),
+        "when": records.now(),
+        "why": _why(report, force_reason),
+        "candidate": report.candidate,
+        "baseline": report.baseline,
+        "commit": client.get_run(record).data.tags.get("mlflow.source.git.commit", ""),
+    }
+    try:
+        with claimed(client, version.name) as claim:
+            present = claim.expect(contest.champion)
+            wanted = present.promoted(number) if crowned else present.refused(number)
+            claim.move(wanted, record, decision)
+    except PromotionConflictError as error:
+        unchanged = {"decision": records.CONFLICT, "champion_after": contest.champion or "", "why": str(error)}
+        records.close_record(client, record, {**decision, **unchanged})
+        raise
+    if kind == records.FORCED:
+        client.set_model_version_tag(version.name, number, FORCED_TAG, str(force_reason))
+    return records.as_decision(client.get_run(record))
+
+
+def _why(report: GateReport, force_reason: str | None) -> str:
+    failed = ", ".join(rule.id for rule in report.failed)
+    gate = f"refused by {failed}" if failed else "every rule passed"
+    return f"{gate}; forced: {force_reason}" if force_reason and failed else gate
+
+
+def _verdict(report: GateReport) -> dict[str, str]:
     return {
-        "fingerprint": candidate.fingerprint,
+        GATE_TAG: "passed" if report.passed else "refused",
+        "gate.failed": ", ".join(rule.id for rule in report.failed) or "none",
+    }
+
+
+def _parties(contest: Contest, digest: str) -> dict[str, str]:
+    """Tags of the record and of the version: who was compared with whom, on what."""
+    candidate, baseline = contest.candidate, contest.baseline
+    return {
+        "model": contest.context.model_name,
+        "candidate": candidate.title,
+        "candidate.fingerprint": ", ".join(candidate.fingerprints[seed] for seed in candidate.seeds),
+        "baseline": baseline.title,
+        RUNS_TAG: _run_list(candidate),
+        BASELINE_RUNS_TAG: _run_list(baseline),
         "data_digest": candidate.lineage.data_digest,
         "folds_digest": candidate.lineage.folds_digest,
-        "commit": git_tags()["mlflow.source.git.commit"],
-        **runs,
+        "training.commits": ", ".join(candidate.lineage.commits),
+        EVIDENCE_TAG: digest,
     }
 
 
-def _counts(folds: Folds, candidate: Contender, selected: tuple[int, ...]) -> dict[str, dict[int, int]]:
-    """Images of the candidate's cohort in the train and test part of each fold."""
-    member = folds.frame["source"].isin(candidate.predictions["source"].unique())
-    return {
-        part: {fold: int((folds.frame.loc[member, f"fold_{fold}"] == part).sum()) for fold in selected}
-        for part in ("train", "test")
-    }
-
-
-def _leak_check(folds: Folds) -> str:
-    try:
-        check_leakage(folds)
-    except LeakageError as error:
-        return str(error)
-    return "passed"
-
-
-def _threshold(config: Config, candidate: Contender) -> float:
-    if config.promotion.threshold == "half":
-        return 0.5
-    validation = candidate.part("validation")
-    return youden_threshold(validation["label"].to_numpy(), validation["probability"].to_numpy())
+def _run_list(contender: Contender) -> str:
+    return json.dumps([contender.runs[cell] for cell in sorted(contender.runs)])
 
 
 def _registered_before(ledger: Ledger, name: str, digest: str) -> ModelVersion | None:
-    found = ledger.client.search_model_versions(f"name = '{name}' and tags.evidence = '{digest}'")
+    found: list[Any] = list(
+        ledger.client.search_model_versions(f"name = '{name}' and tags.{EVIDENCE_TAG} = '{digest}'")
+    )
     return found[0] if found else None
-
-
-def _frame(predictions: Path, strategy: str) -> pd.DataFrame:
-    path = predictions / f"{strategy}.parquet"
-    if not path.is_file():
-        raise EvaluationError(f"{path} is missing: run `dvc repro` for the strategy {strategy} first.")
-    return pd.read_parquet(path)
-
-
-def _contender(ledger: Ledger, finished: Mapping[tuple[str, int], str], frame: pd.DataFrame, network: str) -> Contender:
-    rows = frame[frame["network"] == network]
-    if rows.empty:
-        raise EvaluationError(f"no predictions of {network}: it must be among the networks of params.yaml.")
-    fingerprint = str(rows["fingerprint"].iloc[0])
-    folds = sorted(int(fold) for fold in rows["fold"].unique())
-    missing = [fold for fold in folds if (fingerprint, fold) not in finished]
-    if missing:
-        raise LedgerError(
-            f"the ledger has no finished run for fold {missing[0]} of {network}, though its predictions are here: "
-            "was the MLflow database replaced? Run `dvc repro --force` to train and record it again."
-        )
-    runs = {fold: finished[fingerprint, fold] for fold in folds}
-    tags = ledger.client.get_run(runs[folds[0]]).data.tags
-    lineage = Lineage(data_digest=tags["data_digest"], folds_digest=tags["folds_digest"])
-    title = f"{rows['model'].iloc[0]} {rows['variant'].iloc[0]}"
-    return Contender(title, rows.reset_index(drop=True), runs, lineage)
-
-
-def _baseline(config: Config, ledger: Ledger, finished: Mapping[tuple[str, int], str], predictions: Path) -> Contender:
-    frame = _rivals(config, predictions)
-    if config.promotion.baseline != "best":
-        return _contender(ledger, finished, frame, config.promotion.baseline)
-    others = sorted(set(frame["network"]) - {"mt_estan"})
-    if not others:
-        raise EvaluationError("there is nothing to compare MT-ESTAN with: add another network to params.yaml.")
-    scores = {network: _score(frame[frame["network"] == network], config.promotion.metric) for network in others}
-    return _contender(ledger, finished, frame, max(scores, key=lambda network: scores[network]))
-
-
-def _rivals(config: Config, predictions: Path) -> pd.DataFrame:
-    """Predictions of all rows on the images with masks that name a class: networks that only segment name none."""
-    planned = [name for name in ("multitask", "approaches") if name in config.strategies]
-    frame = pd.concat([_frame(predictions, name) for name in planned], ignore_index=True)
-    return frame[frame["probability"].notna()]
-
-
-def _score(rows: pd.DataFrame, metric: str) -> float:
-    test = rows[rows["part"] == "test"]
-    values = [
-        classification_metrics(fold["label"].to_numpy(), fold["probability"].to_numpy())[metric]
-        for _, fold in test.groupby("fold")
-    ]
-    return float(np.mean(values))

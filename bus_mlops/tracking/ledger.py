@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
@@ -66,20 +69,33 @@ class Ledger:
                 "same command again to train it anew."
             ) from error
 
+    def spec(self, run_id: str) -> RunSpec:
+        """The spec that a run recorded as its parameters; LedgerError where another version wrote others."""
+        try:
+            return RunSpec.model_validate(_nested(self.client.get_run(run_id).data.params))
+        except ValidationError as error:
+            raise LedgerError(
+                f"the parameters of run {run_id} are not those of this version: {error.errors()[0]['msg']}. "
+                "Train it anew (`dvc repro`)."
+            ) from error
+
     def artifact_names(self, run_id: str) -> set[str]:
         """The names of a run's artifacts."""
         return {item.path for item in self.client.list_artifacts(run_id)}
 
     # -- parent runs -----------------------------------------------------------------------------
 
-    def parent(self, spec: RunSpec, fingerprint: str, title: str, tags: Mapping[str, str]) -> str:
-        """The id of the parent run of a fingerprint, created when it is new; tags are added to it."""
-        found = self.runs(f"tags.fingerprint = '{fingerprint}' and tags.kind = 'spec'")
+    def parent(self, spec: RunSpec, fingerprint: str, title: str, tags: Mapping[str, str], kind: str = "spec") -> str:
+        """The id of the parent run of a fingerprint, created when it is new; tags are added to it.
+
+        `kind` is "spec", whose children are folds, or "refit", which no comparison of folds may meet.
+        """
+        found = self.runs(f"tags.fingerprint = '{fingerprint}' and tags.kind = '{kind}'")
         if found:
             run_id = str(found[0].info.run_id)
             self._tag(run_id, tags)
             return run_id
-        fixed = {"kind": "spec", "fingerprint": fingerprint, "network": spec.network, **tags}
+        fixed = {"kind": kind, "fingerprint": fingerprint, "network": spec.network, **tags}
         run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
         self._log(run_id, params=_flatten(spec.model_dump(mode="json")))
@@ -221,3 +237,25 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[name] = str(value)
     return flat
+
+
+def _nested(flat: Mapping[str, str]) -> dict[str, Any]:
+    """What `_flatten` made of a spec, as a mapping again; all values but those of options stay text."""
+    values: dict[str, Any] = {}
+    for name, text in flat.items():
+        *path, last = name.split(".")
+        inner = values
+        for key in path:
+            inner = inner.setdefault(key, {})
+        inner[last] = text
+    values["cohort"] = values.get("cohort", "").split(", ")
+    # An option may be of any type; the other fields know theirs.
+    values["options"] = {name: _literal(text) for name, text in values.get("options", {}).items()}
+    return values
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

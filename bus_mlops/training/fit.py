@@ -17,7 +17,10 @@ from bus_mlops.training.program import EVALUATION_BATCH, Batch, Program, batches
 
 @dataclass(frozen=True)
 class EpochLog:
-    """What one epoch (1-based) showed; the area is a fraction, NaN where validation has one class only."""
+    """What one epoch (1-based) showed; the area is a fraction, NaN where validation has one class only.
+
+    Without a validation part its loss and area are NaN.
+    """
 
     epoch: int
     epochs: int
@@ -67,7 +70,7 @@ def fit(
     labels: np.ndarray,
     masks: np.ndarray | None,
     train_index: np.ndarray,
-    validation_index: np.ndarray,
+    validation_index: np.ndarray | None,
     *,
     seed: int,
     has_mask: np.ndarray | None = None,
@@ -75,9 +78,10 @@ def fit(
 ) -> FitResult:
     """Reset the program, train `spec.training.epochs` epochs, and leave it with the best epoch's weights.
 
-    Best is the least validation loss, the first of equals (the paper's checkpoint). `seed` is the cell's:
-    initial weights, order, augmentation and dropout follow from it alone. Raises TrainingError on an empty
-    part, missing masks, or a loss that is not finite; errors of `on_epoch` pass through.
+    Best is the least validation loss, the first of equals (the paper's checkpoint). With None instead of a validation
+    part (a refit) there is none to choose by: the last epoch's weights stay, and what validation shows is NaN. `seed`
+    is the cell's: initial weights, order, augmentation and dropout follow from it alone. Raises TrainingError on an
+    empty part, missing masks, or a loss that is not finite; errors of `on_epoch` pass through.
     """
     _check(spec, masks, train_index, validation_index)
     data = CellData(images, labels, masks if spec.task.segments else None, has_mask)
@@ -89,11 +93,10 @@ def fit(
     for epoch in range(1, spec.training.epochs + 1):
         clock = time.monotonic()
         loss = train_epoch(program, spec, data, train_index, seed, epoch)
-        validation_loss, area = evaluate(program, data, validation_index)
-        _check_finite(spec, epoch, validation_loss, "validation loss")
+        validation_loss, area = _validate(program, spec, data, validation_index, epoch)
         log = EpochLog(epoch, spec.training.epochs, loss, validation_loss, area, time.monotonic() - clock)
         history.append(log)
-        if best is None or log.validation_loss < best.validation_loss:
+        if best is None or validation_index is None or log.validation_loss < best.validation_loss:
             best, kept = log, program.snapshot()
         on_epoch(log)
     assert best is not None  # epochs is at least 1
@@ -134,9 +137,19 @@ def train_epoch(program: Program, spec: RunSpec, data: CellData, index: np.ndarr
     return total / len(order)
 
 
-def _check(spec: RunSpec, masks: np.ndarray | None, train: np.ndarray, validation: np.ndarray) -> None:
+def _validate(
+    program: Program, spec: RunSpec, data: CellData, index: np.ndarray | None, epoch: int
+) -> tuple[float, float]:
+    if index is None:
+        return math.nan, math.nan
+    loss, area = evaluate(program, data, index)
+    _check_finite(spec, epoch, loss, "validation loss")
+    return loss, area
+
+
+def _check(spec: RunSpec, masks: np.ndarray | None, train: np.ndarray, validation: np.ndarray | None) -> None:
     for name, index in (("training", train), ("validation", validation)):
-        if len(index) == 0:
+        if index is not None and len(index) == 0:
             raise TrainingError(f"the {name} part of {spec.network} is empty: add images or change the folds.")
     if spec.task.segments and masks is None:
         raise TrainingError(f"{spec.network} needs masks but got none: train it on sources that have them.")

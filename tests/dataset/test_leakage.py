@@ -19,7 +19,7 @@ from bus_mlops.dataset.leakage import check_leakage, describe, leak_tag, leaking
 from bus_mlops.dataset.make_folds import make_folds, write_folds
 from bus_mlops.errors import LeakageError
 from bus_mlops.evaluation.views import leakage_text, leaks
-from bus_mlops.registry.promotion import _leak_check
+from bus_mlops.registry.contest import leak_check
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def test_an_unused_image_leaks_nothing(torn):
 
 def test_the_gate_hears_of_leaks_of_every_kind(torn, tmp_path):
     write_folds(torn, "official", tmp_path)
-    assert "lies in more than one part" in _leak_check(Folds.open(tmp_path / "folds.csv"))
+    assert "lies in more than one part" in leak_check(Folds.open(tmp_path / "folds.csv"))
     whole = make_folds(*example({"busi": 60}), FoldsConfig(), 0)
-    assert _leak_check(Folds.checked(whole, "whole", kind="official")) == "passed"
+    assert leak_check(Folds.checked(whole, "whole", kind="official")) == "passed"
 
 
 def test_the_report_says_plainly_what_leaks():
@@ -93,6 +93,7 @@ def change(project: Path, **folds: Any) -> None:
     path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
+@pytest.mark.slow
 def test_runs_tables_and_report_carry_the_tag(tiny_project, monkeypatch):
     """Image-level folds through the pipeline: training goes on, and the number stays with all that comes of it."""
     from bus_mlops.tracking.ledger import Ledger

@@ -97,7 +97,7 @@ def write_strategy(root: Path, strategy: str, predictions: Callable[..., pd.Data
         frames.append(predictions(separation=separation, seed=i, task=task, **row))
         for fold in range(1, 6):
             epochs = np.arange(1, 4)
-            values = {"fold": fold, "epoch": epochs, "loss": 1 / epochs, "validation_loss": 1.1 / epochs}
+            values = {"fold": fold, "seed": 1, "epoch": epochs, "loss": 1 / epochs, "validation_loss": 1.1 / epochs}
             area = np.nan if task == "segmentation" else 0.5 + 0.1 * epochs
             curves.append(pd.DataFrame({**row, **values, "validation_roc_auc": area}))
     folder = root / "results" / "predictions"
@@ -108,7 +108,8 @@ def write_strategy(root: Path, strategy: str, predictions: Callable[..., pd.Data
         {"model": m, "variant": v, "paper": paper, "family": family(strategy, v), "spec": spec(m, v, task)}
         for m, v, paper, task in ROWS[strategy]
     ]
-    plan = {"strategy": strategy, "folds": [1, 2, 3, 4, 5], "rows": planned}
+    seeds = [int(seed) for seed in frame["seed"].unique()]
+    plan = {"strategy": strategy, "folds": [1, 2, 3, 4, 5], "seeds": seeds, "rows": planned}
     (root / "results" / "plan" / f"{strategy}.json").write_text(json.dumps(plan))
     return frame
 
@@ -381,7 +382,8 @@ def test_search_and_gate_are_shown_only_when_they_ran(project):
     best = {"study": "mt_estan", "trials": 3, "best": {"positive_weight": 2.5}, "value": 0.8125}
     (project / "results/search/best.json").write_text(json.dumps(best))
     text = page(project)
-    assert "Refused by G2 (superiority)" in text
+    assert "Refused by" in text
+    assert "G2 (superiority)" in text
     assert "0.8125" in text
 
 

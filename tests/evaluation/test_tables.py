@@ -176,6 +176,16 @@ def test_incomplete_predictions_are_an_error_that_says_where(frame, spoil, messa
         strategy_table(spoil(frame), [SINGLE], folds_frame(frame))
 
 
+def test_a_seed_that_is_missing_in_one_fold_is_an_error(frame):
+    seed = int(frame["seed"].iloc[0])
+    twice = pd.concat([frame, frame[frame["fold"] != 3].assign(seed=seed + 1)])
+    row = PlannedRow(**{**SINGLE.__dict__, "seeds": (seed, seed + 1)})
+    with pytest.raises(EvaluationError, match=f"lacks fold 3 with seed {seed + 1}"):
+        strategy_table(twice, [row])
+    both = strategy_table(pd.concat([frame, frame.assign(seed=seed + 1)]), [row])
+    assert both["seeds"].tolist() == [2]
+
+
 def test_one_fold_too_many_is_an_error(frame):
     four = PlannedRow(**{**SINGLE.__dict__, "folds": (1, 2, 3, 4)})
     with pytest.raises(EvaluationError, match="has fold 5, which is not planned"):
@@ -201,13 +211,18 @@ def test_metrics_for_dvc_hold_no_nan_and_six_digits(table):
 def test_plans_are_told_from_other_files(tmp_path):
     spec = {"cohort": ["busi"], "task": "multitask", "network": "m", "training": {"epochs": 3}}
     row = {"model": "M", "variant": "S", "paper": {"table": 4, "model": "M", "variant": "S"}, "spec": spec}
-    plan = {"strategy": "losses", "folds": [1, 2], "rows": [row, {**row, "paper": None, "family": "WBCE"}]}
+    plan = {
+        "strategy": "losses",
+        "folds": [1, 2],
+        "seeds": [7, 8],
+        "rows": [row, {**row, "paper": None, "family": "WBCE"}],
+    }
     (tmp_path / "losses.json").write_text(json.dumps(plan))
     (tmp_path / "sizes.json").write_text('{"sizes": [64]}')
     plans = read_plans(tmp_path)
     assert list(plans) == ["losses"]
     assert [each.paper for each in plans["losses"]] == [(4, "M", "S"), None]
-    assert plans["losses"][0].folds == (1, 2)
+    assert (plans["losses"][0].folds, plans["losses"][0].seeds) == ((1, 2), (7, 8))
     assert [each.family for each in plans["losses"]] == [None, "WBCE"]
     assert plans["losses"][0].task == "multitask"
     assert plans["losses"][0].training == {"epochs": 3}
@@ -224,7 +239,9 @@ def test_plans_come_in_the_papers_order(tmp_path):
         "spec": {"cohort": [], "task": "", "network": "", "training": {}},
     }
     for name in ("approaches", "tuned", "losses", "transfer_learning"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"strategy": name, "folds": [1], "rows": [row]}))
+        (tmp_path / f"{name}.json").write_text(
+            json.dumps({"strategy": name, "folds": [1], "seeds": [1], "rows": [row]})
+        )
     assert list(read_plans(tmp_path)) == ["transfer_learning", "losses", "approaches", "tuned"]
 
 

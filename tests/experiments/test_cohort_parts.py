@@ -11,7 +11,7 @@ from small_cells import make_spec
 from bus_mlops.dataset.folds import UNUSED, Folds
 from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.errors import DatasetError
-from bus_mlops.experiments.cell import Cell
+from bus_mlops.experiments.cell import REFIT, Cell
 from bus_mlops.experiments.worker import cohort_parts
 
 
@@ -40,6 +40,22 @@ def test_images_that_a_fold_leaves_unused_are_in_no_part(opened):
     assert all(set(after[part]) <= set(before[part]) for part in before)
     everything = np.concatenate(list(after.values()))
     assert len(everything) == len(set(everything)) == sum(len(v) for v in before.values()) - 2
+
+
+def test_a_refit_trains_on_every_image_that_some_fold_uses(opened):
+    benchmark, folds = opened
+    frame = folds.frame.copy()
+    of_busi = frame.index[frame["source"] == "busi"]
+    frame.loc[of_busi[0], ["fold_1", "fold_2"]] = UNUSED
+    some = frame.index[(frame["source"] == "busi") & (frame["fold_2"] == "train")][0]
+    frame.loc[some, "fold_2"] = UNUSED
+    absent = frame["image_id"][of_busi[1]]
+    frame = frame.drop(of_busi[1])  # left out by quality.exclude
+    parts = cohort_parts(benchmark, replace(folds, frame=frame), cell(REFIT, "busi"))
+    left_out = {frame["image_id"][of_busi[0]], absent}
+    expected = [i for i in benchmark.frame["image_id"] if i.startswith("busi/") and i not in left_out]
+    assert benchmark.frame["image_id"].iloc[parts["train"]].tolist() == expected
+    assert len(parts["validation"]) == len(parts["test"]) == 0
 
 
 def test_a_fold_that_tests_another_source_is_an_error_that_says_so(opened):

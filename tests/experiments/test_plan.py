@@ -42,6 +42,20 @@ def test_the_papers_grid_counts_by_hand(paper):
     assert sum(len(paper.folds_of(spec.cohort)) for spec in unique_specs(plans)) == 915
 
 
+def test_seeds_multiply_the_cells_and_not_the_rows(demo_values):
+    demo_values["strategy_settings"]["approaches"]["seeds"] = 3
+    plans = make_plans(parse_config(demo_values))
+    approaches, tuned = plans["approaches"], plans["tuned"]
+    assert approaches.seeds == tuned.seeds == (2021, 2022, 2023)
+    assert plans["multitask"].seeds == (2021,)
+    assert len(approaches.unique_specs()) == 3 * len(approaches.rows)
+    specs = tuned.specs(tuned.rows[0])
+    assert [spec.seed for spec in specs] == [2021, 2022, 2023]
+    assert {spec.model_copy(update={"seed": 0}).model_dump_json() for spec in specs} == {
+        tuned.rows[0].spec.model_copy(update={"seed": 0}).model_dump_json()
+    }
+
+
 def test_every_published_row_stands_beside_exactly_one_of_ours(paper):
     plans = make_plans(paper)
     ours = [

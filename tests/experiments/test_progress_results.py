@@ -17,3 +17,7 @@ def test_a_classifier_has_the_three_numbers_of_its_table():
 
 def test_a_network_that_only_draws_masks_has_its_dice():
     assert _results(finished(dice=0.625)) == "Dice 62 %, 12 s"
+
+
+def test_a_refit_has_nothing_but_its_time():
+    assert _results(finished(best_epoch=3)) == "12 s"

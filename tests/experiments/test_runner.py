@@ -81,6 +81,7 @@ def test_a_strategy_is_trained_once_and_recorded_with_its_evidence(tiny_project)
     assert (tiny_project / "results/predictions/losses.parquet").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_project):
     change(tiny_project, epochs=40)
     assert fold_runs(tiny_project) == []  # and the store is there

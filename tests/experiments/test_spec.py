@@ -83,6 +83,11 @@ def test_a_network_that_only_segments_has_one_loss(demo):
     assert fingerprint(a) == fingerprint(make_spec(demo, "estan", "multitask"))
 
 
+def test_a_refit_is_no_fold_run_of_the_same_spec(demo):
+    spec = make_spec(demo, "mt_estan", "multitask")
+    assert spec.fingerprint("data", "folds", refit=True) != spec.fingerprint("data", "folds")
+
+
 def test_cells_of_all_losses_share_a_program(demo):
     key = make_spec(demo, "mobilenet", "all", loss=Loss(kind="focal")).program_key()
     assert key == make_spec(demo, "mobilenet", "all", loss=Loss(kind="focal", gamma=4, alpha=0.8)).program_key()

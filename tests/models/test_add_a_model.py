@@ -91,6 +91,7 @@ def test_they_are_listed(project):
     assert ["tiny_unet", "multitask", "-", "-", "128", "px", "unit"] in [x.split() for x in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_network_is_planned_trained_and_recorded(project):
     done = command(project, "train", "transfer_learning")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -8,34 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_package import METADATA, SIZE, TinyRegistry, speckle, tiny_network
+from promotion_store import Store, copy_store, make_store
+from tiny_package import SIZE, TinyRegistry, speckle
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
-
-@pytest.fixture(scope="session")
-def members(tmp_path_factory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("networks")
-    paths = [folder / f"{seed}.keras" for seed in (1, 2)]
-    for seed, path in enumerate(paths, 1):
-        tiny_network(seed).save(path)
-    return paths
-
-
-@pytest.fixture(scope="session")
-def package_folder(tmp_path_factory, members) -> Path:
-    from bus_mlops.registry.package import write_package
-
-    return write_package(
-        tmp_path_factory.mktemp("package") / "tiny",
-        members,
-        input_size=SIZE,
-        color="gray",
-        threshold=0.4,
-        metadata=METADATA,
-        example_image=speckle(120, 150),
-    )
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +36,18 @@ def tiny_registry(tmp_path_factory, package_folder) -> TinyRegistry:
         )
     client.set_registered_model_alias("tiny-phantom", "champion", version.version)
     return TinyRegistry(uri, "tiny-phantom", run, folder / "artifacts")
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory, members) -> Store:
+    """A project whose runs are recorded and of which nothing was promoted; for copies."""
+    return make_store(tmp_path_factory.mktemp("recorded"), members)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, recorded) -> Store:
+    """A project with a registry of the module's own."""
+    return copy_store(recorded, tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture

@@ -54,6 +54,19 @@ def test_a_cell_from_start_to_finish(ledger, demo, tmp_path):
     assert ledger.client.get_run(parent).data.tags["strategy.losses"] == "row"
 
 
+def test_a_spec_can_be_read_back_from_its_run(ledger, demo):
+    networks = (("mobilenet", "all"), ("mt_estan", "multitask"), ("estan", "multitask"))
+    specs = [make_spec(demo, name, cohort) for name, cohort in networks]
+    options = {"width": 0.0625, "encoder": "mobilenet", "flag": True, "depth": 3}
+    specs.append(specs[1].model_copy(update={"options": options, "code": "a" * 64, "seed": 5}))
+    for number, spec in enumerate(specs):
+        parent, run_id = start(ledger, spec, fingerprint=str(number))
+        assert ledger.spec(parent) == ledger.spec(run_id) == spec
+    ledger._log(parent, params={"training.unheard_of": "1"})
+    with pytest.raises(LedgerError, match=f"parameters of run {parent} are not those of this version"):
+        ledger.spec(parent)
+
+
 def test_a_finished_run_whose_files_are_gone_is_explained(ledger, demo, tmp_path):
     _, run_id = start(ledger, make_spec(demo, "mobilenet", "all"))
     (tmp_path / PREDICTIONS).write_text("fold\n1\n")

@@ -36,6 +36,7 @@ def test_it_learns_16_images_and_keeps_the_best_epoch():
     assert area == logs[result.best_epoch - 1].validation_roc_auc
 
 
+@pytest.mark.slow
 def test_mt_estan_learns_its_masks():
     spec = make_spec("mt_estan", epochs=25, batch_size=4, augmentation={}, dropout=0.0)
     program, data = Program(spec), make_data(8, 64)
@@ -97,6 +98,22 @@ def test_empty_parts_and_missing_masks_are_errors():
         run(program, make_spec(), data, index, none, seed=0)
     with pytest.raises(TrainingError, match="needs masks"):
         fit(program, make_spec("mt_estan"), data.images, data.labels, None, index, index, seed=0)
+
+
+def test_without_validation_the_last_epoch_stays():
+    spec = make_spec(epochs=3)
+    program, data, index = Program(spec), make_data(24, 32), np.arange(16)
+    logs: list[EpochLog] = []
+    result = run(program, spec, data, index, None, seed=1, on_epoch=logs.append)
+    refitted = program.predict(data.images, np.arange(24)).probability
+    assert result.best_epoch == len(logs) == 3
+    assert all(np.isnan([log.validation_loss, log.validation_roc_auc]).all() for log in logs)
+
+    # Looking at a validation part changes no weight, so its last epoch is the same one.
+    last: list[np.ndarray] = []
+    run(program, spec, data, index, np.arange(16, 24), seed=1, on_epoch=lambda log: last.extend(program.snapshot()))
+    program.restore(last[-len(program.snapshot()) :])
+    np.testing.assert_array_equal(program.predict(data.images, np.arange(24)).probability, refitted)
 
 
 def test_an_error_of_the_listener_stops_the_training():

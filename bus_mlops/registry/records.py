@@ -1,0 +1,166 @@
+"""The record of decisions: one run in the experiment `promotions` for each promotion, refusal and rollback.
+
+A record is open while the decision is being made. Closing it writes `decision.json`, whose sha256 becomes a tag, and
+ends the run; nothing writes to it afterwards, and `bus-mlops verify` notices where somebody has.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import socket
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bus_mlops.config import TrackingConfig
+from bus_mlops.errors import RegistryError
+from bus_mlops.files import write_json
+from bus_mlops.git import git_tags
+from bus_mlops.tracking import processes
+from bus_mlops.tracking.store import experiment_id
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+EXPERIMENT = "promotions"
+DECISION_FILE = "decision.json"
+DECISION_DIGEST = "decision.sha256"
+PROMOTED, FORCED, REFUSED, CONFLICT, ROLLBACK = "promoted", "forced", "refused", "conflict", "rolled back"
+CROWNING = (PROMOTED, FORCED, ROLLBACK)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided about a version: by whom, when (UTC, ISO 8601), why, and which champion it replaced."""
+
+    model: str
+    version: str
+    decision: str
+    champion_before: str
+    champion_after: str
+    who: str
+    when: str
+    why: str
+    candidate: str = ""
+    baseline: str = ""
+    commit: str = ""
+    record: str = ""
+
+
+def who() -> str:
+    """The user and machine that decide."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):  # a container may run as a user without a name
+        return f"unknown@{socket.gethostname()}"
+
+
+def now() -> str:
+    """The time of a decision, in seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def open_record(client: MlflowClient, tracking: TrackingConfig, kind: str, title: str, tags: Mapping[str, str]) -> str:
+    """Begin a record of kind `promotion` or `rollback`; returns the id of its run."""
+    experiment = experiment_id(client, EXPERIMENT, tracking.artifacts)
+    fixed = {"kind": kind, **processes.identity(), **git_tags(), **tags}
+    return str(client.create_run(experiment, tags=fixed, run_name=title).info.run_id)
+
+
+def close_record(client: MlflowClient, run_id: str, decision: Mapping[str, str]) -> None:
+    """Write the decision and end the run; a record that is closed already stays as it is."""
+    if is_closed(client.get_run(run_id)):
+        return
+    with tempfile.TemporaryDirectory(prefix="bus-decision-") as folder:
+        path = Path(folder) / DECISION_FILE
+        write_json(path, {**decision, "record": run_id})
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        client.log_artifact(run_id, str(path))
+    for key, value in {**decision, DECISION_DIGEST: digest}.items():
+        client.set_tag(run_id, key, value)
+    client.set_terminated(run_id, "FINISHED")
+
+
+def is_closed(run: Run) -> bool:
+    """Whether a record holds a decision; logging a model also ends a run, so its status alone says nothing."""
+    return bool(run.info.status == "FINISHED" and DECISION_DIGEST in run.data.tags)
+
+
+def close_abandoned(client: MlflowClient) -> list[str]:
+    """Mark, as KILLED, records whose process died before a version was registered; returns their run ids.
+
+    A record with a version is left open: the command that decides on the version goes on with it.
+    """
+    closed = []
+    for run in _runs(client, "attributes.status = 'RUNNING'"):
+        if processes.is_dead(run.data.tags) and not client.search_model_versions(f"run_id = '{run.info.run_id}'"):
+            client.set_tag(run.info.run_id, "ended", "its process died before a decision; closed by a later command")
+            client.set_terminated(run.info.run_id, "KILLED")
+            closed.append(str(run.info.run_id))
+    return closed
+
+
+def decisions(client: MlflowClient, model: str) -> list[Decision]:
+    """All decisions about a registered model, the latest first."""
+    runs = _runs(client, "attributes.status = 'FINISHED'")
+    closed = [run for run in runs if is_closed(run) and run.data.tags.get("model") == model]
+    return [as_decision(run) for run in sorted(closed, key=lambda run: run.info.end_time, reverse=True)]
+
+
+def latest(client: MlflowClient, model: str, version: str) -> Decision | None:
+    """The latest decision to promote or refuse a version, if any."""
+    found = [each for each in decisions(client, model) if each.version == version and each.decision != ROLLBACK]
+    return found[0] if found else None
+
+
+def as_decision(run: Run) -> Decision:
+    """A closed record as a value."""
+    names = {each.name for each in fields(Decision)} - {"record"}
+    values = {name: run.data.tags.get(name, "") for name in names}
+    return Decision(**{**values, "record": str(run.info.run_id)})
+
+
+def check_record(client: MlflowClient, run_id: str) -> str:
+    """ "" if a closed record is as it was written, else what differs."""
+    run = client.get_run(run_id)
+    if not is_closed(run):
+        return f"the record {run_id} is {run.info.status}: no decision was made"
+    with tempfile.TemporaryDirectory(prefix="bus-decision-") as folder:
+        try:
+            path = Path(client.download_artifacts(run_id, DECISION_FILE, folder))
+        except Exception as error:  # each artifact store raises its own kind
+            return f"the record {run_id} has lost its {DECISION_FILE} ({type(error).__name__})"
+        content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != run.data.tags.get(DECISION_DIGEST):
+        return f"{DECISION_FILE} of the record {run_id} was changed after the decision"
+    written = json.loads(content)
+    changed = [name for name, value in asdict(as_decision(run)).items() if written.get(name, "") != value]
+    return f"tags of the record {run_id} were changed after the decision: {', '.join(changed)}" if changed else ""
+
+
+def require_reason(reason: str | None, command: str) -> str:
+    """A reason that says something; RegistryError for an empty one."""
+    text = (reason or "").strip()
+    if not text or len(text) > 1000:
+        raise RegistryError(f"{command} needs --reason TEXT (1 to 1000 characters): it stays in the record for others.")
+    return text
+
+
+def _runs(client: MlflowClient, query: str) -> list[Run]:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return []
+    found: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment.experiment_id], query, max_results=1000, page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found

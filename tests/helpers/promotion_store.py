@@ -1,0 +1,165 @@
+"""A project after its training stages, small and synthetic: recorded runs, predictions, folds, a benchmark."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from projects import tiny_values
+from tiny_package import SIZE
+
+from bus_mlops import paths, profiles
+from bus_mlops.config import Config, parse_config
+from bus_mlops.dataset.assemble import assemble
+from bus_mlops.dataset.folds import Folds
+from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.paths import BENCHMARK, PARAMS
+from bus_mlops.registry import records
+from bus_mlops.registry.aliases import Aliases, read_aliases
+from bus_mlops.registry.contest import Contest, hold_contest
+from bus_mlops.registry.promotion import Outcome, decide, promote
+from bus_mlops.sources.phantom import write_phantoms
+from bus_mlops.tracking.ledger import MODEL, PREDICTIONS, Ledger
+
+IMAGES = 160
+FOLDS = (1, 2)
+SEEDS = (2021, 7)
+DATA = "d" * 64
+# How well each network separates the labels; `resnet50` is the best one that is not MT-ESTAN.
+SEPARATIONS = {"mobilenet": 0.3, "resnet50": 0.6, "mt_estan": 0.8}
+NAME = "bus-mt-estan-phantom"
+
+
+def fold_frame() -> pd.DataFrame:
+    """Two folds over images that are each their own case and group."""
+    rng = np.random.default_rng(0)
+    ids = [f"busi/{i:03d}" for i in range(IMAGES)]
+    frame = pd.DataFrame({"image_id": ids, "source": "busi", "label": (rng.random(IMAGES) < 0.4).astype(int)})
+    frame = frame.assign(case_id=ids, group=ids)
+    tested = np.arange(IMAGES) % 2 + 1
+    for fold in FOLDS:
+        others = np.where(np.arange(IMAGES) % 4 < 2, "train", "validation")
+        frame[f"fold_{fold}"] = np.where(tested == fold, "test", others)
+    return frame
+
+
+def predictions(fold: int, separation: float, seed: int) -> pd.DataFrame:
+    """Validation and test part of a fold, as a worker writes them."""
+    rng = np.random.default_rng(seed)
+    rows = fold_frame().rename(columns={f"fold_{fold}": "part"})
+    rows = rows.loc[rows["part"] != "train", ["image_id", "case_id", "group", "source", "label", "part"]]
+    logits = 2 * separation * (2 * rows["label"] - 1) + rng.normal(size=len(rows))
+    return rows.assign(fold=fold, probability=1 / (1 + np.exp(-logits)))
+
+
+@dataclass(frozen=True)
+class Store:
+    """A project after its training stages: a ledger with finished runs, predictions, a benchmark."""
+
+    config: Config
+    ledger: Ledger
+    folds: Folds
+    folder: Path
+    benchmark: Benchmark
+
+    @property
+    def predictions(self) -> Path:
+        return self.folder / paths.PREDICTIONS
+
+    def contest(self, candidate_runs: Sequence[str] = (), baseline_run: str | None = None, **promotion: Any) -> Contest:
+        config = with_promotion(self.config, **promotion)
+        return hold_contest(config, self.ledger, self.folds, self.predictions, candidate_runs, baseline_run)
+
+    def decide(self, contest: Contest, **promotion: Any) -> Outcome:
+        config = with_promotion(self.config, **promotion)
+        return decide(config, self.ledger, self.benchmark, self.folds, contest)
+
+    def promote(self, members: str = "one", force_reason: str | None = None, **promotion: Any) -> Outcome:
+        config = with_promotion(self.config, **promotion)
+        config = config.model_copy(update={"package": config.package.model_copy(update={"members": members})})
+        return promote(config, self.ledger, self.benchmark, self.folds, self.predictions, force_reason=force_reason)
+
+    def aliases(self) -> Aliases:
+        return read_aliases(self.ledger.client, NAME)
+
+    def history(self) -> list[records.Decision]:
+        return records.decisions(self.ledger.client, NAME)
+
+
+def with_promotion(config: Config, **changes: Any) -> Config:
+    return config.model_copy(update={"promotion": config.promotion.model_copy(update=changes)})
+
+
+def record_model(store: Store, strategy: str, network: str, separation: float, members: list[Path], seed: int) -> Any:
+    """Finished runs of both folds of one spec, as workers leave them; returns the strategy's predictions."""
+    spec = make_spec(store.config, "mt_estan" if network == "mt_estan" else "mobilenet", "multitask", input_size=SIZE)
+    changed = spec.training.model_copy(update={"dropout": 0.4 if strategy == "tuned" else 0.5})
+    spec = spec.model_copy(update={"network": network, "training": changed, "seed": seed})
+    title, fingerprint = network.title(), f"{strategy}-{network}-{seed}"
+    split = store.folds.digest(store.folds.frame["image_id"])
+    tags = {"data_digest": DATA, "folds_digest": split, "leaks": "0 groups", "folds_kind": "grouped"}
+    parent = store.ledger.parent(spec, fingerprint, title, {**tags, f"strategy.{strategy}": title})
+    frames = []
+    for fold, member in zip(FOLDS, members, strict=True):
+        folder = store.folder / f"{fingerprint}-{fold}"
+        folder.mkdir()
+        frame = predictions(fold, separation, seed=seed + 10 * fold + len(fingerprint))
+        frame.to_csv(folder / PREDICTIONS, index=False)
+        if strategy == "tuned":
+            shutil.copy(member, folder / MODEL)
+        run = store.ledger.start(
+            parent,
+            title,
+            spec,
+            {**tags, "git_clean": "yes", "network": network, "fingerprint": fingerprint, "fold": str(fold)},
+        )
+        store.ledger.finish(run, {"roc_auc": 0.9}, folder, {})
+        columns = {"strategy": strategy, "model": title, "variant": "Multi", "network": network}
+        frames.append(frame.assign(fingerprint=fingerprint, seed=seed, dice=np.nan, iou=np.nan, **columns))
+    return pd.concat(frames, ignore_index=True)
+
+
+def make_store(folder: Path, members: list[Path]) -> Store:
+    """Lay out a project in an empty folder and record its runs, with the networks of `members` for each fold."""
+    values = tiny_values(yaml.safe_load(profiles.text("demo")))
+    values["data"].update(root=str(folder / "phantom"), sources=["busi"])
+    values["phantom"].update(images={"busi": 4}, near_duplicates=0)
+    values["promotion"].update(bootstrap=200, require_clean_git=True)
+    values["package"]["members"] = "one"
+    values["strategies"] = ["approaches"]
+    config = _write_params(values, folder)
+    write_phantoms(config, folder / "phantom")
+    benchmark = assemble(config, [SIZE], folder / BENCHMARK, workers=1)
+    folds = Folds.checked(fold_frame(), "folds")
+    (folder / paths.FOLDS).mkdir(parents=True)
+    folds.frame.to_csv(folder / paths.FOLDS / "folds.csv", index=False)
+    store = Store(config, Ledger(config.tracking), folds, folder, benchmark)
+    store.predictions.mkdir(parents=True)
+    # The second seed of MT-ESTAN's tuned form and of the best other network, as a plan with seeds would train it.
+    tuned = [record_model(store, "tuned", "mt_estan", 1.6, members, seed) for seed in SEEDS]
+    approaches = [record_model(store, "approaches", n, s, members, SEEDS[0]) for n, s in SEPARATIONS.items()]
+    approaches.append(record_model(store, "approaches", "resnet50", SEPARATIONS["resnet50"], members, SEEDS[1]))
+    tuned[0].to_parquet(store.predictions / "tuned.parquet")
+    pd.concat(approaches[:3]).to_parquet(store.predictions / "approaches.parquet")
+    return store
+
+
+def copy_store(store: Store, folder: Path) -> Store:
+    """A copy of a project with a registry of its own; the recorded runs' artifacts stay where they are."""
+    ignored = shutil.ignore_patterns("artifacts", "params.yaml", *(f"*-{fold}" for fold in FOLDS))
+    shutil.copytree(store.folder, folder, dirs_exist_ok=True, ignore=ignored)
+    config = _write_params(yaml.safe_load((store.folder / PARAMS).read_text()), folder)
+    return replace(store, config=config, ledger=Ledger(config.tracking), folder=folder)
+
+
+def _write_params(values: dict[str, Any], folder: Path) -> Config:
+    values["tracking"].update(uri=f"sqlite:///{folder / 'mlflow.db'}", artifacts=str(folder / "artifacts"))
+    (folder / PARAMS).write_text(yaml.safe_dump(values))
+    return parse_config(values)
