@@ -10,6 +10,7 @@ import typer
 from bus_mlops import __version__
 from bus_mlops.dataset.commands import audit
 from bus_mlops.dataset.folds_commands import folds_app
+from bus_mlops.experiments.commands import reconcile, train
 from bus_mlops.models.commands import models
 from bus_mlops.registry.bundle_cli import export, pull
 from bus_mlops.registry.commands import gate, history, promote, rollback, verify
@@ -103,28 +104,6 @@ def plan() -> None:
 
 
 @app.command()
-def train(
-    strategy: Annotated[str, typer.Argument(help="a strategy of params.yaml, or 'all'")] = "all",
-) -> None:
-    """Train the missing runs of a strategy without DVC (data and folds must be there)."""
-    from bus_mlops.config import load_config
-    from bus_mlops.errors import ConfigError
-    from bus_mlops.experiments.plan import make_plans
-    from bus_mlops.experiments.runner import open_runner, run_plan
-
-    config = load_config()
-    plans = make_plans(config)
-    plans.pop("tuned")
-    if strategy != "all" and strategy not in plans:
-        raise ConfigError(f"strategy {strategy!r} is not in params.yaml; it has: {', '.join(plans)}")
-    # Inside, since typer would turn Ctrl-C into a silent exit.
-    with readable_errors(), open_runner(config) as runner:
-        for name, each in plans.items():
-            if strategy in ("all", name):
-                run_plan(runner, each)
-
-
-@app.command()
 def summary() -> None:
     """Print the results, where the report is, the gate's verdict, and what to try next."""
     from bus_mlops.config import load_config
@@ -160,6 +139,8 @@ def ui(
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments])
 
 
+app.command()(train)
+app.command()(reconcile)
 app.command()(predict)
 for _command in (gate, promote, history, rollback, verify):
     app.command()(_command)

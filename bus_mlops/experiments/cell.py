@@ -54,8 +54,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Job:
-    """What all cells of a call share: where the data lies, where runs are recorded, how many threads.
+    """What all cells of a call share: where the data lies, where runs are recorded, how many threads, who asks.
 
+    `driver` names the process that gave the cells out; runs of the same driver never compete for a cell.
     `extensions` is the folder of the user's own networks.
     """
 
@@ -64,13 +65,16 @@ class Job:
     tracking: TrackingConfig
     weights_folder: Path | None
     threads: int
+    driver: str
     extensions: Path = EXTENSIONS
     tags: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class CellEvent:
-    """News of a cell: it started, finished an epoch, finished, or failed with a message."""
+    """News of a cell; `kind` is started, epoch, lost (its worker died, it is begun again), finished, failed, or
+    elsewhere (another process is training it; `message` says which).
+    """
 
     kind: str
     fingerprint: str
@@ -81,3 +85,13 @@ class CellEvent:
     values: dict[str, float] = field(default_factory=dict)
     run_id: str = ""
     message: str = ""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What the ledger knows the cell by."""
+        return self.fingerprint, self.fold
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the engine is done with the cell."""
+        return self.kind in ("finished", "failed", "elsewhere")

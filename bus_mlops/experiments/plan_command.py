@@ -124,7 +124,7 @@ def measure(config: Config, specs: Collection[RunSpec], recorded: Recorded | Non
 
 
 def _time_left(work: Work, workers: int) -> str:
-    from bus_mlops.experiments.progress import duration
+    from bus_mlops.experiments.grid_state import duration
 
     if work.done == work.cells:
         return "none"

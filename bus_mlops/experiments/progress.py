@@ -1,77 +1,119 @@
-"""Progress that a person can leave running: cells done, epochs of each worker, time left."""
+"""Progress that a person can leave running: one live view in a terminal, plain lines elsewhere, a tag in MLflow."""
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from bus_mlops.experiments.cell import Cell, CellEvent
+from bus_mlops.experiments.grid_state import GridState
 
-# Without a terminal a line about epochs is printed at most this often, in seconds.
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+# Without a terminal a line about epochs is printed, and with or without one the state is published, at most this
+# often, in seconds.
 INTERVAL = 10.0
 
 
 class Progress:
-    """Prints one line a finished cell and, in between, where each worker is."""
+    """Shows the state of a grid while it is entered: a line a finished cell, and in between where each worker is.
 
-    def __init__(self, name: str, cells: Sequence[Cell], already: int = 0) -> None:
+    `publish` is given the state in a line now and then, and at the end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cells: Sequence[Cell],
+        already: int = 0,
+        publish: Callable[[str], None] = lambda text: None,
+        console: Console | None = None,
+    ) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
         self._name = name
         self._cells = {cell.key: cell for cell in cells}
-        self._already = already
-        self._began = time.monotonic()
-        self._printed = 0.0
-        self._fractions: dict[tuple[str, int], float] = {}
-        self._finished = 0
-        self._live = sys.stdout.isatty()
+        self._publish = publish
+        self.state = GridState(cells, already)
+        self._console = console or Console(highlight=False, markup=False)
+        self._live: Live | None = None
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, get_renderable=self._view, refresh_per_second=2, transient=True)
+        self._printed = self._published = 0.0
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if kind is None:
+            self._tell_publicly()
 
     def __call__(self, event: CellEvent) -> None:
         """Take note of an event and print what is new."""
-        key = (event.fingerprint, event.fold)
-        cell = self._cells[key]
+        self.state.take(event)
+        cell = self._cells[event.key]
+        where = f"{cell.title}, {cell.scope}"
         if event.kind == "epoch":
-            self._fractions[key] = event.epoch / event.epochs
-            self._epoch(cell, event)
+            self._epoch(where, event)
         elif event.kind == "finished":
-            self._fractions[key] = 1.0
-            self._finished += 1
-            self._line(f"{self._count()} {cell.title}, {cell.scope}: {_results(event)}; {self._left()}")
+            self.line(f"{where}: {_results(event)}; {self.state.summary()}")
         elif event.kind == "failed":
-            self._fractions[key] = 1.0
-            self._finished += 1
-            self._line(f"{self._count()} {cell.title}, {cell.scope}: FAILED: {event.message}")
+            self.line(f"{where}: FAILED: {event.message}; {self.state.summary()}")
         elif event.kind == "lost":
-            self._fractions[key] = 0.0
-            self._line(f"{cell.title}, {cell.scope}: {event.message}")
+            self.line(f"{where}: {event.message}")
+        elif event.kind == "elsewhere":
+            self.line(f"{where}: left to {event.message}")
+        if time.monotonic() - self._published > INTERVAL:
+            self._tell_publicly()
 
-    def _epoch(self, cell: Cell, event: CellEvent) -> None:
-        now = time.monotonic()
-        if not self._live and now - self._printed < INTERVAL:
-            return
-        text = (
-            f"{self._count(1)} {cell.title}, {cell.scope}, epoch {event.epoch}/{event.epochs}, "
-            f"loss {event.values.get('loss', float('nan')):.3f}; {self._left()}"
-        )
-        if self._live:
-            print(f"\r\033[K[{self._name}] {text}"[:200], end="", flush=True)
-        else:
-            self._line(text)
-        self._printed = now
+    def line(self, text: str) -> None:
+        """Print a line, above the live view if there is one."""
+        self._console.print(f"[{self._name}] {text}", soft_wrap=True)
+        self._printed = time.monotonic()
 
-    def _count(self, ahead: int = 0) -> str:
-        done = min(self._already + self._finished + ahead, self._already + len(self._cells))
-        return f"run {done} of {self._already + len(self._cells)}"
+    def _epoch(self, where: str, event: CellEvent) -> None:
+        if self._live is None and time.monotonic() - self._printed >= INTERVAL:
+            loss = event.values["loss"]
+            self.line(f"{where}, epoch {event.epoch} of {event.epochs}, loss {loss:.3f}; {self.state.summary()}")
 
-    def _left(self) -> str:
-        fraction = sum(self._fractions.values()) / max(1, len(self._cells))
-        if fraction >= 1:
-            return "done"
-        elapsed = time.monotonic() - self._began
-        return f"about {duration(elapsed * (1 - fraction) / fraction)} left" if fraction > 0 else ""
+    def _tell_publicly(self) -> None:
+        self._published = time.monotonic()
+        # A look at the grid in a browser is not worth stopping it for.
+        with suppress(Exception):
+            self._publish(f"{self.state.summary()} ({time.strftime('%Y-%m-%d %H:%M:%S')})")
 
-    def _line(self, text: str) -> None:
-        start = "\r\033[K" if self._live else ""
-        print(f"{start}[{self._name}] {text}", flush=True)
+    def _view(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        state = self.state
+        table = Table("worker", "run", "network", "images", "epoch", "loss", "images/s", box=None, padding=(0, 2, 0, 0))
+        for running in sorted(state.running.values(), key=lambda r: r.worker):
+            spec = running.cell.spec
+            table.add_row(
+                str(running.worker),
+                running.cell.title,
+                spec.network,
+                running.cell.scope,
+                f"{running.epoch} of {spec.training.epochs}" if running.epoch else "compiling",
+                f"{running.loss:.3f}" if running.epoch else "",
+                f"{running.images_per_second:.0f}" if running.epoch else "",
+            )
+        bar = ProgressBar(total=state.total, completed=state.done + state.failed, width=40)
+        return Group(Text(f"[{self._name}] {state.summary()}"), bar, table)
 
 
 def _results(event: CellEvent) -> str:
@@ -83,16 +125,3 @@ def _results(event: CellEvent) -> str:
         f"ROC AUC {numbers.get('roc_auc', float('nan')):.3f}, sensitivity {100 * numbers['sensitivity']:.0f} %, "
         f"specificity {100 * numbers['specificity']:.0f} %, {took}"
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them.
-
-    >>> duration(45), duration(200), duration(9000)
-    ('45 s', '3 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import signal
+import socket
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,44 +22,55 @@ from bus_mlops.errors import RunError
 from bus_mlops.experiments.cell import REFIT, Cell, CellEvent, Job
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.engines.base import Engine
-from bus_mlops.experiments.engines.local import LocalEngine
+from bus_mlops.experiments.engines.choose import make_engine
+from bus_mlops.experiments.failures import failure_table
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.progress import Progress
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.git import git_tags
 from bus_mlops.paths import BENCHMARK, EXTENSIONS, FOLDS
 from bus_mlops.tracking.ledger import Ledger
-from bus_mlops.tracking.store import sqlite_file
+from bus_mlops.tracking.store import absolute, sqlite_file
+
+# Seconds between two looks whether another driver has finished the cells that are left.
+WAIT = 15.0
+# Seconds that a stop may spend on closing runs.
+CLOSING = 4.0
 
 
 class Runner:
     """Holds the data, the ledger and an engine whose workers stay alive between calls."""
 
-    def __init__(self, config: Config, ledger: Ledger, engine: Engine) -> None:
+    def __init__(self, config: Config, ledger: Ledger, engine: Engine, driver: str) -> None:
         self.config = config
         self.ledger = ledger
         self.benchmark = Benchmark.open(BENCHMARK)
         self.folds = Folds.open(FOLDS / "folds.csv")
         self._engine = engine
+        self._driver = driver
+        self._tags = job_tags(config)
+        self._of_cohort: dict[tuple[str, ...], tuple[str, str, str]] = {}
 
     def cells(self, spec: RunSpec, folds: Sequence[int], title: str, tags: Mapping[str, str]) -> list[Cell]:
         """The cells of a spec, whose parent run is found or created; the one fold of a refit is REFIT."""
-        data, split = self.digests(spec)
-        leaks = leak_tag(self.folds.frame, spec.cohort)
+        data, split, leaks = self._describe(spec)
         is_refit = tuple(folds) == (REFIT,)
         fingerprint = spec.fingerprint(data, split, is_refit)
-        parent = self.ledger.parent(
-            spec,
-            fingerprint,
-            title,
-            {**job_tags(self.config), **tags, "data_digest": data, "folds_digest": split, "leaks": leaks},
-            kind="refit" if is_refit else "spec",
-        )
+        tags = {**self._tags, **tags, "data_digest": data, "folds_digest": split, "leaks": leaks}
+        parent = self.ledger.parent(spec, fingerprint, title, tags, kind="refit" if is_refit else "spec")
         return [Cell(spec, fold, fingerprint, parent, title, data, split, leaks) for fold in folds]
 
     def digests(self, spec: RunSpec) -> tuple[str, str]:
         """Digests of the images and of the fold assignment that a spec uses."""
-        return digests_of(self.benchmark, self.folds, spec.cohort, spec.network)
+        return self._describe(spec)[:2]
+
+    def _describe(self, spec: RunSpec) -> tuple[str, str, str]:
+        """Digest of the images, digest of the folds, and what leaks: the same for every spec of a cohort."""
+        cohort = tuple(sorted(spec.cohort))
+        if cohort not in self._of_cohort:
+            digests = digests_of(self.benchmark, self.folds, spec.cohort, spec.network)
+            self._of_cohort[cohort] = *digests, leak_tag(self.folds.frame, cohort)
+        return self._of_cohort[cohort]
 
     def run(self, cells: Sequence[Cell], name: str) -> dict[tuple[str, int], str]:
         """Train what the ledger does not have; returns the run id of every cell; raises RunError on failures."""
@@ -66,36 +82,53 @@ class Runner:
             f"[{name}] {len(unique)} runs, {have} of them recorded already, {len(missing)} to train",
             flush=True,
         )
-        progress = Progress(name, missing, already=have)
-        results: dict[tuple[str, int], CellEvent] = {}
+        failed: list[CellEvent] = []
         if missing:
-            for closed in self.ledger.reconcile():
-                print(f"[{name}] closed a run whose process had died: {closed}", flush=True)
-            results = self._engine.run(missing, self._listener(progress))
+            with Progress(name, missing, have, lambda text: self.ledger.show_progress(name, text)) as progress:
+                failed = self._train(missing, finished, progress)
         for parent in dict.fromkeys(cell.parent_run for cell in missing):
             self.ledger.summarise(parent, [cell.fold for cell in cells if cell.parent_run == parent])
-        self._raise_failures(name, unique, results)
-        finished.update({key: event.run_id for key, event in results.items()})
+        if failed:
+            raise RunError(
+                f"{len(failed)} of {len(unique)} runs of {name} failed; the others are recorded and will not be "
+                f"trained again.\n{failure_table(unique, failed)}\n"
+                "Mend the cause and run the same command, or `bus-mlops train --only-failed` to repeat these alone."
+            )
         return {key: finished[key] for key in unique}
 
-    def _listener(self, progress: Progress) -> _Listener:
-        return _Listener(self.ledger, progress)
+    def failed_before(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Those of the cells whose latest run is FAILED."""
+        failed = self.ledger.failed()
+        return [cell for cell in cells if cell.key in failed]
 
-    @staticmethod
-    def _raise_failures(
-        name: str, cells: Mapping[tuple[str, int], Cell], results: Mapping[tuple[str, int], CellEvent]
-    ) -> None:
-        failed = [event for event in results.values() if event.kind == "failed"]
-        if not failed:
-            return
-        lines = [
-            f"  {cells[e.fingerprint, e.fold].title}, {cells[e.fingerprint, e.fold].scope}: {e.message}"
-            for e in sorted(failed, key=lambda e: (e.fingerprint, e.fold))
-        ]
-        raise RunError(
-            f"{len(failed)} of {len(cells)} runs of {name} failed; the others are recorded and will not be "
-            "trained again. Mend the cause and run the same command:\n" + "\n".join(lines)
-        )
+    def _train(self, missing: list[Cell], finished: dict[tuple[str, int], str], progress: Progress) -> list[CellEvent]:
+        """Train cells or wait for those that another driver is at; fills `finished`, returns the failures."""
+        listener = _Listener(self.ledger, progress)
+        failed: dict[tuple[str, int], CellEvent] = {}
+        waited = False
+        while missing:
+            elsewhere = self.ledger.elsewhere(self._driver)
+            ours = [cell for cell in missing if cell.key not in elsewhere]
+            if ours:
+                for key, event in self._engine.run(ours, listener).items():
+                    if event.kind == "failed":
+                        failed[key] = event
+                    elif event.kind == "finished":
+                        finished[key] = event.run_id
+                # Nobody works for this driver now: what still runs is of a worker that died before it was heard of.
+                self.ledger.close_all(self._driver, "its worker died")
+            else:
+                if not waited:
+                    others = ", ".join(sorted({elsewhere[cell.key] for cell in missing}))
+                    progress.line(f"waiting for {len(missing)} runs that are being trained by {others}")
+                waited = True
+                time.sleep(WAIT)
+                found = self.ledger.finished()
+                theirs = {cell.key: found[cell.key] for cell in missing if cell.key in found}
+                finished.update(theirs)
+                progress.state.record(theirs)
+            missing = [cell for cell in missing if cell.key not in finished and cell.key not in failed]
+        return list(failed.values())
 
 
 class _Listener:
@@ -107,11 +140,10 @@ class _Listener:
         self._running: dict[tuple[str, int], str] = {}
 
     def __call__(self, event: CellEvent) -> None:
-        key = (event.fingerprint, event.fold)
         if event.kind == "started":
-            self._running[key] = event.run_id
-        elif event.kind in ("finished", "failed", "lost"):
-            run_id = self._running.pop(key, None)
+            self._running[event.key] = event.run_id
+        elif event.kind == "lost" or event.is_last:
+            run_id = self._running.pop(event.key, None)
             if run_id is not None and event.kind != "finished":
                 self._ledger.close_if_running(run_id, event.message)
         self._progress(event)
@@ -120,37 +152,56 @@ class _Listener:
 @contextmanager
 def open_runner(config: Config) -> Iterator[Runner]:
     """A runner on the configured store; one at a time trains on a local store, others wait their turn."""
+    driver = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    job = Job(
+        benchmark=BENCHMARK.resolve(),
+        folds=(FOLDS / "folds.csv").resolve(),
+        tracking=absolute(config.tracking),
+        weights_folder=config.weights_folder.resolve() if config.weights_folder is not None else None,
+        threads=config.engine.threads,
+        driver=driver,
+        extensions=EXTENSIONS.resolve(),
+        tags=job_tags(config),
+    )
+    engine = make_engine(job, config.engine)
     with ExitStack() as stack:
         stack.enter_context(_terminate_as_interrupt())
         file = sqlite_file(config.tracking.uri)
         if file is not None:
             stack.enter_context(exclusive(file.with_name(f"{file.name}.lock")))
         ledger = Ledger(config.tracking)
-        job = Job(
-            benchmark=BENCHMARK.resolve(),
-            folds=(FOLDS / "folds.csv").resolve(),
-            tracking=config.tracking,
-            weights_folder=config.weights_folder,
-            threads=config.engine.threads,
-            extensions=EXTENSIONS.resolve(),
-            tags=job_tags(config),
-        )
+        for closed in ledger.reconcile():
+            print(f"closed a run whose process had died: {closed}", flush=True)
         try:
-            with LocalEngine(job, config.engine) as engine:
-                yield Runner(config, ledger, engine)
-        except KeyboardInterrupt:
-            ledger.reconcile()
+            with engine:
+                yield Runner(config, ledger, engine, driver)
+        except BaseException:
+            _close_runs(ledger, driver)
             raise
+
+
+def _close_runs(ledger: Ledger, driver: str) -> None:
+    """Close what the stopped workers left open, unless the store does not answer: the next start closes it then."""
+    closing = threading.Thread(target=ledger.close_all, args=(driver, "stopped"), daemon=True)
+    closing.start()
+    closing.join(CLOSING)
+    if closing.is_alive():
+        print("the MLflow store does not answer; the runs at work are closed at the next start", flush=True)
 
 
 def run_plan(runner: Runner, plan: StrategyPlan) -> dict[tuple[str, int], str]:
     """Train a strategy's missing cells; returns (fingerprint, fold) -> run id of all of them."""
+    return runner.run(plan_cells(runner, plan), plan.strategy)
+
+
+def plan_cells(runner: Runner, plan: StrategyPlan) -> list[Cell]:
+    """The cells of a strategy's rows."""
     cells: list[Cell] = []
     for row in plan.rows:
         title = f"{row.model} {row.variant}"
         for spec in plan.specs(row):
             cells += runner.cells(spec, plan.folds, title, {f"strategy.{plan.strategy}": title})
-    return runner.run(cells, plan.strategy)
+    return cells
 
 
 @contextmanager

@@ -18,12 +18,17 @@ import pandas as pd
 
 from bus_mlops.dataset.folds import PARTS, TRAIN, UNUSED, Folds, fold_columns
 from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.errors import DatasetError
+from bus_mlops.errors import DatasetError, TrainingError
 from bus_mlops.evaluation.metrics import classification_metrics, mask_overlap
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
+from bus_mlops.experiments.last_good import LastGood
+from bus_mlops.tracking.claims import rival
+from bus_mlops.tracking.heartbeat import heartbeat
 from bus_mlops.tracking.ledger import CURVES, MASKS, MODEL, PREDICTIONS, Ledger
+from bus_mlops.tracking.store import sqlite_file
 
 if TYPE_CHECKING:
+    from bus_mlops.training.fit import EpochLog
     from bus_mlops.training.program import Program
 
 Emit = Callable[[CellEvent], None]
@@ -53,36 +58,59 @@ class Programs:
 
 
 def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: Emit) -> CellEvent:
-    """Train a cell and record it; returns its last event. Errors are recorded on the run, then raised."""
-    tags = {
-        "fingerprint": cell.fingerprint,
-        "fold": str(cell.fold),
-        "data_digest": cell.data_digest,
-        "folds_digest": cell.folds_digest,
-        "leaks": cell.leaks,
-        "network": cell.spec.network,
-        **job.tags,
-    }
-    run_id = ledger.start(cell.parent_run, f"{cell.title} / {cell.scope}", cell.spec, tags)
+    """Train a cell and record it; returns its last event. Errors are recorded on the run, then raised.
+
+    A cell that the ledger has by now, be it from another driver or from a former life of this task, is not
+    trained again.
+    """
+    done = ledger.finished_run(cell.key)
+    if done is not None:
+        return _event(cell, "finished", run_id=done.info.run_id, values=done.data.metrics)
+    run_id = ledger.start(cell.parent_run, f"{cell.title} / {cell.scope}", cell.spec, _tags(cell, job))
+    if sqlite_file(job.tracking.uri) is None:
+        holder = rival(ledger, cell.key, run_id, job.driver)
+        if holder is not None:
+            ledger.client.delete_run(run_id)
+            return _event(cell, "elsewhere", message=holder)
     emit(_event(cell, "started", run_id=run_id))
+    best = LastGood()
     try:
-        with tempfile.TemporaryDirectory(prefix="bus-cell-") as folder:
-            metrics = _train(cell, job, programs, ledger, run_id, Path(folder), emit)
+        with (
+            heartbeat(lambda: ledger.alive(run_id)),
+            tempfile.TemporaryDirectory(prefix="bus-cell-") as folder,
+        ):
+            metrics = _train(cell, job, programs, ledger, run_id, Path(folder), emit, best)
             ledger.finish(run_id, metrics, Path(folder), {"best_epoch": f"{metrics['best_epoch']:.0f}"})
     except BaseException as error:
         # The error at hand matters more than one met while tidying up after it.
         with suppress(Exception):
             ledger.discard_artifacts(run_id)
+        if isinstance(error, TrainingError):
+            with suppress(Exception):
+                best.keep(programs.program, ledger, run_id)
         interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
         ledger.fail(run_id, "KILLED" if interrupted else "FAILED", f"{type(error).__name__}: {error}")
         raise
     return _event(cell, "finished", run_id=run_id, values=metrics)
 
 
+def _tags(cell: Cell, job: Job) -> dict[str, str]:
+    return {
+        "fingerprint": cell.fingerprint,
+        "fold": str(cell.fold),
+        "data_digest": cell.data_digest,
+        "folds_digest": cell.folds_digest,
+        "leaks": cell.leaks,
+        "network": cell.spec.network,
+        "driver": job.driver,
+        **job.tags,
+    }
+
+
 def _train(
-    cell: Cell, job: Job, programs: Programs, ledger: Ledger, run_id: str, folder: Path, emit: Emit
+    cell: Cell, job: Job, programs: Programs, ledger: Ledger, run_id: str, folder: Path, emit: Emit, best: LastGood
 ) -> dict[str, float]:
-    from bus_mlops.training.fit import EpochLog, fit
+    from bus_mlops.training.fit import fit
 
     began = time.monotonic()
     benchmark = Benchmark.open(job.benchmark)
@@ -95,8 +123,10 @@ def _train(
 
     def on_epoch(log: EpochLog) -> None:
         values = {k: v for k, v in asdict(log).items() if k not in ("epoch", "epochs")}
-        ledger.epoch(run_id, log.epoch, values)
-        emit(_event(cell, "epoch", run_id=run_id, epoch=log.epoch, values=values))
+        best.note(log, program)
+        rate = len(part["train"]) / log.seconds
+        ledger.epoch(run_id, log.epoch, values, f"epoch {log.epoch} of {log.epochs}, {rate:.0f} images/s")
+        emit(_event(cell, "epoch", run_id=run_id, epoch=log.epoch, values={**values, "images_per_second": rate}))
 
     result = fit(
         program,

@@ -20,12 +20,18 @@ from bus_mlops.tracking.store import experiment_id, open_client
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 PREDICTIONS = "predictions.csv"
 CURVES = "learning_curves.csv"
 MASKS = "masks.npz"
 MODEL = "model.keras"
+
+# Epochs are written together, at most this often in seconds: a call costs as much as a short epoch.
+FLUSH_INTERVAL = 5.0
+# MLflow takes at most 1,000 in a call.
+FLUSH_METRICS = 800
 
 
 class Ledger:
@@ -34,11 +40,15 @@ class Ledger:
     def __init__(self, tracking: TrackingConfig) -> None:
         self.client = open_client(tracking)
         self.experiment = experiment_id(self.client, tracking.experiment, tracking.artifacts)
+        self._parents: dict[str, Run] | None = None
+        self._artifact_uris: dict[str, str] = {}
+        self._epochs: dict[str, list[Metric]] = {}
+        self._flushed: dict[str, float] = {}
 
     # -- reading ---------------------------------------------------------------------------------
 
     def runs(self, query: str) -> list[Run]:
-        """All runs of the experiment that match an MLflow filter string."""
+        """All runs of the experiment that match an MLflow filter string, the latest first."""
         found: list[Run] = []
         token: str | None = None
         while True:
@@ -46,12 +56,38 @@ class Ledger:
             found.extend(page)
             token = page.token
             if not token:
+                self._artifact_uris.update({run.info.run_id: run.info.artifact_uri for run in found})
                 return found
 
     def finished(self) -> dict[tuple[str, int], str]:
         """(fingerprint, fold) -> run id of every cell that is FINISHED."""
         runs = self.runs("attributes.status = 'FINISHED' and tags.kind = 'fold'")
-        return {(r.data.tags["fingerprint"], int(r.data.tags["fold"])): r.info.run_id for r in runs}
+        return {_key(run): run.info.run_id for run in runs}
+
+    def failed(self) -> set[tuple[str, int]]:
+        """(fingerprint, fold) of every cell whose latest run is FAILED and that was never FINISHED."""
+        latest: dict[tuple[str, int], str] = {}
+        for run in self.runs("tags.kind = 'fold'"):  # the latest first
+            latest.setdefault(_key(run), run.info.status)
+        return {key for key, status in latest.items() if status == "FAILED"} - set(self.finished())
+
+    def runs_of(self, key: tuple[str, int]) -> list[Run]:
+        """The runs of a cell, the latest first."""
+        fingerprint, fold = key
+        return self.runs(f"tags.fingerprint = '{fingerprint}' and tags.fold = '{fold}' and tags.kind = 'fold'")
+
+    def finished_run(self, key: tuple[str, int]) -> Run | None:
+        """The run that FINISHED a cell, if there is one."""
+        return next((run for run in self.runs_of(key) if run.info.status == "FINISHED"), None)
+
+    def elsewhere(self, driver: str) -> dict[tuple[str, int], str]:
+        """(fingerprint, fold) -> who trains it, for every cell that another living driver's process is at."""
+        running = self.runs("attributes.status = 'RUNNING' and tags.kind = 'fold'")
+        return {
+            _key(run): processes.name(run.data.tags)
+            for run in running
+            if run.data.tags.get("driver") != driver and not processes.is_dead(run.data.tags)
+        }
 
     def artifact(self, run_id: str, name: str, folder: Path) -> Path:
         """Fetch one artifact of a run into a folder of the run's own below `folder`."""
@@ -60,9 +96,9 @@ class Ledger:
         destination = folder / run_id
         destination.mkdir(exist_ok=True)
         try:
-            return Path(self.client.download_artifacts(run_id, name, str(destination)))
-        except (MlflowException, FileNotFoundError) as error:
-            where = self.client.get_run(run_id).info.artifact_uri
+            return Path(self._artifacts(run_id).download_artifacts(name, str(destination)))
+        except (MlflowException, OSError) as error:
+            where = self._artifact_uris[run_id]
             raise LedgerError(
                 f"run {run_id} is recorded as finished, but its {name} is not in {where}: was the folder moved or "
                 f"deleted? Bring it back, or forget the run (`mlflow runs delete --run-id {run_id}`) and run the "
@@ -90,16 +126,23 @@ class Ledger:
 
         `kind` is "spec", whose children are folds, or "refit", which no comparison of folds may meet.
         """
-        found = self.runs(f"tags.fingerprint = '{fingerprint}' and tags.kind = '{kind}'")
-        if found:
-            run_id = str(found[0].info.run_id)
-            self._tag(run_id, tags)
+        if self._parents is None:  # one question for all specs: a plan has hundreds
+            parents = [run for each in ("spec", "refit") for run in self.runs(f"tags.kind = '{each}'")]
+            self._parents = {run.data.tags["fingerprint"]: run for run in parents}
+        found = self._parents.get(fingerprint)
+        if found is not None:
+            run_id = str(found.info.run_id)
+            new = {name: value for name, value in tags.items() if found.data.tags.get(name) != value}
+            if new:
+                self.tag(run_id, new)
+                found.data.tags.update(new)
             return run_id
         fixed = {"kind": kind, "fingerprint": fingerprint, "network": spec.network, **tags}
         run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
         self._log(run_id, params=_flatten(spec.model_dump(mode="json")))
         self._log_inputs(run_id, tags)
+        self._parents[fingerprint] = run
         return run_id
 
     def summarise(self, parent_run: str, folds: Iterable[int]) -> dict[str, float]:
@@ -137,25 +180,40 @@ class Ledger:
         self._log_inputs(run_id, tags)
         return run_id
 
-    def epoch(self, run_id: str, epoch: int, values: Mapping[str, float]) -> None:
-        """Record one epoch's metrics and a sign of life."""
-        self._log(run_id, metrics=values, step=epoch, tags={"process.heartbeat": f"{time.time():.0f}"})
+    def epoch(self, run_id: str, epoch: int, values: Mapping[str, float], progress: str = "") -> None:
+        """Record one epoch's metrics, a sign of life, and words on the progress; written every few seconds."""
+        from mlflow.entities import Metric
+
+        now = time.monotonic()
+        waiting = self._epochs.setdefault(run_id, [])
+        waiting.extend(Metric(name, float(value), int(time.time() * 1000), epoch) for name, value in values.items())
+        if now - self._flushed.get(run_id, -math.inf) >= FLUSH_INTERVAL or len(waiting) >= FLUSH_METRICS:
+            self._log(run_id, tags={**processes.sign_of_life(), "progress": progress})
+            self._flushed[run_id] = now
+
+    def alive(self, run_id: str) -> None:
+        """Record a sign of life of a run's process; safe to call from a thread of its own."""
+        for name, value in processes.sign_of_life().items():
+            self.client.set_tag(run_id, name, value)
 
     def finish(self, run_id: str, metrics: Mapping[str, float], folder: Path, tags: Mapping[str, str]) -> None:
         """Record results and artifacts; FINISHED is set last, so a finished run has everything."""
         self.client.log_artifacts(run_id, str(folder))
-        self._log(run_id, metrics=metrics, tags=tags)
+        self._log(run_id, metrics=metrics, tags={"progress": "done", **tags})
         self.client.set_terminated(run_id, "FINISHED")
 
     def discard_artifacts(self, run_id: str) -> None:
         """Remove what a failed run had begun to store, so that nothing half-written is left."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        self._artifacts(run_id).delete_artifacts()
 
-        get_artifact_repository(self.client.get_run(run_id).info.artifact_uri).delete_artifacts()
+    def keep(self, run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
+        """Store what a failed run leaves for a post-mortem."""
+        self.client.log_artifacts(run_id, str(folder))
+        self.tag(run_id, tags)
 
     def fail(self, run_id: str, status: str, reason: str) -> None:
         """Close a run as FAILED or KILLED with the reason."""
-        self._tag(run_id, {"ended": reason[:4000]})
+        self.tag(run_id, {"ended": reason[:4000]})
         self.client.set_terminated(run_id, status)
 
     def close_if_running(self, run_id: str, reason: str) -> None:
@@ -163,13 +221,18 @@ class Ledger:
         if self.client.get_run(run_id).info.status == "RUNNING":
             self.fail(run_id, "KILLED", reason)
 
+    def close_all(self, driver: str, reason: str) -> None:
+        """Close, as KILLED, the runs that a driver's workers leave RUNNING when it stops them."""
+        for run in self.runs(f"attributes.status = 'RUNNING' and tags.kind = 'fold' and tags.driver = '{driver}'"):
+            self.fail(run.info.run_id, "KILLED", reason)
+
     def reconcile(self) -> list[str]:
         """Close, as KILLED, runs left RUNNING by processes that are gone; returns their names."""
         closed = []
         for run in self.runs("attributes.status = 'RUNNING' and tags.kind = 'fold'"):
             if processes.is_dead(run.data.tags):
                 self.fail(run.info.run_id, "KILLED", "its process died; closed by a later run")
-                closed.append(str(run.info.run_name))
+                closed.append(f"{run.info.run_name} ({processes.name(run.data.tags)})")
         return closed
 
     # -- details ---------------------------------------------------------------------------------
@@ -188,8 +251,21 @@ class Ledger:
         with tempfile.TemporaryDirectory() as folder:
             return pd.read_csv(self.artifact(run_id, CURVES, Path(folder)))
 
-    def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
         self._log(run_id, tags=tags)
+
+    def show_progress(self, name: str, text: str) -> None:
+        """Say on the experiment's page how far something is."""
+        self.client.set_experiment_tag(self.experiment, f"progress.{name}", text)
+
+    def _artifacts(self, run_id: str) -> ArtifactRepository:
+        """Where a run's artifacts lie, without asking the store again: it would be asked twice for each file."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        if run_id not in self._artifact_uris:
+            self._artifact_uris[run_id] = self.client.get_run(run_id).info.artifact_uri
+        return get_artifact_repository(self._artifact_uris[run_id], tracking_uri=self.client.tracking_uri)
 
     def _log(
         self,
@@ -197,14 +273,15 @@ class Ledger:
         metrics: Mapping[str, float] | None = None,
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
-        step: int = 0,
     ) -> None:
+        """Write in one call, together with the epochs that wait to be written."""
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
+        waiting = self._epochs.pop(run_id, [])
         self.client.log_batch(
             run_id,
-            metrics=[Metric(k, float(v), now, step) for k, v in (metrics or {}).items()],
+            metrics=[*waiting, *(Metric(k, float(v), now, 0) for k, v in (metrics or {}).items())],
             params=[Param(k, v) for k, v in (params or {}).items()],
             tags=[RunTag(k, v) for k, v in (tags or {}).items()],
         )
@@ -224,6 +301,10 @@ class Ledger:
 
 
 _CURVE_METRICS = frozenset({"loss", "validation_loss", "validation_roc_auc", "seconds"})
+
+
+def _key(run: Run) -> tuple[str, int]:
+    return run.data.tags["fingerprint"], int(run.data.tags["fold"])
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

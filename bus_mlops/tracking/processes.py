@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 # A process on another machine cannot be looked at: its run counts as dead after this many seconds of silence.
-SILENCE = 3600.0
+SILENCE = 900.0
 
 
 def identity() -> dict[str, str]:
@@ -19,8 +19,13 @@ def identity() -> dict[str, str]:
         "process.host": socket.gethostname(),
         "process.pid": str(os.getpid()),
         "process.started": f"{psutil.Process().create_time():.2f}",
-        "process.heartbeat": f"{time.time():.0f}",
+        **sign_of_life(),
     }
+
+
+def sign_of_life() -> dict[str, str]:
+    """The tag that says when the process was last known to live, in seconds since 1970."""
+    return {"process.heartbeat": f"{time.time():.0f}"}
 
 
 def is_dead(tags: Mapping[str, str]) -> bool:
@@ -34,3 +39,8 @@ def is_dead(tags: Mapping[str, str]) -> bool:
     except (psutil.NoSuchProcess, KeyError, ValueError):
         return True
     return abs(started - float(tags.get("process.started", "0"))) > 1.0
+
+
+def name(tags: Mapping[str, str]) -> str:
+    """The process behind these tags, for people."""
+    return f"process {tags.get('process.pid', '?')} on {tags.get('process.host', '?')}"

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
+from bus_mlops.tracking.patience import PatientClient
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,10 +31,11 @@ def open_client(tracking: TrackingConfig) -> MlflowClient:
             f"{file} is not an SQLite database. Move it away (runs in it are lost to the platform) or point "
             "tracking.uri in params.yaml to another file."
         )
-    # Creating the tables takes a few seconds and prints dozens of lines that help nobody.
-    for name in ("mlflow.store.db.utils", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    client = MlflowClient(tracking_uri=tracking.uri)
+    # Creating the tables takes a few seconds and prints dozens of lines that help nobody; a locked database is
+    # waited for, and what remains of its errors is raised.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    client = cast("MlflowClient", PatientClient(MlflowClient(tracking_uri=tracking.uri)))
     try:
         with _created_once(file):
             client.search_experiments(max_results=1)
@@ -71,6 +73,12 @@ def experiment_id(client: MlflowClient, name: str, artifacts: str) -> str:
 def sqlite_file(uri: str) -> Path | None:
     """The file behind an `sqlite:///` URI, or None for any other store."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def absolute(tracking: TrackingConfig) -> TrackingConfig:
+    """The same store for a process with another working folder."""
+    file = sqlite_file(tracking.uri)
+    return tracking if file is None else tracking.model_copy(update={"uri": f"sqlite:///{file.resolve()}"})
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from bus_mlops.dataset.folds import Folds
 from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.forecast import Forecast, RecordedRun
+from bus_mlops.experiments.grid_state import duration
 from bus_mlops.experiments.plan import make_plans
 from bus_mlops.experiments.plan_command import show_plan
-from bus_mlops.experiments.progress import duration
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.paths import BENCHMARK, FOLDS

@@ -5,14 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import time
 
 import pandas as pd
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from bus_mlops.cli import app
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.strategies import make_spec
-from bus_mlops.tracking import processes
+from bus_mlops.tracking import patience, processes
 from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
 
 TAGS = {"fingerprint": "f" * 64, "data_digest": "d" * 64, "folds_digest": "e" * 64}
@@ -96,18 +100,59 @@ def _die_while_running(tracking, experiment, values):
     os._exit(9)
 
 
-def test_a_run_whose_process_died_is_closed_and_a_living_one_is_not(ledger, demo, demo_values, tracking, request):
+def test_a_run_whose_process_died_is_closed_and_a_living_one_is_not(
+    ledger, demo, demo_values, tracking, request, tmp_path, monkeypatch
+):
     _, mine = start(ledger, make_spec(demo, "mobilenet", "all"), fold=2)
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_die_while_running, args=(tracking, request.node.name, demo_values))
     process.start()
     process.join(60)
     assert process.exitcode == 9
-    assert len(ledger.reconcile()) == 1
+    project = tmp_path
+    values = {**demo_values, "tracking": {**tracking.model_dump(), "experiment": request.node.name}}
+    (project / "params.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.chdir(project)
+    done = CliRunner().invoke(app, ["reconcile"])
+    assert done.exit_code == 0, done.output
+    assert f"closed title (process {process.pid} on " in done.output
+    assert "1 runs closed; 1 runs are at work" in done.output
     assert ledger.client.get_run(mine).info.status == "RUNNING"
     killed = ledger.runs("attributes.status = 'KILLED'")
     assert "process died" in killed[0].data.tags["ended"]
     assert ledger.reconcile() == []
+
+
+def test_epochs_are_written_together_and_none_is_lost(ledger, demo, tmp_path):
+    _, run_id = start(ledger, make_spec(demo, "mobilenet", "all"))
+    for epoch in range(1, 1501):  # more than MLflow takes in a call
+        ledger.epoch(run_id, epoch, {"loss": 1 / epoch}, f"epoch {epoch} of 1500")
+    assert len(ledger._epochs[run_id]) > 1, "each epoch was a call of its own"
+    assert "of 1500" in ledger.client.get_run(run_id).data.tags["progress"]
+    ledger.finish(run_id, {"roc_auc": 0.9}, tmp_path, {})
+    history = ledger.client.get_metric_history(run_id, "loss")
+    assert sorted((m.step, m.value) for m in history) == [(epoch, 1 / epoch) for epoch in range(1, 1501)]
+
+
+def test_a_cell_counts_as_failed_until_a_later_run_finishes_it(ledger, demo, tmp_path):
+    spec = make_spec(demo, "mobilenet", "all")
+    for fold, ends in ((1, ["FAILED"]), (2, ["KILLED"]), (3, ["FAILED", "FINISHED"]), (4, ["FAILED", "KILLED"])):
+        for status in ends:
+            _, run_id = start(ledger, spec, fold)
+            ledger.client.set_terminated(run_id, status)
+            time.sleep(0.002)  # MLflow orders runs by milliseconds
+    assert ledger.failed() == {("f" * 64, 1)}
+
+
+def test_a_driver_that_stops_closes_its_own_runs_only(ledger, demo):
+    spec = make_spec(demo, "mobilenet", "all")
+    parent = ledger.parent(spec, "f" * 64, "title", {})
+    runs = {
+        driver: ledger.start(parent, "title", spec, {**TAGS, "fold": "1", "driver": driver}) for driver in ("a", "b")
+    }
+    ledger.close_all("a", "stopped")
+    assert ledger.client.get_run(runs["a"]).info.status == "KILLED"
+    assert ledger.client.get_run(runs["b"]).info.status == "RUNNING"
 
 
 def test_a_silent_process_on_another_machine_counts_as_dead():
@@ -126,7 +171,8 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path):
     assert path.read_text() == "my thesis"
 
 
-def test_a_locked_database_is_explained(tracking, ledger, monkeypatch, demo):
+def test_a_locked_database_is_explained(tracking, ledger, monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE", 0.0)
     from bus_mlops.stage import explain
 
     path = tracking.uri.removeprefix("sqlite:///")

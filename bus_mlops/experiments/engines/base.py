@@ -15,7 +15,7 @@ class Engine(Protocol):
     """A pool of workers that keeps its compiled programs between calls of `run`."""
 
     def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[tuple[str, int], CellEvent]:
-        """Train the cells; returns the last event (finished or failed) of each by its key."""
+        """Train the cells; returns the last event (finished, failed or elsewhere) of each by its key."""
 
     def __enter__(self) -> Engine:
         """Start using the engine."""

@@ -21,13 +21,10 @@ from types import TracebackType
 from bus_mlops.config import EngineConfig
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
-from bus_mlops.stage import explain
+from bus_mlops.experiments.engines.groups import choose
 
 # A cell whose worker is killed is given to a fresh worker this many times before it counts as failed.
 RETRIES = 1
-# A worker without cells of its own program joins another program's queue only if what waits there costs more
-# than compiling it once more; in the units of `_cost`, where a second of training is about 5,000.
-WORTH_COMPILING = 100_000
 
 
 @dataclass
@@ -82,7 +79,7 @@ class LocalEngine:
                 if event is None:
                     continue
                 on_event(event)
-                if event.kind in ("finished", "failed"):
+                if event.is_last:
                     done[event.fingerprint, event.fold] = event
         return done
 
@@ -92,7 +89,7 @@ class LocalEngine:
             if idle is None and len(self._workers) == self._limit:
                 return
             busy = {w.key for w in self._workers if w.cell is not None}
-            cell = _choose(queue, idle.key if idle is not None else "", busy)
+            cell = choose(queue, idle.key if idle is not None else "", busy)
             if cell is None:
                 return
             worker = idle or self._start()
@@ -112,7 +109,7 @@ class LocalEngine:
             event: CellEvent = worker.connection.recv()
         except (EOFError, ConnectionError):
             return self._replace(worker, cell, attempts, queue)
-        if event.kind in ("finished", "failed"):
+        if event.is_last:
             worker.cell = None
         return replace(event, worker=worker.number)
 
@@ -144,27 +141,6 @@ class LocalEngine:
         return worker
 
 
-def _choose(queue: list[Cell], key: str, busy: set[str]) -> Cell | None:
-    """The next cell for a worker that has compiled `key`: its own program, then one that nobody is at."""
-    waiting: dict[str, list[Cell]] = {}
-    for cell in queue:
-        waiting.setdefault(cell.spec.program_key(), []).append(cell)
-    if key in waiting:
-        return waiting[key][0]
-    free = [cells for k, cells in waiting.items() if k not in busy]
-    if free:
-        return max(free, key=_cost)[0]
-    longest = max(waiting.values(), key=_cost)
-    return longest[0] if _cost(longest) >= WORTH_COMPILING else None
-
-
-def _cost(cells: Sequence[Cell]) -> float:
-    """Rough work of a queue of cells: epochs times pixels, ten times as much where a mask is predicted."""
-    return sum(
-        (10 if c.spec.task.segments else 1) * c.spec.training.epochs * c.spec.training.input_size**2 for c in cells
-    )
-
-
 def _send(worker: _Worker, message: Cell | None) -> None:
     # A death is noticed, and dealt with, where the answer is awaited.
     with suppress(BrokenPipeError, ConnectionError):
@@ -178,13 +154,9 @@ def _work(connection: Connection, job: Job, cores: list[int]) -> None:
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     if cores:
         os.sched_setaffinity(0, cores)
-    from bus_mlops.training.process import configure_process
+    from bus_mlops.experiments.engines.work import Workbench
 
-    configure_process(job.threads)
-    from bus_mlops.experiments.worker import Programs, train_cell
-    from bus_mlops.tracking.ledger import Ledger
-
-    programs, ledger = Programs(), None
+    workbench = Workbench(job)
     while True:
         try:
             cell: Cell | None = connection.recv()
@@ -192,23 +164,7 @@ def _work(connection: Connection, job: Job, cores: list[int]) -> None:
             return
         if cell is None:
             return
-        try:
-            ledger = ledger or Ledger(job.tracking)
-            event = train_cell(cell, job, programs, ledger, connection.send)
-        except Exception as error:
-            event = CellEvent("failed", *cell.key, message=_describe(error))
-            programs = Programs()  # whatever state it is in, the next cell starts clean
-        connection.send(event)
-
-
-def _describe(error: Exception) -> str:
-    message = explain(error)
-    if message is not None:
-        return message
-    import traceback
-
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"
+        connection.send(workbench.train(cell, connection.send))
 
 
 def _leave_with_parent(parent: int) -> None:

@@ -1,0 +1,52 @@
+"""How cells are shared out among workers: together with those of their own program, the longest first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from bus_mlops.experiments.cell import Cell
+
+# A worker without cells of its own program joins another program's queue only if what waits there costs more
+# than compiling it once more; in the units of `cost`, where a second of training is about 5,000.
+WORTH_COMPILING = 100_000
+
+
+def cost(cells: Iterable[Cell]) -> float:
+    """Rough work of some cells: epochs times pixels, ten times as much where a mask is predicted."""
+    return sum(
+        (10 if c.spec.task.segments else 1) * c.spec.training.epochs * c.spec.training.input_size**2 for c in cells
+    )
+
+
+def by_program(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """The cells of each program, in their order."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.spec.program_key(), []).append(cell)
+    return groups
+
+
+def choose(queue: Sequence[Cell], key: str, busy: set[str]) -> Cell | None:
+    """The next cell for a worker that has compiled `key`: its own program, then one that nobody is at."""
+    waiting = by_program(queue)
+    if key in waiting:
+        return waiting[key][0]
+    free = [cells for k, cells in waiting.items() if k not in busy]
+    if free:
+        return max(free, key=cost)[0]
+    longest = max(waiting.values(), key=cost)
+    return longest[0] if cost(longest) >= WORTH_COMPILING else None
+
+
+def split(cells: Sequence[Cell], slots: int) -> list[list[Cell]]:
+    """Groups of one program each, longest first, for `slots` that work at once.
+
+    A program with more than a slot's fair share of the work is divided, unless compiling it again costs more.
+    """
+    fair = max(cost(cells) / slots, WORTH_COMPILING)
+    groups: list[list[Cell]] = []
+    for same in by_program(cells).values():
+        parts = min(len(same), max(1, math.floor(cost(same) / fair + 0.5)))
+        groups += [same[start::parts] for start in range(parts)]
+    return sorted(groups, key=cost, reverse=True)

@@ -1,0 +1,286 @@
+"""The engine for several machines or GPUs: groups of cells that share a program, as tasks of a Ray cluster.
+
+Ray places the tasks, and repeats those whose worker or machine died; a repeated task skips the cells that the
+ledger has. Events travel through a mailbox that lives beside the driver, so that no other machine can take it along.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import logging
+import math
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from bus_mlops.config import EngineConfig
+from bus_mlops.errors import ConfigError, RunError
+from bus_mlops.experiments.cell import Cell, CellEvent, Job
+from bus_mlops.experiments.engines.base import OnEvent
+from bus_mlops.experiments.engines.groups import split
+from bus_mlops.experiments.engines.work import Workbench
+
+# Ray gives a group whose worker or machine died to another one this many times.
+RETRIES = 3
+# Seconds between two looks into the mailbox.
+POLL = 0.5
+# Seconds that the head of a cluster has for taking a connection.
+KNOCK = 10.0
+# Only events travel through Ray; images are read from disk. Bytes.
+OBJECT_STORE = 100_000_000
+
+
+class RayEngine:
+    """Trains groups of cells as Ray tasks, on the cluster at `config.address` or on a Ray of its own.
+
+    Raises ConfigError when Ray is not installed.
+    """
+
+    def __init__(self, job: Job, config: EngineConfig) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if importlib.util.find_spec("ray") is None:
+            raise ConfigError(
+                "engine.kind is ray, but Ray is not installed. Install it with `pip install 'bus-mlops[ray]'` "
+                "(in a clone: `pip install -e '.[ray]'`), or set engine.kind to local."
+            )
+        self._job = job
+        self._config = config
+        self._cpus = config.num_cpus or float(config.threads)
+        self._tasks: dict[Any, list[Cell]] = {}
+        self._numbers = itertools.count()
+        self._connected = False
+        self._mailbox: Any = None
+        self._train: Any = None
+
+    def __enter__(self) -> RayEngine:
+        return self
+
+    def _connect(self) -> None:
+        import ray
+
+        with _own_signal_handlers():
+            _connect(self._config, self._cpus)
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._train = ray.remote(_train_group).options(
+            num_cpus=self._cpus,
+            num_gpus=self._config.num_gpus,
+            max_retries=RETRIES,
+            scheduling_strategy="SPREAD",
+        )
+        self._connected = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._connected:
+            return
+        import ray
+
+        with suppress(Exception):  # of a cluster that is gone already
+            for task in self._tasks:
+                ray.cancel(task, force=True)
+        self._tasks.clear()
+        ray.shutdown()
+
+    def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[tuple[str, int], CellEvent]:
+        """Train the cells; returns the last event of each by its key; raises RunError when the cluster is lost."""
+        import ray
+
+        if not self._connected:
+            self._connect()
+        collector = _Collector(on_event)
+        for group in split(cells, self._slots()):
+            self._submit(group)
+        try:
+            while self._tasks:
+                ready, _ = ray.wait(list(self._tasks), timeout=POLL)
+                for event in ray.get(self._mailbox.take.remote()):
+                    collector.take(event)
+                for task in ready:
+                    self._end(task, collector)
+        except ray.exceptions.RayError as error:
+            raise RunError(
+                f"the Ray cluster {self._config.address or 'on this machine'} was lost: {_first_line(error)}. "
+                "What was finished is kept: start the cluster and run the same command again."
+            ) from error
+        return collector.done
+
+    def _submit(self, group: list[Cell]) -> None:
+        shared = 0 < self._config.num_gpus < 1
+        self._tasks[self._train.remote(group, self._job, self._mailbox, next(self._numbers), shared)] = group
+
+    def _end(self, task: Any, collector: _Collector) -> None:
+        """Take in a task that ended; cells that it never reached since it died too often go to a new one."""
+        import ray
+
+        group = self._tasks.pop(task)
+        try:
+            for event in ray.get(task):
+                collector.take(event)
+        except (
+            ray.exceptions.WorkerCrashedError,
+            ray.exceptions.NodeDiedError,
+            ray.exceptions.OutOfMemoryError,
+        ) as error:
+            left = collector.give_up(group, f"its worker died {RETRIES + 1} times; Ray says: {_first_line(error)}")
+            if left:
+                self._submit(left)
+        except ray.exceptions.RayTaskError as error:  # the worker could not even be made ready
+            collector.fail(group, _last_line(error))
+
+    def _slots(self) -> int:
+        """How many groups the cluster can train at once; raises ConfigError when no machine could train one."""
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        wanted = {"CPU": self._cpus, "GPU": self._config.num_gpus}
+        slots = sum(_fits(node, wanted) for node in nodes)
+        if not slots:
+            there = "; ".join(f"{n.get('CPU', 0):g} CPU, {n.get('GPU', 0):g} GPU" for n in nodes)
+            raise ConfigError(
+                f"engine asks for {self._cpus:g} CPU and {self._config.num_gpus:g} GPU a group of runs, and no machine "
+                f"of the Ray cluster has that many (there: {there}). Lower engine.num_cpus (or threads) or "
+                "engine.num_gpus, or add a machine."
+            )
+        return slots
+
+
+class _Collector:
+    """Puts the events of repeated and lost tasks in order: one life of a cell at a time, one end."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._run: dict[tuple[str, int], str] = {}
+        self.done: dict[tuple[str, int], CellEvent] = {}
+
+    def take(self, event: CellEvent) -> None:
+        """Pass an event on, unless it comes twice or from a life of the cell that is over."""
+        key = event.key
+        if key in self.done:
+            return
+        if event.kind == "started":
+            if key in self._run:
+                self._on_event(replace(event, kind="lost", message="its worker died; Ray starts it again"))
+            self._run[key] = event.run_id
+        elif event.kind == "epoch" and self._run.get(key) != event.run_id:
+            return
+        if event.is_last:
+            self.done[key] = event
+        self._on_event(event)
+
+    def give_up(self, group: list[Cell], reason: str) -> list[Cell]:
+        """Fail the cell that a dead task was at (all of them, if it reached none); returns those not begun."""
+        left = [cell for cell in group if cell.key not in self.done]
+        begun = [cell for cell in left if cell.key in self._run] or left
+        self.fail(begun, reason)
+        return [cell for cell in left if cell not in begun]
+
+    def fail(self, cells: list[Cell], reason: str) -> None:
+        """Fail cells that did not end yet."""
+        for cell in cells:
+            self.take(CellEvent("failed", *cell.key, message=reason))
+
+
+class _Mailbox:
+    """An actor that keeps events until the driver takes them."""
+
+    def __init__(self) -> None:
+        self._events: list[CellEvent] = []
+
+    def put(self, event: CellEvent) -> None:
+        self._events.append(event)
+
+    def take(self) -> list[CellEvent]:
+        events, self._events = self._events, []
+        return events
+
+
+# Of this process: Ray reuses a worker for several tasks, which then find the program compiled.
+_workbench: Workbench | None = None
+
+
+def _train_group(cells: list[Cell], job: Job, mailbox: Any, number: int, shared: bool) -> list[CellEvent]:
+    """A Ray task: train cells one after another, on a `shared` GPU or not; returns the last event of each."""
+    global _workbench
+    if shared:  # or the first process would take all of the GPU's memory
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    if _workbench is None or _workbench.job != job:
+        _workbench = Workbench(job)
+
+    def emit(event: CellEvent) -> None:
+        mailbox.put.remote(replace(event, worker=number))
+
+    ended = []
+    for cell in cells:
+        event = replace(_workbench.train(cell, emit), worker=number)
+        emit(event)
+        ended.append(event)
+    return ended
+
+
+def _connect(config: EngineConfig, cpus: float) -> None:
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if config.address is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = config.workers or max(1, math.floor(cores / cpus))
+        total = math.ceil(workers * cpus)
+        ray.init("local", num_cpus=total, include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
+        return
+    try:
+        _knock(config.address)
+        ray.init(config.address, **quiet)
+    except ray.exceptions.AuthenticationError as error:
+        raise RunError(
+            f"the Ray cluster at {config.address} asks for a token. On this machine: `export RAY_AUTH_MODE=token`, and "
+            "the cluster's token in ~/.ray/auth_token (docs/how-to/run-on-a-cluster.md)."
+        ) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RunError(
+            f"there is no Ray cluster at engine.address {config.address!r}: {_first_line(error)}. "
+            "Start one (`ray start --head` on one machine, `ray start --address=HOST:6379` on the others; "
+            "docs/how-to/run-on-a-cluster.md), or set engine.address to null for a Ray on this machine."
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError when nobody listens at HOST:PORT: Ray itself would try for minutes, then end the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=KNOCK).close()
+
+
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Keep the handlers of Ctrl-C and SIGTERM: Ray's would leave without closing the ledger's runs."""
+    kept: dict[signal.Signals, Callable[..., Any] | int | None] = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def _fits(node: dict[str, float], wanted: dict[str, float]) -> int:
+    return min(math.floor(node.get(name, 0) / amount + 1e-9) for name, amount in wanted.items() if amount)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _last_line(error: BaseException) -> str:
+    """Of an error that brings along the traceback of another process."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]

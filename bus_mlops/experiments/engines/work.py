@@ -1,0 +1,49 @@
+"""What a worker process of any engine does: one cell after another, and a failure is an event, not an end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bus_mlops.experiments.cell import Cell, CellEvent, Job
+from bus_mlops.stage import explain
+
+
+class Workbench:
+    """A process made ready for training, with its compiled program and its connection to the ledger.
+
+    To be made before anything else touches TensorFlow in the process.
+    """
+
+    def __init__(self, job: Job) -> None:
+        from bus_mlops.training.process import configure_process
+
+        configure_process(job.threads)
+        from bus_mlops.experiments.worker import Programs
+        from bus_mlops.tracking.ledger import Ledger
+
+        self.job = job
+        self._new_programs = Programs
+        self._programs = Programs()
+        self._open_ledger = Ledger
+        self._ledger: Ledger | None = None
+
+    def train(self, cell: Cell, emit: Callable[[CellEvent], None]) -> CellEvent:
+        """Train a cell; returns its last event. What goes wrong is told by a `failed` event, never raised."""
+        from bus_mlops.experiments.worker import train_cell
+
+        try:
+            self._ledger = self._ledger or self._open_ledger(self.job.tracking)
+            return train_cell(cell, self.job, self._programs, self._ledger, emit)
+        except Exception as error:
+            self._programs = self._new_programs()  # whatever state it is in, the next cell starts clean
+            return CellEvent("failed", *cell.key, message=_describe(error))
+
+
+def _describe(error: Exception) -> str:
+    message = explain(error)
+    if message is not None:
+        return message
+    import traceback
+
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})"

@@ -1,0 +1,59 @@
+"""A training that diverges is FAILED with its epoch and keeps its last good checkpoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bus_mlops.config import TrackingConfig, load_config
+from bus_mlops.dataset.folds import Folds
+from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.errors import TrainingError
+from bus_mlops.experiments.cell import Cell, CellEvent, Job
+from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.tracking.ledger import CURVES, MODEL, Ledger
+
+
+def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data, tmp_path):
+    from bus_mlops.training.process import configure_process
+
+    configure_process(1)
+    import keras
+
+    from bus_mlops.experiments.worker import Programs, train_cell
+
+    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "artifacts"))
+    ledger = Ledger(tracking)
+    spec = make_spec(load_config(tiny_data / "params.yaml"), "mobilenet", "multitask")
+    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 5})})
+    benchmark, folds = tiny_data / "data/benchmark", tiny_data / "data/folds/folds.csv"
+    assert Benchmark.open(benchmark).sizes
+    assert Folds.open(folds).count
+    parent = ledger.parent(spec, "f" * 64, "title", {})
+    cell = Cell(spec, 1, "f" * 64, parent, "title", "d" * 64, "e" * 64)
+    programs = Programs()
+    losses = []
+
+    def poison(event: CellEvent) -> None:
+        """A value that is not a number slips into the weights after the second epoch."""
+        if event.kind == "epoch":
+            losses.append(event.values["validation_loss"])
+            if event.epoch == 2:
+                assert programs.program is not None
+                weight = programs.program.model.trainable_variables[-2]
+                weight.assign(np.full(weight.shape, np.nan))
+
+    job = Job(benchmark, folds, tracking, None, threads=1, driver="test")
+    with pytest.raises(TrainingError, match="epoch 3"):
+        train_cell(cell, job, programs, ledger, poison)
+
+    run = ledger.runs_of(cell.key)[0]
+    best = 1 + int(np.argmin(losses))
+    assert run.info.status == "FAILED"
+    assert "diverged" in run.data.tags["ended"]
+    assert "epoch 3" in run.data.tags["ended"]
+    assert run.data.tags["checkpoint"] == f"{MODEL}, of epoch {best}"
+    assert ledger.artifact_names(run.info.run_id) == {MODEL, CURVES}
+    assert len(ledger.curves(run.info.run_id)) == 2
+    kept = keras.models.load_model(ledger.artifact(run.info.run_id, MODEL, tmp_path), compile=False)
+    assert all(np.isfinite(weight).all() for weight in kept.get_weights())

@@ -1,0 +1,73 @@
+"""Trainings of a tiny project through its stage script, and the runs that they leave in the ledger."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from projects import ROOT
+
+from bus_mlops.config import TrackingConfig
+from bus_mlops.tracking.ledger import Ledger
+
+TRAIN = [sys.executable, str(ROOT / "pipelines" / "train.py"), "losses"]
+
+
+def change(project: Path, section: str, **values: Any) -> None:
+    """Change a section of params.yaml and plan again."""
+    path = project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params.setdefault(section, {}).update(values)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    subprocess.run([sys.executable, str(ROOT / "pipelines" / "plan.py")], cwd=project, check=True, timeout=120)
+
+
+def change_plan(project: Path, **values: Any) -> None:
+    """Change the plan of `losses` itself, e.g. to fewer folds or rows."""
+    path = project / "results/plan/losses.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def train(project: Path, command: list[str] = TRAIN) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=600, check=False)
+
+
+def ledger_of(project: Path) -> Ledger:
+    # An absolute URI: MLflow keeps a store per URI, and a relative one would stay with the first test's project.
+    return Ledger(TrackingConfig(uri=f"sqlite:///{project}/mlflow.db", artifacts=str(project / "mlartifacts")))
+
+
+def fold_runs(project: Path) -> list[Any]:
+    return ledger_of(project).runs("tags.kind = 'fold'")
+
+
+def statuses(project: Path) -> list[str]:
+    return sorted(run.info.status for run in fold_runs(project))
+
+
+def finished_keys(project: Path) -> list[tuple[str, str]]:
+    """(fingerprint, fold) of each FINISHED run: a cell that was trained twice is there twice."""
+    return [_key(run.data.tags) for run in fold_runs(project) if run.info.status == "FINISHED"]
+
+
+def wait_for_the_middle(project: Path, finished: int = 1) -> Any:
+    """Wait until so many cells are finished and another one is some epochs into its training; returns its run."""
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline:
+        if (project / "mlflow.db").exists():
+            runs = fold_runs(project)
+            going = [r for r in runs if r.info.status == "RUNNING" and "loss" in r.data.metrics]
+            if going and sum(r.info.status == "FINISHED" for r in runs) >= finished:
+                return going[0]
+        time.sleep(0.1)
+    raise AssertionError("no cell was ever in the middle of its training")
+
+
+def _key(tags: Mapping[str, str]) -> tuple[str, str]:
+    return tags["fingerprint"], tags["fold"]

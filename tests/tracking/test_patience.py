@@ -1,0 +1,63 @@
+"""A locked database is waited for; other errors are not."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from bus_mlops.tracking import patience
+from bus_mlops.tracking.patience import PatientClient
+
+
+class Client:
+    """Writes to an SQLite file without any patience of its own."""
+
+    name = "client"
+
+    def __init__(self, path):
+        self.path = path
+
+    def write(self, value):
+        connection = sqlite3.connect(self.path, timeout=0)
+        with connection:
+            connection.execute("INSERT INTO runs VALUES (?)", (value,))
+        connection.close()
+        return value
+
+
+@pytest.fixture
+def path(tmp_path):
+    connection = sqlite3.connect(tmp_path / "runs.db")
+    connection.execute("CREATE TABLE runs (value INTEGER)")
+    connection.close()
+    return tmp_path / "runs.db"
+
+
+def test_a_call_is_repeated_until_the_lock_is_gone(path):
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN EXCLUSIVE")
+    threading.Timer(1.2, holder.execute, args=("ROLLBACK",)).start()
+    began = time.monotonic()
+    client = PatientClient(Client(path))
+    assert client.write(7) == 7
+    assert time.monotonic() - began > 1
+    assert client.name == "client"
+    assert sqlite3.connect(path).execute("SELECT value FROM runs").fetchall() == [(7,)]
+
+
+def test_patience_ends(path, monkeypatch):
+    monkeypatch.setattr(patience, "PATIENCE", 0.6)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        PatientClient(Client(path)).write(7)
+
+
+def test_other_errors_are_raised_at_once(tmp_path):
+    began = time.monotonic()
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        PatientClient(Client(tmp_path / "empty.db")).write(7)
+    assert time.monotonic() - began < 0.5
