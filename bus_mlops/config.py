@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from bus_mlops.config_data import OFFICIAL_FOLDS, DataConfig, FoldsConfig, PhantomConfig, QualityConfig, SourceName
+from bus_mlops.config_promotion import PackageConfig, PromotionConfig
 from bus_mlops.config_strategies import StrategySettings
 from bus_mlops.config_training import (
     Augmentation,
@@ -35,6 +37,7 @@ __all__ = [
     "Loss",
     "NetworkConfig",
     "Optimizer",
+    "PackageConfig",
     "PhantomConfig",
     "PromotionConfig",
     "QualityConfig",
@@ -49,71 +52,7 @@ __all__ = [
 ]
 
 
-def _registered(name: str) -> str:
-    if name not in SOURCES:
-        raise ValueError(f"must be one of {', '.join(SOURCES)} but got {name!r}")
-    return name
-
-
-SourceName = Annotated[str, AfterValidator(_registered)]
 StrategyName = Literal["transfer_learning", "augmentation", "losses", "optimizers", "multitask", "approaches"]
-OFFICIAL_FOLDS = 5
-
-
-class DataConfig(Strict):
-    """Which images are read and how they are prepared."""
-
-    kind: Literal["phantom", "real"]
-    root: Path = Field(description="folder that holds one folder per source; read only to the pipeline")
-    sources: tuple[SourceName, ...] | Literal["all"] = Field(
-        description="the sources to read, each of which must be there; 'all' reads those that are"
-    )
-    color: Literal["gray", "rgb"] = "gray"
-
-
-class PhantomConfig(Strict):
-    """How many synthetic images to draw for each source (0 everywhere: none)."""
-
-    images: dict[SourceName, int] = Field(default_factory=dict)
-    near_duplicates: int = Field(default=0, ge=0, description="planted near-duplicates, in all")
-    size: int = Field(default=160, ge=48, le=1024, description="about the long side in pixels")
-
-    @model_validator(mode="after")
-    def _counts(self) -> PhantomConfig:
-        for source, n in self.images.items():
-            if n < 0:
-                raise ValueError(f"phantom.images.{source} must be 0 or more but got {n}")
-        return self
-
-
-class QualityConfig(Strict):
-    """What is done about the audit's findings."""
-
-    exclude: Literal["none", "conflicts", "duplicates"] = Field(
-        default="none",
-        description="what folds and training leave out: nothing, clusters with both labels, or all but one of each",
-    )
-
-
-class FoldsConfig(Strict):
-    """Which cross-validation is used, and how.
-
-    kind `grouped`: leakage groups stay whole, stratified by source and label. `official`: the benchmark's own
-    folds, after `bus-mlops folds import`. `image-level`: at random over images, as the released multitask
-    scripts do; leaks. `source`: each source is the test part of one fold, so `count` follows from
-    `data.sources`. There is no fold by scanner: none of the five sources says which device made an image.
-    """
-
-    kind: Literal["grouped", "official", "image-level", "source"] = "grouped"
-    count: int = Field(default=5, ge=2, le=10, description="grouped and image-level; official folds are 5")
-    validation: float = Field(default=0.2, gt=0, lt=1, description="fraction of the training groups")
-    run: tuple[int, ...] | None = Field(default=None, description="train only these folds (1-based); null: all")
-
-    @model_validator(mode="after")
-    def _official(self) -> FoldsConfig:
-        if self.kind == "official" and self.count != OFFICIAL_FOLDS:
-            raise ValueError(f"folds.count must be {OFFICIAL_FOLDS} for the official folds but got {self.count}")
-        return self
 
 
 class SearchConfig(Strict):
@@ -130,53 +69,6 @@ class SearchConfig(Strict):
     positive_weight: tuple[float, float] = Field(default=(1.0, 5.0), description="of cross_entropy")
     gamma: tuple[float, float] = Field(default=(1.0, 5.0), description="of focal")
     alpha: tuple[float, float] = Field(default=(0.2, 0.9), description="of focal")
-
-
-class PromotionConfig(Strict):
-    """What a candidate must show before it becomes champion: the limits of the gate's rules G0 to G6.
-
-    Margins and floors are fractions, those of G4 in the metric. The defaults are for models of patients' images.
-    """
-
-    candidates: tuple[Literal["tuned", "approaches"], ...] = Field(
-        default=("tuned",), min_length=1, description="whose MT-ESTAN wants to be champion; several share alpha (Holm)"
-    )
-    baseline: str = Field(
-        default="champion",
-        description="'champion' (for the first one: the best row of `multitask` and `approaches` that is not "
-        "MT-ESTAN), 'best' (always that row) or a network",
-    )
-    threshold: Literal["youden", "half"] = "youden"
-    bootstrap: int = Field(default=2000, ge=100, description="resamples of G1, G3, G4 and G5")
-    require_clean_git: bool = Field(default=True, description="G0: all runs come from committed code")
-    minimum_sensitivity: float = Field(default=0.8, ge=0, le=1, description="G1: of the lower 95 % bound")
-    minimum_specificity: float = Field(default=0.7, ge=0, le=1, description="G1: of the lower 95 % bound")
-    metric: Literal["roc_auc", "balanced_accuracy", "accuracy", "f1"] = "roc_auc"
-    test: Literal["resampled_t", "bayesian"] = Field(default="resampled_t", description="G2")
-    alpha: float = Field(default=0.05, gt=0, lt=1, description="G2: p below it, or P(better) above 1 - alpha")
-    sensitivity_margin: float = Field(default=0.05, ge=0, lt=1, description="G3: non-inferiority")
-    source_margin: float = Field(default=0.05, ge=0, lt=1, description="G4: a source's greatest fall")
-    source_margins: dict[SourceName, float] = Field(default_factory=dict, description="G4: sources with their own")
-    source_malignant: int = Field(default=30, ge=1, description="G4: fewer malignant cases are reported only")
-    calibration_margin: float = Field(default=0.05, ge=0, lt=1, description="G5: of the expected calibration error")
-    example_tolerance: float = Field(default=1e-4, gt=0, lt=1, description="G6: of a probability")
-
-    @model_validator(mode="after")
-    def _margins(self) -> PromotionConfig:
-        for source, margin in self.source_margins.items():
-            if not 0 <= margin < 1:
-                raise ValueError(f"promotion.source_margins.{source} must be at least 0 and below 1 but got {margin}")
-        return self
-
-
-class PackageConfig(Strict):
-    """What is registered of a candidate."""
-
-    members: Literal["all", "one", "refit"] = Field(
-        default="all",
-        description="the networks of all folds and seeds, the one that is best on its validation part, or one a seed "
-        "trained anew on all images, which the gate cannot test",
-    )
 
 
 class TrackingConfig(Strict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bus_mlops.dataset.stage_csv import read_stage_csv
 from bus_mlops.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -37,14 +38,7 @@ def list_exclusions(manifest: pd.DataFrame, clusters: pd.DataFrame, groups: pd.D
 
 def read_exclusions(path: Path) -> pd.DataFrame:
     """The frame of an exclusions.csv; raises DatasetError when it is missing or malformed."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise DatasetError(f"{path} not found. Run `dvc repro audit`.") from None
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}. Run `dvc repro audit`.") from error
+    frame = read_stage_csv(path, "audit")
     if tuple(frame.columns) != COLUMNS:
         raise DatasetError(f"{path} has the columns {list(frame.columns)}, expected {list(COLUMNS)}.")
     wrong = frame.loc[~frame["reason"].isin(REASONS.values())]

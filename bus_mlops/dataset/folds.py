@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bus_mlops.dataset.stage_csv import read_stage_csv
 from bus_mlops.errors import DatasetError
 from bus_mlops.files import read_json
 
@@ -43,16 +44,7 @@ class Folds:
         With `images` (the benchmark's image ids) also that exactly those are assigned. Raises DatasetError
         naming the image and the column.
         """
-        import pandas as pd
-
-        try:
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-        except FileNotFoundError:
-            raise DatasetError(f"{path} not found. Run `dvc repro folds`.") from None
-        except (ValueError, OSError, OverflowError) as error:
-            raise DatasetError(f"{path} cannot be read: {error}. Run `dvc repro folds`.") from error
-        if not isinstance(frame.index, pd.RangeIndex):  # pandas takes surplus fields for row names
-            raise DatasetError(f"{path}: a row has more fields than there are columns. Run `dvc repro folds`.")
+        frame = read_stage_csv(path, "folds")
         return cls.checked(frame, str(path), images, _kind(path.with_suffix(".json")))
 
     @classmethod

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bus_mlops.dataset.convert import THUMBNAILS_FILE, images_file, masks_file
+from bus_mlops.dataset.stage_csv import read_stage_csv
 from bus_mlops.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -76,15 +77,8 @@ def validate_manifest(frame: pd.DataFrame) -> pd.DataFrame:
 
 def read_manifest(path: Path) -> pd.DataFrame:
     """The manifest as a frame: names stay text (`000012`, `2879`), labels and pixels are integers."""
-    import pandas as pd
-
     types: dict[str, Any] = dict.fromkeys(_TEXTS, str) | dict.fromkeys(_INTEGERS, "int64")
-    try:
-        frame = pd.read_csv(path, dtype=types, keep_default_na=False)
-    except FileNotFoundError:
-        raise DatasetError(f"{path} not found. {_REMEDY}") from None
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}. {_REMEDY}") from error
+    frame = read_stage_csv(path, "assemble", types)
     if tuple(frame.columns) != COLUMNS:
         raise DatasetError(f"{path} has the columns {list(frame.columns)}, expected {list(COLUMNS)}. {_REMEDY}")
     return frame

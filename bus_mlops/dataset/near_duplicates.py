@@ -5,8 +5,8 @@ copy whose borders were cut off looks, once padded and resized, like a zoomed vi
 SciPy do the work. Perceptual hashes (imagehash) are not used: they could only propose candidates too, and
 correlation would still have to decide; the descriptors here propose them with a finer measure.
 
-Processor time, by benchmarks/audit.py: 8.4 ms an image among 1,250, 7.5 among 2,500, 7.9 among 5,000, 9.2 among
-10,000; correlating the candidates takes most of it and is linear, finding them grows as N^1.5.
+Processor time, by benchmarks/audit.py: 7.9 ms an image among 5,000, 8.4 among 10,000, 8.6 among 20,000;
+correlating the candidates takes most of it and is linear, finding them grows as N^1.5.
 """
 
 from __future__ import annotations

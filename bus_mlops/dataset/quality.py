@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 
 from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.dataset.near_duplicates import THRESHOLD, VIEW_THRESHOLD, Match, Pair, near_duplicates
+from bus_mlops.dataset.stage_csv import read_stage_csv
 from bus_mlops.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -104,14 +105,7 @@ def audit(benchmark: Benchmark) -> Audit:
 
 def read_groups(path: Path) -> pd.DataFrame:
     """The frame (image_id, group) of a groups.csv; raises DatasetError when it is missing or malformed."""
-    import pandas as pd
-
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise DatasetError(f"{path} not found. Run `dvc repro audit`.") from None
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"{path} cannot be read: {error}. Run `dvc repro audit`.") from error
+    frame = read_stage_csv(path, "audit")
     if list(frame.columns) != ["image_id", "group"] or frame["image_id"].duplicated().any():
         raise DatasetError(f"{path} must hold image_id and group, one row an image. Run `dvc repro audit`.")
     return frame
