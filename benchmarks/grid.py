@@ -186,11 +186,11 @@ def our_cell(options: dict[str, Any], threads: int, keep: bool) -> Callable[[int
     from bus_mlops.training.process import configure_process
 
     configure_process(threads)
-    from bus_mlops.experiments.worker import Programs
+    from bus_mlops.experiments.programs import Programs
     from bus_mlops.training.fit import fit
 
     images, labels, masks, (train, validation, test) = noise(options)
-    job = Job(Path(), Path(), TrackingConfig(), None, threads)
+    job = Job(Path(), Path(), TrackingConfig(), Path(), None, threads, "benchmark")
     programs = Programs()
 
     def run(number: int) -> None:

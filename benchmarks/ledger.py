@@ -186,7 +186,7 @@ def collect_strategy(config: Config, specs: Sequence[RunSpec]) -> None:
     from bus_mlops.experiments.runner import plan_cells
 
     rows = tuple(Row(model="MobileNet", variant=str(spec.seed), paper=None, spec=spec) for spec in specs)
-    plan = StrategyPlan(strategy="losses", folds=FOLDS, rows=rows)
+    plan = StrategyPlan(strategy="losses", folds=FOLDS, seeds=(config.seed,), rows=rows)
     with open_runner(config) as runner, silence():
         collect(runner, plan, runner.run(plan_cells(runner, plan), "losses"), Path("collected"))
 

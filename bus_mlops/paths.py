@@ -23,5 +23,8 @@ METRICS = RESULTS / "metrics.json"
 REPORT = RESULTS / "report.html"
 PROMOTION = RESULTS / "promotion"
 
+# Of trainings that were cut off; a file goes when its training ends. Safe to delete.
+CHECKPOINTS = Path("checkpoints")
+
 # Optuna's journals: outside every DVC output, so that a stage that runs again resumes its study.
 STUDIES = Path("studies")

@@ -54,7 +54,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Job:
-    """What all cells of a call share: where the data lies, where runs are recorded, how many threads, who asks.
+    """What all cells of a call share: where the data lies, where runs and checkpoints go, how many threads, who asks.
 
     `driver` names the process that gave the cells out; runs of the same driver never compete for a cell.
     `extensions` is the folder of the user's own networks.
@@ -63,6 +63,7 @@ class Job:
     benchmark: Path
     folds: Path
     tracking: TrackingConfig
+    checkpoints: Path
     weights_folder: Path | None
     threads: int
     driver: str
@@ -72,8 +73,8 @@ class Job:
 
 @dataclass(frozen=True)
 class CellEvent:
-    """News of a cell; `kind` is started, epoch, lost (its worker died, it is begun again), finished, failed, or
-    elsewhere (another process is training it; `message` says which).
+    """News of a cell; `kind` is started, note (words about it, after so many epochs), epoch, lost (its worker died, it
+    is begun again), finished, failed, or elsewhere (another process is training it; `message` says which).
     """
 
     kind: str

@@ -38,6 +38,8 @@ class GridState:
             self.running[event.key] = Running(self._waiting.pop(event.key), event.worker)
         elif event.kind == "epoch":
             self._epoch(self.running[event.key], event)
+        elif event.kind == "note":
+            self.running[event.key].epoch = event.epoch
         elif event.kind in ("lost", "elsewhere"):
             if event.key in self.running:
                 self._waiting[event.key] = self.running.pop(event.key).cell

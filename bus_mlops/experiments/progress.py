@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -70,7 +71,7 @@ class Progress:
             self.line(f"{where}: {_results(event)}; {self.state.summary()}")
         elif event.kind == "failed":
             self.line(f"{where}: FAILED: {event.message}; {self.state.summary()}")
-        elif event.kind == "lost":
+        elif event.kind in ("lost", "note"):
             self.line(f"{where}: {event.message}")
         elif event.kind == "elsewhere":
             self.line(f"{where}: left to {event.message}")
@@ -109,8 +110,8 @@ class Progress:
                 spec.network,
                 running.cell.scope,
                 f"{running.epoch} of {spec.training.epochs}" if running.epoch else "compiling",
-                f"{running.loss:.3f}" if running.epoch else "",
-                f"{running.images_per_second:.0f}" if running.epoch else "",
+                "" if math.isnan(running.loss) else f"{running.loss:.3f}",
+                "" if math.isnan(running.loss) else f"{running.images_per_second:.0f}",
             )
         bar = ProgressBar(total=state.total, completed=state.done + state.failed, width=40)
         return Group(Text(f"[{self._name}] {state.summary()}"), bar, table)

@@ -28,7 +28,7 @@ from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.progress import Progress
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.git import git_tags
-from bus_mlops.paths import BENCHMARK, EXTENSIONS, FOLDS
+from bus_mlops.paths import BENCHMARK, CHECKPOINTS, EXTENSIONS, FOLDS
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.store import absolute, sqlite_file
 
@@ -157,6 +157,7 @@ def open_runner(config: Config) -> Iterator[Runner]:
         benchmark=BENCHMARK.resolve(),
         folds=(FOLDS / "folds.csv").resolve(),
         tracking=absolute(config.tracking),
+        checkpoints=CHECKPOINTS.resolve(),
         weights_folder=config.weights_folder.resolve() if config.weights_folder is not None else None,
         threads=config.engine.threads,
         driver=driver,

@@ -1,6 +1,6 @@
 """Training one cell from start to FINISHED: data, program, fit, predictions, evidence in the ledger.
 
-Runs inside a worker process of any engine. Programs are kept between cells: see `Programs`.
+Runs inside a worker process of any engine.
 """
 
 from __future__ import annotations
@@ -16,52 +16,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bus_mlops.dataset.folds import PARTS, TRAIN, UNUSED, Folds, fold_columns
+from bus_mlops.dataset.folds import Folds
 from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.errors import DatasetError, TrainingError
-from bus_mlops.evaluation.metrics import classification_metrics, mask_overlap
+from bus_mlops.errors import TrainingError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
-from bus_mlops.experiments.last_good import LastGood
+from bus_mlops.experiments.cell_predictions import predict_parts
+from bus_mlops.experiments.parts import cohort_parts
+from bus_mlops.experiments.programs import Programs
 from bus_mlops.tracking.claims import rival
 from bus_mlops.tracking.heartbeat import heartbeat
-from bus_mlops.tracking.ledger import CURVES, MASKS, MODEL, PREDICTIONS, Ledger
+from bus_mlops.tracking.ledger import CURVES, MODEL, Ledger
 from bus_mlops.tracking.store import sqlite_file
+from bus_mlops.training.checkpoint import Checkpoint
+from bus_mlops.training.state import EpochLog, FitState
 
 if TYPE_CHECKING:
-    from bus_mlops.training.fit import EpochLog
     from bus_mlops.training.program import Program
 
 Emit = Callable[[CellEvent], None]
-
-
-class Programs:
-    """The compiled program of the latest key; another key replaces it, so that memory stays bounded."""
-
-    def __init__(self) -> None:
-        self.key = ""
-        self.program: Program | None = None
-
-    def get(self, cell: Cell, job: Job) -> Program:
-        """The program for a cell, compiled anew only when the key differs from the latest one."""
-        import keras
-
-        from bus_mlops.models.extensions import load_extensions
-        from bus_mlops.training.program import Program
-
-        if self.program is None or self.key != cell.spec.program_key():
-            self.program = None
-            load_extensions(job.extensions)
-            keras.backend.clear_session(free_memory=True)
-            self.program = Program(cell.spec, weights_folder=job.weights_folder)
-            self.key = cell.spec.program_key()
-        return self.program
 
 
 def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: Emit) -> CellEvent:
     """Train a cell and record it; returns its last event. Errors are recorded on the run, then raised.
 
     A cell that the ledger has by now, be it from another driver or from a former life of this task, is not
-    trained again.
+    trained again; one that was cut off goes on after its last whole epoch.
     """
     done = ledger.finished_run(cell.key)
     if done is not None:
@@ -73,25 +52,139 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
             ledger.client.delete_run(run_id)
             return _event(cell, "elsewhere", message=holder)
     emit(_event(cell, "started", run_id=run_id))
-    best = LastGood()
+    attempt = _Attempt(cell, job, programs, ledger, run_id, emit)
     try:
         with (
             heartbeat(lambda: ledger.alive(run_id)),
             tempfile.TemporaryDirectory(prefix="bus-cell-") as folder,
         ):
-            metrics = _train(cell, job, programs, ledger, run_id, Path(folder), emit, best)
+            metrics = attempt.train(Path(folder))
             ledger.finish(run_id, metrics, Path(folder), {"best_epoch": f"{metrics['best_epoch']:.0f}"})
     except BaseException as error:
-        # The error at hand matters more than one met while tidying up after it.
-        with suppress(Exception):
-            ledger.discard_artifacts(run_id)
-        if isinstance(error, TrainingError):
-            with suppress(Exception):
-                best.keep(programs.program, ledger, run_id)
-        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
-        ledger.fail(run_id, "KILLED" if interrupted else "FAILED", f"{type(error).__name__}: {error}")
+        attempt.tidy_up(error)
         raise
+    attempt.checkpoint.remove()
     return _event(cell, "finished", run_id=run_id, values=metrics)
+
+
+class _Attempt:
+    """One attempt at a cell: the run that records it, and how far it is."""
+
+    def __init__(self, cell: Cell, job: Job, programs: Programs, ledger: Ledger, run_id: str, emit: Emit) -> None:
+        self._cell = cell
+        self._job = job
+        self._programs = programs
+        self._ledger = ledger
+        self._run_id = run_id
+        self._emit = emit
+        self._images = 0
+        self._state = FitState()
+        self._checkpoints_fail = False
+        identity = {
+            "fingerprint": cell.fingerprint,
+            "fold": str(cell.fold),
+            "threads": str(job.threads),
+            "tensorflow": job.tags.get("tensorflow", ""),
+        }
+        self.checkpoint = Checkpoint(job.checkpoints / f"{cell.fingerprint}-{cell.fold}.npz", identity)
+
+    def train(self, folder: Path) -> dict[str, float]:
+        """Train, and write what the run keeps into a folder; returns the metrics."""
+        from bus_mlops.training.fit import fit
+
+        cell, began = self._cell, time.monotonic()
+        benchmark = Benchmark.open(self._job.benchmark)
+        folds = Folds.open(self._job.folds)
+        size = cell.spec.training.input_size
+        part = cohort_parts(benchmark, folds, cell)
+        self._images = len(part["train"])
+        program = self._programs.get(cell, self._job)
+        self._go_on(program)
+        prepared = time.monotonic()
+        result = fit(
+            program,
+            cell.spec,
+            benchmark.images(size),
+            benchmark.frame["label"].to_numpy(np.int64),
+            benchmark.masks(size),
+            part["train"],
+            None if cell.is_refit else part["validation"],
+            seed=cell.seed,
+            has_mask=benchmark.frame["has_mask"].to_numpy(),
+            on_epoch=self._on_epoch,
+            state=self._state,
+        )
+        seconds = prepared - began + result.seconds
+        metrics = {} if cell.is_refit else predict_parts(program, cell, benchmark, folds, part, folder)
+        pd.DataFrame(result.history).to_csv(folder / CURVES, index=False)
+        program.save(folder / MODEL)
+        metrics["best_epoch"] = float(result.best_epoch)
+        metrics["seconds_training"] = seconds
+        metrics["images_per_second"] = self._images * cell.spec.training.epochs / seconds
+        return metrics
+
+    def tidy_up(self, error: BaseException) -> None:
+        """Close the run; the error at hand matters more than those met here, which the driver deals with."""
+        with suppress(Exception):
+            self._ledger.discard_artifacts(self._run_id)
+        if isinstance(error, TrainingError):  # it would diverge again
+            with suppress(Exception):
+                self.checkpoint.remove()
+                self._keep_last_good()
+        interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
+        with suppress(Exception):
+            self._ledger.fail(self._run_id, "KILLED" if interrupted else "FAILED", f"{type(error).__name__}: {error}")
+
+    def _go_on(self, program: Program) -> None:
+        """Take up the state that an attempt before this one left, and record its epochs for this run too."""
+        try:
+            self._state = self.checkpoint.load(program)
+        except TrainingError as error:
+            self._note(f"begun anew: {error}", {"resumed": f"no: {error}"})
+            return
+        if not self._state.history:
+            return
+        for log in self._state.history:
+            self._ledger.epoch(self._run_id, log.epoch, _values(log))
+        done = len(self._state.history)
+        self._note(f"goes on after epoch {done} of {log.epochs}", {"resumed": f"after epoch {done}"})
+
+    def _note(self, message: str, tags: dict[str, str]) -> None:
+        self._ledger.tag(self._run_id, tags)
+        self._emit(_event(self._cell, "note", run_id=self._run_id, epoch=len(self._state.history), message=message))
+
+    def _on_epoch(self, log: EpochLog) -> None:
+        rate = self._images / log.seconds
+        progress = f"epoch {log.epoch} of {log.epochs}, {rate:.0f} images/s"
+        self._ledger.epoch(self._run_id, log.epoch, _values(log), progress)
+        self._save_checkpoint()
+        values = {**_values(log), "images_per_second": rate}
+        self._emit(_event(self._cell, "epoch", run_id=self._run_id, epoch=log.epoch, values=values))
+
+    def _save_checkpoint(self) -> None:
+        assert self._programs.program is not None
+        try:
+            self.checkpoint.save(self._programs.program, self._state)
+        except OSError as error:
+            if not self._checkpoints_fail:  # once is enough
+                message = f"no checkpoint could be written ({error}); it trains on, but could not go on from here"
+                self._note(message, {"checkpoints": message})
+            self._checkpoints_fail = True
+
+    def _keep_last_good(self) -> None:
+        """Store the best weights before a training diverged, and its learning curve, for a post-mortem."""
+        program, best = self._programs.program, self._state.best
+        if best is None or program is None:
+            return
+        program.restore(self._state.best_weights)
+        with tempfile.TemporaryDirectory(prefix="bus-cell-") as folder:
+            program.save(Path(folder) / MODEL)
+            pd.DataFrame([asdict(log) for log in self._state.history]).to_csv(Path(folder) / CURVES, index=False)
+            self._ledger.keep(self._run_id, Path(folder), {"checkpoint": f"{MODEL}, of epoch {best.epoch}"})
+
+
+def _values(log: EpochLog) -> dict[str, float]:
+    return {name: value for name, value in asdict(log).items() if name not in ("epoch", "epochs")}
 
 
 def _tags(cell: Cell, job: Job) -> dict[str, str]:
@@ -105,131 +198,6 @@ def _tags(cell: Cell, job: Job) -> dict[str, str]:
         "driver": job.driver,
         **job.tags,
     }
-
-
-def _train(
-    cell: Cell, job: Job, programs: Programs, ledger: Ledger, run_id: str, folder: Path, emit: Emit, best: LastGood
-) -> dict[str, float]:
-    from bus_mlops.training.fit import fit
-
-    began = time.monotonic()
-    benchmark = Benchmark.open(job.benchmark)
-    folds = Folds.open(job.folds)
-    size = cell.spec.training.input_size
-    part = cohort_parts(benchmark, folds, cell)
-    images, masks = benchmark.images(size), benchmark.masks(size)
-    labels = benchmark.frame["label"].to_numpy(np.int64)
-    program = programs.get(cell, job)
-
-    def on_epoch(log: EpochLog) -> None:
-        values = {k: v for k, v in asdict(log).items() if k not in ("epoch", "epochs")}
-        best.note(log, program)
-        rate = len(part["train"]) / log.seconds
-        ledger.epoch(run_id, log.epoch, values, f"epoch {log.epoch} of {log.epochs}, {rate:.0f} images/s")
-        emit(_event(cell, "epoch", run_id=run_id, epoch=log.epoch, values={**values, "images_per_second": rate}))
-
-    result = fit(
-        program,
-        cell.spec,
-        images,
-        labels,
-        masks,
-        part["train"],
-        None if cell.is_refit else part["validation"],
-        seed=cell.seed,
-        has_mask=benchmark.frame["has_mask"].to_numpy(),
-        on_epoch=on_epoch,
-    )
-    trained = time.monotonic()
-    metrics = {} if cell.is_refit else _predict(program, cell, benchmark, folds, part, folder)
-    pd.DataFrame(result.history).to_csv(folder / CURVES, index=False)
-    program.save(folder / MODEL)
-    metrics["best_epoch"] = float(result.best_epoch)
-    metrics["seconds_training"] = trained - began
-    metrics["images_per_second"] = len(part["train"]) * cell.spec.training.epochs / (trained - began)
-    return metrics
-
-
-def cohort_parts(benchmark: Benchmark, folds: Folds, cell: Cell) -> dict[str, np.ndarray]:
-    """Row numbers of the train, validation and test part of a cell's cohort, in manifest order.
-
-    Images that the fold leaves unused are in none of them; raises DatasetError when a part is empty. A refit trains
-    on every image that any fold uses, and its other parts are empty.
-    """
-    assigned = _trained_by_refit(folds) if cell.is_refit else folds.parts(cell.fold)
-    part = assigned.reindex(benchmark.frame["image_id"]).to_numpy()
-    member = benchmark.frame["source"].isin(cell.spec.cohort).to_numpy()
-    rows = {name: np.flatnonzero(member & (part == name)) for name in PARTS}
-    for name, found in rows.items():
-        if not len(found) and not cell.is_refit:
-            raise DatasetError(
-                f"fold {cell.fold} has no {name} image of {', '.join(cell.spec.cohort)}. Choose other folds "
-                "(folds.kind or folds.run in params.yaml) or add sources to the cohort."
-            )
-    return rows
-
-
-def _trained_by_refit(folds: Folds) -> pd.Series:
-    frame = folds.frame.set_index("image_id")
-    used = (frame[fold_columns(frame)] != UNUSED).any(axis="columns")
-    return used.map({True: TRAIN, False: UNUSED})
-
-
-def _predict(
-    program: Program, cell: Cell, benchmark: Benchmark, folds: Folds, part: dict[str, np.ndarray], folder: Path
-) -> dict[str, float]:
-    """Write the predictions of the test and the validation part; returns their metrics."""
-    frames = [
-        _predictions(program, cell, benchmark, folds, name, part[name], folder) for name in ("test", "validation")
-    ]
-    frame = pd.concat(frames, ignore_index=True)
-    frame.to_csv(folder / PREDICTIONS, index=False)
-    return cell_metrics(frame)
-
-
-def _predictions(
-    program: Program,
-    cell: Cell,
-    benchmark: Benchmark,
-    folds: Folds,
-    part: str,
-    rows: np.ndarray,
-    folder: Path,
-) -> pd.DataFrame:
-    size = cell.spec.training.input_size
-    probability, masks = program.predict(benchmark.images(size), rows)
-    frame = benchmark.frame.iloc[rows][["image_id", "case_id", "source", "label"]].reset_index(drop=True)
-    group = folds.frame.set_index("image_id")["group"]
-    frame["group"] = group.reindex(frame["image_id"]).to_numpy()
-    frame.insert(0, "part", part)
-    frame.insert(0, "fold", cell.fold)
-    frame["probability"] = probability
-    frame["dice"], frame["iou"] = np.nan, np.nan
-    if masks is not None:
-        predicted = np.asarray(masks) >= 0.5
-        true = benchmark.masks(size)[rows] > 0
-        frame["dice"], frame["iou"] = mask_overlap(true, predicted)
-        if part == "test":
-            packed = np.packbits(predicted.reshape(len(rows), -1), axis=1)
-            np.savez_compressed(folder / MASKS, packed=packed, size=size, image_id=frame["image_id"].to_numpy(str))
-    return frame
-
-
-def cell_metrics(frame: pd.DataFrame) -> dict[str, float]:
-    """All metrics of a cell's predictions (fractions), those of its validation part as `validation_best_*`.
-
-    A network that only segments has no probability (NaN), hence mask overlap and nothing else.
-    """
-    values: dict[str, float] = {}
-    for part, prefix in (("test", ""), ("validation", "validation_best_")):
-        rows = frame[frame["part"] == part]
-        if rows["probability"].notna().any():
-            numbers = classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())
-            values.update({f"{prefix}{name}": value for name, value in numbers.items()})
-        if rows["dice"].notna().any():
-            values[f"{prefix}dice"] = float(rows["dice"].mean())
-            values[f"{prefix}iou"] = float(rows["iou"].mean())
-    return values
 
 
 def _event(cell: Cell, kind: str, **values: Any) -> CellEvent:

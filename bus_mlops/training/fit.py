@@ -13,21 +13,7 @@ from bus_mlops.errors import TrainingError
 from bus_mlops.evaluation.metrics import weighted_roc_auc
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.training.program import EVALUATION_BATCH, Batch, Program, batches, channels
-
-
-@dataclass(frozen=True)
-class EpochLog:
-    """What one epoch (1-based) showed; the area is a fraction, NaN where validation has one class only.
-
-    Without a validation part its loss and area are NaN.
-    """
-
-    epoch: int
-    epochs: int
-    loss: float
-    validation_loss: float
-    validation_roc_auc: float
-    seconds: float
+from bus_mlops.training.state import EpochLog, FitState
 
 
 @dataclass(frozen=True)
@@ -75,33 +61,39 @@ def fit(
     seed: int,
     has_mask: np.ndarray | None = None,
     on_epoch: Callable[[EpochLog], None] = lambda log: None,
+    state: FitState | None = None,
 ) -> FitResult:
     """Reset the program, train `spec.training.epochs` epochs, and leave it with the best epoch's weights.
 
     Best is the least validation loss, the first of equals (the paper's checkpoint). With None instead of a validation
     part (a refit) there is none to choose by: the last epoch's weights stay, and what validation shows is NaN. `seed`
-    is the cell's: initial weights, order, augmentation and dropout follow from it alone. Raises TrainingError on an
-    empty part, missing masks, or a loss that is not finite; errors of `on_epoch` pass through.
+    is the cell's: initial weights, order, augmentation and dropout follow from it alone. `state`, if given, is brought
+    up to date before each call of `on_epoch`; one that has epochs already is gone on from, to the same last bit.
+    Raises TrainingError on an empty part, missing masks, or a loss that is not finite; errors of `on_epoch` pass
+    through.
     """
     _check(spec, masks, train_index, validation_index)
     data = CellData(images, labels, masks if spec.task.segments else None, has_mask)
+    state = FitState() if state is None else state
     program.reset(spec, seed)
-    started = time.monotonic()
-    history: list[EpochLog] = []
-    best: EpochLog | None = None
-    kept: list[np.ndarray] = []
-    for epoch in range(1, spec.training.epochs + 1):
+    if state.history:
+        program.resume(state.program)
+        state.program = []
+    started = time.monotonic() - state.seconds
+    for epoch in range(len(state.history) + 1, spec.training.epochs + 1):
         clock = time.monotonic()
         loss = train_epoch(program, spec, data, train_index, seed, epoch)
         validation_loss, area = _validate(program, spec, data, validation_index, epoch)
         log = EpochLog(epoch, spec.training.epochs, loss, validation_loss, area, time.monotonic() - clock)
-        history.append(log)
-        if best is None or validation_index is None or log.validation_loss < best.validation_loss:
-            best, kept = log, program.snapshot()
+        state.history.append(log)
+        if state.best is None or validation_index is None or log.validation_loss < state.best.validation_loss:
+            state.best, state.best_weights = log, program.snapshot()
+        state.seconds = time.monotonic() - started
         on_epoch(log)
-    assert best is not None  # epochs is at least 1
-    program.restore(kept)
-    return FitResult([asdict(log) for log in history], best.epoch, best.validation_loss, time.monotonic() - started)
+    assert state.best is not None  # epochs is at least 1
+    program.restore(state.best_weights)
+    history = [asdict(log) for log in state.history]
+    return FitResult(history, state.best.epoch, state.best.validation_loss, time.monotonic() - started)
 
 
 def evaluate(program: Program, data: CellData, index: np.ndarray) -> tuple[float, float]:

@@ -52,6 +52,11 @@ def reset_generators(model: keras.Model, cell_seed: int) -> None:
         layer.seed_generator.state.assign([variable_seed(cell_seed, f"{layer.name}/generator"), 0])
 
 
+def generators(model: keras.Model) -> list[Any]:
+    """The states of the random generators of dropout."""
+    return [layer.seed_generator.state for layer in _with_generators(model)]
+
+
 def _with_generators(model: keras.Model) -> Iterator[Any]:
     return (layer for layer in model.layers if getattr(layer, "seed_generator", None) is not None)
 

@@ -21,7 +21,7 @@ from bus_mlops.files import replacing
 from bus_mlops.models import weights, zoo
 from bus_mlops.training import losses
 from bus_mlops.training.augmentation import Strengths, augment
-from bus_mlops.training.initialization import reset_generators, reset_weights
+from bus_mlops.training.initialization import generators, reset_generators, reset_weights
 from bus_mlops.training.optimizers import build_optimizer
 from bus_mlops.training.process import configure_process
 
@@ -149,10 +149,23 @@ class Program:
         for variable, value in zip(self.model.weights, values, strict=True):
             variable.assign(value)
 
+    def state(self) -> list[np.ndarray]:
+        """A copy in memory of all that training changes: weights, generators of dropout, the optimizer's variables."""
+        return [variable.numpy() for variable in self._variables()]
+
+    def resume(self, values: list[np.ndarray]) -> None:
+        """Go back to a `state()` of the same cell, after `reset`."""
+        for variable, value in zip(self._variables(), values, strict=True):
+            variable.assign(value)
+
     def save(self, path: Path) -> None:
         """Write the network for inference (no optimizer, no loss) as `.keras`; whole or not at all."""
         with replacing(path) as temporary:
             self.model.save(temporary)
+
+    def _variables(self) -> list[Any]:
+        """Weights first."""
+        return [*self.model.weights, *generators(self.model), *self.optimizer.variables]
 
     def _pretrained_values(self) -> dict[str, np.ndarray]:
         if not self._pretrained:

@@ -18,7 +18,7 @@ from bus_mlops.dataset.folds import Folds
 from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.errors import ConfigError, DatasetError
 from bus_mlops.experiments.cell import Cell
-from bus_mlops.experiments.worker import cohort_parts
+from bus_mlops.experiments.parts import cohort_parts
 
 
 def manifest_of(rows: list[tuple[str, int, int, str]]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

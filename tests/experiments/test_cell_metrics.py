@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bus_mlops.experiments.worker import cell_metrics
+from bus_mlops.experiments.cell_predictions import cell_metrics
 
 
 def frame(probability: float, dice: float) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from bus_mlops.dataset.folds import UNUSED, Folds
 from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.errors import DatasetError
 from bus_mlops.experiments.cell import REFIT, Cell
-from bus_mlops.experiments.worker import cohort_parts
+from bus_mlops.experiments.parts import cohort_parts
 
 
 @pytest.fixture

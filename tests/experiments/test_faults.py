@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from trainings import (
@@ -21,12 +24,18 @@ from trainings import (
     change,
     finished_keys,
     fold_runs,
+    ledger_of,
     statuses,
     train,
     wait_for_the_middle,
 )
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
+needs_mounts = pytest.mark.skipif(
+    shutil.which("unshare") is None or subprocess.run([*UNSHARE, "true"], capture_output=True).returncode != 0,
+    reason="a small disk cannot be mounted here (unshare --user --mount)",
+)
 BUS_MLOPS = [sys.executable, "-c", "from bus_mlops.cli import main; main()"]
 
 
@@ -48,6 +57,8 @@ def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_projec
     done = train(tiny_project)
     assert done.returncode == 0, done.stderr
     assert f"{len(finished)} of them recorded already" in done.stdout
+    assert done.stdout.count("goes on after epoch") == len(cut_off)
+    assert list((tiny_project / "checkpoints").iterdir()) == []
     assert done.stdout.count("closed a run whose process had died") == len(cut_off)
     assert {r.info.run_id for r in fold_runs(tiny_project) if r.info.status == "KILLED"} == cut_off
     assert len(finished_keys(tiny_project)) == len(set(finished_keys(tiny_project))) == 4
@@ -55,8 +66,13 @@ def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_projec
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_its_cell_repeated(tiny_project):
-    change(tiny_project, "training", epochs=30)
+def test_a_killed_worker_is_replaced_and_its_cell_ends_as_if_nothing_had_happened(tiny_project, tmp_path):
+    change(tiny_project, "training", epochs=37)
+    change(tiny_project, "tracking", uri=f"sqlite:///{tmp_path}/undisturbed.db", artifacts=str(tmp_path / "other"))
+    assert train(tiny_project).returncode == 0
+    expected = read_predictions(tiny_project)
+
+    change(tiny_project, "tracking", uri="sqlite:///mlflow.db", artifacts="mlartifacts")
     assert fold_runs(tiny_project) == []
     driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.PIPE, text=True)
     run = wait_for_the_middle(tiny_project)
@@ -65,6 +81,20 @@ def test_a_killed_worker_is_replaced_and_its_cell_repeated(tiny_project):
     assert driver.returncode == 0, output
     assert statuses(tiny_project) == ["FINISHED"] * 4 + ["KILLED"]
     assert "starting it again" in output
+    assert re.search(r"goes on after epoch \d+ of 37", output)
+    pd.testing.assert_frame_equal(read_predictions(tiny_project), expected)
+
+    key = run.data.tags["fingerprint"], int(run.data.tags["fold"])
+    resumed = ledger_of(tiny_project).finished_run(key)
+    assert resumed is not None
+    assert re.fullmatch(r"after epoch \d+", resumed.data.tags["resumed"])
+    assert len(ledger_of(tiny_project).client.get_metric_history(resumed.info.run_id, "loss")) == 37
+
+
+def read_predictions(project: Path) -> pd.DataFrame:
+    """What the stage hands on to the tables, in a fixed order."""
+    frame = pd.read_parquet(project / "results/predictions/losses.parquet")
+    return frame.sort_values(["model", "variant", "fold", "part", "image_id"], ignore_index=True)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +159,53 @@ def assemble_at(project: Path, size: int) -> None:
     path = folder / "benchmark.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps({**values, "sizes": [*values["sizes"], size]}))
+
+
+@pytest.mark.slow
+@needs_mounts
+def test_a_disk_without_room_for_checkpoints_does_not_stop_the_training(tiny_project):
+    done = on_small_disk(tiny_project, "checkpoints", " ".join(TRAIN))
+    assert done.returncode == 0, done.stderr
+    assert statuses(tiny_project) == ["FINISHED"] * 4
+    assert done.stdout.count("no checkpoint could be written") == 4
+    assert "No space left on device" in done.stdout
+    assert all("No space left" in run.data.tags["checkpoints"] for run in fold_runs(tiny_project))
+
+
+@pytest.mark.slow
+@needs_mounts
+@pytest.mark.parametrize("folder", ["mlartifacts", "tmp"])
+def test_a_full_disk_fails_a_cell_that_then_needs_no_second_training(tiny_project, folder):
+    change(tiny_project, "engine", workers=1)
+    assert fold_runs(tiny_project) == []
+    again = "mount -o remount,size=200m tmpfs $SMALL && " + " ".join(TRAIN)
+    done = on_small_disk(tiny_project, folder, f"{' '.join(TRAIN)}; test $? = 1 && {again}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the disk is full while writing" in done.stderr
+    assert "Traceback" not in done.stderr
+    failed = statuses(tiny_project).count("FAILED")
+    assert failed
+    assert statuses(tiny_project) == ["FAILED"] * failed + ["FINISHED"] * 4
+    assert done.stdout.count("goes on after epoch 2 of 2") == failed
+
+
+def on_small_disk(project: Path, folder: str, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script with a folder of the project, `$SMALL`, on a disk of 20 MB: room for one model, if that."""
+    small = project / folder
+    small.mkdir(exist_ok=True)
+    mounted = f"mount -t tmpfs -o size=20m tmpfs $SMALL && {script}"
+    environment = {**os.environ, "SMALL": str(small)}
+    if folder == "tmp":
+        environment["TMPDIR"] = str(small)
+    return subprocess.run(
+        [*UNSHARE, "sh", "-c", mounted],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.choose import make_engine
 from bus_mlops.experiments.engines.ray_engine import _Collector
 
-JOB = Job(Path("benchmark"), Path("folds.csv"), TrackingConfig(), None, threads=1, driver="test")
+JOB = Job(Path("benchmark"), Path("folds.csv"), TrackingConfig(), Path("checkpoints"), None, threads=1, driver="test")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 
 

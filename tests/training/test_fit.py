@@ -7,8 +7,9 @@ import pytest
 from small_cells import make_data, make_spec
 
 from bus_mlops.errors import TrainingError
-from bus_mlops.training.fit import CellData, EpochLog, evaluate, fit
+from bus_mlops.training.fit import CellData, evaluate, fit
 from bus_mlops.training.program import Program
+from bus_mlops.training.state import EpochLog
 
 
 def run(program, spec, data, train, validation, **more):

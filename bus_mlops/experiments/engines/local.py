@@ -148,7 +148,14 @@ def _send(worker: _Worker, message: Cell | None) -> None:
 
 
 def _work(connection: Connection, job: Job, cores: list[int]) -> None:
-    """The life of a worker process."""
+    """The life of a worker process, which ends with its driver's."""
+
+    def tell(event: CellEvent) -> None:
+        try:
+            connection.send(event)
+        except OSError:  # the driver is gone; a run that is at work stays open for the next one to close
+            os._exit(1)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends its workers itself
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
@@ -164,7 +171,7 @@ def _work(connection: Connection, job: Job, cores: list[int]) -> None:
             return
         if cell is None:
             return
-        connection.send(workbench.train(cell, connection.send))
+        tell(workbench.train(cell, tell))
 
 
 def _leave_with_parent(parent: int) -> None:

@@ -171,7 +171,7 @@ class _Collector:
             if key in self._run:
                 self._on_event(replace(event, kind="lost", message="its worker died; Ray starts it again"))
             self._run[key] = event.run_id
-        elif event.kind == "epoch" and self._run.get(key) != event.run_id:
+        elif event.kind in ("epoch", "note") and self._run.get(key) != event.run_id:
             return
         if event.is_last:
             self.done[key] = event

@@ -18,7 +18,7 @@ class Workbench:
         from bus_mlops.training.process import configure_process
 
         configure_process(job.threads)
-        from bus_mlops.experiments.worker import Programs
+        from bus_mlops.experiments.programs import Programs
         from bus_mlops.tracking.ledger import Ledger
 
         self.job = job

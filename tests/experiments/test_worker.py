@@ -15,12 +15,13 @@ from bus_mlops.tracking.ledger import CURVES, MODEL, Ledger
 
 
 def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data, tmp_path):
-    from bus_mlops.training.process import configure_process
-
-    configure_process(1)
     import keras
+    import tensorflow as tf
 
-    from bus_mlops.experiments.worker import Programs, train_cell
+    tf.config.experimental.enable_op_determinism()
+
+    from bus_mlops.experiments.programs import Programs
+    from bus_mlops.experiments.worker import train_cell
 
     tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "artifacts"))
     ledger = Ledger(tracking)
@@ -43,7 +44,7 @@ def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data,
                 weight = programs.program.model.trainable_variables[-2]
                 weight.assign(np.full(weight.shape, np.nan))
 
-    job = Job(benchmark, folds, tracking, None, threads=1, driver="test")
+    job = Job(benchmark, folds, tracking, tmp_path / "checkpoints", None, threads=1, driver="test")
     with pytest.raises(TrainingError, match="epoch 3"):
         train_cell(cell, job, programs, ledger, poison)
 

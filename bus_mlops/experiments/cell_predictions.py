@@ -1,0 +1,75 @@
+"""What a trained cell says of its test and its validation images, as files, and the metrics of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bus_mlops.dataset.folds import Folds
+from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.evaluation.metrics import classification_metrics, mask_overlap
+from bus_mlops.experiments.cell import Cell
+from bus_mlops.tracking.ledger import MASKS, PREDICTIONS
+
+if TYPE_CHECKING:
+    from bus_mlops.training.program import Program
+
+
+def predict_parts(
+    program: Program, cell: Cell, benchmark: Benchmark, folds: Folds, part: dict[str, np.ndarray], folder: Path
+) -> dict[str, float]:
+    """Write the predictions of the test and the validation part into a folder; returns their metrics."""
+    frames = [
+        _predictions(program, cell, benchmark, folds, name, part[name], folder) for name in ("test", "validation")
+    ]
+    frame = pd.concat(frames, ignore_index=True)
+    frame.to_csv(folder / PREDICTIONS, index=False)
+    return cell_metrics(frame)
+
+
+def _predictions(
+    program: Program,
+    cell: Cell,
+    benchmark: Benchmark,
+    folds: Folds,
+    part: str,
+    rows: np.ndarray,
+    folder: Path,
+) -> pd.DataFrame:
+    size = cell.spec.training.input_size
+    probability, masks = program.predict(benchmark.images(size), rows)
+    frame = benchmark.frame.iloc[rows][["image_id", "case_id", "source", "label"]].reset_index(drop=True)
+    group = folds.frame.set_index("image_id")["group"]
+    frame["group"] = group.reindex(frame["image_id"]).to_numpy()
+    frame.insert(0, "part", part)
+    frame.insert(0, "fold", cell.fold)
+    frame["probability"] = probability
+    frame["dice"], frame["iou"] = np.nan, np.nan
+    if masks is not None:
+        predicted = np.asarray(masks) >= 0.5
+        true = benchmark.masks(size)[rows] > 0
+        frame["dice"], frame["iou"] = mask_overlap(true, predicted)
+        if part == "test":
+            packed = np.packbits(predicted.reshape(len(rows), -1), axis=1)
+            np.savez_compressed(folder / MASKS, packed=packed, size=size, image_id=frame["image_id"].to_numpy(str))
+    return frame
+
+
+def cell_metrics(frame: pd.DataFrame) -> dict[str, float]:
+    """All metrics of a cell's predictions (fractions), those of its validation part as `validation_best_*`.
+
+    A network that only segments has no probability (NaN), hence mask overlap and nothing else.
+    """
+    values: dict[str, float] = {}
+    for part, prefix in (("test", ""), ("validation", "validation_best_")):
+        rows = frame[frame["part"] == part]
+        if rows["probability"].notna().any():
+            numbers = classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())
+            values.update({f"{prefix}{name}": value for name, value in numbers.items()})
+        if rows["dice"].notna().any():
+            values[f"{prefix}dice"] = float(rows["dice"].mean())
+            values[f"{prefix}iou"] = float(rows["iou"].mean())
+    return values

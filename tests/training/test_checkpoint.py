@@ -1,0 +1,128 @@
+"""A training that was cut off goes on after its last whole epoch and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_cells import make_data, make_spec
+
+from bus_mlops.errors import TrainingError
+from bus_mlops.training.checkpoint import Checkpoint
+from bus_mlops.training.fit import FitResult, fit
+from bus_mlops.training.program import Program
+from bus_mlops.training.state import EpochLog, FitState
+
+EPOCHS = 6
+IDENTITY = {"fingerprint": "f", "threads": "1"}
+
+
+class CutOffError(Exception):
+    """In place of a power cut."""
+
+
+def train(program, spec, checkpoint, cut_after=0) -> FitResult:
+    """Train a cell with a checkpoint after each epoch."""
+    data = make_data(40, spec.training.input_size)
+    state, index = checkpoint.load(program), np.arange(40)
+
+    def on_epoch(log: EpochLog) -> None:
+        checkpoint.save(program, state)
+        if log.epoch == cut_after:
+            raise CutOffError
+
+    parts = index[:27], index[27:34]
+    return fit(program, spec, data.images, data.labels, data.masks, *parts, seed=5, on_epoch=on_epoch, state=state)
+
+
+def outcome(program, spec, result):
+    """All numbers that a training ends with, to the last bit: weights, losses, probabilities, masks."""
+    found = program.predict(make_data(40, spec.training.input_size).images, np.arange(40))
+    curve = [(log["loss"], log["validation_loss"], log["validation_roc_auc"]) for log in result.history]
+    return [*program.state(), *program.snapshot(), np.array(curve), found.probability, found.masks]
+
+
+@pytest.mark.parametrize(
+    ("network", "optimizer"),
+    [("mobilenet", "nadam"), pytest.param("mt_estan", "adam", marks=pytest.mark.slow)],
+)
+def test_it_ends_bit_identical_wherever_it_was_cut(tmp_path, network, optimizer):
+    # A rate at which the best epoch is not the last.
+    rate = {"optimizer": {"name": optimizer, "learning_rate": 2e-2}}
+    spec, other = make_spec(network, epochs=EPOCHS, **rate), make_spec(network, epochs=1, **rate)
+    program = Program(spec)
+    whole = train(program, spec, Checkpoint(tmp_path / "whole.npz", IDENTITY))
+    expected = outcome(program, spec, whole)
+    assert whole.best_epoch < EPOCHS
+
+    for cut in sorted({1, whole.best_epoch, whole.best_epoch + 1, EPOCHS}):
+        checkpoint = Checkpoint(tmp_path / f"{cut}.npz", IDENTITY)
+        with pytest.raises(CutOffError):
+            train(program, spec, checkpoint, cut_after=cut)
+        train(program, other, Checkpoint(tmp_path / f"other-{cut}.npz", {}))  # as another process would leave it
+        resumed = train(program, spec, checkpoint)
+        assert resumed.best_epoch == whole.best_epoch
+        assert resumed.seconds > sum(log["seconds"] for log in resumed.history)
+        for ours, theirs in zip(outcome(program, spec, resumed), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_refit_that_has_no_validation_goes_on_too(tmp_path):
+    spec, data, index = make_spec(epochs=3), make_data(20, 32), np.arange(20)
+    program, checkpoint = Program(spec), Checkpoint(tmp_path / "refit.npz", IDENTITY)
+
+    def run(state: FitState) -> np.ndarray:
+        fit(program, spec, data.images, data.labels, None, index, None, seed=1, state=state, on_epoch=save(state))
+        return program.predict(data.images, index).probability
+
+    def save(state: FitState):
+        return lambda log: checkpoint.save(program, state) if log.epoch == 2 else None
+
+    whole = run(FitState())
+    state = checkpoint.load(program)
+    assert len(state.history) == 2
+    assert np.isnan(state.history[0].validation_loss)
+    np.testing.assert_array_equal(run(state), whole)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Program, FitState]:
+    spec, data, index = make_spec(epochs=1), make_data(8, 32), np.arange(8)
+    program, state = Program(spec), FitState()
+    fit(program, spec, data.images, data.labels, None, index, index, seed=1, state=state)
+    return program, state
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda data: b"", "cannot be read"),
+        (lambda data: b"garbage" * 1000, "cannot be read"),
+        (lambda data: data[: len(data) // 2], "cannot be read"),
+        (lambda data: data[:50_000] + bytes(1000) + data[51_000:], "cannot be read"),
+    ],
+    ids=["empty", "garbage", "half", "hole"],
+)
+def test_a_spoilt_file_is_named(tmp_path, trained, harm, words):
+    path = tmp_path / "cell.npz"
+    Checkpoint(path, IDENTITY).save(*trained)
+    assert len(Checkpoint(path, IDENTITY).load(trained[0]).history) == 1
+    path.write_bytes(harm(path.read_bytes()))
+    with pytest.raises(TrainingError, match=rf"cell\.npz {words}"):
+        Checkpoint(path, IDENTITY).load(trained[0])
+
+
+def test_a_file_of_something_else_is_not_gone_on_from(tmp_path, trained):
+    program, state = trained
+    path = tmp_path / "cell.npz"
+    Checkpoint(path, IDENTITY).save(program, state)
+    with pytest.raises(TrainingError, match="is of threads 1, not 2"):
+        Checkpoint(path, {**IDENTITY, "threads": "2"}).load(program)
+    with pytest.raises(TrainingError, match="other shapes"):
+        Checkpoint(path, IDENTITY).load(Program(make_spec(dropout=0.0, optimizer={"name": "sgd", "momentum": 0.0})))
+
+
+def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path, trained):
+    half = tmp_path / ".cell.npz.abc.npz"
+    half.write_bytes(b"half")
+    assert Checkpoint(tmp_path / "cell.npz", IDENTITY).load(trained[0]).history == []
+    assert not half.exists()
