@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bus_mlops.config import Config, load_config
 from bus_mlops.experiments.cell import Cell
+from bus_mlops.experiments.driver import open_runner
 from bus_mlops.experiments.plan import StrategyPlan
-from bus_mlops.experiments.runner import Runner, open_runner
+from bus_mlops.experiments.runner import Runner
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.experiments.strategies import Row, make_spec
 
@@ -101,9 +102,10 @@ def measure(config: Config, count: int) -> None:
     print(f"{count:6d}  {planning}  {resuming}  {tables}  {size:6.0f}  {one}", flush=True)
 
 
-def varied(spec: RunSpec, seed: int) -> RunSpec:
+def varied(spec: RunSpec, number: int) -> RunSpec:
     """A spec that computes something else."""
-    return spec.model_copy(update={"seed": seed})
+    loss = spec.training.loss.model_copy(update={"positive_weight": 1.0 + number})
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"loss": loss})})
 
 
 def record(runner: Runner, cell: Cell) -> Cost:
@@ -185,7 +187,9 @@ def collect_strategy(config: Config, specs: Sequence[RunSpec]) -> None:
     from bus_mlops.experiments.collect import collect
     from bus_mlops.experiments.runner import plan_cells
 
-    rows = tuple(Row(model="MobileNet", variant=str(spec.seed), paper=None, spec=spec) for spec in specs)
+    rows = tuple(
+        Row(model="MobileNet", variant=str(spec.training.loss.positive_weight), paper=None, spec=spec) for spec in specs
+    )
     plan = StrategyPlan(strategy="losses", folds=FOLDS, seeds=(config.seed,), rows=rows)
     with open_runner(config) as runner, silence():
         collect(runner, plan, runner.run(plan_cells(runner, plan), "losses"), Path("collected"))

@@ -1,7 +1,7 @@
 """DVC stage `search`: Optuna over MT-ESTAN's loss, judged on validation parts."""
 
 from bus_mlops.config import Config, SearchConfig
-from bus_mlops.experiments.runner import open_runner
+from bus_mlops.experiments.driver import open_runner
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.files import read_json, write_json
 from bus_mlops.paths import PLAN, SEARCH, STUDIES

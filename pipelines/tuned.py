@@ -2,8 +2,9 @@
 
 from bus_mlops.config import Config
 from bus_mlops.experiments.collect import collect, collect_nothing
+from bus_mlops.experiments.driver import open_runner
 from bus_mlops.experiments.plan import read_plan
-from bus_mlops.experiments.runner import open_runner, run_plan
+from bus_mlops.experiments.runner import run_plan
 from bus_mlops.files import read_json
 from bus_mlops.paths import PLAN, PREDICTIONS, SEARCH
 from bus_mlops.search.loss_weights import with_loss

@@ -125,6 +125,41 @@ def test_a_changed_parameter_reruns_only_what_it_touches(project):
         path.write_text(original)
 
 
+def test_two_at_once_train_no_cell_twice_and_lose_none(project):
+    """DVC lets one of them at a stage; the other says who is at it, and finds everything done the next time."""
+    before = trained(project)
+    path = project / "params.yaml"
+    original = path.read_text()
+    values = yaml.safe_load(original)
+    values["strategy_settings"]["losses"]["positive_weights"] = [3, 4]
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    command = [sys.executable, "-m", "dvc", "repro", "train@losses"]
+    try:
+        both = [
+            subprocess.Popen(
+                command,
+                cwd=project,
+                env=environment(project),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        outputs = [process.communicate(timeout=600)[0] for process in both]
+        codes = sorted(process.returncode for process in both)
+        assert codes[0] == 0, outputs
+        if codes[1]:
+            refused = next(o for o, p in zip(outputs, both, strict=True) if p.returncode)
+            assert "is busy" in refused or "lock" in refused, refused
+            assert "Traceback" not in refused
+        assert trained(project) == before + 2
+        assert stages_run(dvc(project, "repro", "train@losses").stdout) == []
+    finally:
+        path.write_text(original)
+        assert dvc(project, "repro", "train@losses").returncode == 0
+
+
 def test_one_strategy_alone_trains_its_new_cells_only(project):
     """Of three rows on two folds those of the weight 5 are new; `bus-mlops plan` knows it before."""
     before = trained(project)

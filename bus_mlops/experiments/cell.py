@@ -46,6 +46,11 @@ class Cell:
         return "all images" if self.is_refit else f"fold {self.fold}"
 
     @property
+    def run_name(self) -> str:
+        """What its run is called in the ledger."""
+        return f"{self.title} / {self.scope}"
+
+    @property
     def seed(self) -> int:
         """A seed of its own for every (spec seed, fold); shared by specs, so that they start alike."""
         text = f"{self.spec.seed}/{self.fold}"
@@ -56,7 +61,8 @@ class Cell:
 class Job:
     """What all cells of a call share: where the data lies, where runs and checkpoints go, how many threads, who asks.
 
-    `driver` names the process that gave the cells out; runs of the same driver never compete for a cell.
+    `driver` names the process that gave the cells out, `identity` identifies it; runs of the same driver never compete
+    for a cell. `tags` are those of every run.
     `extensions` is the folder of the user's own networks.
     """
 
@@ -69,6 +75,21 @@ class Job:
     driver: str
     extensions: Path = EXTENSIONS
     tags: dict[str, str] = field(default_factory=dict)
+    identity: dict[str, str] = field(default_factory=dict)
+
+    def run_tags(self, cell: Cell) -> dict[str, str]:
+        """The tags of a cell's run."""
+        return {
+            "fingerprint": cell.fingerprint,
+            "fold": str(cell.fold),
+            "data_digest": cell.data_digest,
+            "folds_digest": cell.folds_digest,
+            "leaks": cell.leaks,
+            "network": cell.spec.network,
+            "driver": self.driver,
+            **self.identity,
+            **self.tags,
+        }
 
 
 @dataclass(frozen=True)

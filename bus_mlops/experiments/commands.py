@@ -18,8 +18,9 @@ def train(
     """Train the missing runs of a strategy without DVC (data and folds must be there)."""
     from bus_mlops.config import load_config
     from bus_mlops.errors import ConfigError
+    from bus_mlops.experiments.driver import open_runner
     from bus_mlops.experiments.plan import make_plans
-    from bus_mlops.experiments.runner import open_runner, plan_cells
+    from bus_mlops.experiments.runner import plan_cells
 
     config = load_config()
     plans = make_plans(config)

@@ -21,7 +21,10 @@ class Running:
 
 
 class GridState:
-    """Takes events and knows the state; prints nothing. `already` cells were recorded before."""
+    """Takes events and knows the state; prints nothing. `already` cells were recorded before.
+
+    One thread may look while another gives it events.
+    """
 
     def __init__(self, cells: Sequence[Cell], already: int = 0) -> None:
         self._waiting = {cell.key: cell for cell in cells}
@@ -70,15 +73,16 @@ class GridState:
         """
         if not self._measured:
             return None
-        now = [(r.cell.spec.training.epochs - r.epoch) * self._seconds_per_epoch(r.cell) for r in self.running.values()]
-        later = [cell.spec.training.epochs * self._seconds_per_epoch(cell) for cell in self._waiting.values()]
+        running, waiting = list(self.running.values()), list(self._waiting.values())
+        now = [(r.cell.spec.training.epochs - r.epoch) * self._seconds_per_epoch(r.cell) for r in running]
+        later = [cell.spec.training.epochs * self._seconds_per_epoch(cell) for cell in waiting]
         return max([*now, (sum(now) + sum(later)) / max(1, len(now))])
 
     def _seconds_per_epoch(self, cell: Cell) -> float:
         known = self._measured.get(cell.spec.program_key())
         if known is not None:
             return known[1] / known[0]
-        rates = [seconds / epochs / pixels for epochs, seconds, pixels in self._measured.values()]
+        rates = [seconds / epochs / pixels for epochs, seconds, pixels in list(self._measured.values())]
         return cell.spec.training.input_size**2 * sum(rates) / len(rates)
 
     def summary(self) -> str:

@@ -42,10 +42,10 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
     A cell that the ledger has by now, be it from another driver or from a former life of this task, is not
     trained again; one that was cut off goes on after its last whole epoch.
     """
-    done = ledger.finished_run(cell.key)
+    done = _done(cell, ledger)
     if done is not None:
-        return _event(cell, "finished", run_id=done.info.run_id, values=done.data.metrics)
-    run_id = ledger.start(cell.parent_run, f"{cell.title} / {cell.scope}", cell.spec, _tags(cell, job))
+        return done
+    run_id = ledger.start(cell.parent_run, cell.run_name, cell.spec, job.run_tags(cell))
     if sqlite_file(job.tracking.uri) is None:
         holder = rival(ledger, cell.key, run_id, job.driver)
         if holder is not None:
@@ -59,12 +59,21 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
             tempfile.TemporaryDirectory(prefix="bus-cell-") as folder,
         ):
             metrics = attempt.train(Path(folder))
-            ledger.finish(run_id, metrics, Path(folder), {"best_epoch": f"{metrics['best_epoch']:.0f}"})
+            done = _done(cell, ledger)  # by somebody who took this process for dead, as after a laptop's sleep
+            if done is not None:
+                ledger.client.delete_run(run_id)
+            else:
+                ledger.finish(run_id, metrics, Path(folder), {"best_epoch": f"{metrics['best_epoch']:.0f}"})
     except BaseException as error:
         attempt.tidy_up(error)
         raise
     attempt.checkpoint.remove()
-    return _event(cell, "finished", run_id=run_id, values=metrics)
+    return done or _event(cell, "finished", run_id=run_id, values=metrics)
+
+
+def _done(cell: Cell, ledger: Ledger) -> CellEvent | None:
+    found = ledger.finished_run(cell.key)
+    return None if found is None else _event(cell, "finished", run_id=found.info.run_id, values=found.data.metrics)
 
 
 class _Attempt:
@@ -185,19 +194,6 @@ class _Attempt:
 
 def _values(log: EpochLog) -> dict[str, float]:
     return {name: value for name, value in asdict(log).items() if name not in ("epoch", "epochs")}
-
-
-def _tags(cell: Cell, job: Job) -> dict[str, str]:
-    return {
-        "fingerprint": cell.fingerprint,
-        "fold": str(cell.fold),
-        "data_digest": cell.data_digest,
-        "folds_digest": cell.folds_digest,
-        "leaks": cell.leaks,
-        "network": cell.spec.network,
-        "driver": job.driver,
-        **job.tags,
-    }
 
 
 def _event(cell: Cell, kind: str, **values: Any) -> CellEvent:

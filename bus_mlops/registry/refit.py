@@ -29,7 +29,7 @@ def refit(config: Config, ledger: Ledger, candidate: Contender) -> dict[Cell, st
 
     Raises RegistryError if images, folds or code are no longer those of the candidate, RunError if a training fails.
     """
-    from bus_mlops.experiments.runner import open_runner
+    from bus_mlops.experiments.driver import open_runner
 
     epochs = refit_epochs(ledger, candidate)
     with open_runner(config) as runner:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.config import Loss, SearchConfig
+from bus_mlops.errors import CellsFailedError
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.experiments.runner import Runner
 from bus_mlops.experiments.spec import RunSpec
@@ -33,29 +34,53 @@ PAPER = {"classification_weight": 3.0, "kind": "cross_entropy", "positive_weight
 
 
 def search_loss_weights(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Path) -> dict[str, Any]:
-    """Run or resume the study; returns the best weights with all trials, ready for `best.json`."""
+    """Run or resume the study; returns the best weights with all trials, ready for `best.json`.
+
+    A trial one of whose cells fails does not count. Raises CellsFailedError when all of a batch fail.
+    """
+    from optuna.trial import TrialState
+
     study = _open_study(runner, spec, config, studies)
     _forget_unfinished(study)
     while (left := config.trials - len(_complete(study))) > 0:
         trials = [study.ask() for _ in range(min(BATCH, left))]
         cells = {trial.number: _cells(runner, trial, spec, config) for trial in trials}
-        runs = runner.run([cell for group in cells.values() for cell in group], "search")
+        runs, failure = _run(runner, [cell for group in cells.values() for cell in group])
+        failed = 0
         for trial in trials:
-            values = [_objective(runner, runs[cell.key], config) for cell in cells[trial.number]]
-            trial.set_user_attr("runs", [runs[cell.key] for cell in cells[trial.number]])
-            study.tell(trial, statistics.fmean(values))
+            own = [runs.get(cell.key, "") for cell in cells[trial.number]]
+            if not all(own):  # its loss diverged, say: that tells something, too
+                failed += 1
+                study.tell(trial, state=TrialState.FAIL)
+                print(f"[search] {_words(trial.params)}: failed", flush=True)
+                continue
+            value = statistics.fmean(_objective(runner, run_id, config) for run_id in own)
+            trial.set_user_attr("runs", own)
+            study.tell(trial, value)
             print(
                 f"[search] trial {len(_complete(study))} of {config.trials}: {_words(trial.params)}: "
-                f"validation {config.objective} {statistics.fmean(values):.3f} (best {study.best_value:.3f})",
+                f"validation {config.objective} {value:.3f} (best {study.best_value:.3f})",
                 flush=True,
             )
+        if failure is not None and failed == len(trials):
+            raise failure  # no weights will mend that
     return _report(study, spec, config)
+
+
+def _run(runner: Runner, cells: list[Cell]) -> tuple[Mapping[tuple[str, int], str], CellsFailedError | None]:
+    """The run ids of the cells, without those that failed, and the failure."""
+    try:
+        return runner.run(cells, "search"), None
+    except CellsFailedError as error:
+        print(f"[search] {error}", flush=True)
+        return error.finished, error
 
 
 def _open_study(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Path) -> optuna.Study:
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import TrialState
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     studies.mkdir(parents=True, exist_ok=True)
@@ -75,7 +100,8 @@ def _open_study(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Pa
         direction="maximize",
         load_if_exists=True,
     )
-    if not study.trials and "cross_entropy" in config.losses:
+    asked = any(t.state in (TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING) for t in study.trials)
+    if not asked and "cross_entropy" in config.losses:
         study.enqueue_trial(PAPER)
     return study
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import math
+import socket
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,9 @@ class Ledger:
         self.client = open_client(tracking)
         self.experiment = experiment_id(self.client, tracking.experiment, tracking.artifacts)
         self._parents: dict[str, Run] | None = None
+        self._complete: dict[str, set[int]] = {}
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._writing: dict[str, list[Future[None]]] = {}
         self._artifact_uris: dict[str, str] = {}
         self._epochs: dict[str, list[Metric]] = {}
         self._flushed: dict[str, float] = {}
@@ -65,11 +70,10 @@ class Ledger:
         return {_key(run): run.info.run_id for run in runs}
 
     def failed(self) -> set[tuple[str, int]]:
-        """(fingerprint, fold) of every cell whose latest run is FAILED and that was never FINISHED."""
-        latest: dict[tuple[str, int], str] = {}
-        for run in self.runs("tags.kind = 'fold'"):  # the latest first
-            latest.setdefault(_key(run), run.info.status)
-        return {key for key, status in latest.items() if status == "FAILED"} - set(self.finished())
+        """(fingerprint, fold) of every cell that FAILED and was never FINISHED since, nor is at work now."""
+        runs = self.runs("tags.kind = 'fold' and attributes.status = 'FAILED'")
+        others = self.runs("tags.kind = 'fold' and attributes.status = 'RUNNING'")
+        return {_key(run) for run in runs} - {_key(run) for run in others} - set(self.finished())
 
     def runs_of(self, key: tuple[str, int]) -> list[Run]:
         """The runs of a cell, the latest first."""
@@ -129,6 +133,11 @@ class Ledger:
         if self._parents is None:  # one question for all specs: a plan has hundreds
             parents = [run for each in ("spec", "refit") for run in self.runs(f"tags.kind = '{each}'")]
             self._parents = {run.data.tags["fingerprint"]: run for run in parents}
+            self._complete = {
+                run.data.tags["fingerprint"]: _folds(run.data.tags.get("folds_finished", ""))
+                for run in parents
+                if run.info.status == "FINISHED"
+            }
         found = self._parents.get(fingerprint)
         if found is not None:
             run_id = str(found.info.run_id)
@@ -145,14 +154,20 @@ class Ledger:
         self._parents[fingerprint] = run
         return run_id
 
-    def summarise(self, parent_run: str, folds: Iterable[int]) -> dict[str, float]:
+    def is_summarised(self, fingerprint: str, folds: Iterable[int]) -> bool:
+        """Whether the parent run of a fingerprint is FINISHED with all of these folds."""
+        return set(folds) <= self._complete.get(fingerprint, set())
+
+    def summarise(self, parent_run: str, fingerprint: str, folds: Iterable[int]) -> dict[str, float]:
         """Write mean and standard deviation over the finished folds on the parent run and close it.
 
-        It is FINISHED when all of `folds`, those that were asked for, are; otherwise FAILED.
+        It is FINISHED when all of `folds`, those that were asked for, are; otherwise FAILED. Folds that another driver
+        trained count too.
         """
         import statistics
 
-        children = self.runs(f"tags.`mlflow.parentRunId` = '{parent_run}' and attributes.status = 'FINISHED'")
+        finished = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
+        children = self.runs(f"{finished} and tags.fingerprint = '{fingerprint}'")
         latest = {int(r.data.tags["fold"]): r.data.metrics for r in reversed(children)}
         values: dict[str, float] = {}
         names = sorted({name for metrics in latest.values() for name in metrics})
@@ -167,6 +182,7 @@ class Ledger:
         self._log(parent_run, metrics=values, tags={"folds_finished": done})
         complete = set(folds) <= set(latest)
         self.client.set_terminated(parent_run, "FINISHED" if complete else "FAILED")
+        self._complete[fingerprint] = set(latest) if complete else set()
         return values
 
     # -- fold runs -------------------------------------------------------------------------------
@@ -181,14 +197,19 @@ class Ledger:
         return run_id
 
     def epoch(self, run_id: str, epoch: int, values: Mapping[str, float], progress: str = "") -> None:
-        """Record one epoch's metrics, a sign of life, and words on the progress; written every few seconds."""
+        """Record one epoch's metrics, a sign of life, and words on the progress.
+
+        Written every few seconds, and in the background: a busy server does not hold up the training.
+        """
         from mlflow.entities import Metric
 
         now = time.monotonic()
         waiting = self._epochs.setdefault(run_id, [])
         waiting.extend(Metric(name, float(value), int(time.time() * 1000), epoch) for name, value in values.items())
         if now - self._flushed.get(run_id, -math.inf) >= FLUSH_INTERVAL or len(waiting) >= FLUSH_METRICS:
-            self._log(run_id, tags={**processes.sign_of_life(), "progress": progress})
+            batch = self._epochs.pop(run_id)
+            tags = {**processes.sign_of_life(), "progress": progress}
+            self._writing.setdefault(run_id, []).append(self._writer.submit(self._write, run_id, batch, {}, tags))
             self._flushed[run_id] = now
 
     def alive(self, run_id: str) -> None:
@@ -216,22 +237,27 @@ class Ledger:
         self.tag(run_id, {"ended": reason[:4000]})
         self.client.set_terminated(run_id, status)
 
-    def close_if_running(self, run_id: str, reason: str) -> None:
-        """Close a run as KILLED unless it has been closed already."""
-        if self.client.get_run(run_id).info.status == "RUNNING":
-            self.fail(run_id, "KILLED", reason)
+    def close_if_running(self, run_id: str, reason: str, status: str = "KILLED") -> bool:
+        """Close a run unless it has been closed already; returns whether it had not."""
+        running = self.client.get_run(run_id).info.status == "RUNNING"
+        if running:
+            self.fail(run_id, status, reason)
+        return bool(running)
 
     def close_all(self, driver: str, reason: str) -> None:
         """Close, as KILLED, the runs that a driver's workers leave RUNNING when it stops them."""
         for run in self.runs(f"attributes.status = 'RUNNING' and tags.kind = 'fold' and tags.driver = '{driver}'"):
-            self.fail(run.info.run_id, "KILLED", reason)
+            self.close_if_running(run.info.run_id, reason)
 
-    def reconcile(self) -> list[str]:
-        """Close, as KILLED, runs left RUNNING by processes that are gone; returns their names."""
+    def reconcile(self, alone: bool = False) -> list[str]:
+        """Close, as KILLED, runs left RUNNING by processes that are gone; returns their names.
+
+        Who holds the lock of a store is `alone` on it: whatever is RUNNING then is of the dead.
+        """
         closed = []
         for run in self.runs("attributes.status = 'RUNNING' and tags.kind = 'fold'"):
-            if processes.is_dead(run.data.tags):
-                self.fail(run.info.run_id, "KILLED", "its process died; closed by a later run")
+            dead = alone or processes.is_dead(run.data.tags)
+            if dead and self.close_if_running(run.info.run_id, "its process died; closed by a later run"):
                 closed.append(f"{run.info.run_name} ({processes.name(run.data.tags)})")
         return closed
 
@@ -256,8 +282,8 @@ class Ledger:
         self._log(run_id, tags=tags)
 
     def show_progress(self, name: str, text: str) -> None:
-        """Say on the experiment's page how far something is."""
-        self.client.set_experiment_tag(self.experiment, f"progress.{name}", text)
+        """Say on the experiment's page how far something is that this machine is at."""
+        self.client.set_experiment_tag(self.experiment, f"progress.{name}.{socket.gethostname()}", text)
 
     def _artifacts(self, run_id: str) -> ArtifactRepository:
         """Where a run's artifacts lie, without asking the store again: it would be asked twice for each file."""
@@ -274,16 +300,24 @@ class Ledger:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Write in one call, together with the epochs that wait to be written."""
-        from mlflow.entities import Metric, Param, RunTag
+        """Write in one call, together with the epochs that wait, after those that are being written."""
+        from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
+        for written in self._writing.pop(run_id, []):
+            written.result()
         waiting = self._epochs.pop(run_id, [])
+        values = [Metric(name, float(value), now, 0) for name, value in (metrics or {}).items()]
+        self._write(run_id, [*waiting, *values], params or {}, tags or {})
+
+    def _write(self, run_id: str, metrics: list[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        from mlflow.entities import Param, RunTag
+
         self.client.log_batch(
             run_id,
-            metrics=[*waiting, *(Metric(k, float(v), now, 0) for k, v in (metrics or {}).items())],
-            params=[Param(k, v) for k, v in (params or {}).items()],
-            tags=[RunTag(k, v) for k, v in (tags or {}).items()],
+            metrics=metrics,
+            params=[Param(name, value) for name, value in params.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
         )
 
     def _log_inputs(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -305,6 +339,10 @@ _CURVE_METRICS = frozenset({"loss", "validation_loss", "validation_roc_auc", "se
 
 def _key(run: Run) -> tuple[str, int]:
     return run.data.tags["fingerprint"], int(run.data.tags["fold"])
+
+
+def _folds(text: str) -> set[int]:
+    return {int(fold) for fold in text.split(", ") if fold}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

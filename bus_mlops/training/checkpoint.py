@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,8 +73,9 @@ class Checkpoint:
             np.savez(temporary, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
 
     def remove(self) -> None:
-        """Delete the file, if there is one."""
-        self._path.unlink(missing_ok=True)
+        """Delete the file, if there is one; one that cannot be deleted is left."""
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
 
 def _arrays(file: Any, kind: str) -> list[np.ndarray]:

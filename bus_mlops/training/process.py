@@ -25,6 +25,8 @@ def configure_process(threads: int) -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    # Otherwise the first process takes all memory of a GPU, whether it needs it or not.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with without_chatter():
         import tensorflow as tf
     try:

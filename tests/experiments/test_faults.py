@@ -7,18 +7,18 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import yaml
+from mlflow_server import mlflow_server
 from trainings import (
     TRAIN,
     change,
@@ -40,7 +40,7 @@ BUS_MLOPS = [sys.executable, "-c", "from bus_mlops.cli import main; main()"]
 
 
 def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_project):
-    change(tiny_project, "training", epochs=30)
+    change(tiny_project, "training", epochs=20)
     assert fold_runs(tiny_project) == []  # and the store is there
     driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.DEVNULL)
     wait_for_the_middle(tiny_project)
@@ -59,6 +59,7 @@ def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_projec
     assert f"{len(finished)} of them recorded already" in done.stdout
     assert done.stdout.count("goes on after epoch") == len(cut_off)
     assert list((tiny_project / "checkpoints").iterdir()) == []
+    assert {run.info.status for run in ledger_of(tiny_project).runs("tags.kind = 'spec'")} == {"FINISHED"}
     assert done.stdout.count("closed a run whose process had died") == len(cut_off)
     assert {r.info.run_id for r in fold_runs(tiny_project) if r.info.status == "KILLED"} == cut_off
     assert len(finished_keys(tiny_project)) == len(set(finished_keys(tiny_project))) == 4
@@ -108,7 +109,12 @@ def read_predictions(project: Path) -> pd.DataFrame:
 def test_a_stop_is_clean_within_ten_seconds_and_says_how_to_go_on(tiny_project, kind, number):
     change(tiny_project, "training", epochs=100)
     change(tiny_project, "engine", kind=kind)
-    driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    temporary = tiny_project / "tmp"
+    temporary.mkdir()
+    environment = {**os.environ, **({"TMPDIR": str(temporary)} if kind == "local" else {})}
+    driver = subprocess.Popen(
+        TRAIN, cwd=tiny_project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert driver.stdout is not None
     for line in driver.stdout:
         if "epoch" in line:
@@ -123,42 +129,63 @@ def test_a_stop_is_clean_within_ten_seconds_and_says_how_to_go_on(tiny_project, 
     assert "Traceback" not in errors
     assert not psutil.wait_procs(workers, timeout=5)[1]
     assert set(statuses(tiny_project)) == {"KILLED"}
+    ledger = ledger_of(tiny_project)
+    shown = ledger.client.get_experiment(ledger.experiment).tags[f"progress.losses.{socket.gethostname()}"]
+    assert shown.startswith("stopped")
+    assert list(temporary.iterdir()) == []
 
 
-def test_failures_are_a_table_and_only_failed_repeats_them_alone(tiny_project):
+RAISES_ONCE = '''"""A network whose function raises when it is called for the first time."""
+
+from pathlib import Path
+
+from bus_mlops.models.extensions import network
+
+
+@network(label="Flaky", task="classification", input_size=64, source="a test")
+def flaky(*, input_size, scaling, dropout):
+    import keras
+    from keras import layers
+
+    from bus_mlops.models.blocks import malignancy_head
+
+    try:
+        Path("raised").mkdir()
+    except FileExistsError:
+        image = keras.Input((input_size, input_size, 3), name="image")
+        pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(image))
+        return keras.Model(image, {"malignancy": malignancy_head(pooled, (8, 4), (dropout, 0))})
+    raise ValueError("the moon is full")
+'''
+
+
+def test_a_network_that_raises_in_one_cell_is_in_a_table_and_repeated_alone(tiny_project):
+    (tiny_project / "extensions").mkdir()
+    (tiny_project / "extensions" / "flaky.py").write_text(RAISES_ONCE)
+    path = tiny_project / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["networks"]["flaky"] = {"weights": "random", "scaling": "unit"}
+    params["strategy_settings"]["losses"]["networks"] = ["mobilenet", "flaky"]
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
     change(tiny_project, "folds", run=[1])
-    change(tiny_project, "training", input_size=96)  # no image was assembled at this size
     command = [*BUS_MLOPS, "train", "losses"]
     failed = train(tiny_project, command)
     assert failed.returncode == 1
-    assert "2 of 2 runs of losses failed" in failed.stderr
-    assert "--only-failed" in failed.stderr
-    rows = [line for line in failed.stderr.splitlines() if "mobilenet" in line]
-    assert len(rows) == 2
-    assert ["WBCE" in row for row in sorted(rows)] == [False, True]
+    assert "1 of 4 runs of losses failed" in failed.stderr
+    assert "`bus-mlops train --only-failed`" in failed.stderr
+    rows = [line for line in failed.stderr.splitlines() if "the moon is full" in line]
+    assert len(rows) == 1
+    assert re.search(r"Flaky .* flaky +1 +ValueError: the moon is full \(flaky, line \d+\)", rows[0])
     assert "Traceback" not in failed.stderr
+    assert statuses(tiny_project) == ["FAILED"] + ["FINISHED"] * 3
 
-    assemble_at(tiny_project, 96)
-    change(tiny_project, "folds", run=[1, 2])
     repeated = train(tiny_project, [*command, "--only-failed"])
     assert repeated.returncode == 0, repeated.stderr
-    assert "2 runs, 0 of them recorded already, 2 to train" in repeated.stdout
-    assert {fold for _, fold in finished_keys(tiny_project)} == {"1"}
+    assert "1 runs, 0 of them recorded already, 1 to train" in repeated.stdout
+    assert statuses(tiny_project) == ["FAILED"] + ["FINISHED"] * 4
     assert "nothing to repeat" in train(tiny_project, [*command, "--only-failed"]).stdout
-
-
-def assemble_at(project: Path, size: int) -> None:
-    """Mend the cause: images and masks at the missing size."""
-    import json
-
-    folder = project / "data" / "benchmark"
-    for kind in ("images", "masks"):
-        small = np.load(folder / f"{kind}_64.npy")
-        index = np.arange(size) * 64 // size
-        np.save(folder / f"{kind}_{size}.npy", small[:, index][:, :, index])
-    path = folder / "benchmark.json"
-    values = json.loads(path.read_text())
-    path.write_text(json.dumps({**values, "sizes": [*values["sizes"], size]}))
+    parents = ledger_of(tiny_project).runs("tags.kind = 'spec'")
+    assert {(run.info.status, run.data.tags["folds_finished"]) for run in parents} == {("FINISHED", "1")}
 
 
 @pytest.mark.slow
@@ -190,10 +217,11 @@ def test_a_full_disk_fails_a_cell_that_then_needs_no_second_training(tiny_projec
 
 
 def on_small_disk(project: Path, folder: str, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell script with a folder of the project, `$SMALL`, on a disk of 20 MB: room for one model, if that."""
+    """Run a shell script with a folder of the project, `$SMALL`, on a disk with room for one model, if that."""
     small = project / folder
     small.mkdir(exist_ok=True)
-    mounted = f"mount -t tmpfs -o size=20m tmpfs $SMALL && {script}"
+    size = 20 if folder == "mlartifacts" else 8
+    mounted = f"mount -t tmpfs -o size={size}m tmpfs $SMALL && {script}"
     environment = {**os.environ, "SMALL": str(small)}
     if folder == "tmp":
         environment["TMPDIR"] = str(small)
@@ -237,15 +265,15 @@ def test_two_drivers_on_one_file_take_turns(tiny_project):
 def test_two_drivers_on_a_server_that_dies_for_30_seconds(tiny_project, tmp_path):
     change(tiny_project, "training", epochs=20)
     assert fold_runs(tiny_project) == []  # makes the tables; this file is the server's, not the drivers'
-    with server(tiny_project) as (uri, process):
-        change(tiny_project, "tracking", uri=uri, experiment="bus-benchmark")
+    with mlflow_server(tiny_project) as server:
+        change(tiny_project, "tracking", uri=server.url, experiment="bus-benchmark")
         change(tiny_project, "engine", workers=1)
         logs = [(tmp_path / f"driver-{number}.log").open("w+") for number in (1, 2)]
         drivers = [subprocess.Popen(TRAIN, cwd=tiny_project, stdout=log, stderr=log) for log in logs]
         wait_for_the_middle(tiny_project, finished=0)
-        kill_tree(process)
+        server.kill()
         time.sleep(30)
-        with server(tiny_project, int(uri.rpartition(":")[2])):
+        with mlflow_server(tiny_project, server.port):
             for driver, log in zip(drivers, logs, strict=True):
                 driver.wait(600)
                 log.seek(0)
@@ -254,41 +282,3 @@ def test_two_drivers_on_a_server_that_dies_for_30_seconds(tiny_project, tmp_path
     assert len(keys) == len(set(keys)) == 4
     trained_by = {r.data.tags["driver"] for r in fold_runs(tiny_project) if r.info.status == "FINISHED"}
     assert len(trained_by) == 2, "the drivers should have shared the work"
-
-
-@contextmanager
-def server(project: Path, port: int = 0) -> Iterator[tuple[str, psutil.Process]]:
-    """An MLflow server on the project's SQLite file, artifacts through the server."""
-    import socket
-    import urllib.request
-
-    if not port:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{project}/mlflow.db"]
-    command += ["--serve-artifacts", "--artifacts-destination", str(project / "served")]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (project / "server.log").open("a") as log:
-        process = psutil.Popen(command, cwd=project, stdout=log, stderr=log, env=environment)
-    try:
-        for _ in range(600):
-            time.sleep(0.2)
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
-                break
-            except OSError:
-                continue
-        yield f"http://127.0.0.1:{port}", process
-    finally:
-        kill_tree(process)
-
-
-def kill_tree(process: psutil.Process) -> None:
-    if not process.is_running():
-        return
-    family = [*process.children(recursive=True), process]
-    for member in family:
-        member.kill()
-    psutil.wait_procs(family, timeout=10)

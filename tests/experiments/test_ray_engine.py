@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 import secrets
 import shutil
@@ -18,13 +19,14 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from mlflow_server import mlflow_server
 from trainings import TRAIN, change, change_plan, finished_keys, fold_runs, statuses, train, wait_for_the_middle
 
 from bus_mlops.config import EngineConfig, TrackingConfig
 from bus_mlops.errors import ConfigError, RunError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.choose import make_engine
-from bus_mlops.experiments.engines.ray_engine import _Collector
+from bus_mlops.experiments.engines.ray_engine import RayEngine, _Collector, check_store
 
 JOB = Job(Path("benchmark"), Path("folds.csv"), TrackingConfig(), Path("checkpoints"), None, threads=1, driver="test")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
@@ -41,6 +43,37 @@ def test_a_cluster_that_is_not_there_is_explained():
     config = EngineConfig(kind="ray", address=f"127.0.0.1:{free_port()}")
     with pytest.raises(RunError, match="ray start --head"), make_engine(JOB, config) as engine:
         engine.run([], lambda event: None)
+
+
+def test_an_sqlite_file_is_refused_for_a_cluster_of_several_machines():
+    nodes = [{"NodeManagerHostname": name, "Alive": True} for name in ("a", "b", "a")]
+    gone = {"NodeManagerHostname": "c", "Alive": False}
+    with pytest.raises(ConfigError, match=r"mlflow\.db, which is for one machine, but the Ray cluster has 2: a, b"):
+        check_store("sqlite:///mlflow.db", [*nodes, gone])
+    check_store("http://a:5000", nodes)
+    check_store("sqlite:///mlflow.db", [nodes[0], nodes[2], gone])
+
+
+@needs_ray
+def test_gpus_are_shared_in_parts_and_what_no_machine_has_is_refused(demo, monkeypatch):
+    import ray
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        for gpus, cpus, slots in (
+            (0, None, 4),
+            (0.5, None, 4),
+            (0.5, 0.5, 4),
+            (1, 1, 2),
+            (2, None, 1),
+            (0.25, 0.25, 8),
+        ):
+            assert RayEngine(JOB, EngineConfig(kind="ray", num_gpus=gpus, num_cpus=cpus))._slots() == slots
+        with pytest.raises(ConfigError, match=r"asks for 1 CPU and 3 GPU .*there: 4 CPU, 2 GPU"):
+            RayEngine(JOB, EngineConfig(kind="ray", num_gpus=3))._slots()
+    finally:
+        ray.shutdown()
 
 
 def test_a_repeated_task_tells_one_story_a_cell():
@@ -92,15 +125,37 @@ def test_both_engines_give_the_same_predictions(tiny_project, tmp_path):
 
 @needs_ray
 @pytest.mark.slow
+def test_networks_that_draw_masks_are_the_same_on_ray_with_a_server(tiny_project, tmp_path):
+    rows = json.loads((tiny_project / "results/plan/approaches.json").read_text())["rows"]
+    drawing = [row for row in rows if row["spec"]["network"] in ("mt_estan", "estan")]
+    assert len(drawing) == 2
+    command = [*TRAIN[:-1], "approaches"]
+    frames = []
+    with mlflow_server(tmp_path / "server") as server:
+        for kind, uri in (("local", f"sqlite:///{tmp_path}/local.db"), ("ray", server.url)):
+            change(tiny_project, "engine", kind=kind, workers=2)
+            change(tiny_project, "tracking", uri=uri, artifacts=str(tmp_path / kind))
+            change_plan(tiny_project, "approaches", folds=[1], rows=drawing)
+            done = train(tiny_project, command)
+            assert done.returncode == 0, done.stderr
+            assert "2 runs, 0 of them recorded already, 2 to train" in done.stdout
+            frames.append(pd.read_parquet(tiny_project / "results/predictions/approaches.parquet"))
+    assert frames[0]["dice"].notna().any()
+    pd.testing.assert_frame_equal(frames[0], frames[1])
+
+
+@needs_ray
+@pytest.mark.slow
 def test_a_grid_on_a_cluster_survives_the_death_of_a_machine(tiny_project, monkeypatch):
     # The head asks for a token if it finds one; the others send it only if they are told to.
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     change(tiny_project, "training", epochs=12)
-    with cluster(nodes=2) as (address, nodes):
+    assert fold_runs(tiny_project) == []  # makes the tables; this file is the server's, not the driver's
+    with mlflow_server(tiny_project) as server, cluster(nodes=2) as (address, nodes):
+        change(tiny_project, "tracking", uri=server.url)
         change(tiny_project, "engine", kind="ray", workers=None, address=address)
-        assert fold_runs(tiny_project) == []  # and the store is there
         log = (tiny_project / "driver.log").open("w+")
         driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=log, stderr=subprocess.STDOUT)
         run = wait_for_the_middle(tiny_project, finished=0)

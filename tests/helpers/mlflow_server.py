@@ -17,25 +17,35 @@ from service import free_port
 
 @dataclass(frozen=True)
 class MlflowServer:
-    """Where it listens; `stop` takes it away before its time."""
+    """Where it listens; `stop` and `kill` take it away before its time."""
 
-    url: str
+    port: int
     process: subprocess.Popen[bytes]
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
         # Its workers are processes of their own.
         if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
+            os.killpg(self.process.pid, number)
             self.process.wait(60)
 
 
 @contextmanager
-def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
+def mlflow_server(folder: Path, port: int = 0) -> Iterator[MlflowServer]:
     """Start the server with its files below `folder`, yield where it is, and stop it."""
     import requests
 
     folder.mkdir(parents=True, exist_ok=True)
-    url = f"http://127.0.0.1:{(port := free_port())}"
+    port = port or free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
@@ -44,12 +54,12 @@ def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-    server = MlflowServer(url, process)
+    server = MlflowServer(port, process)
     try:
         deadline = time.monotonic() + 180
         while True:
             try:
-                if requests.get(f"{url}/health", timeout=5).status_code == 200:
+                if requests.get(f"{server.url}/health", timeout=5).status_code == 200:
                     break
             except requests.RequestException:
                 time.sleep(0.3)

@@ -28,9 +28,9 @@ def change(project: Path, section: str, **values: Any) -> None:
     subprocess.run([sys.executable, str(ROOT / "pipelines" / "plan.py")], cwd=project, check=True, timeout=120)
 
 
-def change_plan(project: Path, **values: Any) -> None:
-    """Change the plan of `losses` itself, e.g. to fewer folds or rows."""
-    path = project / "results/plan/losses.json"
+def change_plan(project: Path, strategy: str = "losses", **values: Any) -> None:
+    """Change the plan of a strategy itself, e.g. to fewer folds or rows."""
+    path = project / f"results/plan/{strategy}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 

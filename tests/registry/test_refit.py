@@ -21,7 +21,7 @@ from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.errors import LedgerError, RegistryError
 from bus_mlops.experiments.cell import REFIT
 from bus_mlops.experiments.digests import digests_of
-from bus_mlops.experiments.runner import open_runner
+from bus_mlops.experiments.driver import open_runner
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.paths import BENCHMARK, FOLDS
@@ -119,6 +119,7 @@ def test_the_recorded_spec_is_refitted_for_the_median_best_epoch(project):
         assert specs == [
             make_spec(project.config, "mt_estan", "multitask").model_copy(update={"seed": s}) for s in SEEDS
         ]
+    with open_runner(project.config) as runner:
         runner.folds = replace(runner.folds, frame=runner.folds.frame.assign(group="another"))
         with pytest.raises(RegistryError, match=r"images, folds or code are not those .* package\.members to all"):
             spec_of(runner, project.candidate, 7)

@@ -16,7 +16,7 @@ from bus_mlops.cli import app
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.strategies import make_spec
-from bus_mlops.tracking import patience, processes
+from bus_mlops.tracking import patience
 from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
 
 TAGS = {"fingerprint": "f" * 64, "data_digest": "d" * 64, "folds_digest": "e" * 64}
@@ -85,11 +85,23 @@ def test_the_parent_holds_mean_and_standard_deviation(ledger, demo, tmp_path):
     for fold, value in ((1, 0.8), (2, 0.9)):
         parent, run_id = start(ledger, spec, fold)
         ledger.finish(run_id, {"roc_auc": value}, tmp_path, {})
-    ledger.summarise(parent, (1, 2))
+    assert not ledger.is_summarised("f" * 64, (1, 2))
+    ledger.summarise(parent, "f" * 64, (1, 2))
+    assert ledger.is_summarised("f" * 64, (1, 2))
+    assert not ledger.is_summarised("f" * 64, (1, 2, 3))
     run = ledger.client.get_run(parent)
     assert run.data.metrics["roc_auc_mean"] == pytest.approx(0.85)
     assert run.data.metrics["roc_auc_std"] == pytest.approx(0.0707, abs=1e-4)
     assert run.info.status == "FINISHED"
+    anew = Ledger(ledger_config(ledger))
+    anew.parent(spec, "f" * 64, "title", {})
+    assert anew.is_summarised("f" * 64, (1, 2))
+
+
+def ledger_config(ledger) -> TrackingConfig:
+    return TrackingConfig(
+        uri=ledger.client.tracking_uri, experiment=ledger.client.get_experiment(ledger.experiment).name
+    )
 
 
 def _die_while_running(tracking, experiment, values):
@@ -121,6 +133,9 @@ def test_a_run_whose_process_died_is_closed_and_a_living_one_is_not(
     killed = ledger.runs("attributes.status = 'KILLED'")
     assert "process died" in killed[0].data.tags["ended"]
     assert ledger.reconcile() == []
+    # Who holds the lock of the store knows that nobody lives, whatever a tag says.
+    assert len(ledger.reconcile(alone=True)) == 1
+    assert ledger.client.get_run(mine).info.status == "KILLED"
 
 
 def test_epochs_are_written_together_and_none_is_lost(ledger, demo, tmp_path):
@@ -128,7 +143,7 @@ def test_epochs_are_written_together_and_none_is_lost(ledger, demo, tmp_path):
     for epoch in range(1, 1501):  # more than MLflow takes in a call
         ledger.epoch(run_id, epoch, {"loss": 1 / epoch}, f"epoch {epoch} of 1500")
     assert len(ledger._epochs[run_id]) > 1, "each epoch was a call of its own"
-    assert "of 1500" in ledger.client.get_run(run_id).data.tags["progress"]
+    assert len(ledger._writing[run_id]) in (2, 3)
     ledger.finish(run_id, {"roc_auc": 0.9}, tmp_path, {})
     history = ledger.client.get_metric_history(run_id, "loss")
     assert sorted((m.step, m.value) for m in history) == [(epoch, 1 / epoch) for epoch in range(1, 1501)]
@@ -141,7 +156,10 @@ def test_a_cell_counts_as_failed_until_a_later_run_finishes_it(ledger, demo, tmp
             _, run_id = start(ledger, spec, fold)
             ledger.client.set_terminated(run_id, status)
             time.sleep(0.002)  # MLflow orders runs by milliseconds
-    assert ledger.failed() == {("f" * 64, 1)}
+    _, again = start(ledger, spec, 5)
+    ledger.client.set_terminated(again, "FAILED")
+    start(ledger, spec, 5)  # at work now
+    assert ledger.failed() == {("f" * 64, 1), ("f" * 64, 4)}
 
 
 def test_a_driver_that_stops_closes_its_own_runs_only(ledger, demo):
@@ -155,12 +173,20 @@ def test_a_driver_that_stops_closes_its_own_runs_only(ledger, demo):
     assert ledger.client.get_run(runs["b"]).info.status == "RUNNING"
 
 
-def test_a_silent_process_on_another_machine_counts_as_dead():
-    tags = {**processes.identity(), "process.host": "elsewhere"}
-    assert not processes.is_dead(tags)
-    assert processes.is_dead({**tags, "process.heartbeat": "0"})
-    assert not processes.is_dead(processes.identity())
-    assert processes.is_dead({**processes.identity(), "process.started": "1.00"})
+def test_what_has_ended_is_not_closed_again(ledger, demo):
+    _, run_id = start(ledger, make_spec(demo, "mobilenet", "all"))
+    ledger.client.set_terminated(run_id, "FINISHED")
+    assert not ledger.close_if_running(run_id, "stopped")
+    assert ledger.client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_an_epoch_that_could_not_be_written_is_not_lost_in_silence(ledger, demo, tmp_path):
+    _, run_id = start(ledger, make_spec(demo, "mobilenet", "all"))
+    ledger.client.set_terminated(run_id, "FINISHED")
+    ledger.client.delete_run(run_id)
+    ledger.epoch(run_id, 1, {"loss": 0.5})
+    with pytest.raises(Exception, match="must be in the 'active' state"):
+        ledger.finish(run_id, {}, tmp_path, {})
 
 
 def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import TracebackType
 
 from bus_mlops.config import EngineConfig
@@ -43,8 +46,9 @@ class LocalEngine:
         self._job = job
         self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         available = len(self._cores) or os.cpu_count() or 1
-        self._limit = config.workers or max(1, available // config.threads)
+        self._limit = config.workers or (1 if has_gpu() else max(1, available // config.threads))
         self._workers: list[_Worker] = []
+        self._scratch = tempfile.TemporaryDirectory(prefix="bus-mlops-", ignore_cleanup_errors=True)
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -66,6 +70,7 @@ class LocalEngine:
                 worker.process.kill()
                 worker.process.join()
         self._workers.clear()
+        self._scratch.cleanup()
 
     def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[tuple[str, int], CellEvent]:
         """Train the cells; returns the last event of each by its key."""
@@ -133,7 +138,8 @@ class LocalEngine:
         cores = self._cores[number * threads : (number + 1) * threads]
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self._job, cores), daemon=True)
+        arguments = (theirs, self._job, cores, self._scratch.name)
+        process = context.Process(target=_work, args=arguments, daemon=True)
         process.start()
         theirs.close()
         worker = _Worker(process, ours, number)
@@ -147,8 +153,14 @@ def _send(worker: _Worker, message: Cell | None) -> None:
         worker.connection.send(message)
 
 
-def _work(connection: Connection, job: Job, cores: list[int]) -> None:
-    """The life of a worker process, which ends with its driver's."""
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether TensorFlow would find a GPU of NVIDIA's: told by its device files, without loading anything."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return not hidden and any(devices.glob("nvidia[0-9]*"))
+
+
+def _work(connection: Connection, job: Job, cores: list[int], scratch: str) -> None:
+    """The life of a worker process, which ends with its driver's; its temporary files go to `scratch`."""
 
     def tell(event: CellEvent) -> None:
         try:
@@ -158,7 +170,8 @@ def _work(connection: Connection, job: Job, cores: list[int]) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends its workers itself
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(), scratch), daemon=True).start()
+    tempfile.tempdir = scratch
     if cores:
         os.sched_setaffinity(0, cores)
     from bus_mlops.experiments.engines.work import Workbench
@@ -174,7 +187,8 @@ def _work(connection: Connection, job: Job, cores: list[int]) -> None:
         tell(workbench.train(cell, tell))
 
 
-def _leave_with_parent(parent: int) -> None:
+def _leave_with_parent(parent: int, scratch: str) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
+    shutil.rmtree(scratch, ignore_errors=True)
     os._exit(1)

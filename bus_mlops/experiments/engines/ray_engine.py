@@ -13,7 +13,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import TracebackType
@@ -25,6 +25,7 @@ from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
 from bus_mlops.experiments.engines.groups import split
 from bus_mlops.experiments.engines.work import Workbench
+from bus_mlops.tracking.store import sqlite_file
 
 # Ray gives a group whose worker or machine died to another one this many times.
 RETRIES = 3
@@ -55,6 +56,7 @@ class RayEngine:
         self._tasks: dict[Any, list[Cell]] = {}
         self._numbers = itertools.count()
         self._connected = False
+        self._new_mailbox: Any = None
         self._mailbox: Any = None
         self._train: Any = None
 
@@ -69,7 +71,7 @@ class RayEngine:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._new_mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote
         self._train = ray.remote(_train_group).options(
             num_cpus=self._cpus,
             num_gpus=self._config.num_gpus,
@@ -97,6 +99,9 @@ class RayEngine:
 
         if not self._connected:
             self._connect()
+        check_store(self._job.tracking.uri, ray.nodes())
+        # One of its own for each call: what comes late of a former call is nobody's concern.
+        self._mailbox = self._new_mailbox()
         collector = _Collector(on_event)
         for group in split(cells, self._slots()):
             self._submit(group)
@@ -115,8 +120,8 @@ class RayEngine:
         return collector.done
 
     def _submit(self, group: list[Cell]) -> None:
-        shared = 0 < self._config.num_gpus < 1
-        self._tasks[self._train.remote(group, self._job, self._mailbox, next(self._numbers), shared)] = group
+        arguments = group, self._job, self._mailbox, next(self._numbers), self._config.num_gpus
+        self._tasks[self._train.remote(*arguments)] = group
 
     def _end(self, task: Any, collector: _Collector) -> None:
         """Take in a task that ended; cells that it never reached since it died too often go to a new one."""
@@ -152,6 +157,18 @@ class RayEngine:
                 "engine.num_gpus, or add a machine."
             )
         return slots
+
+
+def check_store(uri: str, nodes: Iterable[Mapping[str, Any]]) -> None:
+    """Raise ConfigError when workers on several machines would each write an SQLite file of their own."""
+    file = sqlite_file(uri)
+    machines = sorted({node["NodeManagerHostname"] for node in nodes if node["Alive"]})
+    if file is not None and len(machines) > 1:
+        raise ConfigError(
+            f"tracking.uri is the SQLite file {file}, which is for one machine, but the Ray cluster has "
+            f"{len(machines)}: {', '.join(machines)}. Start an MLflow server and set tracking.uri to it "
+            "(docs/how-to/run-on-a-cluster.md)."
+        )
 
 
 class _Collector:
@@ -208,11 +225,11 @@ class _Mailbox:
 _workbench: Workbench | None = None
 
 
-def _train_group(cells: list[Cell], job: Job, mailbox: Any, number: int, shared: bool) -> list[CellEvent]:
-    """A Ray task: train cells one after another, on a `shared` GPU or not; returns the last event of each."""
+def _train_group(cells: list[Cell], job: Job, mailbox: Any, number: int, gpus: float) -> list[CellEvent]:
+    """A Ray task: train cells one after another, on that many GPUs; returns the last event of each."""
     global _workbench
-    if shared:  # or the first process would take all of the GPU's memory
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    if not gpus:  # Ray would leave all of them in sight
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     if _workbench is None or _workbench.job != job:
         _workbench = Workbench(job)
 

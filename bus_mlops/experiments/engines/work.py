@@ -3,39 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.stage import explain
 
+if TYPE_CHECKING:
+    from bus_mlops.experiments.programs import Programs
+    from bus_mlops.tracking.ledger import Ledger
+
 
 class Workbench:
-    """A process made ready for training, with its compiled program and its connection to the ledger.
+    """A process made ready for training at its first cell, with its compiled program and its ledger.
 
-    To be made before anything else touches TensorFlow in the process.
+    To be used before anything else touches TensorFlow in the process.
     """
 
     def __init__(self, job: Job) -> None:
-        from bus_mlops.training.process import configure_process
-
-        configure_process(job.threads)
-        from bus_mlops.experiments.programs import Programs
-        from bus_mlops.tracking.ledger import Ledger
-
         self.job = job
-        self._new_programs = Programs
-        self._programs = Programs()
-        self._open_ledger = Ledger
+        self._is_ready = False
+        self._programs: Programs | None = None
         self._ledger: Ledger | None = None
 
     def train(self, cell: Cell, emit: Callable[[CellEvent], None]) -> CellEvent:
         """Train a cell; returns its last event. What goes wrong is told by a `failed` event, never raised."""
-        from bus_mlops.experiments.worker import train_cell
-
         try:
-            self._ledger = self._ledger or self._open_ledger(self.job.tracking)
+            if not self._is_ready:
+                from bus_mlops.training.process import configure_process
+
+                configure_process(self.job.threads)
+                self._is_ready = True
+            from bus_mlops.experiments.programs import Programs
+            from bus_mlops.experiments.worker import train_cell
+            from bus_mlops.tracking.ledger import Ledger
+
+            self._programs = self._programs or Programs()
+            self._ledger = self._ledger or Ledger(self.job.tracking)
             return train_cell(cell, self.job, self._programs, self._ledger, emit)
         except Exception as error:
-            self._programs = self._new_programs()  # whatever state it is in, the next cell starts clean
+            self._programs = None  # whatever state it is in, the next cell starts clean
             return CellEvent("failed", *cell.key, message=_describe(error))
 
 

@@ -1,0 +1,105 @@
+"""A trial that cannot be trained is a failed trial; the search goes on without it, unless nothing can be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from bus_mlops.config import SearchConfig, TrackingConfig, load_config
+from bus_mlops.errors import CellsFailedError
+from bus_mlops.experiments.cell import Cell, CellEvent, Job
+from bus_mlops.experiments.engines.base import OnEvent
+from bus_mlops.experiments.runner import Runner
+from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.search.loss_weights import PAPER, search_loss_weights
+from bus_mlops.tracking.ledger import Ledger
+
+SEARCH = SearchConfig(trials=5, folds=(1, 2), objective="balanced_accuracy")
+
+
+class Recorder:
+    """An engine that records a result for each cell instead of training it, but for those that `fails` names."""
+
+    def __init__(self, ledger: Ledger, job: Job, fails: Callable[[Cell], bool]) -> None:
+        self._ledger = ledger
+        self._job = job
+        self._fails = fails
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return None
+
+    def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[tuple[str, int], CellEvent]:
+        done = {cell.key: self._record(cell) for cell in cells}
+        for event in done.values():
+            on_event(event)
+        return done
+
+    def _record(self, cell: Cell) -> CellEvent:
+        if self._fails(cell):
+            return CellEvent("failed", *cell.key, message="the loss diverged")
+        run_id = self._ledger.start(cell.parent_run, cell.run_name, cell.spec, self._job.run_tags(cell))
+        weight = cell.spec.training.loss.classification_weight
+        shown = {"sensitivity": 0.5, "specificity": 0.5, "seconds_training": 1.0}
+        metrics = {"validation_best_balanced_accuracy": weight / 10, **shown}
+        self._ledger.finish(run_id, metrics, Path("data/folds"), {})
+        return CellEvent("finished", *cell.key, run_id=run_id, values=metrics)
+
+
+@pytest.fixture
+def search(tiny_data, tmp_path, monkeypatch):
+    """A function that searches, or goes on, with cells failing as it is told."""
+    monkeypatch.chdir(tiny_data)
+    config = load_config(tiny_data / "params.yaml")
+    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "artifacts"))
+    job = Job(tiny_data, tiny_data, tracking, tmp_path, None, threads=1, driver="test")
+
+    def run(fails: Callable[[Cell], bool]) -> dict:
+        ledger = Ledger(tracking)
+        runner = Runner(config, ledger, Recorder(ledger, job, fails), job)
+        spec = make_spec(config, "mt_estan", "multitask")
+        return search_loss_weights(runner, spec, SEARCH, tmp_path / "studies")
+
+    return run
+
+
+def states(folder: Path) -> list[str]:
+    journal = next((folder / "studies").glob("*.journal"))
+    name = journal.stem
+    study = optuna.load_study(study_name=name, storage=JournalStorage(JournalFileBackend(str(journal))))
+    return [trial.state.name for trial in study.trials]
+
+
+def is_papers(cell: Cell) -> bool:
+    loss = cell.spec.training.loss
+    return all(getattr(loss, name) == value for name, value in PAPER.items())
+
+
+def test_the_search_goes_on_without_a_trial_one_of_whose_cells_fails(search, tmp_path, capsys):
+    report = search(lambda cell: is_papers(cell) and cell.fold == 2)
+    assert report["trials"] == 5
+    assert PAPER not in [{name: trial.get(name) for name in PAPER} for trial in report["history"]]
+    assert states(tmp_path) == ["FAIL"] + ["COMPLETE"] * 5
+    printed = capsys.readouterr().out
+    assert "the loss diverged" in printed
+    assert "only-failed" not in printed  # which knows of strategies, not of trials
+    assert search(lambda cell: True) == report  # nothing is left to train
+
+
+def test_when_nothing_can_be_trained_it_stops_and_begins_with_the_papers_weights_again(search, tmp_path):
+    with pytest.raises(CellsFailedError, match="8 of 8 runs of search failed"):
+        search(lambda cell: True)
+    assert states(tmp_path) == ["FAIL"] * 4
+    report = search(lambda cell: False)
+    assert report["history"][0].items() >= PAPER.items()
+    assert report["trials"] == 5
