@@ -85,16 +85,17 @@ def measure(config: Config, count: int) -> None:
     store = Path(f"{count}.db").resolve()
     tracking = config.tracking.model_copy(update={"uri": f"sqlite:///{store}", "artifacts": f"artifacts-{count}"})
     config = config.model_copy(update={"tracking": tracking})
-    specs = [varied(make_spec(config, "mobilenet", "all"), seed) for seed in range(count // len(FOLDS))]
+    specs = [varied(make_spec(config, "mobilenet", "all"), number) for number in range(count // len(FOLDS))]
     with open_runner(config) as runner:
         template = runner.cells(specs[0], FOLDS, "title", {})
         recorded = [record(runner, cell) for cell in template]
+        runner.ledger.summarise(template[0].parent_run, template[0].fingerprint, FOLDS)
         prints = [spec.fingerprint(*runner.digests(spec)) for spec in specs]
     copy_runs(store, prints[0], prints[1:])
 
     planning = timed(lambda: run_all(config, specs))
     # A tenth as many new specs: their parent runs are made, and the cells to train are known.
-    new = [varied(specs[0], seed) for seed in range(len(specs), len(specs) + max(1, len(specs) // 10))]
+    new = [varied(specs[0], number) for number in range(len(specs), len(specs) + max(1, len(specs) // 10))]
     resuming = timed(lambda: missing(config, [*specs, *new]))
     tables = timed(lambda: collect_strategy(config, specs[: STRATEGY // len(FOLDS)]))
     size = store.stat().st_size / 1e6
@@ -187,9 +188,7 @@ def collect_strategy(config: Config, specs: Sequence[RunSpec]) -> None:
     from bus_mlops.experiments.collect import collect
     from bus_mlops.experiments.runner import plan_cells
 
-    rows = tuple(
-        Row(model="MobileNet", variant=str(spec.training.loss.positive_weight), paper=None, spec=spec) for spec in specs
-    )
+    rows = tuple(Row(model="MobileNet", variant=str(n), paper=None, spec=spec) for n, spec in enumerate(specs))
     plan = StrategyPlan(strategy="losses", folds=FOLDS, seeds=(config.seed,), rows=rows)
     with open_runner(config) as runner, silence():
         collect(runner, plan, runner.run(plan_cells(runner, plan), "losses"), Path("collected"))

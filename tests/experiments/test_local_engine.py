@@ -1,8 +1,9 @@
-"""The local engine's processes: how many, on which cores, and what they leave behind."""
+"""The local engine's processes: on which cores, what becomes of those that die, and what they leave behind."""
 
 from __future__ import annotations
 
-import os
+import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -10,51 +11,67 @@ import pytest
 
 from bus_mlops.config import EngineConfig, TrackingConfig
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
-from bus_mlops.experiments.engines.local import LocalEngine, has_gpu
+from bus_mlops.experiments.engines import machine
+from bus_mlops.experiments.engines.local import LocalEngine
 from bus_mlops.experiments.strategies import make_spec
 
-CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
-
-@pytest.mark.skipif(len(CORES) < 2, reason="needs two cores that processes can be pinned to")
-def test_each_worker_is_pinned_to_cores_of_its_own_and_a_worker_that_cannot_start_says_why(tmp_path, demo):
-    # The store's folder is a file: nothing can be recorded, which each worker says of its cell.
+@pytest.fixture
+def job(tmp_path):
+    """A job none of whose cells can be recorded, which each worker says of its cell at once."""
     (tmp_path / "file").write_text("")
     tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/file/mlflow.db")
-    job = Job(tmp_path, tmp_path, tracking, tmp_path, None, threads=1, driver="test")
+    return Job(tmp_path, tmp_path, tracking, tmp_path, None, threads=1, driver="test")
+
+
+@pytest.fixture
+def cells(demo):
+    """Two cells of different programs."""
     networks = ("mobilenet", "efficientnetb0")
-    cells = [Cell(make_spec(demo, name, "all"), 1, name, "parent", name, "data", "folds") for name in networks]
+    return [Cell(make_spec(demo, name, "all"), 1, name, "parent", name, "data", "folds") for name in networks]
+
+
+def workers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.skipif(len(machine.cores()) < 2, reason="needs two cores that processes can be pinned to")
+def test_each_worker_is_pinned_to_cores_of_its_own_and_nothing_is_left_behind(job, cells):
     pinned: dict[int, list[int]] = {}
 
     def on_event(event: CellEvent) -> None:
-        for worker in psutil.Process().children():
-            if "spawn_main" in " ".join(worker.cmdline()):
-                pinned[worker.pid] = worker.cpu_affinity() or []
+        pinned.update({worker.pid: worker.cpu_affinity() or [] for worker in workers()})
 
     with LocalEngine(job, EngineConfig(workers=2)) as engine:
         done = engine.run(cells, on_event)
         scratch = Path(engine._scratch.name)
         assert scratch.is_dir()
-    assert sorted(pinned.values()) == [[core] for core in CORES[:2]]
+    assert sorted(pinned.values()) == [[core] for core in machine.cores()[:2]]
     assert {event.kind for event in done.values()} == {"failed"}
     assert all("file" in event.message for event in done.values())
+    assert workers() == []
     assert not scratch.exists()
-    assert not psutil.pid_exists(min(pinned)) or not psutil.Process(min(pinned)).is_running()
 
 
-def test_a_worker_for_each_core_but_one_for_a_gpu(tmp_path, monkeypatch):
-    job = Job(tmp_path, tmp_path, TrackingConfig(), tmp_path, None, threads=1, driver="test")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert not has_gpu(tmp_path)
-    (tmp_path / "nvidiactl").touch()
-    assert not has_gpu(tmp_path)
-    (tmp_path / "nvidia0").touch()
-    assert has_gpu(tmp_path)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert not has_gpu(tmp_path)
-    if CORES:
-        assert LocalEngine(job, EngineConfig())._limit == len(CORES)
-        assert LocalEngine(job, EngineConfig(threads=len(CORES) + 1))._limit == 1
-    monkeypatch.setattr("bus_mlops.experiments.engines.local.has_gpu", lambda: True)
-    assert LocalEngine(job, EngineConfig())._limit == 1
-    assert LocalEngine(job, EngineConfig(workers=3))._limit == 3
+@pytest.mark.parametrize("memory_ran_out", [True, False])
+def test_after_a_kill_for_memory_it_goes_on_with_a_worker_fewer(job, cells, monkeypatch, memory_ran_out):
+    killed: list[int] = []
+    monkeypatch.setattr(machine, "kills_for_memory", lambda: len(killed) if memory_ran_out else 0)
+
+    def kill_one() -> None:
+        while not (found := workers()):
+            time.sleep(0.02)
+        killed.append(found[0].pid)
+        found[0].kill()
+
+    events: list[CellEvent] = []
+    with LocalEngine(job, EngineConfig(workers=2)) as engine:
+        killer = threading.Thread(target=kill_one)
+        killer.start()
+        done = engine.run(cells, events.append)
+        killer.join()
+        assert engine._limit == (1 if memory_ran_out else 2)
+    lost = [event.message for event in events if event.kind == "lost"]
+    assert len(lost) == 1
+    assert ("memory ran out; starting it again, with 1 workers" in lost[0]) == memory_ran_out
+    assert all("file" in event.message for event in done.values()), "they were begun again and failed for the store"

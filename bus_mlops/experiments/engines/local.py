@@ -18,15 +18,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import TracebackType
 
 from bus_mlops.config import EngineConfig
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
+from bus_mlops.experiments.engines import machine
 from bus_mlops.experiments.engines.base import OnEvent
 from bus_mlops.experiments.engines.groups import choose
 
-# A cell whose worker is killed is given to a fresh worker this many times before it counts as failed.
+# A cell whose worker dies is given to a fresh worker this many times before it counts as failed; more often where a
+# worker fewer leaves more memory.
 RETRIES = 1
 
 
@@ -40,13 +41,13 @@ class _Worker:
 
 
 class LocalEngine:
-    """Trains cells in `config.workers` processes of `config.threads` threads each."""
+    """Trains cells in `config.workers` processes of `config.threads` threads each; in fewer when memory runs out."""
 
     def __init__(self, job: Job, config: EngineConfig) -> None:
         self._job = job
-        self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        available = len(self._cores) or os.cpu_count() or 1
-        self._limit = config.workers or (1 if has_gpu() else max(1, available // config.threads))
+        self._cores = machine.cores()
+        self._limit = config.workers or machine.default_workers(config.threads)
+        self._kills_for_memory = machine.kills_for_memory()
         self._workers: list[_Worker] = []
         self._scratch = tempfile.TemporaryDirectory(prefix="bus-mlops-", ignore_cleanup_errors=True)
 
@@ -91,7 +92,7 @@ class LocalEngine:
     def _assign(self, queue: list[Cell]) -> None:
         while queue:
             idle = next((w for w in self._workers if w.cell is None), None)
-            if idle is None and len(self._workers) == self._limit:
+            if idle is None and len(self._workers) >= self._limit:
                 return
             busy = {w.key for w in self._workers if w.cell is not None}
             cell = choose(queue, idle.key if idle is not None else "", busy)
@@ -123,13 +124,26 @@ class LocalEngine:
     ) -> CellEvent:
         worker.process.join()
         self._workers.remove(worker)
+        reason = f"worker {worker.number} died (exit code {worker.process.exitcode})"
+        if self._was_killed_for_memory(worker):
+            reason = f"worker {worker.number} was killed because memory ran out"
+            if self._limit > 1:
+                self._limit -= 1
+                queue.insert(0, cell)
+                message = f"{reason}; starting it again, with {self._limit} workers in all"
+                return CellEvent("lost", *cell.key, worker=worker.number, message=message)
         attempts[cell.key] = attempts.get(cell.key, 0) + 1
-        code = worker.process.exitcode
-        reason = f"worker {worker.number} died (exit code {code}); out of memory is a common cause"
         if attempts[cell.key] <= RETRIES:
             queue.insert(0, cell)
             return CellEvent("lost", *cell.key, worker=worker.number, message=f"{reason}; starting it again")
         return CellEvent("failed", *cell.key, worker=worker.number, message=reason)
+
+    def _was_killed_for_memory(self, worker: _Worker) -> bool:
+        """Whether the system has killed one more process for want of memory than is accounted for."""
+        if worker.process.exitcode != -signal.SIGKILL or machine.kills_for_memory() <= self._kills_for_memory:
+            return False
+        self._kills_for_memory += 1
+        return True
 
     def _start(self) -> _Worker:
         taken = {w.number for w in self._workers}
@@ -151,12 +165,6 @@ def _send(worker: _Worker, message: Cell | None) -> None:
     # A death is noticed, and dealt with, where the answer is awaited.
     with suppress(BrokenPipeError, ConnectionError):
         worker.connection.send(message)
-
-
-def has_gpu(devices: Path = Path("/dev")) -> bool:
-    """Whether TensorFlow would find a GPU of NVIDIA's: told by its device files, without loading anything."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return not hidden and any(devices.glob("nvidia[0-9]*"))
 
 
 def _work(connection: Connection, job: Job, cores: list[int], scratch: str) -> None:
