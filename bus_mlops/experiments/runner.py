@@ -61,7 +61,7 @@ class Runner:
 
     def run(self, cells: Sequence[Cell], name: str) -> dict[tuple[str, int], str]:
         """Train what the ledger does not have; returns the run id of every cell; raises CellsFailedError."""
-        finished = self.ledger.finished()
+        finished = self.ledger.finished({cell.fingerprint for cell in cells})
         unique = {cell.key: cell for cell in cells}
         missing = [cell for key, cell in unique.items() if key not in finished]
         have = len(unique) - len(missing)
@@ -113,7 +113,7 @@ class Runner:
     def _take_over(self, missing: list[Cell], finished: dict[tuple[str, int], str], progress: Progress) -> list[Cell]:
         """Note what others have finished meanwhile and close what they left; returns what is still missing."""
         self.ledger.reconcile()
-        found = self.ledger.finished()
+        found = self.ledger.finished({cell.fingerprint for cell in missing})
         theirs = {cell.key: found[cell.key] for cell in missing if cell.key in found}
         finished |= theirs
         progress.state.record(theirs)

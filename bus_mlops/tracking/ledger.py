@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import socket
 import tempfile
-import time
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -18,11 +15,13 @@ from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.tracking import processes
+from bus_mlops.tracking.params import flatten, nested
+from bus_mlops.tracking.run_writer import RunWriter
 from bus_mlops.tracking.store import experiment_id, open_client
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import Run
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 PREDICTIONS = "predictions.csv"
@@ -30,25 +29,20 @@ CURVES = "learning_curves.csv"
 MASKS = "masks.npz"
 MODEL = "model.keras"
 
-# Epochs are written together, at most this often in seconds: a call costs as much as a short epoch.
-FLUSH_INTERVAL = 5.0
-# MLflow takes at most 1,000 in a call.
-FLUSH_METRICS = 800
+# Up to so many fingerprints are asked for one by one; for more of them everything is read once, at 3 ms a run.
+FEW = 50
 
 
-class Ledger:
+class Ledger(RunWriter):
     """Reads and writes runs; safe to open in several processes at once."""
 
     def __init__(self, tracking: TrackingConfig) -> None:
-        self.client = open_client(tracking)
+        super().__init__(open_client(tracking))
         self.experiment = experiment_id(self.client, tracking.experiment, tracking.artifacts)
-        self._parents: dict[str, Run] | None = None
+        self._parents: dict[str, Run] = {}
+        self._lookups = 0
         self._complete: dict[str, set[int]] = {}
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._writing: dict[str, list[Future[None]]] = {}
         self._artifact_uris: dict[str, str] = {}
-        self._epochs: dict[str, list[Metric]] = {}
-        self._flushed: dict[str, float] = {}
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -64,10 +58,13 @@ class Ledger:
                 self._artifact_uris.update({run.info.run_id: run.info.artifact_uri for run in found})
                 return found
 
-    def finished(self) -> dict[tuple[str, int], str]:
-        """(fingerprint, fold) -> run id of every cell that is FINISHED."""
-        runs = self.runs("attributes.status = 'FINISHED' and tags.kind = 'fold'")
-        return {_key(run): run.info.run_id for run in runs}
+    def finished(self, fingerprints: Collection[str] | None = None) -> dict[tuple[str, int], str]:
+        """(fingerprint, fold) -> run id of every cell that is FINISHED, or at least of those of some fingerprints."""
+        query = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
+        if fingerprints is None or len(fingerprints) > FEW:
+            return {_key(run): run.info.run_id for run in self.runs(query)}
+        each = (self.runs(f"{query} and tags.fingerprint = '{fingerprint}'") for fingerprint in fingerprints)
+        return {_key(run): run.info.run_id for runs in each for run in runs}
 
     def failed(self) -> set[tuple[str, int]]:
         """(fingerprint, fold) of every cell that FAILED and was never FINISHED since, nor is at work now."""
@@ -112,7 +109,7 @@ class Ledger:
     def spec(self, run_id: str) -> RunSpec:
         """The spec that a run recorded as its parameters; LedgerError where another version wrote others."""
         try:
-            return RunSpec.model_validate(_nested(self.client.get_run(run_id).data.params))
+            return RunSpec.model_validate(nested(self.client.get_run(run_id).data.params))
         except ValidationError as error:
             raise LedgerError(
                 f"the parameters of run {run_id} are not those of this version: {error.errors()[0]['msg']}. "
@@ -130,15 +127,7 @@ class Ledger:
 
         `kind` is "spec", whose children are folds, or "refit", which no comparison of folds may meet.
         """
-        if self._parents is None:  # one question for all specs: a plan has hundreds
-            parents = [run for each in ("spec", "refit") for run in self.runs(f"tags.kind = '{each}'")]
-            self._parents = {run.data.tags["fingerprint"]: run for run in parents}
-            self._complete = {
-                run.data.tags["fingerprint"]: _folds(run.data.tags.get("folds_finished", ""))
-                for run in parents
-                if run.info.status == "FINISHED"
-            }
-        found = self._parents.get(fingerprint)
+        found = self._parent(fingerprint, kind)
         if found is not None:
             run_id = str(found.info.run_id)
             new = {name: value for name, value in tags.items() if found.data.tags.get(name) != value}
@@ -149,10 +138,26 @@ class Ledger:
         fixed = {"kind": kind, "fingerprint": fingerprint, "network": spec.network, **tags}
         run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
-        self._log(run_id, params=_flatten(spec.model_dump(mode="json")))
+        self._log(run_id, params=flatten(spec.model_dump(mode="json")))
         self._log_inputs(run_id, tags)
         self._parents[fingerprint] = run
         return run_id
+
+    def _parent(self, fingerprint: str, kind: str) -> Run | None:
+        """The parent run of a fingerprint; asked for one by one at first, then all at once: plans have hundreds."""
+        if fingerprint in self._parents or self._lookups > FEW:
+            return self._parents.get(fingerprint)
+        self._lookups += 1
+        if self._lookups <= FEW:
+            found = self.runs(f"tags.kind = '{kind}' and tags.fingerprint = '{fingerprint}'")
+        else:
+            found = [run for each in ("spec", "refit") for run in self.runs(f"tags.kind = '{each}'")]
+        for run in found:
+            of_run = run.data.tags["fingerprint"]
+            self._parents.setdefault(of_run, run)
+            if run.info.status == "FINISHED":
+                self._complete.setdefault(of_run, _folds(run.data.tags.get("folds_finished", "")))
+        return self._parents.get(fingerprint)
 
     def is_summarised(self, fingerprint: str, folds: Iterable[int]) -> bool:
         """Whether the parent run of a fingerprint is FINISHED with all of these folds."""
@@ -192,25 +197,9 @@ class Ledger:
         fixed = {"kind": "fold", "mlflow.parentRunId": parent_run, **processes.identity(), **tags}
         run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
-        self._log(run_id, params=_flatten(spec.model_dump(mode="json")))
+        self._log(run_id, params=flatten(spec.model_dump(mode="json")))
         self._log_inputs(run_id, tags)
         return run_id
-
-    def epoch(self, run_id: str, epoch: int, values: Mapping[str, float], progress: str = "") -> None:
-        """Record one epoch's metrics, a sign of life, and words on the progress.
-
-        Written every few seconds, and in the background: a busy server does not hold up the training.
-        """
-        from mlflow.entities import Metric
-
-        now = time.monotonic()
-        waiting = self._epochs.setdefault(run_id, [])
-        waiting.extend(Metric(name, float(value), int(time.time() * 1000), epoch) for name, value in values.items())
-        if now - self._flushed.get(run_id, -math.inf) >= FLUSH_INTERVAL or len(waiting) >= FLUSH_METRICS:
-            batch = self._epochs.pop(run_id)
-            tags = {**processes.sign_of_life(), "progress": progress}
-            self._writing.setdefault(run_id, []).append(self._writer.submit(self._write, run_id, batch, {}, tags))
-            self._flushed[run_id] = now
 
     def alive(self, run_id: str) -> None:
         """Record a sign of life of a run's process; safe to call from a thread of its own."""
@@ -277,10 +266,6 @@ class Ledger:
         with tempfile.TemporaryDirectory() as folder:
             return pd.read_csv(self.artifact(run_id, CURVES, Path(folder)))
 
-    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags of a run."""
-        self._log(run_id, tags=tags)
-
     def show_progress(self, name: str, text: str) -> None:
         """Say on the experiment's page how far something is that this machine is at."""
         self.client.set_experiment_tag(self.experiment, f"progress.{name}.{socket.gethostname()}", text)
@@ -293,46 +278,6 @@ class Ledger:
             self._artifact_uris[run_id] = self.client.get_run(run_id).info.artifact_uri
         return get_artifact_repository(self._artifact_uris[run_id], tracking_uri=self.client.tracking_uri)
 
-    def _log(
-        self,
-        run_id: str,
-        metrics: Mapping[str, float] | None = None,
-        params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Write in one call, together with the epochs that wait, after those that are being written."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        for written in self._writing.pop(run_id, []):
-            written.result()
-        waiting = self._epochs.pop(run_id, [])
-        values = [Metric(name, float(value), now, 0) for name, value in (metrics or {}).items()]
-        self._write(run_id, [*waiting, *values], params or {}, tags or {})
-
-    def _write(self, run_id: str, metrics: list[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        from mlflow.entities import Param, RunTag
-
-        self.client.log_batch(
-            run_id,
-            metrics=metrics,
-            params=[Param(name, value) for name, value in params.items()],
-            tags=[RunTag(name, value) for name, value in tags.items()],
-        )
-
-    def _log_inputs(self, run_id: str, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        inputs = []
-        for name, context in (("data", "benchmark"), ("folds", "folds")):
-            if f"{name}_digest" not in tags:
-                continue
-            # MLflow shows 36 characters of a digest; the tag holds all of it.
-            digest = tags[f"{name}_digest"]
-            dataset = Dataset(f"bus-{context}", digest[:36], "local", f'{{"uri": "data/{context}"}}')
-            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
-        self.client.log_inputs(run_id, inputs)
-
 
 _CURVE_METRICS = frozenset({"loss", "validation_loss", "validation_roc_auc", "seconds"})
 
@@ -343,38 +288,3 @@ def _key(run: Run) -> tuple[str, int]:
 
 def _folds(text: str) -> set[int]:
     return {int(fold) for fold in text.split(", ") if fold}
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat.update(_flatten(value, f"{name}."))
-        elif isinstance(value, list):
-            flat[name] = ", ".join(str(item) for item in value)
-        else:
-            flat[name] = str(value)
-    return flat
-
-
-def _nested(flat: Mapping[str, str]) -> dict[str, Any]:
-    """What `_flatten` made of a spec, as a mapping again; all values but those of options stay text."""
-    values: dict[str, Any] = {}
-    for name, text in flat.items():
-        *path, last = name.split(".")
-        inner = values
-        for key in path:
-            inner = inner.setdefault(key, {})
-        inner[last] = text
-    values["cohort"] = values.get("cohort", "").split(", ")
-    # An option may be of any type; the other fields know theirs.
-    values["options"] = {name: _literal(text) for name, text in values.get("options", {}).items()}
-    return values
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

@@ -69,5 +69,5 @@ def test_a_finished_cell_is_not_claimed(ledger, announce, monkeypatch, tmp_path)
 def test_a_dead_holder_is_no_rival(ledger, announce, monkeypatch):
     monkeypatch.setattr(claims, "SETTLE", 0.5)
     holder = announce(4, "dead")
-    ledger.tag(holder, {"claim": "held", "process.host": "elsewhere", "process.heartbeat": "0"})
+    ledger.tag(holder, {"claim": "held", "process.place": "elsewhere", "process.heartbeat": "0"})
     assert claims.rival(ledger, ("f" * 64, 4), announce(4, "living"), "living") is None

@@ -1,0 +1,47 @@
+"""A spec as parameters of a run, which MLflow keeps flat and as text, and back."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested mapping with dots in its names and text as values.
+
+    >>> flatten({"training": {"epochs": 3, "sizes": [1, 2]}})
+    {'training.epochs': '3', 'training.sizes': '1, 2'}
+    """
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{name}."))
+        elif isinstance(value, list):
+            flat[name] = ", ".join(str(item) for item in value)
+        else:
+            flat[name] = str(value)
+    return flat
+
+
+def nested(flat: Mapping[str, str]) -> dict[str, Any]:
+    """What `flatten` made of a spec, as a mapping again; all values but those of options stay text."""
+    values: dict[str, Any] = {}
+    for name, text in flat.items():
+        *path, last = name.split(".")
+        inner = values
+        for key in path:
+            inner = inner.setdefault(key, {})
+        inner[last] = text
+    values["cohort"] = values.get("cohort", "").split(", ")
+    # An option may be of any type; the other fields know theirs.
+    values["options"] = {name: _literal(text) for name, text in values.get("options", {}).items()}
+    return values
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

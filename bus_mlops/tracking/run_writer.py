@@ -1,0 +1,91 @@
+"""Writing to runs in few calls: epochs are gathered and written in the background, everything else after them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from bus_mlops.tracking import processes
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+# Epochs are written together, at most this often in seconds: a call costs as much as a short epoch.
+FLUSH_INTERVAL = 5.0
+# MLflow takes at most 1,000 in a call.
+FLUSH_METRICS = 800
+
+
+class RunWriter:
+    """Writes metrics, parameters, tags and inputs of runs through a client."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self.client = client
+        self._epochs: dict[str, list[Metric]] = {}
+        self._flushed: dict[str, float] = {}
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._writing: dict[str, list[Future[None]]] = {}
+
+    def epoch(self, run_id: str, epoch: int, values: Mapping[str, float], progress: str = "") -> None:
+        """Record one epoch's metrics, a sign of life, and words on the progress.
+
+        Written every few seconds, and in the background: a busy server does not hold up the training.
+        """
+        from mlflow.entities import Metric
+
+        now = time.monotonic()
+        waiting = self._epochs.setdefault(run_id, [])
+        waiting.extend(Metric(name, float(value), int(time.time() * 1000), epoch) for name, value in values.items())
+        if now - self._flushed.get(run_id, -math.inf) >= FLUSH_INTERVAL or len(waiting) >= FLUSH_METRICS:
+            batch = self._epochs.pop(run_id)
+            tags = {**processes.sign_of_life(), "progress": progress}
+            self._writing.setdefault(run_id, []).append(self._background.submit(self._write, run_id, batch, {}, tags))
+            self._flushed[run_id] = now
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        self._log(run_id, tags=tags)
+
+    def _log(
+        self,
+        run_id: str,
+        metrics: Mapping[str, float] | None = None,
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write in one call, together with the epochs that wait, after those that are being written."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        for written in self._writing.pop(run_id, []):
+            written.result()
+        waiting = self._epochs.pop(run_id, [])
+        values = [Metric(name, float(value), now, 0) for name, value in (metrics or {}).items()]
+        self._write(run_id, [*waiting, *values], params or {}, tags or {})
+
+    def _write(self, run_id: str, metrics: list[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        from mlflow.entities import Param, RunTag
+
+        self.client.log_batch(
+            run_id,
+            metrics=metrics,
+            params=[Param(name, value) for name, value in params.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+
+    def _log_inputs(self, run_id: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = []
+        for name, context in (("data", "benchmark"), ("folds", "folds")):
+            if f"{name}_digest" not in tags:
+                continue
+            # MLflow shows 36 characters of a digest; the tag holds all of it.
+            digest = tags[f"{name}_digest"]
+            dataset = Dataset(f"bus-{context}", digest[:36], "local", f'{{"uri": "data/{context}"}}')
+            inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
+        self.client.log_inputs(run_id, inputs)
