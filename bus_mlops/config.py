@@ -83,7 +83,7 @@ class EngineConfig(Strict):
     """Who trains: processes of this machine, or a Ray cluster. Numbers depend on threads, on nothing else here."""
 
     kind: Literal["local", "ray"] = "local"
-    workers: int | None = Field(default=None, ge=1, description="null: one per core (or per `threads` cores)")
+    workers: int | None = Field(default=None, ge=1, description="null: as many as cores and memory allow")
     threads: int = Field(default=1, ge=1)
     address: str | None = Field(
         default=None, min_length=1, description="of a Ray cluster, as HOST:6379 or auto; null: a Ray on this machine"

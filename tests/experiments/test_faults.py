@@ -39,8 +39,10 @@ needs_mounts = pytest.mark.skipif(
 BUS_MLOPS = [sys.executable, "-c", "from bus_mlops.cli import main; main()"]
 
 
-def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_project):
+@pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=[pytest.mark.slow, needs_ray])])
+def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_project, kind):
     change(tiny_project, "training", epochs=20)
+    change(tiny_project, "engine", kind=kind)
     assert fold_runs(tiny_project) == []  # and the store is there
     driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.DEVNULL)
     wait_for_the_middle(tiny_project)

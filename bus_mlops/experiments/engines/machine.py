@@ -15,14 +15,14 @@ def cores() -> list[int]:
 
 
 def default_workers(threads: int) -> int:
-    """How many workers of so many threads: one on a GPU, otherwise as many as there are cores and memory for.
+    """How many workers of so many threads share a machine by default: one if it has a GPU, otherwise what fits."""
+    return 1 if has_gpu() else fitting_workers(threads)
 
-    If some networks need more memory than that, the engine goes on with fewer workers.
-    """
-    if has_gpu():
-        return 1
-    by_cores = (len(cores()) or os.cpu_count() or 1) // threads
-    return max(1, min(by_cores, int(memory() / GIB_OF_A_WORKER)))
+
+def fitting_workers(cpus: float) -> int:
+    """How many workers of so many cores there are cores and memory for; networks may need more than is assumed."""
+    by_cores = (len(cores()) or os.cpu_count() or 1) / cpus
+    return max(1, int(min(by_cores, memory() / GIB_OF_A_WORKER)))
 
 
 def has_gpu(devices: Path = Path("/dev")) -> bool:

@@ -24,6 +24,7 @@ from bus_mlops.errors import ConfigError, RunError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
 from bus_mlops.experiments.engines.groups import split
+from bus_mlops.experiments.engines.machine import fitting_workers
 from bus_mlops.experiments.engines.work import Workbench
 from bus_mlops.tracking.store import sqlite_file
 
@@ -249,9 +250,7 @@ def _connect(config: EngineConfig, cpus: float) -> None:
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if config.address is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = config.workers or max(1, math.floor(cores / cpus))
-        total = math.ceil(workers * cpus)
+        total = math.ceil((config.workers or fitting_workers(cpus)) * cpus)
         ray.init("local", num_cpus=total, include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
         return
     try:
