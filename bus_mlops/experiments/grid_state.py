@@ -32,6 +32,7 @@ class GridState:
         self.done = already
         self.failed = 0
         self.running: dict[tuple[str, int], Running] = {}
+        self._workers = 1
         # Of each program: epochs measured, the seconds they took, the pixels of an image.
         self._measured: dict[str, tuple[int, float, int]] = {}
 
@@ -39,6 +40,7 @@ class GridState:
         """Take note of an event."""
         if event.kind == "started":
             self.running[event.key] = Running(self._waiting.pop(event.key), event.worker)
+            self._workers = max(self._workers, len(self.running))
         elif event.kind == "epoch":
             self._epoch(self.running[event.key], event)
         elif event.kind == "note":
@@ -76,7 +78,7 @@ class GridState:
         running, waiting = list(self.running.values()), list(self._waiting.values())
         now = [(r.cell.spec.training.epochs - r.epoch) * self._seconds_per_epoch(r.cell) for r in running]
         later = [cell.spec.training.epochs * self._seconds_per_epoch(cell) for cell in waiting]
-        return max([*now, (sum(now) + sum(later)) / max(1, len(now))])
+        return max([*now, (sum(now) + sum(later)) / self._workers])
 
     def _seconds_per_epoch(self, cell: Cell) -> float:
         known = self._measured.get(cell.spec.program_key())

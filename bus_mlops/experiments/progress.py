@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # often, in seconds.
 INTERVAL = 10.0
 
+# Characters that the other columns of the live view take.
+OTHERS = 70
+
 
 class Progress:
     """Shows the state of a grid while it is entered: a line a finished cell, and in between where each worker is.
@@ -97,11 +100,12 @@ class Progress:
     def _view(self) -> RenderableType:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
-        from rich.table import Table
+        from rich.table import Column, Table
         from rich.text import Text
 
         state = self.state
-        table = Table("worker", "run", "network", "images", "epoch", "loss", "images/s", box=None, padding=(0, 2, 0, 0))
+        name = Column("run", no_wrap=True, overflow="ellipsis", max_width=max(12, self._console.width - OTHERS))
+        table = Table("worker", name, "network", "images", "epoch", "loss", "images/s", box=None, padding=(0, 2, 0, 0))
         for running in sorted(state.running.values(), key=lambda r: r.worker):
             spec = running.cell.spec
             table.add_row(
@@ -109,7 +113,7 @@ class Progress:
                 running.cell.title,
                 spec.network,
                 running.cell.scope,
-                f"{running.epoch} of {spec.training.epochs}" if running.epoch else "compiling",
+                f"{running.epoch} of {spec.training.epochs}" if running.epoch else "starting",
                 "" if math.isnan(running.loss) else f"{running.loss:.3f}",
                 "" if math.isnan(running.loss) else f"{running.images_per_second:.0f}",
             )

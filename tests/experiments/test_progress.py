@@ -43,6 +43,8 @@ def test_the_time_left_follows_from_measured_epochs_and_workers(cells):
     # An epoch takes (2 + 2 + 5) / 3 = 3 s; 8 + 9 + 10 + 10 are to come, on two workers.
     assert state.seconds_left() == pytest.approx(37 * 3 / 2)
     assert state.summary() == "2 of 6 runs done, 2 running, about 56 s left"
+    state.take(finished(1))  # a worker is idle for a moment, and no less a worker
+    assert state.seconds_left() == pytest.approx(29 * 3 / 2)
 
 
 def test_lost_failed_and_foreign_cells_are_counted_once(cells):
@@ -90,9 +92,24 @@ def test_without_a_terminal_there_are_plain_lines(cells):
 def test_in_a_terminal_each_worker_has_a_row(cells):
     text, _ = show(cells, [started(1, 0), started(2, 1), epoch(2, 3)], terminal=True)
     assert "0 of 4 runs done, 2 running" in text
-    assert "compiling" in text
+    assert "starting" in text
     assert "3 of 10" in text
     assert "57" in text
+
+
+def test_in_a_narrow_terminal_the_numbers_are_not_cut(demo):
+    spec = make_spec(demo, "efficientnetb0", "all")
+    cell = Cell(spec, 1, "f", "parent", "EfficientNetB0 Focal(gamma=3,alpha=0.5), from scratch", "data", "folds")
+    text = StringIO()
+    console = Console(file=text, force_terminal=True, width=90, highlight=False, markup=False)
+    with Progress("losses", [cell], console=console) as progress:
+        progress(started(1))
+        progress(epoch(1, 3))
+        assert progress._live is not None
+        progress._live.refresh()
+    row = next(line for line in reversed(text.getvalue().splitlines()) if "EfficientNetB0" in line)
+    assert row.split()[-3:] == [str(spec.training.epochs), "0.500", "57"]
+    assert "…" in row
 
 
 def test_a_store_that_cannot_be_reached_does_not_stop_the_grid(cells):
