@@ -20,6 +20,7 @@ import pandas as pd
 import psutil
 import pytest
 from mlflow_server import mlflow_server
+from projects import ROOT
 from trainings import TRAIN, change, change_plan, finished_keys, fold_runs, statuses, train, wait_for_the_middle
 
 from bus_mlops.config import EngineConfig, TrackingConfig
@@ -142,6 +143,22 @@ def test_networks_that_draw_masks_are_the_same_on_ray_with_a_server(tiny_project
             frames.append(pd.read_parquet(tiny_project / "results/predictions/approaches.parquet"))
     assert frames[0]["dice"].notna().any()
     pd.testing.assert_frame_equal(frames[0], frames[1])
+
+
+@needs_ray
+@pytest.mark.slow
+def test_trials_of_a_search_go_through_the_engine_too(tiny_project, tmp_path):
+    command = [sys.executable, str(ROOT / "pipelines" / "search.py")]
+    found = []
+    for kind in ("local", "ray"):
+        change(tiny_project, "engine", kind=kind)
+        change(tiny_project, "tracking", uri=f"sqlite:///{tmp_path}/{kind}.db", artifacts=str(tmp_path / kind))
+        shutil.rmtree(tiny_project / "studies", ignore_errors=True)
+        done = train(tiny_project, command)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((tiny_project / "results/search/best.json").read_text()))
+    assert found[0]["trials"] == 2
+    assert found[0] == found[1]
 
 
 @needs_ray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,9 @@ def test_a_strategy_is_trained_once_and_recorded_with_its_evidence(tiny_project)
     assert {"predictions.csv", "learning_curves.csv", MODEL} <= ledger.artifact_names(run.info.run_id)
     assert {"accuracy", "sensitivity", "specificity", "f1", "balanced_accuracy", "roc_auc"} <= set(run.data.metrics)
     assert len(ledger.client.get_metric_history(run.info.run_id, "validation_loss")) == 2
+    assert run.data.tags["progress"] == "done"
+    shown = ledger.client.get_experiment(ledger.experiment).tags[f"progress.losses.{socket.gethostname()}"]
+    assert shown.startswith("4 of 4 runs done")
 
     frame = pd.read_parquet(tiny_project / "results/predictions/losses.parquet")
     test = frame[frame["part"] == "test"]
