@@ -172,7 +172,9 @@ def youden_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> flo
     """
     y, p = validated(labels, probabilities)
     scores = np.unique(p)
-    cuts = np.concatenate([scores[:1], (scores[1:] + scores[:-1]) / 2])
+    halfway = (scores[1:] + scores[:-1]) / 2
+    halfway = np.where(halfway > scores[:-1], halfway, scores[1:])  # between two neighbouring numbers there is none
+    cuts = np.concatenate([scores[:1], halfway])
     benign, malignant = np.sort(p[y == 0]), np.sort(p[y == 1])
     sensitivity = 1 - np.searchsorted(malignant, cuts) / malignant.size
     specificity = np.searchsorted(benign, cuts) / benign.size

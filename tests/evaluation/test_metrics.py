@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as reference
@@ -86,6 +86,7 @@ def test_roc_curve_runs_from_corner_to_corner():
 
 @settings(max_examples=60, deadline=None)
 @given(cases())
+@example((np.array([0, 1]), np.array([0.0, 5e-324])))
 def test_no_threshold_has_a_larger_youden_index(case):
     labels, probabilities = case
 

@@ -39,7 +39,8 @@ needs_mounts = pytest.mark.skipif(
 BUS_MLOPS = [sys.executable, "-c", "from bus_mlops.cli import main; main()"]
 
 
-@pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=[pytest.mark.slow, needs_ray])])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=needs_ray)])
 def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_project, kind):
     change(tiny_project, "training", epochs=20)
     change(tiny_project, "engine", kind=kind)

@@ -110,6 +110,7 @@ def test_of_a_task_that_dies_again_and_again_only_the_cell_at_fault_fails(demo):
 
 
 @needs_ray
+@pytest.mark.slow
 def test_both_engines_give_the_same_predictions(tiny_project, tmp_path):
     frames = []
     for kind in ("local", "ray"):
