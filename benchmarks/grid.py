@@ -11,7 +11,7 @@ The cells are five weights of the cross-entropy, then nine focal pairs: one prog
 turn, on the same cores, so that a busy machine slows all alike. Seconds, of the wall clock and of the CPU, count
 from the start of a process to the end of its last cell.
 
-    python benchmarks/grid.py --workers --cells 4
+    python benchmarks/grid.py --workers --cells 8
 
 compares two pinned workers of one thread with one worker of two threads; CPU seconds say nothing there.
 """
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def compare_ways(options: dict[str, Any], cores: list[int]) -> None:
-    """Every cell in all three ways, one after the other."""
+    """Every cell in all four ways, one after the other."""
     kept: dict[str, Worker] = {}
     process = Spent(0.0, 0.0, 0.0)
     for cell in range(options["cells"]):

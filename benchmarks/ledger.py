@@ -179,7 +179,7 @@ def missing(config: Config, specs: Sequence[RunSpec]) -> list[Cell]:
     """What a resumed run does before its first training."""
     with open_runner(config) as runner:
         cells = [cell for spec in specs for cell in runner.cells(spec, FOLDS, "title", {})]
-        finished = runner.ledger.finished()
+        finished = runner.ledger.finished({cell.fingerprint for cell in cells})
         return [cell for cell in cells if cell.key not in finished]
 
 

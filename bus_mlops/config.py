@@ -80,7 +80,7 @@ class TrackingConfig(Strict):
 
 
 class EngineConfig(Strict):
-    """Who trains: processes of this machine, or a Ray cluster. Numbers depend on threads, on nothing else here."""
+    """Who trains: processes of this machine, or a Ray cluster. Numbers depend on threads and GPUs alone."""
 
     kind: Literal["local", "ray"] = "local"
     workers: int | None = Field(default=None, ge=1, description="null: as many as cores and memory allow")

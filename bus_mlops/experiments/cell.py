@@ -62,8 +62,7 @@ class Job:
     """What all cells of a call share: where the data lies, where runs and checkpoints go, how many threads, who asks.
 
     `driver` names the process that gave the cells out, `identity` identifies it; runs of the same driver never compete
-    for a cell. `tags` are those of every run.
-    `extensions` is the folder of the user's own networks.
+    for a cell. `extensions` is the folder of the user's own networks, `tags` are those of every run.
     """
 
     benchmark: Path

@@ -33,7 +33,10 @@ def train(
         if only_failed:
             cells = runner.failed_before(cells)
             if not cells:
-                print("no run failed: nothing to repeat")
+                print(
+                    "no run of this plan failed: nothing to repeat. (A changed parameter or network makes other runs; "
+                    "they are trained without --only-failed.)"
+                )
                 return
         runner.run(cells, strategy)
 

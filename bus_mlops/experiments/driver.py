@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -65,15 +65,19 @@ def open_runner(config: Config) -> Iterator[Runner]:
 def _close_runs(ledger: Ledger, driver: str, at_work_on: str) -> None:
     """Close what the stopped workers left open, unless the store does not answer: the next start closes it then."""
 
+    closed = threading.Event()
+
     def close() -> None:
-        ledger.close_all(driver, "stopped")
-        if at_work_on:
-            ledger.show_progress(at_work_on, f"stopped ({time.strftime('%Y-%m-%d %H:%M:%S')})")
+        with suppress(Exception):
+            ledger.close_all(driver, "stopped")
+            if at_work_on:
+                ledger.show_progress(at_work_on, f"stopped ({time.strftime('%Y-%m-%d %H:%M:%S')})")
+            closed.set()
 
     closing = threading.Thread(target=close, daemon=True)
     closing.start()
     closing.join(CLOSING)
-    if closing.is_alive():
+    if not closed.is_set():
         print("the MLflow store does not answer; the runs at work are closed at the next start", flush=True)
 
 

@@ -5,12 +5,12 @@ It needs neither data nor a store: without them it says that nothing is recorded
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bus_mlops.config import Config
+from bus_mlops.experiments.engines.machine import default_workers
 from bus_mlops.experiments.forecast import Forecast, network_title
 from bus_mlops.experiments.spec import RunSpec
 
@@ -134,8 +134,7 @@ def _time_left(work: Work, workers: int) -> str:
 
 
 def _workers(config: Config) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return config.engine.workers or max(1, cores // config.engine.threads)
+    return config.engine.workers or default_workers(config.engine.threads)
 
 
 def _recorded(config: Config) -> Recorded | None:

@@ -46,7 +46,7 @@ class Progress:
         self.state = GridState(cells, already)
         self._console = console or Console(highlight=False, markup=False)
         self._live: Live | None = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(console=self._console, get_renderable=self._view, refresh_per_second=2, transient=True)
         self._printed = self._published = 0.0
 

@@ -47,7 +47,7 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
         return done
     run_id = ledger.start(cell.parent_run, cell.run_name, cell.spec, job.run_tags(cell))
     if sqlite_file(job.tracking.uri) is None:
-        holder = rival(ledger, cell.key, run_id, job.driver)
+        holder = _rival(cell, job, ledger, run_id)
         if holder is not None:
             ledger.client.delete_run(run_id)
             return _event(cell, "elsewhere", message=holder)
@@ -69,6 +69,15 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
         raise
     attempt.checkpoint.remove()
     return done or _event(cell, "finished", run_id=run_id, values=metrics)
+
+
+def _rival(cell: Cell, job: Job, ledger: Ledger, run_id: str) -> str | None:
+    try:
+        return rival(ledger, cell.key, run_id, job.driver)
+    except BaseException as error:  # nobody has heard of the run yet, to close it
+        with suppress(Exception):
+            ledger.fail(run_id, "FAILED", f"{type(error).__name__}: {error}")
+        raise
 
 
 def _done(cell: Cell, ledger: Ledger) -> CellEvent | None:
@@ -138,8 +147,8 @@ class _Attempt:
             self._ledger.discard_artifacts(self._run_id)
         if isinstance(error, TrainingError):  # it would diverge again
             with suppress(Exception):
-                self.checkpoint.remove()
                 self._keep_last_good()
+                self.checkpoint.remove()
         interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
         with suppress(Exception):
             self._ledger.fail(self._run_id, "KILLED" if interrupted else "FAILED", f"{type(error).__name__}: {error}")

@@ -36,35 +36,43 @@ PAPER = {"classification_weight": 3.0, "kind": "cross_entropy", "positive_weight
 def search_loss_weights(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Path) -> dict[str, Any]:
     """Run or resume the study; returns the best weights with all trials, ready for `best.json`.
 
-    A trial one of whose cells fails does not count. Raises CellsFailedError when all of a batch fail.
+    A trial one of whose cells fails does not count. Raises CellsFailedError when nothing but failures comes.
     """
     from optuna.trial import TrialState
 
     study = _open_study(runner, spec, config, studies)
     _forget_unfinished(study)
+    in_a_row = 0
     while (left := config.trials - len(_complete(study))) > 0:
         trials = [study.ask() for _ in range(min(BATCH, left))]
         cells = {trial.number: _cells(runner, trial, spec, config) for trial in trials}
         runs, failure = _run(runner, [cell for group in cells.values() for cell in group])
-        failed = 0
+        own = {number: [runs.get(cell.key, "") for cell in group] for number, group in cells.items()}
+        failed = [trial for trial in trials if not all(own[trial.number])]
+        in_a_row = in_a_row + len(failed) if len(failed) == len(trials) else 0
+        # Of a pruned trial, the sampler learns to stay away from its loss. If nothing ever worked it is not the loss.
+        state = TrialState.PRUNED if len(failed) < len(trials) or _complete(study) else TrialState.FAIL
+        for trial in failed:
+            study.tell(trial, state=state)
+            print(f"[search] {_words(trial.params)}: failed", flush=True)
         for trial in trials:
-            own = [runs.get(cell.key, "") for cell in cells[trial.number]]
-            if not all(own):  # its loss diverged, say: that tells something, too
-                failed += 1
-                study.tell(trial, state=TrialState.FAIL)
-                print(f"[search] {_words(trial.params)}: failed", flush=True)
-                continue
-            value = statistics.fmean(_objective(runner, run_id, config) for run_id in own)
-            trial.set_user_attr("runs", own)
-            study.tell(trial, value)
-            print(
-                f"[search] trial {len(_complete(study))} of {config.trials}: {_words(trial.params)}: "
-                f"validation {config.objective} {value:.3f} (best {study.best_value:.3f})",
-                flush=True,
-            )
-        if failure is not None and failed == len(trials):
-            raise failure  # no weights will mend that
+            if trial not in failed:
+                _judge(runner, study, trial, own[trial.number], config)
+        if failure is not None and (state == TrialState.FAIL or in_a_row >= BATCH):
+            raise failure
     return _report(study, spec, config)
+
+
+def _judge(runner: Runner, study: optuna.Study, trial: optuna.Trial, runs: list[str], config: SearchConfig) -> None:
+    """Tell the study how good a trial's runs are on validation."""
+    value = statistics.fmean(_objective(runner, run_id, config) for run_id in runs)
+    trial.set_user_attr("runs", runs)
+    study.tell(trial, value)
+    print(
+        f"[search] trial {len(_complete(study))} of {config.trials}: {_words(trial.params)}: "
+        f"validation {config.objective} {value:.3f} (best {study.best_value:.3f})",
+        flush=True,
+    )
 
 
 def _run(runner: Runner, cells: list[Cell]) -> tuple[Mapping[tuple[str, int], str], CellsFailedError | None]:

@@ -99,7 +99,7 @@ class Ledger(RunWriter):
         try:
             return Path(self._artifacts(run_id).download_artifacts(name, str(destination)))
         except (MlflowException, OSError) as error:
-            where = self._artifact_uris[run_id]
+            where = self._artifact_uris.get(run_id, "the store")
             raise LedgerError(
                 f"run {run_id} is recorded as finished, but its {name} is not in {where}: was the folder moved or "
                 f"deleted? Bring it back, or forget the run (`mlflow runs delete --run-id {run_id}`) and run the "
@@ -140,6 +140,8 @@ class Ledger(RunWriter):
         run_id = str(run.info.run_id)
         self._log(run_id, params=flatten(spec.model_dump(mode="json")))
         self._log_inputs(run_id, tags)
+        # Nobody would close it if this process were stopped: RUNNING are its folds.
+        self.client.update_run(run_id, status="SCHEDULED")
         self._parents[fingerprint] = run
         return run_id
 

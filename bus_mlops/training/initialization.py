@@ -47,18 +47,23 @@ def reset_weights(model: keras.Model, cell_seed: int, keep: Collection[str] = ()
 
 
 def reset_generators(model: keras.Model, cell_seed: int) -> None:
-    """Set the random generators of dropout to a state that follows from cell seed and layer name."""
-    for layer in _with_generators(model):
-        layer.seed_generator.state.assign([variable_seed(cell_seed, f"{layer.name}/generator"), 0])
+    """Set the random generators of layers such as dropout to a state that follows from cell seed and layer name."""
+    for name, state in _generators(model):
+        state.assign([variable_seed(cell_seed, name), 0])
 
 
 def generators(model: keras.Model) -> list[Any]:
-    """The states of the random generators of dropout."""
-    return [layer.seed_generator.state for layer in _with_generators(model)]
+    """The states of the random generators of layers such as dropout."""
+    return [state for _, state in _generators(model)]
 
 
-def _with_generators(model: keras.Model) -> Iterator[Any]:
-    return (layer for layer in model.layers if getattr(layer, "seed_generator", None) is not None)
+def _generators(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    """A name and the state of each random generator: what is a layer's variable, but no weight."""
+    for layer in model.layers:
+        weights = {id(weight) for weight in layer.weights}
+        states = [variable for variable in layer.variables if id(variable) not in weights]
+        for number, state in enumerate(states):
+            yield f"{layer.name}/generator{number or ''}", state
 
 
 def _initializer(layer: keras.Layer, name: str) -> keras.initializers.Initializer:

@@ -95,8 +95,9 @@ class Program:
         Raises NetworkError if the specification needs another program, WeightsError if its pretrained weights
         are not to be had.
         """
-        if _shape(spec) != _shape(self.spec):
-            raise NetworkError(f"the program of {_shape(self.spec)} cannot run a cell of {_shape(spec)}.")
+        ours, asked = self.spec.program_key(), spec.program_key()
+        if asked != ours:
+            raise NetworkError(f"the program of {ours} cannot run a cell of {asked}.")
         training = spec.training
         pretrained = self._pretrained_values() if training.weights == "imagenet" else {}
         reset_weights(self.model, cell_seed, keep=pretrained)
@@ -223,12 +224,6 @@ def batches(index: np.ndarray, size: int) -> Iterator[np.ndarray]:
 def channels(images: np.ndarray) -> np.ndarray:
     """Give a gray batch (B, S, S) its channel axis; colour (B, S, S, 3) is returned as it is."""
     return images[..., np.newaxis] if images.ndim == 3 else images
-
-
-def _shape(spec: RunSpec) -> str:
-    """All that is fixed when the program is traced; SGD's momentum is a constant of its graph."""
-    optimizer = spec.training.optimizer
-    return spec.program_key() + (f" momentum {optimizer.momentum:g}" if optimizer.name == "sgd" else "")
 
 
 def _variable(value: float) -> Any:

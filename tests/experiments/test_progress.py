@@ -12,6 +12,7 @@ from bus_mlops.experiments.grid_state import GridState
 from bus_mlops.experiments.progress import Progress
 from bus_mlops.experiments.strategies import make_spec
 
+XTERM = {"TERM": "xterm"}
 RESULTS = {"roc_auc": 0.91, "sensitivity": 0.8, "specificity": 0.9, "seconds_training": 30.0}
 
 
@@ -66,7 +67,7 @@ def test_lost_failed_and_foreign_cells_are_counted_once(cells):
 
 def show(cells, events, terminal):
     text = StringIO()
-    console = Console(file=text, force_terminal=terminal, width=110, highlight=False, markup=False)
+    console = Console(file=text, force_terminal=terminal, width=110, highlight=False, markup=False, _environ=XTERM)
     published: list[str] = []
     with Progress("losses", cells, publish=published.append, console=console) as progress:
         for event in events:
@@ -97,11 +98,20 @@ def test_in_a_terminal_each_worker_has_a_row(cells):
     assert "57" in text
 
 
+def test_a_dumb_terminal_gets_plain_lines(cells):
+    text = StringIO()
+    console = Console(file=text, force_terminal=True, width=110, highlight=False, _environ={"TERM": "dumb"})
+    with Progress("losses", cells, console=console) as progress:
+        progress(started(1))
+        progress(epoch(1, 1))
+    assert "fold 1, epoch 1 of 10" in text.getvalue()
+
+
 def test_in_a_narrow_terminal_the_numbers_are_not_cut(demo):
     spec = make_spec(demo, "efficientnetb0", "all")
     cell = Cell(spec, 1, "f", "parent", "EfficientNetB0 Focal(gamma=3,alpha=0.5), from scratch", "data", "folds")
     text = StringIO()
-    console = Console(file=text, force_terminal=True, width=90, highlight=False, markup=False)
+    console = Console(file=text, force_terminal=True, width=90, highlight=False, markup=False, _environ=XTERM)
     with Progress("losses", [cell], console=console) as progress:
         progress(started(1))
         progress(epoch(1, 3))

@@ -27,7 +27,8 @@ from bus_mlops.config import EngineConfig, TrackingConfig
 from bus_mlops.errors import ConfigError, RunError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.choose import make_engine
-from bus_mlops.experiments.engines.ray_engine import RayEngine, _Collector, check_store
+from bus_mlops.experiments.engines.collector import Collector
+from bus_mlops.experiments.engines.ray_engine import RayEngine, check_store
 
 JOB = Job(Path("benchmark"), Path("folds.csv"), TrackingConfig(), Path("checkpoints"), None, threads=1, driver="test")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
@@ -79,7 +80,7 @@ def test_gpus_are_shared_in_parts_and_what_no_machine_has_is_refused(demo, monke
 
 def test_a_repeated_task_tells_one_story_a_cell():
     told: list[CellEvent] = []
-    collector = _Collector(told.append)
+    collector = Collector(told.append)
     cell = ("f", 1)
     for event in (
         CellEvent("started", *cell, run_id="first"),
@@ -99,7 +100,7 @@ def test_of_a_task_that_dies_again_and_again_only_the_cell_at_fault_fails(demo):
 
     spec = make_spec(demo, "mobilenet", "all")
     group = [Cell(spec, fold, "f", "parent", "title", "data", "folds") for fold in (1, 2, 3)]
-    collector = _Collector(lambda event: None)
+    collector = Collector(lambda event: None)
     collector.take(CellEvent("started", "f", 1, run_id="a"))
     collector.take(CellEvent("finished", "f", 1, run_id="a"))
     collector.take(CellEvent("started", "f", 2, run_id="b"))

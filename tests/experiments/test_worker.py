@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from bus_mlops.config import TrackingConfig, load_config
-from bus_mlops.dataset.folds import Folds
-from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.errors import TrainingError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.strategies import make_spec
@@ -28,8 +26,6 @@ def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data,
     spec = make_spec(load_config(tiny_data / "params.yaml"), "mobilenet", "multitask")
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 5})})
     benchmark, folds = tiny_data / "data/benchmark", tiny_data / "data/folds/folds.csv"
-    assert Benchmark.open(benchmark).sizes
-    assert Folds.open(folds).count
     parent = ledger.parent(spec, "f" * 64, "title", {})
     cell = Cell(spec, 1, "f" * 64, parent, "title", "d" * 64, "e" * 64)
     programs = Programs()

@@ -89,11 +89,35 @@ def test_the_search_goes_on_without_a_trial_one_of_whose_cells_fails(search, tmp
     report = search(lambda cell: is_papers(cell) and cell.fold == 2)
     assert report["trials"] == 5
     assert PAPER not in [{name: trial.get(name) for name in PAPER} for trial in report["history"]]
-    assert states(tmp_path) == ["FAIL"] + ["COMPLETE"] * 5
+    assert states(tmp_path) == ["PRUNED"] + ["COMPLETE"] * 5
     printed = capsys.readouterr().out
     assert "the loss diverged" in printed
     assert "only-failed" not in printed  # which knows of strategies, not of trials
     assert search(lambda cell: True) == report  # nothing is left to train
+
+
+def test_a_loss_that_fails_in_a_batch_of_its_own_is_not_proposed_for_ever(search, tmp_path):
+    """Four trials work, the fifth fails once with all that is like it."""
+    failed: list[float] = []
+
+    def fails(cell: Cell) -> bool:
+        weight = cell.spec.training.loss.classification_weight
+        if (len(failed) < 2 and len(list((tmp_path / "artifacts").glob("*/*"))) >= 8) or weight in failed:
+            failed.append(weight)
+            return True
+        return False
+
+    report = search(fails)
+    assert report["trials"] == 5
+    assert sorted(states(tmp_path)) == ["COMPLETE"] * 5 + ["PRUNED"] * (len(states(tmp_path)) - 5)
+    assert failed
+    assert not set(failed) & {trial["classification_weight"] for trial in report["history"]}
+
+
+def test_failures_without_end_end_the_search(search, tmp_path):
+    with pytest.raises(CellsFailedError):
+        search(lambda cell: len(list((tmp_path / "artifacts").glob("*/*"))) >= 8)
+    assert states(tmp_path) == ["COMPLETE"] * 4 + ["PRUNED"] * 4
 
 
 def test_when_nothing_can_be_trained_it_stops_and_begins_with_the_papers_weights_again(search, tmp_path):

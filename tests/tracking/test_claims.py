@@ -54,10 +54,10 @@ def test_who_comes_late_gives_way_even_with_the_lesser_run_id(ledger, announce, 
     # Both of one driver: a cell that its engine starts again has no rival in its own former life.
     assert claims.rival(ledger, key, pair[1], "early") is None
     ledger.client.delete_run(pair[0])
-    late = min((announce(2, "late") for _ in range(3)), key=lambda run_id: run_id)
+    while (late := announce(2, "late")) > pair[1]:
+        ledger.client.delete_run(late)
     assert "process" in (claims.rival(ledger, key, late, "late") or "")
     assert ledger.elsewhere("late").keys() >= {key}
-    assert key not in {k for k, who in ledger.elsewhere("early").items() if "early" in who}
 
 
 def test_a_finished_cell_is_not_claimed(ledger, announce, monkeypatch, tmp_path):

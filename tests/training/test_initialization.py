@@ -9,7 +9,7 @@ from small_cells import make_spec
 
 from bus_mlops.errors import NetworkError
 from bus_mlops.models import zoo
-from bus_mlops.training.initialization import reset_generators, reset_weights
+from bus_mlops.training.initialization import generators, reset_generators, reset_weights
 
 
 def values(model: keras.Model) -> list[np.ndarray]:
@@ -87,3 +87,21 @@ def test_a_variable_without_initializer_is_an_error():
     image = keras.Input((2,))
     with pytest.raises(NetworkError, match="twist"):
         reset_weights(keras.Model(image, Odd(name="odd")(image)), 0)
+
+
+def test_every_layer_that_draws_at_random_starts_from_the_cells_seed():
+    image = keras.Input((8, 8, 3))
+    layers = keras.layers
+    drawing = [layers.RandomFlip(), layers.RandomRotation(0.1), layers.GaussianNoise(0.1), layers.Dropout(0.5)]
+    x = image
+    for layer in drawing:
+        x = layer(x)
+    model = keras.Model(image, layers.BatchNormalization()(x))
+    assert len(generators(model)) == 4
+    reset_generators(model, 3)
+    first = [state.numpy().tolist() for state in generators(model)]
+    model(np.ones((1, 8, 8, 3)), training=True)
+    assert [state.numpy().tolist() for state in generators(model)] != first
+    reset_generators(model, 3)
+    assert [state.numpy().tolist() for state in generators(model)] == first
+    assert len({tuple(state) for state in first}) == 4

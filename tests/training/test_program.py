@@ -157,7 +157,7 @@ def test_momentum_is_part_of_the_program_of_sgd_only():
         return make_spec(optimizer={"name": name, "learning_rate": 1e-3, "momentum": momentum})
 
     _program().reset(spec("adam", 0.5), 0)
-    with pytest.raises(NetworkError, match=r"momentum 0\.9 .* momentum 0\.5"):
+    with pytest.raises(NetworkError, match=r'"momentum": 0\.9.*"momentum": 0\.5'):
         Program(spec("sgd", 0.9)).reset(spec("sgd", 0.5), 0)
 
 

@@ -23,6 +23,7 @@ from bus_mlops.config import EngineConfig
 from bus_mlops.errors import ConfigError, RunError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
+from bus_mlops.experiments.engines.collector import Collector
 from bus_mlops.experiments.engines.groups import split
 from bus_mlops.experiments.engines.machine import fitting_workers
 from bus_mlops.experiments.engines.work import Workbench
@@ -103,7 +104,7 @@ class RayEngine:
         check_store(self._job.tracking.uri, ray.nodes())
         # One of its own for each call: what comes late of a former call is nobody's concern.
         self._mailbox = self._new_mailbox()
-        collector = _Collector(on_event)
+        collector = Collector(on_event)
         for group in split(cells, self._slots()):
             self._submit(group)
         try:
@@ -124,7 +125,7 @@ class RayEngine:
         arguments = group, self._job, self._mailbox, next(self._numbers), self._config.num_gpus
         self._tasks[self._train.remote(*arguments)] = group
 
-    def _end(self, task: Any, collector: _Collector) -> None:
+    def _end(self, task: Any, collector: Collector) -> None:
         """Take in a task that ended; cells that it never reached since it died too often go to a new one."""
         import ray
 
@@ -170,42 +171,6 @@ def check_store(uri: str, nodes: Iterable[Mapping[str, Any]]) -> None:
             f"{len(machines)}: {', '.join(machines)}. Start an MLflow server and set tracking.uri to it "
             "(docs/how-to/run-on-a-cluster.md)."
         )
-
-
-class _Collector:
-    """Puts the events of repeated and lost tasks in order: one life of a cell at a time, one end."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        self._on_event = on_event
-        self._run: dict[tuple[str, int], str] = {}
-        self.done: dict[tuple[str, int], CellEvent] = {}
-
-    def take(self, event: CellEvent) -> None:
-        """Pass an event on, unless it comes twice or from a life of the cell that is over."""
-        key = event.key
-        if key in self.done:
-            return
-        if event.kind == "started":
-            if key in self._run:
-                self._on_event(replace(event, kind="lost", message="its worker died; Ray starts it again"))
-            self._run[key] = event.run_id
-        elif event.kind in ("epoch", "note") and self._run.get(key) != event.run_id:
-            return
-        if event.is_last:
-            self.done[key] = event
-        self._on_event(event)
-
-    def give_up(self, group: list[Cell], reason: str) -> list[Cell]:
-        """Fail the cell that a dead task was at (all of them, if it reached none); returns those not begun."""
-        left = [cell for cell in group if cell.key not in self.done]
-        begun = [cell for cell in left if cell.key in self._run] or left
-        self.fail(begun, reason)
-        return [cell for cell in left if cell not in begun]
-
-    def fail(self, cells: list[Cell], reason: str) -> None:
-        """Fail cells that did not end yet."""
-        for cell in cells:
-            self.take(CellEvent("failed", *cell.key, message=reason))
 
 
 class _Mailbox:
@@ -271,7 +236,7 @@ def _connect(config: EngineConfig, cpus: float) -> None:
 
 def _knock(address: str) -> None:
     """Raise OSError when nobody listens at HOST:PORT: Ray itself would try for minutes, then end the process."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=KNOCK).close()
 
