@@ -32,7 +32,7 @@ reproduce: install  ## run the whole pipeline of params.yaml and print a summary
 	@$(BIN)/bus-mlops summary
 
 test: install  ## the tests, under 12 minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: install  ## the tests that make test leaves out
 	$(BIN)/python -m pytest -m slow
