@@ -284,9 +284,12 @@ def test_lost_artifacts_are_named(tiny_registry, package_folder, tmp_path):
     client = mlflow.MlflowClient(tiny_registry.uri)
     gone = (tmp_path / "gone").as_uri()
     client.create_registered_model("lost-phantom")
-    client.create_model_version("lost-phantom", gone)
-    with pytest.raises(RegistryError, match="gone"):
-        load_model("models:/lost-phantom/1", tiny_registry.uri)
+    try:
+        client.create_model_version("lost-phantom", gone)
+        with pytest.raises(RegistryError, match="gone"):
+            load_model("models:/lost-phantom/1", tiny_registry.uri)
+    finally:  # the store is everybody's
+        client.delete_registered_model("lost-phantom")
 
 
 def test_store_from_the_environment(tiny_registry, scans, monkeypatch, tmp_path):
