@@ -42,15 +42,14 @@ BUS_MLOPS = [sys.executable, "-c", "from bus_mlops.cli import main; main()"]
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=needs_ray)])
 def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_project, kind):
-    change(tiny_project, "training", epochs=20)
+    change(tiny_project, "training", epochs=30)
     change(tiny_project, "engine", kind=kind)
     assert fold_runs(tiny_project) == []  # and the store is there
     driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.DEVNULL)
     wait_for_the_middle(tiny_project)
     children = psutil.Process(driver.pid).children(recursive=True)
-    workers = [
-        child for child in children if not child.name().endswith("Agent")
-    ]  # Ray's take longer, and train nothing
+    # Ray's agents take a while longer to leave, and train nothing.
+    workers = [child for child in children if not child.name().endswith("Agent")]
     driver.send_signal(signal.SIGKILL)
     driver.wait(10)
     _, alive = psutil.wait_procs(workers, timeout=15)

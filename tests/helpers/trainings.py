@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from projects import ROOT
 
@@ -57,22 +58,30 @@ def finished_keys(project: Path) -> list[tuple[str, str]]:
 
 
 def wait_for_the_middle(project: Path, finished: int = 1) -> Any:
-    """Wait until so many cells are finished and another one is some epochs into its training; returns its run."""
+    """Wait until so many cells are finished and another one is in the first half of its epochs; returns its run."""
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         if (project / "mlflow.db").exists():
             runs = fold_runs(project)
-            going = [r for r in runs if r.info.status == "RUNNING" and checkpoint_of(project, r).exists()]
+            going = [r for r in runs if r.info.status == "RUNNING" and 1 <= epochs_done(project, r) <= _half(r)]
             if going and sum(r.info.status == "FINISHED" for r in runs) >= finished:
                 return going[0]
         time.sleep(0.1)
     raise AssertionError("no cell was ever in the middle of its training")
 
 
-def checkpoint_of(project: Path, run: Any) -> Path:
-    """Where the cell of a run keeps what it would go on from."""
+def epochs_done(project: Path, run: Any) -> int:
+    """How many epochs of a run's cell are in its checkpoint."""
     fingerprint, fold = _key(run.data.tags)
-    return project / "checkpoints" / f"{fingerprint}-{fold}.npz"
+    try:
+        with np.load(project / "checkpoints" / f"{fingerprint}-{fold}.npz") as arrays:
+            return len(json.loads(str(arrays["about"]))["history"])
+    except FileNotFoundError:
+        return 0
+
+
+def _half(run: Any) -> float:
+    return int(run.data.params["training.epochs"]) / 2
 
 
 def _key(tags: Mapping[str, str]) -> tuple[str, str]:

@@ -188,7 +188,7 @@ def _work(connection: Connection, job: Job, cores: list[int], scratch: str) -> N
     while True:
         try:
             cell: Cell | None = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):  # the driver is gone
             return
         if cell is None:
             return
