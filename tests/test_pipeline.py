@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from bus_mlops import profiles
 from bus_mlops.config import TrackingConfig
 from bus_mlops.tracking.ledger import Ledger
 
+WEIGHTS = ("strategy_settings", "losses", "positive_weights")
 TRACKED = ("bus_mlops", "pipelines", "extensions", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml")
 
 
@@ -61,6 +64,22 @@ def bus_mlops(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=240, check=False
     )
+
+
+@contextmanager
+def changed(folder: Path, value: object, *names: str) -> Iterator[None]:
+    """One parameter set to another value, as long as the block lasts."""
+    path = folder / "params.yaml"
+    original = path.read_text()
+    values = section = yaml.safe_load(original)
+    for name in names[:-1]:
+        section = section[name]
+    section[names[-1]] = value
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    try:
+        yield
+    finally:
+        path.write_text(original)
 
 
 def trained(folder: Path) -> int:
@@ -109,32 +128,20 @@ def test_a_deleted_output_comes_back_without_training(project):
 
 def test_a_changed_parameter_reruns_only_what_it_touches(project):
     before = trained(project)
-    path = project / "params.yaml"
-    original = path.read_text()
-    values = yaml.safe_load(original)
-    values["promotion"]["sensitivity_margin"] = 0.5
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
-    try:
+    with changed(project, 0.5, "promotion", "sensitivity_margin"):
         done = dvc(project, "repro", "promote")
         assert done.returncode == 0, done.stderr
         ran = stages_run(done.stdout)
         assert "promote" in ran
         assert not {"phantom", "assemble", "audit", "folds"} & set(ran)
         assert trained(project) == before
-    finally:
-        path.write_text(original)
 
 
 def test_two_at_once_train_no_cell_twice_and_lose_none(project):
     """DVC lets one of them at a stage; the other says who is at it, and finds everything done the next time."""
     before = trained(project)
-    path = project / "params.yaml"
-    original = path.read_text()
-    values = yaml.safe_load(original)
-    values["strategy_settings"]["losses"]["positive_weights"] = [3, 4]
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
     command = [sys.executable, "-m", "dvc", "repro", "train@losses"]
-    try:
+    with changed(project, [3, 4], *WEIGHTS):
         both = [
             subprocess.Popen(
                 command,
@@ -155,20 +162,13 @@ def test_two_at_once_train_no_cell_twice_and_lose_none(project):
             assert "Traceback" not in refused
         assert trained(project) == before + 2
         assert stages_run(dvc(project, "repro", "train@losses").stdout) == []
-    finally:
-        path.write_text(original)
-        assert dvc(project, "repro", "train@losses").returncode == 0
+    assert dvc(project, "repro", "train@losses").returncode == 0
 
 
 def test_one_strategy_alone_trains_its_new_cells_only(project):
     """Of three rows on two folds those of the weight 5 are new; `bus-mlops plan` knows it before."""
     before = trained(project)
-    path = project / "params.yaml"
-    original = path.read_text()
-    values = yaml.safe_load(original)
-    values["strategy_settings"]["losses"]["positive_weights"] = [3, 5]
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
-    try:
+    with changed(project, [3, 5], *WEIGHTS):
         planned = bus_mlops(project, "plan")
         assert planned.returncode == 0, planned.stderr
         line = next(line for line in planned.stdout.splitlines() if line.startswith("│ losses"))
@@ -178,9 +178,7 @@ def test_one_strategy_alone_trains_its_new_cells_only(project):
         assert done.returncode == 0, done.stderr
         assert set(stages_run(done.stdout)) == {"plan", "train@losses"}
         assert trained(project) == before + 2
-    finally:
-        path.write_text(original)
-        assert dvc(project, "repro", "train@losses").returncode == 0
+    assert dvc(project, "repro", "train@losses").returncode == 0
 
 
 def test_metrics_and_plots_are_for_dvc(project):
