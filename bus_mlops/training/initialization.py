@@ -7,7 +7,7 @@ networks were built, nor what was trained before, changes a number.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -48,22 +48,18 @@ def reset_weights(model: keras.Model, cell_seed: int, keep: Collection[str] = ()
 
 def reset_generators(model: keras.Model, cell_seed: int) -> None:
     """Set the random generators of layers such as dropout to a state that follows from cell seed and layer name."""
-    for name, state in _generators(model):
+    for name, state in generators(model).items():
         state.assign([variable_seed(cell_seed, name), 0])
 
 
-def generators(model: keras.Model) -> list[Any]:
-    """The states of the random generators of layers such as dropout."""
-    return [state for _, state in _generators(model)]
-
-
-def _generators(model: keras.Model) -> Iterator[tuple[str, Any]]:
-    """A name and the state of each random generator: what is a layer's variable, but no weight."""
+def generators(model: keras.Model) -> dict[str, Any]:
+    """The states of the random generators of layers such as dropout: what is a layer's variable, but no weight."""
+    found: dict[str, Any] = {}
     for layer in model.layers:
         weights = {id(weight) for weight in layer.weights}
         states = [variable for variable in layer.variables if id(variable) not in weights]
-        for number, state in enumerate(states):
-            yield f"{layer.name}/generator{number or ''}", state
+        found |= {f"{layer.name}/generator{number or ''}": state for number, state in enumerate(states)}
+    return found
 
 
 def _initializer(layer: keras.Layer, name: str) -> keras.initializers.Initializer:

@@ -166,7 +166,7 @@ class Program:
 
     def _variables(self) -> list[Any]:
         """Weights first."""
-        return [*self.model.weights, *generators(self.model), *self.optimizer.variables]
+        return [*self.model.weights, *generators(self.model).values(), *self.optimizer.variables]
 
     def _pretrained_values(self) -> dict[str, np.ndarray]:
         if not self._pretrained:
