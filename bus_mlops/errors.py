@@ -84,3 +84,23 @@ class StoreError(RegistryError):
 
 class PromotionConflictError(RegistryError):
     """The champion is not the one that a decision was made against: somebody else has moved it meanwhile."""
+
+
+def store_remedy(refusal: str) -> str:
+    """What to do when an MLflow store refused with this message."""
+    if "Invalid Host header" in refusal:
+        return (
+            "The server does not know the name by which you call it: who runs it adds HOST:PORT to its --allowed-hosts "
+            "(SERVER_NAMES in docker/.env)."
+        )
+    if "not authenticated" in refusal:
+        return (
+            "The server asks for a login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of your "
+            "account."
+        )
+    if "Permission denied" in refusal:
+        return (
+            "Your account (MLFLOW_TRACKING_USERNAME) may not do this: who owns the experiment or the model, or "
+            "administers the server, can do it or let you."
+        )
+    return "Is it there, and is its address right (tracking.uri in params.yaml, or MLFLOW_TRACKING_URI)?"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bus_mlops.config import Config, load_config
-from bus_mlops.errors import BusMlopsError
+from bus_mlops.errors import BusMlopsError, store_remedy
 
 
 def run_stage(main: Callable[[Config], None]) -> None:
@@ -68,7 +68,7 @@ def explain(error: BaseException) -> str | None:
         return "the disk is full while writing the MLflow database. Free some space and run the command again."
     if type(error).__name__ == "MlflowException":  # by its name, since importing MLflow takes seconds
         return (
-            f"the MLflow store refused: {text.strip().partition(chr(10))[0][:300]}. Is it there, and is tracking.uri "
-            "in params.yaml right? What was finished is kept: run the same command again."
+            f"the MLflow store refused: {text.strip().partition(chr(10))[0][:300]}. {store_remedy(text)} "
+            "What was finished is kept: run the same command again."
         )
     return None

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from bus_mlops.errors import DatasetError
 from bus_mlops.stage import explain, readable_errors
@@ -23,6 +24,7 @@ from bus_mlops.stage import explain, readable_errors
         (ModuleNotFoundError("No module named 'dvc'", name="dvc"), "pip install 'bus-mlops[train]'"),
         (RuntimeError("(sqlite3.OperationalError) database is locked"), "locked by another process"),
         (RuntimeError("(sqlite3.OperationalError) database or disk is full"), "disk is full"),
+        (MlflowException("API request failed with error code 500"), "is its address right"),
     ],
 )
 def test_errors_a_user_can_mend(error, words):

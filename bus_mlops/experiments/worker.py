@@ -49,7 +49,7 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
     if sqlite_file(job.tracking.uri) is None:
         holder = _rival(cell, job, ledger, run_id)
         if holder is not None:
-            ledger.client.delete_run(run_id)
+            ledger.discard(run_id, f"left to {holder}")
             return _event(cell, "elsewhere", message=holder)
     emit(_event(cell, "started", run_id=run_id))
     attempt = _Attempt(cell, job, programs, ledger, run_id, emit)
@@ -61,7 +61,7 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
             metrics = attempt.train(Path(folder))
             done = _done(cell, ledger)  # by somebody who took this process for dead, as after a laptop's sleep
             if done is not None:
-                ledger.client.delete_run(run_id)
+                ledger.discard(run_id, f"run {done.run_id} was finished before it")
             else:
                 ledger.finish(run_id, metrics, Path(folder), {"best_epoch": f"{metrics['best_epoch']:.0f}"})
     except BaseException as error:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from bus_mlops.errors import RegistryError, StoreError
+from bus_mlops.errors import RegistryError, StoreError, store_remedy
 from bus_mlops.registry.cache import Pulled, cache_folder, move, recall
 from bus_mlops.registry.contents import DIGEST_TAG, GATE_TAG, read_origin
 
@@ -221,7 +221,7 @@ def _ask(store: str, question: Callable[[], T]) -> T:
         raise
     except Exception as error:  # mlflow, sqlalchemy, requests, boto3: each raises its own kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise StoreError(f"the model store {store} cannot be used: {reason}. Check the tracking URI.") from error
+        raise StoreError(f"the model store {store} cannot be used: {reason}. {store_remedy(str(error))}") from error
 
 
 def _lacking(store: str, package: str) -> str:

@@ -228,6 +228,17 @@ class Ledger(RunWriter):
         self.tag(run_id, {"ended": reason[:4000]})
         self.client.set_terminated(run_id, status)
 
+    def discard(self, run_id: str, reason: str) -> None:
+        """Close and delete a run that is not needed after all; on a server that lets only owners delete, close it."""
+        from mlflow.exceptions import MlflowException
+
+        self.fail(run_id, "KILLED", reason)
+        try:
+            self.client.delete_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "PERMISSION_DENIED":
+                raise
+
     def close_if_running(self, run_id: str, reason: str, status: str = "KILLED") -> bool:
         """Close a run unless it has been closed already; returns whether it had not."""
         running = self.client.get_run(run_id).info.status == "RUNNING"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from bus_mlops.config import TrackingConfig
-from bus_mlops.errors import LedgerError
+from bus_mlops.errors import LedgerError, store_remedy
 from bus_mlops.tracking.patience import PatientClient
 
 if TYPE_CHECKING:
@@ -111,4 +111,4 @@ def _unreachable(uri: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0][:300]
     if "locked" in str(error):
         return f"the MLflow database {uri} is locked by another process: wait for it or stop it, then run again."
-    return f"the MLflow store {uri} cannot be used: {reason}. Check tracking.uri in params.yaml."
+    return f"the MLflow store {uri} cannot be used: {reason}. {store_remedy(str(error))}"
