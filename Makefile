@@ -47,9 +47,11 @@ lint: install  ## ruff and mypy
 ui: install  ## the MLflow UI on the store of params.yaml, http://127.0.0.1:5000
 	$(BIN)/bus-mlops ui --port $(PORT)
 
-lock: install  ## resolve requirements.lock anew (needs uv: .venv/bin/pip install uv)
-	$(BIN)/python -m uv pip compile pyproject.toml --extra train --extra dev --generate-hashes --no-emit-index-url --no-annotate \
-	    --no-header --universal --python-version 3.11 --output-file requirements.lock
+COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --no-annotate --no-header \
+    --universal --python-version 3.11
+lock: install  ## resolve the two lock files anew (needs uv: .venv/bin/pip install uv)
+	$(COMPILE) --extra train --extra dev --output-file requirements.lock
+	$(COMPILE) --extra server --constraints requirements.lock --output-file docker/requirements.lock
 
 clean:  ## remove the environment; data, runs and results stay
 	rm -rf $(VENV)

