@@ -45,6 +45,19 @@ def test_a_worker_joins_a_long_queue_but_does_not_compile_for_a_short_one(demo):
         assert (choose(queue, "another", {key}) is not None) == joins
 
 
+def test_the_longest_has_the_most_multiply_accumulates():
+    paper = parse_config(yaml.safe_load(profiles.text("paper")))
+    names = ["mobilenet", "densenet121", "vgg16"]  # all at 224 px for 50 epochs
+    groups = split([cell for name in names for cell in cells(paper, name, 5)], slots=1)
+    assert [group[0].spec.network for group in groups] == ["vgg16", "densenet121", "mobilenet"]
+    full = paper.networks["mt_estan"].model_copy(update={"options": {"width": 1.0}})
+    narrow = full.model_copy(update={"options": {"width": 0.25}})
+    wide_cost, narrow_cost = (
+        cost(cells(paper.model_copy(update={"networks": {"mt_estan": each}}), "mt_estan", 1)) for each in (full, narrow)
+    )
+    assert wide_cost > 4 * narrow_cost
+
+
 def test_seeds_depend_on_seed_and_fold_only(demo):
     a, b = cells(demo, "mobilenet", 2), cells(demo, "mt_estan", 2)
     assert a[0].seed == b[0].seed
