@@ -1,4 +1,4 @@
-"""A client that waits for a database that another process has locked, rather than losing a training over it."""
+"""A client that repeats a call that lost against another process's, rather than losing a training over it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from typing import Any
 PATIENCE = 60.0
 # Seconds between two attempts.
 PAUSE = 0.5
+# What databases say to the second of two who lock the same rows, or insert the same one: MLflow asks whether a tag or
+# a data set is there, and adds it if not, so two runs that log the same data set at once collide.
+LOST = (
+    "database is locked",
+    "UNIQUE constraint failed",  # SQLite
+    "duplicate key value",  # PostgreSQL
+    "Duplicate entry",  # MySQL
+    "deadlock detected",
+    "Deadlock found",
+)
 
 
 class PatientClient:
-    """An `MlflowClient` each of whose calls is repeated while the database is locked.
+    """An `MlflowClient` each of whose calls is repeated while another process is in its way.
 
-    A call that failed for a lock has changed nothing: SQLite takes a transaction whole or not at all. A server
+    A call that failed for that has changed nothing: a database takes a transaction whole or not at all. A server
     that does not answer is waited for by MLflow itself (`MLFLOW_HTTP_REQUEST_MAX_RETRIES`, about four minutes).
     """
 
@@ -29,7 +39,7 @@ class PatientClient:
 
 
 def patient(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, repeated while the database is locked, at most for `PATIENCE` seconds."""
+    """The same function, repeated while it loses against other processes, at most for `PATIENCE` seconds."""
 
     @functools.wraps(call)
     def repeated(*arguments: Any, **options: Any) -> Any:
@@ -38,8 +48,13 @@ def patient(call: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 return call(*arguments, **options)
             except Exception as error:
-                if "database is locked" not in str(error) or time.monotonic() > deadline:
+                if not _lost(error) or time.monotonic() > deadline:
                     raise
             time.sleep(PAUSE)
 
     return repeated
+
+
+def _lost(error: Exception) -> bool:
+    taken = getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS"  # a name that is taken stays taken
+    return not taken and any(words in str(error) for words in LOST)

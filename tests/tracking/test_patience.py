@@ -1,4 +1,4 @@
-"""A locked database is waited for; other errors are not."""
+"""Who loses against another process tries again; other errors are raised at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import threading
 import time
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from bus_mlops.tracking import patience
 from bus_mlops.tracking.patience import PatientClient
@@ -27,11 +29,20 @@ class Client:
         connection.close()
         return value
 
+    def add_if_missing(self, value):
+        """As MLflow adds a tag or a data set; another process adds it between the question and the answer."""
+        connection = sqlite3.connect(self.path, timeout=0)
+        if not connection.execute("SELECT 1 FROM runs WHERE value = ?", (value,)).fetchall():
+            self.write(value)
+            with connection:
+                connection.execute("INSERT INTO runs VALUES (?)", (value,))
+        return value
+
 
 @pytest.fixture
 def path(tmp_path):
     connection = sqlite3.connect(tmp_path / "runs.db")
-    connection.execute("CREATE TABLE runs (value INTEGER)")
+    connection.execute("CREATE TABLE runs (value INTEGER UNIQUE)")
     connection.close()
     return tmp_path / "runs.db"
 
@@ -61,3 +72,17 @@ def test_other_errors_are_raised_at_once(tmp_path):
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         PatientClient(Client(tmp_path / "empty.db")).write(7)
     assert time.monotonic() - began < 0.5
+
+
+def test_what_another_process_has_just_added_is_there_at_the_second_attempt(path):
+    assert PatientClient(Client(path)).add_if_missing(7) == 7
+    assert sqlite3.connect(path).execute("SELECT value FROM runs").fetchall() == [(7,)]
+
+
+def test_a_name_that_is_taken_is_said_at_once(tmp_path):
+    client = PatientClient(MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"))
+    client.create_experiment("experiment")
+    began = time.monotonic()
+    with pytest.raises(MlflowException, match=r"already exists.*UNIQUE constraint failed"):
+        client.create_experiment("experiment")
+    assert time.monotonic() - began < 5
