@@ -6,15 +6,21 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from mlflow.entities import Dataset, DatasetInput
+from mlflow.exceptions import MlflowException
 from projects import ROOT
-from shared_server import COMPOSE, NAME, shared_server
+from shared_server import COMPOSE, NAME, SharedServer, shared_server
 from trainings import TRAIN, change
 
 from bus_mlops.config import TrackingConfig
+from bus_mlops.registry.aliases import claimed
 from bus_mlops.tracking.ledger import Ledger
+from bus_mlops.tracking.store import open_client
 
 DOCKER = ROOT / "docker"
 LOCKS = (DOCKER / "requirements.lock", ROOT / "requirements.lock")
@@ -32,49 +38,84 @@ def test_the_image_installs_the_versions_that_are_tested() -> None:
     assert set(image) <= set(tested)
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
+    with shared_server(tmp_path_factory.mktemp("shared") / "server") as running:
+        for user in ("anna", "ben"):
+            running.add_user(user)
+        yield running
+
+
 @pytest.mark.slow
-def test_colleagues_with_logins_share_the_cells_of_a_grid(tiny_project, tmp_path, monkeypatch):
-    with shared_server(tmp_path / "server") as server:
-        logins = {user: {**os.environ, **server.login(user)} for user in ("anna", "ben", "stranger")}
-        projects = {user: tmp_path / user for user in ("anna", "ben")}
-        for user, project in projects.items():
-            server.add_user(user)
-            shutil.copytree(tiny_project, project)
-            change(project, "training", epochs=12)
-            change(project, "tracking", uri=server.url, experiment="bus-benchmark")
-            change(project, "engine", workers=1)
-
-        refused = start(projects["ben"], logins["stranger"]).communicate(timeout=200)[0]
-        assert "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in refused
-        change(projects["ben"], "tracking", uri=server.url.replace("localhost", "127.0.0.1"))
-        refused = start(projects["ben"], logins["ben"]).communicate(timeout=200)[0]
-        assert "who runs it adds HOST:PORT to its --allowed-hosts" in refused
-        change(projects["ben"], "tracking", uri=server.url)
-
-        assert server.search_from_a_browser(NAME, page=NAME) == 200
-        assert server.search_from_a_browser(NAME, page="elsewhere.example") == 403
-
-        drivers = {user: start(project, logins[user]) for user, project in projects.items()}
-        outputs = {user: driver.communicate(timeout=600)[0] for user, driver in drivers.items()}
-        assert {user: driver.returncode for user, driver in drivers.items()} == {"anna": 0, "ben": 0}, outputs
-
-        for name, value in server.login("ben").items():
-            monkeypatch.setenv(name, value)
-        runs = Ledger(TrackingConfig(uri=server.url)).runs("tags.kind = 'fold'")
-        finished = [run for run in runs if run.info.status == "FINISHED"]
-        assert len(finished) == len({(run.data.tags["fingerprint"], run.data.tags["fold"]) for run in finished}) == 4
-        assert len({run.data.tags["driver"] for run in finished}) == 2, outputs
-        # Who gave way may not delete a run of an experiment that is another's.
-        assert all(run.data.tags["ended"].startswith("left to") for run in runs if run.info.status != "FINISHED")
-        assert predictions(projects["anna"]) == predictions(projects["ben"]) != {}
-        assert not any((project / "mlartifacts").exists() for project in projects.values())
-
-        again = start(projects["ben"], logins["ben"]).communicate(timeout=200)[0]
-        assert "4 of them recorded already, 0 to train" in again
+def test_runs_that_log_the_same_at_once_do_not_fail_each_other(server, monkeypatch):
+    log_in(server, "anna", monkeypatch)
+    client = open_client(TrackingConfig(uri=server.url))
+    experiment = client.create_experiment("at-once")
+    runs = [client.create_run(experiment).info.run_id for _ in range(6)]
+    for number in range(8):
+        used = DatasetInput(Dataset("data", f"digest-{number}", "local", "{}"), [])
+        with ThreadPoolExecutor(len(runs)) as pool:
+            list(pool.map(lambda run, used=used: client.log_inputs(run, [used]), runs))
+            list(pool.map(lambda run, key=f"t{number}": client.set_tag(runs[0], key, run), runs))
+    assert len(client.get_run(runs[0]).data.tags.keys() & {f"t{number}" for number in range(8)}) == 8
+    assert len(client.get_run(runs[5]).inputs.dataset_inputs) == 8
 
 
-def start(project: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    output, errors = subprocess.PIPE, subprocess.STDOUT
+@pytest.mark.slow
+def test_who_is_refused_is_told_what_to_do(server, tiny_project):
+    change(tiny_project, "tracking", uri=server.url)
+    said = start(tiny_project, server, "stranger").communicate(timeout=200)[0]
+    assert "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in said
+    change(tiny_project, "tracking", uri=server.url.replace("localhost", "127.0.0.1"))
+    said = start(tiny_project, server, "ben").communicate(timeout=200)[0]
+    assert "who runs it adds HOST:PORT to its --allowed-hosts" in said
+    assert server.search_from_a_browser(NAME, page=NAME) == 200
+    assert server.search_from_a_browser(NAME, page="elsewhere.example") == 403
+
+
+@pytest.mark.slow
+def test_colleagues_with_logins_share_the_cells_of_a_grid(server, tiny_project, tmp_path, monkeypatch):
+    change(tiny_project, "training", epochs=20)
+    change(tiny_project, "tracking", uri=server.url, experiment="bus-benchmark")
+    change(tiny_project, "engine", workers=1)
+    projects = {user: shutil.copytree(tiny_project, tmp_path / user) for user in ("anna", "ben")}
+    drivers = {user: start(project, server, user) for user, project in projects.items()}
+    outputs = {user: driver.communicate(timeout=600)[0] for user, driver in drivers.items()}
+    assert [driver.returncode for driver in drivers.values()] == [0, 0], outputs
+
+    log_in(server, "ben", monkeypatch)
+    runs = Ledger(TrackingConfig(uri=server.url)).runs("tags.kind = 'fold'")
+    finished = [run for run in runs if run.info.status == "FINISHED"]
+    assert len(finished) == len({(run.data.tags["fingerprint"], run.data.tags["fold"]) for run in finished}) == 4
+    assert len({run.data.tags["driver"] for run in finished}) == 2, outputs
+    # Who gave way may not delete a run of an experiment that is another's.
+    assert all(run.data.tags["ended"].startswith("left to") for run in runs if run.info.status != "FINISHED")
+    assert predictions(projects["anna"]) == predictions(projects["ben"]) != {}
+    assert not any((project / "mlartifacts").exists() for project in projects.values())
+    again = start(projects["ben"], server, "ben").communicate(timeout=200)[0]
+    assert "4 of them recorded already, 0 to train" in again
+
+
+@pytest.mark.slow
+def test_who_may_not_end_a_promotion_does_not_begin_one(server, monkeypatch):
+    log_in(server, "anna", monkeypatch)
+    client = open_client(TrackingConfig(uri=server.url))
+    client.create_registered_model("model")
+    with claimed(client, "model"):
+        pass
+    log_in(server, "ben", monkeypatch)
+    with pytest.raises(MlflowException, match="Permission denied"), claimed(client, "model"):
+        pass
+    assert client.get_registered_model("model").tags == {}
+
+
+def log_in(server: SharedServer, user: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in server.login(user).items():
+        monkeypatch.setenv(name, value)
+
+
+def start(project: Path, server: SharedServer, user: str) -> subprocess.Popen[str]:
+    environment, output, errors = {**os.environ, **server.login(user)}, subprocess.PIPE, subprocess.STDOUT
     return subprocess.Popen(TRAIN, cwd=project, env=environment, text=True, stdout=output, stderr=errors)
 
 

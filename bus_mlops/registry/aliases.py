@@ -69,6 +69,13 @@ class Claim:
         self.key = f"{CLAIM}{secrets.token_hex(8)}"
         self.intent: dict[str, Any] | None = None
 
+    def check_right(self) -> None:
+        """Raise, before anything is written, if this account may begin a move but not end it.
+
+        On a server with logins it takes more to delete an alias than to set one: ask for one that is not there.
+        """
+        self.client.delete_registered_model_alias(self.name, self.key.replace(".", "-"))
+
     def announce(self) -> None:
         """Write the tag that others see."""
         self.client.set_registered_model_tag(self.name, self.key, json.dumps(processes.identity()))
@@ -112,6 +119,7 @@ def claimed(client: MlflowClient, name: str, patience: float = PATIENCE) -> Iter
     RegistryError if others hold the right for longer than `patience` seconds.
     """
     claim = Claim(client, name)
+    claim.check_right()
     _wait_for_turn(claim, patience)
     try:
         _finish_moves(claim)
