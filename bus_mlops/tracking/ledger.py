@@ -138,6 +138,11 @@ class Ledger(RunWriter):
         fixed = {"kind": kind, "fingerprint": fingerprint, "network": spec.network, **tags}
         run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
+        first = next(iter(self._parents_of(fingerprint, kind)), run)
+        if first.info.run_id != run_id:  # another driver has planned the same meanwhile
+            self.discard(run_id, f"run {first.info.run_id} is there already")
+            self._parents[fingerprint] = first
+            return str(first.info.run_id)
         self._log(run_id, params=flatten(spec.model_dump(mode="json")))
         self._log_inputs(run_id, tags)
         # Nobody would close it if this process were stopped: RUNNING are its folds.
@@ -151,15 +156,19 @@ class Ledger(RunWriter):
             return self._parents.get(fingerprint)
         self._lookups += 1
         if self._lookups <= FEW:
-            found = self.runs(f"tags.kind = '{kind}' and tags.fingerprint = '{fingerprint}'")
+            found = self._parents_of(fingerprint, kind)
         else:
             found = [run for each in ("spec", "refit") for run in self.runs(f"tags.kind = '{each}'")]
-        for run in found:
+        for run in sorted(found, key=_age):
             of_run = run.data.tags["fingerprint"]
             self._parents.setdefault(of_run, run)
             if run.info.status == "FINISHED":
                 self._complete.setdefault(of_run, _folds(run.data.tags.get("folds_finished", "")))
         return self._parents.get(fingerprint)
+
+    def _parents_of(self, fingerprint: str, kind: str) -> list[Run]:
+        """The parent runs of a fingerprint, the first one first: several if drivers planned it at the same moment."""
+        return sorted(self.runs(f"tags.kind = '{kind}' and tags.fingerprint = '{fingerprint}'"), key=_age)
 
     def is_summarised(self, fingerprint: str, folds: Iterable[int]) -> bool:
         """Whether the parent run of a fingerprint is FINISHED with all of these folds."""
@@ -229,9 +238,10 @@ class Ledger(RunWriter):
         self.client.set_terminated(run_id, status)
 
     def discard(self, run_id: str, reason: str) -> None:
-        """Close and delete a run that is not needed after all; on a server that lets only owners delete, close it."""
+        """Close and delete a run that is not needed after all; where only owners may delete, nothing asks for it."""
         from mlflow.exceptions import MlflowException
 
+        self.tag(run_id, {"kind": "discarded"})
         self.fail(run_id, "KILLED", reason)
         try:
             self.client.delete_run(run_id)
@@ -293,6 +303,10 @@ class Ledger(RunWriter):
 
 
 _CURVE_METRICS = frozenset({"loss", "validation_loss", "validation_roc_auc", "seconds"})
+
+
+def _age(run: Run) -> tuple[int, str]:
+    return run.info.start_time, run.info.run_id
 
 
 def _key(run: Run) -> tuple[str, int]:

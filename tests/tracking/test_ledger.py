@@ -16,6 +16,7 @@ from bus_mlops.cli import app
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.tracking import ledger as ledger_module
 from bus_mlops.tracking import patience
 from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
 
@@ -69,6 +70,16 @@ def test_a_spec_can_be_read_back_from_its_run(ledger, demo):
     ledger._log(parent, params={"training.unheard_of": "1"})
     with pytest.raises(LedgerError, match=f"parameters of run {parent} are not those of this version"):
         ledger.spec(parent)
+
+
+def test_drivers_that_plan_the_same_at_the_same_time_have_one_parent_run(tracking, demo, monkeypatch, request):
+    monkeypatch.setattr(ledger_module, "FEW", 0)  # all parent runs are asked for at once, before the others are made
+    first, second = (Ledger(tracking.model_copy(update={"experiment": request.node.name})) for _ in range(2))
+    spec = make_spec(demo, "mobilenet", "all")
+    second.parent(spec, "a" * 64, "title", {})
+    made = first.parent(spec, "b" * 64, "title", {})
+    assert second.parent(spec, "b" * 64, "title", {}) == made
+    assert [run.info.run_id for run in first.runs(f"tags.fingerprint = '{'b' * 64}'")] == [made]
 
 
 def test_a_finished_run_whose_files_are_gone_is_explained(ledger, demo, tmp_path):
