@@ -148,7 +148,7 @@ def _print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, s
     failures: list[str] = []
     for row, _, problem in rows:
         if problem is not None:
-            failures.append(f"{row.source}: {problem}")
+            failures.append(problem if row.source in problem else f"{row.source}: {problem}")
         if row.probability is None or row.spread is None or row.label is None:
             cells = ["", "", "[red]no answer[/red]"]
         else:
