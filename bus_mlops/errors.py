@@ -98,7 +98,7 @@ def store_remedy(refusal: str) -> str:
             "The server asks for a login: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of your "
             "account."
         )
-    if "Permission denied" in refusal:
+    if "error code 403" in refusal:
         return (
             "Your account (MLFLOW_TRACKING_USERNAME) may not do this: who owns the experiment or the model, or "
             "administers the server, can do it or let you."

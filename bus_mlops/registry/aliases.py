@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 CLAIM = "promotion.claim."
+NEVER_SET = "may-this-account-promote"
 # A move takes a second. A claim of another machine, whose processes cannot be looked at, is dead after ten minutes.
 DEAD_AFTER = 600.0
 PATIENCE = 60.0
@@ -60,6 +61,15 @@ def read_aliases(client: MlflowClient, name: str) -> Aliases:
     return Aliases(**{alias: str(found[alias]) for alias in asdict(Aliases()) if alias in found})
 
 
+def check_right(client: MlflowClient, name: str) -> None:
+    """Raise, before anything is written, if this account may begin a move and not end it.
+
+    On a server with logins it takes more to delete an alias than to set one: ask for one that is never set.
+    """
+    if _registered(client, name) is not None:
+        client.delete_registered_model_alias(name, NEVER_SET)
+
+
 class Claim:
     """The right to move a model's aliases, held while its tag stands."""
 
@@ -68,13 +78,6 @@ class Claim:
         # Of this attempt alone: a second one of the same decision must not overwrite what the first had begun.
         self.key = f"{CLAIM}{secrets.token_hex(8)}"
         self.intent: dict[str, Any] | None = None
-
-    def check_right(self) -> None:
-        """Raise, before anything is written, if this account may begin a move but not end it.
-
-        On a server with logins it takes more to delete an alias than to set one: ask for one that is not there.
-        """
-        self.client.delete_registered_model_alias(self.name, self.key.replace(".", "-"))
 
     def announce(self) -> None:
         """Write the tag that others see."""
@@ -119,7 +122,6 @@ def claimed(client: MlflowClient, name: str, patience: float = PATIENCE) -> Iter
     RegistryError if others hold the right for longer than `patience` seconds.
     """
     claim = Claim(client, name)
-    claim.check_right()
     _wait_for_turn(claim, patience)
     try:
         _finish_moves(claim)

@@ -20,7 +20,7 @@ from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.errors import PromotionConflictError
 from bus_mlops.files import read_json, write_json
 from bus_mlops.registry import records
-from bus_mlops.registry.aliases import claimed, read_aliases, settle
+from bus_mlops.registry.aliases import check_right, claimed, read_aliases, settle
 from bus_mlops.registry.candidate_package import package_candidate
 from bus_mlops.registry.contenders import Contender
 from bus_mlops.registry.contents import GATE_TAG
@@ -87,6 +87,7 @@ def promote(
 
     Arguments as in `hold_contest` and `decide`, which it calls. What a command that was killed left is finished first.
     """
+    check_right(ledger.client, registered_name(config))
     settle(ledger.client, registered_name(config))
     records.close_abandoned(ledger.client)
     contest = hold_contest(config, ledger, folds, predictions, candidate_runs, baseline_run)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import PromotionConflictError, RegistryError
 from bus_mlops.registry import records
-from bus_mlops.registry.aliases import Aliases, claimed, read_aliases, settle
+from bus_mlops.registry.aliases import Aliases, check_right, claimed, read_aliases, settle
 from bus_mlops.registry.clean_load import packaged
 from bus_mlops.registry.contents import DIGEST_TAG, read_package, verify
 
@@ -27,6 +27,7 @@ def roll_back(
     PromotionConflictError if somebody else moves the champion meanwhile.
     """
     reason = records.require_reason(reason, "rollback")
+    check_right(client, name)
     settle(client, name)
     present = read_aliases(client, name)
     target = _target(client, name, present, to)

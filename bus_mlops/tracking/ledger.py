@@ -129,12 +129,7 @@ class Ledger(RunWriter):
         """
         found = self._parent(fingerprint, kind)
         if found is not None:
-            run_id = str(found.info.run_id)
-            new = {name: value for name, value in tags.items() if found.data.tags.get(name) != value}
-            if new:
-                self.tag(run_id, new)
-                found.data.tags.update(new)
-            return run_id
+            return self._join(found, tags)
         fixed = {"kind": kind, "fingerprint": fingerprint, "network": spec.network, **tags}
         run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
@@ -142,13 +137,21 @@ class Ledger(RunWriter):
         if first.info.run_id != run_id:  # another driver has planned the same meanwhile
             self.discard(run_id, f"run {first.info.run_id} is there already")
             self._parents[fingerprint] = first
-            return str(first.info.run_id)
+            return self._join(first, tags)
         self._log(run_id, params=flatten(spec.model_dump(mode="json")))
         self._log_inputs(run_id, tags)
         # Nobody would close it if this process were stopped: RUNNING are its folds.
         self.client.update_run(run_id, status="SCHEDULED")
         self._parents[fingerprint] = run
         return run_id
+
+    def _join(self, parent: Run, tags: Mapping[str, str]) -> str:
+        """Add what is new among these tags to a parent run; returns its id."""
+        new = {name: value for name, value in tags.items() if parent.data.tags.get(name) != value}
+        if new:
+            self.tag(parent.info.run_id, new)
+            parent.data.tags.update(new)
+        return str(parent.info.run_id)
 
     def _parent(self, fingerprint: str, kind: str) -> Run | None:
         """The parent run of a fingerprint; asked for one by one at first, then all at once: plans have hundreds."""
@@ -224,7 +227,7 @@ class Ledger(RunWriter):
         self.client.set_terminated(run_id, "FINISHED")
 
     def discard_artifacts(self, run_id: str) -> None:
-        """Remove what a failed run had begun to store, so that nothing half-written is left."""
+        """Remove what a failed run had begun to store; where only owners may delete, that raises."""
         self._artifacts(run_id).delete_artifacts()
 
     def keep(self, run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
@@ -241,8 +244,8 @@ class Ledger(RunWriter):
         """Close and delete a run that is not needed after all; where only owners may delete, nothing asks for it."""
         from mlflow.exceptions import MlflowException
 
-        self.tag(run_id, {"kind": "discarded"})
         self.fail(run_id, "KILLED", reason)
+        self.tag(run_id, {"kind": "discarded"})
         try:
             self.client.delete_run(run_id)
         except MlflowException as error:
@@ -305,8 +308,9 @@ class Ledger(RunWriter):
 _CURVE_METRICS = frozenset({"loss", "validation_loss", "validation_roc_auc", "seconds"})
 
 
-def _age(run: Run) -> tuple[int, str]:
-    return run.info.start_time, run.info.run_id
+def _age(run: Run) -> tuple[bool, int, str]:
+    # A RUNNING parent has just been made, and its driver may still discard it.
+    return run.info.status == "RUNNING", run.info.start_time, run.info.run_id
 
 
 def _key(run: Run) -> tuple[str, int]:

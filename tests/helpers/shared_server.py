@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,8 +27,8 @@ NAME = "bus-server.example:5000"
 # The values of docker/.env.
 VALUES = {
     "POSTGRES_PASSWORD": "of-postgres-#%/@",
-    "AWS_ACCESS_KEY_ID": "test-key",
-    "AWS_SECRET_ACCESS_KEY": "test-secret",
+    "S3_KEY": "test-key",
+    "S3_SECRET": "test-secret",
     "MLFLOW_AUTH_ADMIN_PASSWORD": "of-the-administrator",
     "MLFLOW_FLASK_SERVER_SECRET_KEY": "a-random-text",
 }
@@ -108,14 +109,16 @@ def shared_server(folder: Path) -> Iterator[SharedServer]:
                     if requests.get(f"{server.url}/health", timeout=5).status_code == 200:
                         break
                 except requests.RequestException:
-                    time.sleep(0.3)
+                    pass
+                time.sleep(0.3)
                 said = log.read_text(errors="replace")[-3000:]
                 assert process.poll() is None, f"the shared server did not start:\n{said}"
                 assert time.monotonic() < deadline, f"the shared server did not start:\n{said}"
             yield server
         finally:
-            os.killpg(process.pid, 15)
-            process.wait(60)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(60)
 
 
 def compose_environment(service: str, values: dict[str, str]) -> dict[str, str]:

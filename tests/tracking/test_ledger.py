@@ -77,8 +77,9 @@ def test_drivers_that_plan_the_same_at_the_same_time_have_one_parent_run(trackin
     first, second = (Ledger(tracking.model_copy(update={"experiment": request.node.name})) for _ in range(2))
     spec = make_spec(demo, "mobilenet", "all")
     second.parent(spec, "a" * 64, "title", {})
-    made = first.parent(spec, "b" * 64, "title", {})
-    assert second.parent(spec, "b" * 64, "title", {}) == made
+    made = first.parent(spec, "b" * 64, "title", {"strategy.losses": "row"})
+    assert second.parent(spec, "b" * 64, "title", {"strategy.optimizers": "row"}) == made
+    assert first.client.get_run(made).data.tags.keys() >= {"strategy.losses", "strategy.optimizers"}
     assert [run.info.run_id for run in first.runs(f"tags.fingerprint = '{'b' * 64}'")] == [made]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import zoo
+from bus_mlops.models.entry import NetworkEntry
 
 # A worker without cells of its own program joins another program's queue only if what waits there costs more
 # than compiling it once more; in the units of `cost`: 12 seconds with a hundred training images.
@@ -25,9 +26,17 @@ def _milliseconds(spec: RunSpec) -> float:
     Small networks spend their time on the number of layers and pixels, large ones on multiply-accumulates.
     """
     entry = zoo.entry(spec.network)
-    size, width = spec.training.input_size, float(spec.options.get("width", 1))
-    gmac = (entry.gmac or 1.0) * (size / entry.input_size * width) ** 2
+    size = spec.training.input_size
+    gmac = (entry.gmac or 1.0) * (size / entry.input_size * _relative_width(entry, spec)) ** 2
     return 5 * (size / 64) ** 2 + 80 * gmac
+
+
+def _relative_width(entry: NetworkEntry, spec: RunSpec) -> float:
+    """Against that whose multiply-accumulates are known; 1 for networks that have no number called width."""
+    rule = entry.options.get("width")
+    default, value = (rule.default, spec.options.get("width", rule.default)) if rule else (1, 1)
+    numbers = isinstance(default, (int, float)) and isinstance(value, (int, float)) and default
+    return float(value) / float(default) if numbers else 1.0
 
 
 def by_program(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
