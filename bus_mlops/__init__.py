@@ -17,6 +17,9 @@ for _name, _value in {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # Through the tracking server: where its S3 store lies, clients need not be able to go.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
 }.items():
     os.environ.setdefault(_name, _value)
 

@@ -91,6 +91,9 @@ def test_colleagues_with_logins_share_the_cells_of_a_grid(server, tiny_project, 
     assert len(finished) == len({(run.data.tags["fingerprint"], run.data.tags["fold"]) for run in finished}) == 4
     assert predictions(projects["anna"]) == predictions(projects["ben"]) != {}
     assert not any((project / "mlartifacts").exists() for project in projects.values())
+    said = server.log.read_text()
+    assert "/mlflow-artifacts/artifacts/" in said
+    assert "/presigned/" not in said  # an address of the S3 store, which clients need not reach
     again = start(projects["ben"], server, "ben").communicate(timeout=200)[0]
     assert "4 of them recorded already, 0 to train" in again
 

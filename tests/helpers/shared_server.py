@@ -36,9 +36,10 @@ VALUES = {
 
 @dataclass(frozen=True)
 class SharedServer:
-    """Where MLflow listens, and who may log in."""
+    """Where MLflow listens, what it writes, and who may log in."""
 
     url: str
+    log: Path
 
     def login(self, user: str) -> dict[str, str]:
         """The environment of a user's commands."""
@@ -80,7 +81,8 @@ def shared_server(folder: Path) -> Iterator[SharedServer]:
 
     with _postgres() as port, s3_server(folder / "s3") as store:
         own_port = free_port()
-        server = SharedServer(f"http://localhost:{own_port}")
+        log = folder / "mlflow.log"
+        server = SharedServer(f"http://localhost:{own_port}", log)
         values = VALUES | {"SERVER_NAMES": f"localhost:{own_port},{NAME}"}
         changed = {
             "PGHOST": "127.0.0.1",
@@ -92,7 +94,6 @@ def shared_server(folder: Path) -> Iterator[SharedServer]:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         environment = {**os.environ, **store.environment, **compose_environment("mlflow", values), **changed}
-        log = folder / "mlflow.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [str(ROOT / "docker" / "mlflow-server.sh")],
