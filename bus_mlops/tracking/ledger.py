@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.params import flatten, nested
-from bus_mlops.tracking.run_writer import RunWriter
+from bus_mlops.tracking.parents import FEW, ParentRuns
 from bus_mlops.tracking.store import experiment_id, open_client
 
 if TYPE_CHECKING:
@@ -29,34 +28,22 @@ CURVES = "learning_curves.csv"
 MASKS = "masks.npz"
 MODEL = "model.keras"
 
-# Up to so many fingerprints are asked for one by one; for more of them everything is read once, at 3 ms a run.
-FEW = 50
 
-
-class Ledger(RunWriter):
+class Ledger(ParentRuns):
     """Reads and writes runs; safe to open in several processes at once."""
 
     def __init__(self, tracking: TrackingConfig) -> None:
-        super().__init__(open_client(tracking))
-        self.experiment = experiment_id(self.client, tracking.experiment, tracking.artifacts)
-        self._parents: dict[str, Run] = {}
-        self._lookups = 0
-        self._complete: dict[str, set[int]] = {}
+        client = open_client(tracking)
+        super().__init__(client, experiment_id(client, tracking.experiment, tracking.artifacts))
         self._artifact_uris: dict[str, str] = {}
 
     # -- reading ---------------------------------------------------------------------------------
 
     def runs(self, query: str) -> list[Run]:
         """All runs of the experiment that match an MLflow filter string, the latest first."""
-        found: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self.client.search_runs([self.experiment], query, max_results=1000, page_token=token)
-            found.extend(page)
-            token = page.token
-            if not token:
-                self._artifact_uris.update({run.info.run_id: run.info.artifact_uri for run in found})
-                return found
+        found = super().runs(query)
+        self._artifact_uris.update({run.info.run_id: run.info.artifact_uri for run in found})
+        return found
 
     def finished(self, fingerprints: Collection[str] | None = None) -> dict[tuple[str, int], str]:
         """(fingerprint, fold) -> run id of every cell that is FINISHED, or at least of those of some fingerprints."""
@@ -120,90 +107,6 @@ class Ledger(RunWriter):
         """The names of a run's artifacts."""
         return {item.path for item in self.client.list_artifacts(run_id)}
 
-    # -- parent runs -----------------------------------------------------------------------------
-
-    def parent(self, spec: RunSpec, fingerprint: str, title: str, tags: Mapping[str, str], kind: str = "spec") -> str:
-        """The id of the parent run of a fingerprint, created when it is new; tags are added to it.
-
-        `kind` is "spec", whose children are folds, or "refit", which no comparison of folds may meet.
-        """
-        found = self._parent(fingerprint, kind)
-        if found is not None:
-            return self._join(found, tags)
-        fixed = {"kind": kind, "fingerprint": fingerprint, "network": spec.network, **tags}
-        run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
-        run_id = str(run.info.run_id)
-        first = next(iter(self._parents_of(fingerprint, kind)), run)
-        if first.info.run_id != run_id:  # another driver has planned the same meanwhile
-            self.discard(run_id, f"run {first.info.run_id} is there already")
-            self._parents[fingerprint] = first
-            return self._join(first, tags)
-        self._log(run_id, params=flatten(spec.model_dump(mode="json")))
-        self._log_inputs(run_id, tags)
-        # Nobody would close it if this process were stopped: RUNNING are its folds.
-        self.client.update_run(run_id, status="SCHEDULED")
-        self._parents[fingerprint] = run
-        return run_id
-
-    def _join(self, parent: Run, tags: Mapping[str, str]) -> str:
-        """Add what is new among these tags to a parent run; returns its id."""
-        new = {name: value for name, value in tags.items() if parent.data.tags.get(name) != value}
-        if new:
-            self.tag(parent.info.run_id, new)
-            parent.data.tags.update(new)
-        return str(parent.info.run_id)
-
-    def _parent(self, fingerprint: str, kind: str) -> Run | None:
-        """The parent run of a fingerprint; asked for one by one at first, then all at once: plans have hundreds."""
-        if fingerprint in self._parents or self._lookups > FEW:
-            return self._parents.get(fingerprint)
-        self._lookups += 1
-        if self._lookups <= FEW:
-            found = self._parents_of(fingerprint, kind)
-        else:
-            found = [run for each in ("spec", "refit") for run in self.runs(f"tags.kind = '{each}'")]
-        for run in sorted(found, key=_age):
-            of_run = run.data.tags["fingerprint"]
-            self._parents.setdefault(of_run, run)
-            if run.info.status == "FINISHED":
-                self._complete.setdefault(of_run, _folds(run.data.tags.get("folds_finished", "")))
-        return self._parents.get(fingerprint)
-
-    def _parents_of(self, fingerprint: str, kind: str) -> list[Run]:
-        """The parent runs of a fingerprint, the first one first: several if drivers planned it at the same moment."""
-        return sorted(self.runs(f"tags.kind = '{kind}' and tags.fingerprint = '{fingerprint}'"), key=_age)
-
-    def is_summarised(self, fingerprint: str, folds: Iterable[int]) -> bool:
-        """Whether the parent run of a fingerprint is FINISHED with all of these folds."""
-        return set(folds) <= self._complete.get(fingerprint, set())
-
-    def summarise(self, parent_run: str, fingerprint: str, folds: Iterable[int]) -> dict[str, float]:
-        """Write mean and standard deviation over the finished folds on the parent run and close it.
-
-        It is FINISHED when all of `folds`, those that were asked for, are; otherwise FAILED. Folds that another driver
-        trained count too.
-        """
-        import statistics
-
-        finished = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
-        children = self.runs(f"{finished} and tags.fingerprint = '{fingerprint}'")
-        latest = {int(r.data.tags["fold"]): r.data.metrics for r in reversed(children)}
-        values: dict[str, float] = {}
-        names = sorted({name for metrics in latest.values() for name in metrics})
-        for name in names:
-            column = [m[name] for m in latest.values() if name in m and not math.isnan(m[name])]
-            if name in _CURVE_METRICS or not column:
-                continue
-            values[f"{name}_mean"] = statistics.fmean(column)
-            if len(column) > 1:
-                values[f"{name}_std"] = statistics.stdev(column)
-        done = ", ".join(str(f) for f in sorted(latest))
-        self._log(parent_run, metrics=values, tags={"folds_finished": done})
-        complete = set(folds) <= set(latest)
-        self.client.set_terminated(parent_run, "FINISHED" if complete else "FAILED")
-        self._complete[fingerprint] = set(latest) if complete else set()
-        return values
-
     # -- fold runs -------------------------------------------------------------------------------
 
     def start(self, parent_run: str, title: str, spec: RunSpec, tags: Mapping[str, str]) -> str:
@@ -234,23 +137,6 @@ class Ledger(RunWriter):
         """Store what a failed run leaves for a post-mortem."""
         self.client.log_artifacts(run_id, str(folder))
         self.tag(run_id, tags)
-
-    def fail(self, run_id: str, status: str, reason: str) -> None:
-        """Close a run as FAILED or KILLED with the reason."""
-        self.tag(run_id, {"ended": reason[:4000]})
-        self.client.set_terminated(run_id, status)
-
-    def discard(self, run_id: str, reason: str) -> None:
-        """Close and delete a run that is not needed after all; where only owners may delete, nothing asks for it."""
-        from mlflow.exceptions import MlflowException
-
-        self.fail(run_id, "KILLED", reason)
-        self.tag(run_id, {"kind": "discarded"})
-        try:
-            self.client.delete_run(run_id)
-        except MlflowException as error:
-            if error.error_code != "PERMISSION_DENIED":
-                raise
 
     def close_if_running(self, run_id: str, reason: str, status: str = "KILLED") -> bool:
         """Close a run unless it has been closed already; returns whether it had not."""
@@ -305,17 +191,5 @@ class Ledger(RunWriter):
         return get_artifact_repository(self._artifact_uris[run_id], tracking_uri=self.client.tracking_uri)
 
 
-_CURVE_METRICS = frozenset({"loss", "validation_loss", "validation_roc_auc", "seconds"})
-
-
-def _age(run: Run) -> tuple[bool, int, str]:
-    # A RUNNING parent has just been made, and its driver may still discard it.
-    return run.info.status == "RUNNING", run.info.start_time, run.info.run_id
-
-
 def _key(run: Run) -> tuple[str, int]:
     return run.data.tags["fingerprint"], int(run.data.tags["fold"])
-
-
-def _folds(text: str) -> set[int]:
-    return {int(fold) for fold in text.split(", ") if fold}

@@ -50,6 +50,23 @@ class RunWriter:
         """Set tags of a run."""
         self._log(run_id, tags=tags)
 
+    def fail(self, run_id: str, status: str, reason: str) -> None:
+        """Close a run as FAILED or KILLED with the reason."""
+        self.tag(run_id, {"ended": reason[:4000]})
+        self.client.set_terminated(run_id, status)
+
+    def discard(self, run_id: str, reason: str) -> None:
+        """Close and delete a run that is not needed after all; where only owners may delete, nothing asks for it."""
+        from mlflow.exceptions import MlflowException
+
+        self.fail(run_id, "KILLED", reason)
+        self.tag(run_id, {"kind": "discarded"})
+        try:
+            self.client.delete_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "PERMISSION_DENIED":
+                raise
+
     def _log(
         self,
         run_id: str,

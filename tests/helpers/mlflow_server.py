@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from service import free_port
+from service import free_port, wait_until_healthy
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,6 @@ class MlflowServer:
 @contextmanager
 def mlflow_server(folder: Path, port: int = 0) -> Iterator[MlflowServer]:
     """Start the server with its files below `folder`, yield where it is, and stop it."""
-    import requests
-
     folder.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
@@ -56,16 +53,7 @@ def mlflow_server(folder: Path, port: int = 0) -> Iterator[MlflowServer]:
         )
     server = MlflowServer(port, process)
     try:
-        deadline = time.monotonic() + 180
-        while True:
-            try:
-                if requests.get(f"{server.url}/health", timeout=5).status_code == 200:
-                    break
-            except requests.RequestException:
-                time.sleep(0.3)
-            said = (folder / "log.txt").read_text(errors="replace")[-3000:]
-            assert process.poll() is None, f"the MLflow server did not start:\n{said}"
-            assert time.monotonic() < deadline, f"the MLflow server did not start:\n{said}"
+        wait_until_healthy(server.url, process, lambda: (folder / "log.txt").read_text(errors="replace"), seconds=180)
         yield server
     finally:
         server.stop()

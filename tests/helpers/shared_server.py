@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import pytest
 import yaml
 from projects import ROOT
 from s3_server import s3_server
-from service import free_port
+from service import free_port, wait_until_healthy
 
 COMPOSE = ROOT / "docker" / "compose.yaml"
 ADMIN = "admin"
@@ -77,8 +76,6 @@ class SharedServer:
 @contextmanager
 def shared_server(folder: Path) -> Iterator[SharedServer]:
     """Start PostgreSQL, the S3 store and MLflow, yield where it is, and stop them; skips without PostgreSQL."""
-    import requests
-
     with _postgres() as port, s3_server(folder / "s3") as store:
         own_port = free_port()
         log = folder / "mlflow.log"
@@ -104,17 +101,7 @@ def shared_server(folder: Path) -> Iterator[SharedServer]:
                 start_new_session=True,
             )
         try:
-            deadline = time.monotonic() + 180
-            while True:
-                try:
-                    if requests.get(f"{server.url}/health", timeout=5).status_code == 200:
-                        break
-                except requests.RequestException:
-                    pass
-                time.sleep(0.3)
-                said = log.read_text(errors="replace")[-3000:]
-                assert process.poll() is None, f"the shared server did not start:\n{said}"
-                assert time.monotonic() < deadline, f"the shared server did not start:\n{said}"
+            wait_until_healthy(server.url, process, lambda: log.read_text(errors="replace"), seconds=180)
             yield server
         finally:
             if process.poll() is None:

@@ -16,8 +16,7 @@ from bus_mlops.cli import app
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.strategies import make_spec
-from bus_mlops.tracking import ledger as ledger_module
-from bus_mlops.tracking import patience
+from bus_mlops.tracking import parents, patience
 from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
 
 TAGS = {"fingerprint": "f" * 64, "data_digest": "d" * 64, "folds_digest": "e" * 64}
@@ -73,7 +72,7 @@ def test_a_spec_can_be_read_back_from_its_run(ledger, demo):
 
 
 def test_drivers_that_plan_the_same_at_the_same_time_have_one_parent_run(tracking, demo, monkeypatch, request):
-    monkeypatch.setattr(ledger_module, "FEW", 0)  # all parent runs are asked for at once, before the others are made
+    monkeypatch.setattr(parents, "FEW", 0)  # all parent runs are asked for at once, before the others are made
     first, second = (Ledger(tracking.model_copy(update={"experiment": request.node.name})) for _ in range(2))
     spec = make_spec(demo, "mobilenet", "all")
     second.parent(spec, "a" * 64, "title", {})
