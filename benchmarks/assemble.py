@@ -29,10 +29,11 @@ import psutil
 from numpy.typing import NDArray
 from PIL import Image
 
-from bus_mlops.config import Config, parse_config
+from bus_mlops.config import Config
 from bus_mlops.dataset.assemble import assemble
-from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.sources.base import Record
+from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.project import parse_config
+from bus_mlops.sources.record import Record
 from bus_mlops.sources.registry import read_sources
 
 # Images of the five real sources, and those of them that have masks.

@@ -24,13 +24,14 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bus_mlops.config import Config, load_config
+from bus_mlops.config import Config
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.experiments.driver import open_runner
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.runner import Runner
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.experiments.strategies import Row, make_spec
+from bus_mlops.project import load_config
+from bus_mlops.spec import RunSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = 50

@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 ONNX = """
 import json, sys, time
-from bus_mlops.registry.client import load_model
+from bus_mlops.consumer.client import load_model
 model = load_model(sys.argv[1])
 images = sys.argv[2:]
 predict = lambda n: [row.probability for row in model.predict(images[:n])]
@@ -44,9 +44,9 @@ KERAS = """
 import json, sys, time
 from pathlib import Path
 import numpy as np
-from bus_mlops.dataset.decode import decode_image
-from bus_mlops.dataset.geometry import prepare
-from bus_mlops.registry.onnx_export import load_network
+from bus_mlops.images.decode import decode_image
+from bus_mlops.images.geometry import prepare
+from bus_mlops.packaging.onnx_export import load_network
 folder, images = Path(sys.argv[1]), sys.argv[2:]
 networks = [load_network(path) for path in sorted(folder.glob("members/*.keras"))]
 size = networks[0].input_shape[1]
@@ -110,9 +110,9 @@ def write_files(values: dict[str, Any], folder: Path) -> None:
     from PIL import Image
 
     from bus_mlops.config import Training
-    from bus_mlops.experiments.spec import RunSpec
     from bus_mlops.models.zoo import build, entry
-    from bus_mlops.registry.package import write_package
+    from bus_mlops.packaging.package import write_package
+    from bus_mlops.spec import RunSpec
 
     name, size = values["network"], values["size"]
     options = {key: values[key] for key in ("width", "encoder") if values[key] is not None}

@@ -33,8 +33,8 @@ import cv2
 import numpy as np
 
 from bus_mlops.config import Training
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models.zoo import entry
+from bus_mlops.spec import RunSpec
 
 FILE_SHAPE = (470, 560)  # rows and columns of a typical image of BUSI
 WAYS = ("ours", "bare", "script")

@@ -24,14 +24,14 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
-    from bus_mlops.registry.client import load_model
+    from bus_mlops.consumer.client import load_model
 
 __all__ = ["__version__", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "load_model":
-        from bus_mlops.registry.client import load_model
+        from bus_mlops.consumer.client import load_model
 
         return load_model
     raise AttributeError(f"module 'bus_mlops' has no attribute {name!r}")

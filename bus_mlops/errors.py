@@ -35,6 +35,10 @@ class LeakageError(DatasetError):
     """A leakage group lies in more than one part of a fold."""
 
 
+class ExtensionError(BusMlopsError):
+    """A file of the user's own in `extensions` cannot be run."""
+
+
 class NetworkError(BusMlopsError):
     """A network name, option or input size that cannot be built."""
 

@@ -3,8 +3,8 @@
 from bus_mlops import paths
 from bus_mlops.config import Config
 from bus_mlops.dataset.assemble import assemble, describe
+from bus_mlops.entry import run_stage
 from bus_mlops.files import read_json
-from bus_mlops.stage import run_stage
 
 
 def main(config: Config) -> None:

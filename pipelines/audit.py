@@ -2,11 +2,11 @@
 
 from bus_mlops import paths
 from bus_mlops.config import Config
+from bus_mlops.dataset.audit import audit, describe
+from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.exclusions import count_excluded, list_exclusions
-from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.dataset.quality import audit, describe
+from bus_mlops.entry import run_stage
 from bus_mlops.files import replacing, write_json
-from bus_mlops.stage import run_stage
 
 
 def main(_: Config) -> None:

@@ -2,7 +2,7 @@
 
 from bus_mlops import paths
 from bus_mlops.config import Config
-from bus_mlops.stage import run_stage
+from bus_mlops.entry import run_stage
 
 
 def main(config: Config) -> None:

@@ -2,18 +2,18 @@
 
 from bus_mlops import paths
 from bus_mlops.config import Config
+from bus_mlops.dataset.audit import read_groups
+from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.exclusions import kept, read_exclusions
-from bus_mlops.dataset.make_folds import describe_balance, make_folds, require_sources, write_folds
-from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.dataset.official_folds import official_folds, read_imported
-from bus_mlops.dataset.quality import read_groups
-from bus_mlops.stage import run_stage
+from bus_mlops.dataset.folds.make import describe_balance, make_folds, require_sources, write_folds
+from bus_mlops.dataset.folds.official import official_folds, read_imported
+from bus_mlops.entry import run_stage
 
 
 def main(config: Config) -> None:
     manifest = Benchmark.open(paths.BENCHMARK).frame
     groups = read_groups(paths.AUDIT / "groups.csv")
-    remaining = kept(manifest, read_exclusions(paths.AUDIT / "exclusions.csv"), config.quality.exclude)
+    remaining = kept(manifest, read_exclusions(paths.AUDIT / "exclusions.csv"), config.audit.exclude)
     if config.folds.kind == "source":
         require_sources(remaining, config.fold_sources)
     if config.folds.kind == "official":
@@ -27,7 +27,7 @@ def main(config: Config) -> None:
         f"folds: {count} {config.folds.kind} folds of {len(folds)} images in {folds['group'].nunique()} leakage groups"
     )
     if len(remaining) < len(manifest):
-        print(f"quality.exclude: {config.quality.exclude} leaves out {len(manifest) - len(remaining)} images")
+        print(f"audit.exclude: {config.audit.exclude} leaves out {len(manifest) - len(remaining)} images")
     if config.folds.kind != "source":  # whose test parts are one source each
         print(describe_balance(reached))
 

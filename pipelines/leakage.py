@@ -5,19 +5,19 @@ Official and image-level folds leak by their nature; there it goes on, and the c
 
 from bus_mlops import paths
 from bus_mlops.config import Config
+from bus_mlops.dataset.audit import read_groups
+from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.exclusions import kept, read_exclusions
-from bus_mlops.dataset.folds import Folds
-from bus_mlops.dataset.leakage import LEAKING_KINDS, check_leakage, describe, require_current
-from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.dataset.quality import read_groups
+from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.dataset.folds.leakage import LEAKING_KINDS, check_leakage, describe, require_current
+from bus_mlops.entry import run_stage
 from bus_mlops.errors import DatasetError
 from bus_mlops.files import write_json
-from bus_mlops.stage import run_stage
 
 
 def main(config: Config) -> None:
     exclusions = read_exclusions(paths.AUDIT / "exclusions.csv")
-    frame = kept(Benchmark.open(paths.BENCHMARK).frame, exclusions, config.quality.exclude)
+    frame = kept(Benchmark.open(paths.BENCHMARK).frame, exclusions, config.audit.exclude)
     folds = Folds.open(paths.FOLDS / "folds.csv", frame["image_id"])
     if folds.kind != config.folds.kind:
         raise DatasetError(

@@ -2,8 +2,8 @@
 
 from bus_mlops import paths
 from bus_mlops.config import Config
-from bus_mlops.sources.phantom import write_phantoms
-from bus_mlops.stage import run_stage
+from bus_mlops.entry import run_stage
+from bus_mlops.sources.phantoms.write import write_phantoms
 
 
 def main(config: Config) -> None:

@@ -1,9 +1,9 @@
 """DVC stage `plan`: compile params.yaml into one plan file per strategy."""
 
 from bus_mlops.config import Config
+from bus_mlops.entry import run_stage
 from bus_mlops.experiments.plan import unique_specs, write_plans
 from bus_mlops.paths import PLAN
-from bus_mlops.stage import run_stage
 
 
 def main(config: Config) -> None:

@@ -1,12 +1,12 @@
 """DVC stage `promote`: the gate's verdict on MT-ESTAN, its version in the registry, and the alias if it passed."""
 
 from bus_mlops.config import Config
-from bus_mlops.dataset.folds import Folds
-from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.entry import run_stage
 from bus_mlops.files import write_json
 from bus_mlops.paths import BENCHMARK, FOLDS, PREDICTIONS, PROMOTION
-from bus_mlops.registry.promotion import promote, write_outcome
-from bus_mlops.stage import run_stage
+from bus_mlops.promotion.promote import promote, write_outcome
 from bus_mlops.tracking.ledger import Ledger
 
 

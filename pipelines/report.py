@@ -4,13 +4,13 @@ from pathlib import Path
 
 from bus_mlops import paths
 from bus_mlops.config import Config
+from bus_mlops.entry import run_stage
 from bus_mlops.files import replacing
-from bus_mlops.stage import run_stage
 
 
 def main(config: Config) -> None:
-    from bus_mlops.evaluation.provenance import provenance
-    from bus_mlops.evaluation.report import read_inputs, render_report
+    from bus_mlops.evaluation.report.page import read_inputs, render_report
+    from bus_mlops.evaluation.report.provenance import provenance
 
     page = render_report(read_inputs(Path("data"), paths.RESULTS, provenance(config)))
     with replacing(paths.REPORT) as temporary:

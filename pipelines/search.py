@@ -1,12 +1,12 @@
 """DVC stage `search`: Optuna over MT-ESTAN's loss, judged on validation parts."""
 
 from bus_mlops.config import Config, SearchConfig
+from bus_mlops.entry import run_stage
 from bus_mlops.experiments.driver import open_runner
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.files import read_json, write_json
 from bus_mlops.paths import PLAN, SEARCH, STUDIES
 from bus_mlops.search.loss_weights import search_loss_weights
-from bus_mlops.stage import run_stage
+from bus_mlops.spec import RunSpec
 
 
 def main(config: Config) -> None:

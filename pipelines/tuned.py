@@ -1,6 +1,7 @@
 """DVC stage `tuned`: train MT-ESTAN on every fold with the loss that the search found."""
 
 from bus_mlops.config import Config
+from bus_mlops.entry import run_stage
 from bus_mlops.experiments.collect import collect, collect_nothing
 from bus_mlops.experiments.driver import open_runner
 from bus_mlops.experiments.plan import read_plan
@@ -8,7 +9,6 @@ from bus_mlops.experiments.runner import run_plan
 from bus_mlops.files import read_json
 from bus_mlops.paths import PLAN, PREDICTIONS, SEARCH
 from bus_mlops.search.loss_weights import with_loss
-from bus_mlops.stage import run_stage
 
 
 def main(config: Config) -> None:

@@ -7,13 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from projects import BUSI, WEIGHTS, run_stage_script, tiny_values
-from tiny_package import write_tiny_members, write_tiny_package
+from promotion_store import Store, copy_store, make_store
+from tiny_package import SIZE, TinyRegistry, speckle, write_tiny_members, write_tiny_package
 
 from bus_mlops import profiles
-from bus_mlops.config import Config, parse_config
+from bus_mlops.config import Config
+from bus_mlops.project import parse_config
 
 
 @pytest.fixture
@@ -73,3 +77,50 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def package_folder(tmp_path_factory: pytest.TempPathFactory, members: list[Path]) -> Path:
     """The package of two tiny networks; copy it before changing it."""
     return write_tiny_package(tmp_path_factory.mktemp("package") / "tiny", members)
+
+
+@pytest.fixture(scope="session")
+def tiny_registry(tmp_path_factory, package_folder) -> TinyRegistry:
+    import mlflow
+
+    from bus_mlops.packaging.package import log_package
+
+    folder = tmp_path_factory.mktemp("store")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    client = mlflow.MlflowClient(uri)
+    experiment = client.create_experiment("tiny", (folder / "artifacts").as_uri())
+    run = client.create_run(experiment).info.run_id
+    for verdict in ("refused: G1", "passed"):
+        version = log_package(
+            package_folder,
+            registered_name="tiny-phantom",
+            run_id=run,
+            tags={"gate": verdict},
+            tracking_uri=uri,
+        )
+    client.set_registered_model_alias("tiny-phantom", "champion", version.version)
+    return TinyRegistry(uri, "tiny-phantom", run, folder / "artifacts")
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory, members) -> Store:
+    """A project whose runs are recorded and of which nothing was promoted; for copies."""
+    return make_store(tmp_path_factory.mktemp("recorded"), members)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, recorded) -> Store:
+    """A project with a registry of the module's own."""
+    return copy_store(recorded, tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def scans(tmp_path) -> list[Path]:
+    """A gray PNG, a colour JPEG and a square of the network's own size; odd sides."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    gray, color, square = folder / "gray.png", folder / "colour.jpg", folder / "square.png"
+    Image.fromarray(speckle(101, 147, 1)).save(gray)
+    Image.fromarray(np.stack([speckle(90, 61, s) for s in (2, 3, 4)], axis=-1)).save(color)
+    Image.fromarray(speckle(SIZE, SIZE, 5)).save(square)
+    return [gray, color, square]

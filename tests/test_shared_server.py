@@ -18,9 +18,9 @@ from shared_server import COMPOSE, NAME, SharedServer, shared_server
 from trainings import TRAIN, change
 
 from bus_mlops.config import TrackingConfig
-from bus_mlops.registry.aliases import check_right
-from bus_mlops.registry.rollback import roll_back
-from bus_mlops.stage import explain
+from bus_mlops.error_messages import explain
+from bus_mlops.promotion.aliases import check_right
+from bus_mlops.promotion.rollback import roll_back
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.store import open_client
 

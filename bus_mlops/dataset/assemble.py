@@ -15,6 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bus_mlops.config import Config
+from bus_mlops.dataset.benchmark import (
+    COLUMNS,
+    FORMAT_VERSION,
+    INFO_FILE,
+    MANIFEST_FILE,
+    Benchmark,
+    validate_manifest,
+)
 from bus_mlops.dataset.convert import (
     THUMBNAIL,
     THUMBNAILS_FILE,
@@ -24,18 +32,10 @@ from bus_mlops.dataset.convert import (
     images_file,
     masks_file,
 )
-from bus_mlops.dataset.geometry import GEOMETRY_VERSION
-from bus_mlops.dataset.manifest import (
-    COLUMNS,
-    FORMAT_VERSION,
-    INFO_FILE,
-    MANIFEST_FILE,
-    Benchmark,
-    validate_manifest,
-)
 from bus_mlops.errors import DatasetError, ImageError
 from bus_mlops.files import replaced_folder
-from bus_mlops.sources.base import MALIGNANT, Record, label_conflicts
+from bus_mlops.images.geometry import GEOMETRY_VERSION
+from bus_mlops.sources.record import MALIGNANT, Record, label_conflicts
 from bus_mlops.sources.registry import read_sources
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.dataset.quality import Audit
+from bus_mlops.dataset.audit import Audit
+from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.files import replaced_folder
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bus_mlops.dataset import geometry
-from bus_mlops.dataset.decode import Color, decode_image, decode_mask
 from bus_mlops.errors import BusMlopsError, ImageError
-from bus_mlops.sources.base import Record
+from bus_mlops.images import geometry
+from bus_mlops.images.decode import Color, decode_image, decode_mask
+from bus_mlops.sources.record import Record
 
 THUMBNAIL = 64
 THUMBNAILS_FILE = "thumbnails.npy"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Exclude = Literal["none", "conflicts", "duplicates"]
 COLUMNS = ("image_id", "reason", "group")
-# What `quality.exclude` may ask for -> the reason in the list that it takes up.
+# What `audit.exclude` may ask for -> the reason in the list that it takes up.
 REASONS = {"conflicts": "conflict", "duplicates": "duplicate"}
 
 
@@ -50,7 +50,7 @@ def read_exclusions(path: Path) -> pd.DataFrame:
 
 
 def kept(manifest: pd.DataFrame, exclusions: pd.DataFrame, exclude: Exclude) -> pd.DataFrame:
-    """The manifest's rows that `quality.exclude` leaves; `none` leaves all, whatever the list says.
+    """The manifest's rows that `audit.exclude` leaves; `none` leaves all, whatever the list says.
 
     Raises DatasetError when the list names an image that is not in the manifest.
     """

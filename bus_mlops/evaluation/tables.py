@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from bus_mlops.dataset.leakage import leaking
+from bus_mlops.dataset.folds.leakage import leaking
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.choice import CRITERION
 from bus_mlops.evaluation.intervals import bootstrap_interval, spread
 from bus_mlops.evaluation.metrics import ALL_METRICS, PAPER_METRICS, classification_metrics, mean_overlap
-from bus_mlops.evaluation.paper import contradictions, paper_row
+from bus_mlops.evaluation.paper.published import contradictions, paper_row
 from bus_mlops.evaluation.results import CELL, ROW, PlannedRow, by_cell, expected_images, split_rows
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bus_mlops.config import TrackingConfig
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.paths import EXTENSIONS
+from bus_mlops.spec import RunSpec
 
 # In place of a fold: trained on all images of the folds, without validation and test part, for a package.
 REFIT = 0

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bus_mlops.dataset.folds import Folds
-from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.evaluation.metrics import classification_metrics, mask_overlap
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.tracking.ledger import MASKS, PREDICTIONS

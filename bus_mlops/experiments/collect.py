@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.evaluation.results import CURVE_COLUMNS, PREDICTION_COLUMNS
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.runner import Runner

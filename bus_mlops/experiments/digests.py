@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from bus_mlops.dataset.folds import Folds
-from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.errors import DatasetError
 from bus_mlops.paths import BENCHMARK
 
@@ -16,7 +16,7 @@ def digests_of(benchmark: Benchmark, folds: Folds, cohort: Collection[str], netw
     Raises DatasetError, naming the network that asks, when the benchmark has none of the cohort's sources.
     """
     frame = benchmark.frame
-    # quality.exclude leaves images out of the folds; the leakage stage has checked that no others are missing
+    # audit.exclude leaves images out of the folds; the leakage stage has checked that no others are missing
     ids = frame.loc[frame["source"].isin(cohort) & frame["image_id"].isin(folds.frame["image_id"]), "image_id"]
     if ids.empty:
         raise DatasetError(

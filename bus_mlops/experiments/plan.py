@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bus_mlops.config import Config, Strict
+from bus_mlops.config import Config
+from bus_mlops.config.base import Strict
 from bus_mlops.errors import DatasetError
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.experiments.strategies import STRATEGIES, Row, make_spec, tuned
 from bus_mlops.files import read_json, write_json
+from bus_mlops.spec import RunSpec
 
 
 class StrategyPlan(Strict):

@@ -6,19 +6,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from bus_mlops.config import Config
-from bus_mlops.dataset.folds import Folds
-from bus_mlops.dataset.leakage import leak_tag
-from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.dataset.folds.leakage import leak_tag
 from bus_mlops.errors import CellsFailedError
 from bus_mlops.experiments.cell import REFIT, Cell, CellEvent, Job
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.engines.base import Engine
+from bus_mlops.experiments.event_handler import Listener
 from bus_mlops.experiments.failures import failure_table
-from bus_mlops.experiments.listener import Listener
 from bus_mlops.experiments.plan import StrategyPlan
-from bus_mlops.experiments.progress import Progress
-from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.experiments.progress.display import Progress
 from bus_mlops.paths import BENCHMARK, FOLDS
+from bus_mlops.spec import RunSpec
 from bus_mlops.tracking.ledger import Ledger
 
 # Seconds between two looks whether another driver has finished the cells that are left.

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bus_mlops.dataset.folds import Folds
-from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.errors import TrainingError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.cell_predictions import predict_parts
-from bus_mlops.experiments.parts import cohort_parts
+from bus_mlops.experiments.cohort_rows import cohort_parts
 from bus_mlops.experiments.programs import Programs
-from bus_mlops.tracking.claims import rival
+from bus_mlops.tracking.cell_lock import rival
 from bus_mlops.tracking.heartbeat import heartbeat
 from bus_mlops.tracking.ledger import CURVES, MODEL, Ledger
 from bus_mlops.tracking.store import sqlite_file

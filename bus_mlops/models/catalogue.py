@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bus_mlops.models.entry import NetworkEntry, OptionRule, Task
+from bus_mlops.models.entry import NetworkEntry, OptionRule
+from bus_mlops.spec import Task
 
 _DECODER = {"upsampling": OptionRule("transposed", choices=("transposed", "repeat"))}
 

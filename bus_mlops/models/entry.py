@@ -4,30 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from bus_mlops.errors import NetworkError
+from bus_mlops.spec import Task
 
 Option = bool | int | float | str
 Options = Mapping[str, Option]
-
-
-class Task(StrEnum):
-    """What a network predicts: the probability of malignancy, the lesion's mask, or both."""
-
-    CLASSIFICATION = "classification"
-    MULTITASK = "multitask"
-    SEGMENTATION = "segmentation"
-
-    @property
-    def classifies(self) -> bool:
-        """Whether there is an output "malignancy"."""
-        return self is not Task.SEGMENTATION
-
-    @property
-    def segments(self) -> bool:
-        """Whether there is an output "mask"."""
-        return self is not Task.CLASSIFICATION
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 from bus_mlops.errors import NetworkError
 from bus_mlops.models import zoo
-from bus_mlops.models.entry import NetworkEntry, OptionRule, Task
+from bus_mlops.models.entry import NetworkEntry, OptionRule
+from bus_mlops.spec import Task
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
-_PREFIX = "bus_mlops_extension_"
 
 
 def network(
@@ -63,41 +61,6 @@ def network(
         return function
 
     return register
-
-
-def load_extensions(folder: Path) -> None:
-    """Make the zoo's user networks those of the folder's `*.py`: new files are run, changed ones once more.
-
-    A folder that is not there has none. Raises NetworkError naming the file that cannot be run.
-    """
-    files = {_PREFIX + path.stem: path for path in sorted(folder.resolve().glob("*.py"))}
-    for name, module in [(name, module) for name, module in sys.modules.items() if name.startswith(_PREFIX)]:
-        path = files.get(name)
-        if path is not None and str(path) == module.__file__ and _digest(path) == module.__dict__["digest"]:
-            del files[name]
-        else:
-            _forget(name)
-    for name, path in files.items():
-        _run(name, path)
-
-
-def _run(name: str, path: Path) -> None:
-    module = ModuleType(name)
-    module.__file__ = str(path)
-    module.__dict__["digest"] = _digest(path)
-    # Builders are looked up here by name; not a real import, which would leave a cache in the user's folder.
-    sys.modules[name] = module
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
-    except Exception as error:
-        _forget(name)
-        raise NetworkError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
-
-
-def _forget(name: str) -> None:
-    del sys.modules[name]
-    for network in [each.name for each in zoo.NETWORKS.values() if each.builder.startswith(f"{name}:")]:
-        del zoo.NETWORKS[network]
 
 
 def _digest(path: Path) -> str:

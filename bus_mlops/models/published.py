@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bus_mlops.models.entry import NetworkEntry, OptionRule, Task
+from bus_mlops.models.entry import NetworkEntry, OptionRule
+from bus_mlops.spec import Task
 
 _WIDTH = OptionRule(1.0, bounds=(0.0625, 2.0))
 

@@ -18,10 +18,10 @@ import keras
 import numpy as np
 
 from bus_mlops.errors import WeightsError
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import zoo
 from bus_mlops.models.applications import APPLICATIONS, build_application
 from bus_mlops.models.naming import is_counted, with_stable_names
+from bus_mlops.spec import RunSpec
 
 _HOST = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _PROBE_SECONDS = 10.0

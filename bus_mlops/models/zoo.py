@@ -14,20 +14,19 @@ from bus_mlops.errors import NetworkError
 from bus_mlops.models.catalogue import CLASSIFIERS, GENERIC_MULTITASK
 from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.models.published import PUBLISHED
+from bus_mlops.registries import Registry
 
 if TYPE_CHECKING:
     import keras
 
-    from bus_mlops.experiments.spec import RunSpec
+    from bus_mlops.spec import RunSpec
 
-NETWORKS: dict[str, NetworkEntry] = {}
+NETWORKS: Registry[NetworkEntry] = Registry("network", NetworkError)
 
 
 def register(network: NetworkEntry) -> None:
     """Add a network to the zoo; a second one of the same name is an error."""
-    if network.name in NETWORKS:
-        raise NetworkError(f"network {network.name!r} is registered twice.")
-    NETWORKS[network.name] = network
+    NETWORKS.add(network.name, network, network.builder.split(":")[0])
 
 
 for _each in (*CLASSIFIERS, *GENERIC_MULTITASK, *PUBLISHED):

@@ -17,7 +17,7 @@ from bus_mlops.config import Loss, SearchConfig
 from bus_mlops.errors import CellsFailedError
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.experiments.runner import Runner
-from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.spec import RunSpec
 
 if TYPE_CHECKING:
     import optuna

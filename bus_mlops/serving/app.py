@@ -15,7 +15,7 @@ from bus_mlops.serving.requests import Limits, RefusedError, check
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from bus_mlops.registry.client import BusModel
+    from bus_mlops.consumer.client import BusModel
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -45,7 +45,7 @@ def create_app(model: BusModel, folder: Path, limits: Limits) -> Starlette:
     from starlette.responses import FileResponse, JSONResponse
     from starlette.routing import Mount, Route
 
-    from bus_mlops.registry.pyfunc import as_pyfunc
+    from bus_mlops.packaging.pyfunc import as_pyfunc
 
     difference = model.check_example()
     if not difference <= TOLERANCE:

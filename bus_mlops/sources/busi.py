@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bus_mlops.errors import SourceError
-from bus_mlops.sources.base import BENIGN, MALIGNANT, Record, images_by_name, natural_key
-from bus_mlops.sources.survey import Official, Problem, Source, Survey, some
+from bus_mlops.sources.record import BENIGN, MALIGNANT, Record, images_by_name, natural_key
+from bus_mlops.sources.source import Official, Problem, Source, Survey, some
 
 _MASK = re.compile(r"(?P<name>.+)_mask(_[0-9]+)?")
 _NESTED = "Dataset_BUSI_with_GT"

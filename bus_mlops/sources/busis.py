@@ -1,8 +1,8 @@
 """BUSIS: one image a case, masks named by the table, labels B and M; .png or .bmp, table .csv or .xlsx."""
 
-from bus_mlops.sources.base import strip_suffix
 from bus_mlops.sources.listed import ListedSource
-from bus_mlops.sources.survey import Official, Source
+from bus_mlops.sources.record import strip_suffix
+from bus_mlops.sources.source import Official, Source
 from bus_mlops.sources.tables import Row
 
 

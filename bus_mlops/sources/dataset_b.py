@@ -4,9 +4,9 @@ The owner's zip keeps the images in `original/`, the benchmark's site in `imgs/`
 are a legend.
 """
 
-from bus_mlops.sources.base import strip_suffix
 from bus_mlops.sources.listed import ListedSource
-from bus_mlops.sources.survey import Official, Source
+from bus_mlops.sources.record import strip_suffix
+from bus_mlops.sources.source import Official, Source
 from bus_mlops.sources.tables import Row
 
 

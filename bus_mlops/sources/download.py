@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from bus_mlops import __version__
-from bus_mlops.dataset.decode import decode_image
 from bus_mlops.errors import ImageError, SourceError
+from bus_mlops.images.decode import decode_image
 
 MAX_BYTES = 50_000_000
 _CHUNK = 65_536

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bus_mlops.dataset.decode import decode_image
 from bus_mlops.errors import ConfigError, ImageError, SourceError
 from bus_mlops.files import replacing
-from bus_mlops.sources.base import images_by_name, strip_suffix
+from bus_mlops.images.decode import decode_image
 from bus_mlops.sources.download import Cause, Client, DownloadError
+from bus_mlops.sources.record import images_by_name, strip_suffix
 from bus_mlops.sources.registry import NOTICE_FILE, is_synthetic
 from bus_mlops.sources.tables import read_table
 

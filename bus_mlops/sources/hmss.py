@@ -5,9 +5,9 @@ Names look like numbers (`2879`) or like `12345-Afbeelding2` and stay text. Case
 no id.
 """
 
-from bus_mlops.sources.base import Crop
 from bus_mlops.sources.listed import ListedSource
-from bus_mlops.sources.survey import Official, Source
+from bus_mlops.sources.record import Crop
+from bus_mlops.sources.source import Official, Source
 
 
 def _crop(r1: int, r2: int, col1: int, col2: int) -> Crop:

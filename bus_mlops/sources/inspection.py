@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bus_mlops.dataset import geometry
-from bus_mlops.dataset.decode import decode_image, decode_mask
 from bus_mlops.errors import ImageError
-from bus_mlops.sources.base import Record
+from bus_mlops.images import geometry
+from bus_mlops.images.decode import decode_image, decode_mask
+from bus_mlops.sources.record import Record
 
 
 @dataclass

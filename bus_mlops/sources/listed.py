@@ -7,15 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bus_mlops.errors import SourceError
-from bus_mlops.sources.base import (
-    Crop,
-    Record,
-    existing_folder,
-    images_by_name,
-    parse_label,
-    strip_suffix,
-)
-from bus_mlops.sources.survey import Kind, Problem, Survey, some
+from bus_mlops.sources.record import Crop, Record, existing_folder, images_by_name, parse_label, strip_suffix
+from bus_mlops.sources.source import Kind, Problem, Survey, some
 from bus_mlops.sources.tables import Row, find_table, read_table
 
 CROP_COLUMNS = ("crop r1", "crop r2", "crop col1", "crop col2")

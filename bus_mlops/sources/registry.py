@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus_mlops.errors import ConfigError, SourceError
-from bus_mlops.sources.base import Record
-from bus_mlops.sources.survey import Source
+from bus_mlops.sources.record import Record
+from bus_mlops.sources.source import Source
 
 if TYPE_CHECKING:
     from bus_mlops.config import DataConfig

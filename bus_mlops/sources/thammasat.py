@@ -1,8 +1,8 @@
 """Thammasat: crop columns are absolute and 1-based: rows r1 - 1 up to but without r2 - 1, columns alike."""
 
-from bus_mlops.sources.base import Crop
 from bus_mlops.sources.listed import ListedSource
-from bus_mlops.sources.survey import Official, Source
+from bus_mlops.sources.record import Crop
+from bus_mlops.sources.source import Official, Source
 
 
 def _crop(r1: int, r2: int, col1: int, col2: int) -> Crop:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from bus_mlops.errors import SourceError
-from bus_mlops.sources.base import MALIGNANT, LabelConflict, Record, label_conflicts
 from bus_mlops.sources.inspection import Inspected, inspect_record
+from bus_mlops.sources.record import MALIGNANT, LabelConflict, Record, label_conflicts
 from bus_mlops.sources.registry import SOURCES, is_synthetic, no_sources, sources_present
-from bus_mlops.sources.survey import Kind, Official, Source, Survey
+from bus_mlops.sources.source import Kind, Official, Source, Survey
 
 Progress = Callable[[Iterable[Inspected], int], Iterable[Inspected]]
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from bus_mlops.config import TrackingConfig
-from bus_mlops.experiments.forecast import RecordedRun, network_title
+from bus_mlops.spec import network_title
 from bus_mlops.tracking.store import open_client, sqlite_file
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A finished cell: its key in the ledger, what was trained, and training images per second, if recorded."""
+
+    fingerprint: str
+    fold: int
+    network: str
+    input_size: int
+    images_per_second: float | None
 
 
 def finished_runs(tracking: TrackingConfig) -> list[RecordedRun]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
-from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.spec import RunSpec
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.params import flatten, nested
 from bus_mlops.tracking.parents import FEW, ParentRuns

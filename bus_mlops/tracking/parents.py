@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.spec import RunSpec
 from bus_mlops.tracking.params import flatten
 from bus_mlops.tracking.run_writer import RunWriter
 

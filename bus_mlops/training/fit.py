@@ -11,7 +11,7 @@ import numpy as np
 
 from bus_mlops.errors import TrainingError
 from bus_mlops.evaluation.metrics import weighted_roc_auc
-from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.spec import RunSpec
 from bus_mlops.training.program import EVALUATION_BATCH, Batch, Program, batches, channels
 from bus_mlops.training.state import EpochLog, FitState
 

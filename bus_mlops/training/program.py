@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from bus_mlops.errors import NetworkError
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.files import replacing
 from bus_mlops.models import weights, zoo
+from bus_mlops.spec import RunSpec
 from bus_mlops.training import losses
 from bus_mlops.training.augmentation import Strengths, augment
 from bus_mlops.training.initialization import generators, reset_generators, reset_weights

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bus_mlops.config import Config, parse_config
+from bus_mlops.config import Config
 from bus_mlops.dataset.assemble import assemble, describe
+from bus_mlops.dataset.benchmark import COLUMNS, Benchmark, validate_manifest
 from bus_mlops.dataset.convert import load
-from bus_mlops.dataset.geometry import prepare, prepare_mask
-from bus_mlops.dataset.manifest import COLUMNS, Benchmark, validate_manifest
 from bus_mlops.errors import DatasetError, ImageError
-from bus_mlops.sources.base import Crop, Record
-from bus_mlops.sources.phantom import write_phantoms
+from bus_mlops.images.geometry import prepare, prepare_mask
+from bus_mlops.project import parse_config
+from bus_mlops.sources.phantoms.write import write_phantoms
+from bus_mlops.sources.record import Crop, Record
 from bus_mlops.sources.registry import read_sources
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data"

@@ -8,10 +8,10 @@ from PIL import Image
 from projects import plant_conflict
 from typer.testing import CliRunner
 
-from bus_mlops.cli import app
+from bus_mlops.cli.app import app
+from bus_mlops.dataset.audit import audit
+from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.contact_sheets import sheets, write_contact_sheets
-from bus_mlops.dataset.manifest import Benchmark
-from bus_mlops.dataset.quality import audit
 
 
 def test_all_clusters_are_shown_and_conflicts_first(tiny_project: Path, tmp_path: Path):
@@ -58,6 +58,6 @@ def test_the_command_prints_the_findings_and_writes_the_pages(tiny_project: Path
     done = CliRunner().invoke(app, ["audit", "--contact-sheets", str(tmp_path / "pages")])
     assert done.exit_code == 0, done.output
     assert "near-duplicate clusters" in done.output
-    assert "quality.exclude: conflicts would leave out 2 images" in done.output
+    assert "audit.exclude: conflicts would leave out 2 images" in done.output
     assert "1 contact sheets" in done.output
     assert [path.name for path in (tmp_path / "pages").iterdir()] == ["page-001.png"]

@@ -1,4 +1,4 @@
-"""Exclusions: which images the list names and why, and what each choice of quality.exclude leaves."""
+"""Exclusions: which images the list names and why, and what each choice of audit.exclude leaves."""
 
 import json
 from pathlib import Path
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from projects import plant_conflict, run_stage_script
 from small_cells import make_spec
 
-from bus_mlops.config import parse_config
+from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.exclusions import count_excluded, kept, list_exclusions, read_exclusions
-from bus_mlops.dataset.folds import Folds
-from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.errors import ConfigError, DatasetError
 from bus_mlops.experiments.cell import Cell
-from bus_mlops.experiments.parts import cohort_parts
+from bus_mlops.experiments.cohort_rows import cohort_parts
+from bus_mlops.project import parse_config
 
 
 def manifest_of(rows: list[tuple[str, int, int, str]]) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -105,16 +105,16 @@ def test_a_bad_list_or_choice_is_named(tmp_path):
 
 
 def test_an_unknown_choice_is_refused_by_the_configuration(demo_values):
-    assert parse_config(demo_values).quality.exclude == "none"
-    with pytest.raises(ConfigError, match=r"quality.exclude = 'some'"):
-        parse_config(demo_values | {"quality": {"exclude": "some"}})
+    assert parse_config(demo_values).audit.exclude == "none"
+    with pytest.raises(ConfigError, match=r"audit.exclude = 'some'"):
+        parse_config(demo_values | {"audit": {"exclude": "some"}})
 
 
 @pytest.mark.parametrize("choice", ["conflicts", "duplicates"])
 def test_the_stages_leave_out_what_params_ask_for(tiny_project: Path, choice: str):
     plant_conflict(tiny_project)
     values = yaml.safe_load((tiny_project / "params.yaml").read_text())
-    values["quality"] = {"exclude": choice}
+    values["audit"] = {"exclude": choice}
     (tiny_project / "params.yaml").write_text(yaml.safe_dump(values))
     before = pd.read_csv(tiny_project / "data/folds/folds.csv")
     stale = run_stage_script("leakage", tiny_project)
@@ -150,7 +150,7 @@ def test_digests_and_parts_ignore_images_outside_the_folds(tiny_project: Path):
 @pytest.mark.slow
 def test_training_sees_only_the_images_that_were_kept(tiny_project: Path):
     values = yaml.safe_load((tiny_project / "params.yaml").read_text())
-    values["quality"] = {"exclude": "duplicates"}
+    values["audit"] = {"exclude": "duplicates"}
     (tiny_project / "params.yaml").write_text(yaml.safe_dump(values))
     for stage, *arguments in (("folds",), ("leakage",), ("train", "losses")):
         done = run_stage_script(stage, tiny_project, *arguments)

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from altered import KINDS
 
-from bus_mlops.config import parse_config
 from bus_mlops.dataset.assemble import assemble
+from bus_mlops.dataset.audit import components
+from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.convert import load
-from bus_mlops.dataset.geometry import prepare
-from bus_mlops.dataset.manifest import Benchmark
 from bus_mlops.dataset.near_duplicates import AS_IS, THRESHOLD, VIEW_THRESHOLD, VIEWS, View, near_duplicates
-from bus_mlops.dataset.quality import components
-from bus_mlops.sources.base import Record
-from bus_mlops.sources.phantom import write_phantoms
+from bus_mlops.images.geometry import prepare
+from bus_mlops.project import parse_config
+from bus_mlops.sources.phantoms.write import write_phantoms
+from bus_mlops.sources.record import Record
 from bus_mlops.sources.registry import read_sources
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data"

@@ -9,10 +9,10 @@ from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.choice import with_choice
-from bus_mlops.evaluation.paper import paper_table
+from bus_mlops.evaluation.paper.published import paper_table
+from bus_mlops.evaluation.report.rows import table_rows
 from bus_mlops.evaluation.results import PlannedRow
 from bus_mlops.evaluation.tables import strategy_table
-from bus_mlops.evaluation.views import table_rows
 
 WEIGHTS = (2, 3, 4, 5)
 

@@ -11,9 +11,9 @@ from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.metrics import ALL_METRICS
+from bus_mlops.evaluation.report.rows import table_rows
 from bus_mlops.evaluation.results import PlannedRow, read_plans, resampling_ratio, select_row
 from bus_mlops.evaluation.tables import fold_metrics, fold_table, metrics_summary, strategy_table
-from bus_mlops.evaluation.views import table_rows
 
 SINGLE = PlannedRow("approaches", "MobileNet", "Single", ("busi",), (1, 2, 3, 4, 5), (8, "MobileNet", "Single"))
 ESTAN = PlannedRow("approaches", "MT-ESTAN", "Multi", ("busi",), (1, 2, 3, 4, 5), None, "multitask")

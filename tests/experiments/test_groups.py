@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus_mlops import profiles
-from bus_mlops.config import Config, parse_config
+from bus_mlops.config import Config
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.experiments.engines.groups import WORTH_COMPILING, by_program, choose, cost, split
 from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.project import parse_config
 
 DEMO = parse_config(yaml.safe_load(profiles.text("demo")))
 

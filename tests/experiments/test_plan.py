@@ -8,12 +8,13 @@ import pytest
 import yaml
 
 from bus_mlops import profiles
-from bus_mlops.config import Augmentation, Config, parse_config
+from bus_mlops.config import Augmentation, Config
 from bus_mlops.errors import ConfigError, DatasetError, NetworkError
-from bus_mlops.evaluation.paper import PAPER_TABLES, paper_table
-from bus_mlops.experiments.left_out import left_to_paper
+from bus_mlops.evaluation.paper.published import PAPER_TABLES, paper_table
+from bus_mlops.experiments.paper_gap import left_to_paper
 from bus_mlops.experiments.plan import input_sizes, make_plans, read_plan, unique_specs, write_plans
 from bus_mlops.models.zoo import NETWORKS
+from bus_mlops.project import parse_config
 
 
 @pytest.fixture(scope="module")
@@ -235,11 +236,11 @@ def test_the_demo_shows_every_strategy_and_every_published_approach(demo, paper)
 
 
 def test_what_a_profile_leaves_to_the_paper_is_named(demo, paper):
-    left = left_to_paper(demo)
+    left = left_to_paper(demo, paper)
     assert left[0] == "DenseNet121, ResNet50, VGG16, Xception, InceptionV3 as classifiers"
     assert left[1] == "EfficientNetB0, DenseNet121, ResNet50, VGG16 as multitask networks"
     assert "5 of 98 rows of losses" in left[-1]
-    assert left_to_paper(paper) == []
+    assert left_to_paper(paper, paper) == []
 
 
 def test_plans_survive_the_disk(demo, tmp_path):

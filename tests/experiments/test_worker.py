@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bus_mlops.config import TrackingConfig, load_config
+from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import TrainingError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.project import load_config
 from bus_mlops.tracking.ledger import CURVES, MODEL, Ledger
 
 

@@ -32,8 +32,8 @@ def move(task: dict[str, Any]) -> dict[str, Any]:
 
     from bus_mlops.config import TrackingConfig
     from bus_mlops.errors import RegistryError
-    from bus_mlops.registry import records
-    from bus_mlops.registry.aliases import claimed
+    from bus_mlops.promotion import records
+    from bus_mlops.promotion.aliases import claimed
 
     client = MlflowClient(task["store"])
     if task.get("die_before"):
@@ -72,7 +72,7 @@ def main() -> None:
     """Run the tasks, at the same time where a list holds several; print how each ended (None: killed)."""
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
-    import bus_mlops.registry.aliases  # noqa: F401 - imported before the forks
+    import bus_mlops.promotion.aliases  # noqa: F401 - imported before the forks
 
     answers = []
     for together in json.loads(sys.argv[1]):

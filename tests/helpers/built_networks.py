@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from bus_mlops.config import Training
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import zoo
-from bus_mlops.registry.onnx_export import export_onnx
+from bus_mlops.packaging.onnx_export import export_onnx
+from bus_mlops.spec import RunSpec
 from bus_mlops.training.initialization import generators
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from bus_mlops.cli import app
+from bus_mlops.cli.app import app
 
 
 def _die(*_: Any, **__: Any) -> None:

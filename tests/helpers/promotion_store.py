@@ -15,17 +15,18 @@ from projects import tiny_values
 from tiny_package import SIZE
 
 from bus_mlops import paths, profiles
-from bus_mlops.config import Config, parse_config
+from bus_mlops.config import Config
 from bus_mlops.dataset.assemble import assemble
-from bus_mlops.dataset.folds import Folds
-from bus_mlops.dataset.manifest import Benchmark
+from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.paths import BENCHMARK, PARAMS
-from bus_mlops.registry import records
-from bus_mlops.registry.aliases import Aliases, read_aliases
-from bus_mlops.registry.contest import Contest, hold_contest
-from bus_mlops.registry.promotion import Outcome, decide, promote
-from bus_mlops.sources.phantom import write_phantoms
+from bus_mlops.project import parse_config
+from bus_mlops.promotion import records
+from bus_mlops.promotion.aliases import Aliases, read_aliases
+from bus_mlops.promotion.judgement import Contest, hold_contest
+from bus_mlops.promotion.promote import Outcome, decide, promote
+from bus_mlops.sources.phantoms.write import write_phantoms
 from bus_mlops.tracking.ledger import MODEL, PREDICTIONS, Ledger
 
 IMAGES = 160

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bus_mlops.config import Training
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import zoo
-from bus_mlops.models.entry import Task
+from bus_mlops.spec import RunSpec, Task
 
 
 class Data(NamedTuple):

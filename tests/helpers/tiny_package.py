@@ -82,7 +82,7 @@ def write_tiny_members(folder: Path) -> list[Path]:
 
 def write_tiny_package(folder: Path, members: list[Path]) -> Path:
     """The package of those networks in a new folder."""
-    from bus_mlops.registry.package import write_package
+    from bus_mlops.packaging.package import write_package
 
     return write_package(
         folder,

@@ -15,11 +15,12 @@ import yaml
 from built_networks import assert_every_layer_learns, assert_same_after_saving, network_spec
 from projects import ROOT
 
-from bus_mlops.config import TrackingConfig, load_config
+from bus_mlops.config import TrackingConfig
 from bus_mlops.experiments.plan import make_plans
-from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.extensions import load_extensions
 from bus_mlops.models import weights, zoo
-from bus_mlops.models.extensions import load_extensions
+from bus_mlops.project import load_config
+from bus_mlops.spec import RunSpec
 from bus_mlops.tracking.ledger import Ledger
 
 PAGE = ROOT / "docs" / "how-to" / "add-a-model.md"

@@ -11,9 +11,9 @@ import yaml
 from built_networks import network_spec
 from projects import ROOT
 
-from bus_mlops.errors import NetworkError
+from bus_mlops.errors import ExtensionError, NetworkError
+from bus_mlops.extensions import load_extensions
 from bus_mlops.models import zoo
-from bus_mlops.models.extensions import load_extensions
 from bus_mlops.paths import EXTENSIONS
 
 HEAD = """
@@ -130,7 +130,7 @@ def test_a_multitask_network_must_give_masks(folder):
 def test_a_file_that_cannot_be_run_is_named(folder, text, message):
     path = write(folder, text)
     known = dict(zoo.NETWORKS)
-    with pytest.raises(NetworkError, match=rf"{path.name} cannot be run: .*{message}"):
+    with pytest.raises(ExtensionError, match=rf"{path.name} cannot be run: .*{message}"):
         load_extensions(folder)
     assert known == zoo.NETWORKS
 
@@ -138,7 +138,7 @@ def test_a_file_that_cannot_be_run_is_named(folder, text, message):
 def test_one_name_in_two_files_is_an_error(folder):
     for name in ("one", "two"):
         write(folder, GOOD, name=name)
-    with pytest.raises(NetworkError, match=r"two\.py .*'mine' is registered twice"):
+    with pytest.raises(ExtensionError, match=r"two\.py .*'mine' is registered twice"):
         load_extensions(folder)
 
 

@@ -142,7 +142,7 @@ def test_a_saved_network_loads_without_this_package(tmp_path):
 
 @pytest.mark.slow
 def test_onnx_agrees(tmp_path):
-    from bus_mlops.registry.onnx_export import export_onnx
+    from bus_mlops.packaging.onnx_export import export_onnx
 
     model = zoo.build(network_spec("mt_estan", {"width": 0.0625, "encoder": "mobilenet"}))
     model.save(tmp_path / "model.keras")

@@ -22,7 +22,7 @@ from built_networks import (
 
 from bus_mlops.errors import RegistryError
 from bus_mlops.models import weights, zoo
-from bus_mlops.registry.onnx_export import export_onnx
+from bus_mlops.packaging.onnx_export import export_onnx
 from bus_mlops.training.initialization import reset_weights
 
 # Parameters of all layers and those that training changes, from the specification.

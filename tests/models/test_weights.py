@@ -13,10 +13,10 @@ from pretrained_files import write_pretrained
 
 from bus_mlops.config import Training
 from bus_mlops.errors import WeightsError
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import weights, zoo
 from bus_mlops.models.applications import APPLICATIONS
 from bus_mlops.models.naming import with_stable_names
+from bus_mlops.spec import RunSpec
 
 SHARED = Path(__file__).parents[3] / "shared" / "weights"
 needs_weights = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ImageNet weights in ../shared/weights")

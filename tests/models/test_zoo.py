@@ -11,9 +11,9 @@ from built_networks import network_spec
 from projects import ROOT
 
 from bus_mlops.errors import NetworkError
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import zoo
-from bus_mlops.models.entry import NetworkEntry, Task
+from bus_mlops.models.entry import NetworkEntry
+from bus_mlops.spec import RunSpec, Task
 
 # From the specification: parameters of all layers; 10^9 multiply-accumulates, in the digits that it prints; the side
 # in pixels that these are for.
@@ -68,7 +68,7 @@ def test_stored_facts_are_those_of_the_network_and_of_the_specification(name):
 
 
 def test_networks_for_ultrasound_know_their_row_of_the_paper():
-    from bus_mlops.evaluation.paper import paper_row
+    from bus_mlops.evaluation.paper.published import paper_row
 
     names = {name: zoo.entry(name).published or zoo.entry(name).label for name in ("emt_net", "sha_mtl", "vakanski")}
     assert names == {"emt_net": "Shi et al. [36]", "sha_mtl": "Zhang et al. [35]", "vakanski": "Vakanski et al. [34]"}
@@ -109,7 +109,7 @@ def test_a_decoder_cannot_be_built_at_the_sizes_that_are_refused(name):
 
 def test_the_list_needs_neither_keras_nor_tensorflow():
     code = (
-        "import sys; sys.argv = ['bus-mlops', 'models']; from bus_mlops.cli import app; app(standalone_mode=False);"
+        "import sys; sys.argv = ['bus-mlops', 'models']; from bus_mlops.cli.app import app; app(standalone_mode=False);"
         "print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

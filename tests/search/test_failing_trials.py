@@ -11,12 +11,13 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from bus_mlops.config import SearchConfig, TrackingConfig, load_config
+from bus_mlops.config import SearchConfig, TrackingConfig
 from bus_mlops.errors import CellsFailedError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
 from bus_mlops.experiments.runner import Runner
 from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.project import load_config
 from bus_mlops.search.loss_weights import PAPER, search_loss_weights
 from bus_mlops.tracking.ledger import Ledger
 

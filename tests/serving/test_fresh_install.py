@@ -19,7 +19,7 @@ from s3_server import s3_server
 from service import served
 from tiny_package import speckle
 
-from bus_mlops.registry.client import load_model
+from bus_mlops.consumer.client import load_model
 
 DOC = ROOT / "docs" / "how-to" / "use-a-promoted-model.md"
 NAME = "bus-mt-estan-phantom"
@@ -53,7 +53,7 @@ def registry(tmp_path_factory, package_folder):
     """A tracking server with a champion, its artifacts behind the server."""
     import mlflow
 
-    from bus_mlops.registry.package import log_package
+    from bus_mlops.packaging.package import log_package
 
     with mlflow_server(tmp_path_factory.mktemp("server")) as server:
         client = mlflow.MlflowClient(server.url)

@@ -11,7 +11,7 @@ import pytest
 from browser import chromium
 from tiny_package import speckle
 
-from bus_mlops.registry.client import load_model
+from bus_mlops.consumer.client import load_model
 
 READY = "!document.getElementById('result').hidden"
 GREEN = """(() => {

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_package import png_claiming, speckle
 
-from bus_mlops.registry.client import load_model
-from bus_mlops.registry.images import png
+from bus_mlops.consumer.client import load_model
+from bus_mlops.images.model_input import png
 from bus_mlops.serving.requests import FORMS, Limits, RefusedError, check
 
 IMAGES = [png(speckle(60 + i, 80, i)) for i in range(3)]

@@ -101,7 +101,7 @@ def test_the_pages_own_test_passes(project):
 
 def test_read_sources_takes_it_from_params_yaml(project):
     code = (
-        "import json; from bus_mlops.config import load_config; from bus_mlops.sources.registry import read_sources;"
+        "import json; from bus_mlops.project import load_config; from bus_mlops.sources.registry import read_sources;"
         "print(json.dumps([[r.image_id, r.case_id, r.label] for r in read_sources(load_config().data)]))"
     )
     done = run(project, "-c", code)
@@ -118,7 +118,7 @@ def test_it_reaches_the_manifest(project):
     done = run(project, "pipelines/assemble.py")
     assert done.returncode == 0, done.stderr
     code = (
-        "from pathlib import Path; from bus_mlops.dataset.manifest import Benchmark, validate_manifest;"
+        "from pathlib import Path; from bus_mlops.dataset.benchmark import Benchmark, validate_manifest;"
         "b = Benchmark.open(Path('data/benchmark')); f = validate_manifest(b.frame);"
         "print(b.sources, len(f), f['has_mask'].sum(), f['case_id'].nunique(), b.masks(32).max(), b.images(32).shape)"
     )

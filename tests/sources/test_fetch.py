@@ -23,7 +23,7 @@ from bus_mlops.config import DataConfig
 from bus_mlops.errors import ConfigError, SourceError
 from bus_mlops.sources.download import Client, Manners
 from bus_mlops.sources.fetch import Fetched, fetch, read_list
-from bus_mlops.sources.phantom import NOTICE
+from bus_mlops.sources.phantoms.write import NOTICE
 from bus_mlops.sources.registry import NOTICE_FILE, read_sources
 
 ROOT = Path(__file__).parents[2]

@@ -27,8 +27,8 @@ from bus_mlops.config import DataConfig
 from bus_mlops.dataset.convert import load
 from bus_mlops.errors import ConfigError, SourceError
 from bus_mlops.sources import busi, busis, dataset_b, hmss, thammasat
-from bus_mlops.sources.base import Crop, Record
-from bus_mlops.sources.phantom import write_phantoms
+from bus_mlops.sources.phantoms.write import write_phantoms
+from bus_mlops.sources.record import Crop, Record
 from bus_mlops.sources.registry import SOURCES, by_name, read_sources
 from bus_mlops.sources.verify import verify
 

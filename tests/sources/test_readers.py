@@ -9,7 +9,7 @@ from tiny_sources import HMSS_HEADER, busis_folder, hmss_folder, hmss_row, pictu
 from bus_mlops.config import DataConfig
 from bus_mlops.errors import SourceError
 from bus_mlops.sources import busi, busis, dataset_b, hmss, thammasat
-from bus_mlops.sources.base import Crop, label_conflicts, natural_key
+from bus_mlops.sources.record import Crop, label_conflicts, natural_key
 from bus_mlops.sources.registry import read_sources
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data"

@@ -21,7 +21,7 @@ from tiny_sources import (
 
 from bus_mlops.config import DataConfig
 from bus_mlops.errors import SourceError
-from bus_mlops.sources.phantom import NOTICE
+from bus_mlops.sources.phantoms.write import NOTICE
 from bus_mlops.sources.registry import NOTICE_FILE, read_sources
 from bus_mlops.sources.verify import Report, SourceReport, verify
 

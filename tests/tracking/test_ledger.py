@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from bus_mlops.cli import app
+from bus_mlops.cli.app import app
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.strategies import make_spec
@@ -116,7 +116,7 @@ def ledger_config(ledger) -> TrackingConfig:
 
 
 def _die_while_running(tracking, experiment, values):
-    from bus_mlops.config import parse_config
+    from bus_mlops.project import parse_config
 
     ledger = Ledger(tracking.model_copy(update={"experiment": experiment}))
     start(ledger, make_spec(parse_config(values), "mobilenet", "all"))
@@ -211,7 +211,7 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path):
 @pytest.mark.slow  # MLflow itself waits for 20 s
 def test_a_locked_database_is_explained(tracking, ledger, monkeypatch):
     monkeypatch.setattr(patience, "PATIENCE", 0.0)
-    from bus_mlops.stage import explain
+    from bus_mlops.error_messages import explain
 
     path = tracking.uri.removeprefix("sqlite:///")
     holder = sqlite3.connect(path, isolation_level=None)

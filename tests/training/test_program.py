@@ -12,7 +12,7 @@ import pytest
 from small_cells import make_data, make_spec
 
 from bus_mlops.errors import NetworkError
-from bus_mlops.experiments.spec import RunSpec
+from bus_mlops.spec import RunSpec
 from bus_mlops.training.fit import fit
 from bus_mlops.training.program import Batch, Program
 

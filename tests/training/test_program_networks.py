@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from small_cells import make_data, make_spec
 
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import zoo
+from bus_mlops.spec import RunSpec
 from bus_mlops.training.program import Batch, Program
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from bus_mlops.experiments.cell import Cell
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models import zoo
 from bus_mlops.models.entry import NetworkEntry
+from bus_mlops.spec import RunSpec
 
 # A worker without cells of its own program joins another program's queue only if what waits there costs more
 # than compiling it once more; in the units of `cost`: 12 seconds with a hundred training images.

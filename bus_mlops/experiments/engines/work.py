@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bus_mlops.error_messages import explain
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
-from bus_mlops.stage import explain
 
 if TYPE_CHECKING:
     from bus_mlops.experiments.programs import Programs

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bus_mlops.config import Config, Loss
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.experiments.strategies.rows import Row, make_row, make_spec, networks_of
-from bus_mlops.models.entry import NetworkEntry, Task
+from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.models.zoo import NETWORKS
+from bus_mlops.spec import RunSpec, Task
 
 MT_ESTAN = "mt_estan"
 

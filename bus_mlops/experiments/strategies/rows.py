@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 
 from pydantic import ValidationError
 
-from bus_mlops.config import Config, NetworkConfig, Strict, Training
+from bus_mlops.config import Config, NetworkConfig, Training
+from bus_mlops.config.base import Strict
 from bus_mlops.errors import ConfigError
-from bus_mlops.experiments.spec import RunSpec
 from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.models.zoo import entry
+from bus_mlops.spec import RunSpec
 
 
 class PaperRow(Strict):
@@ -113,7 +114,7 @@ def _overrides(network: NetworkConfig) -> dict[str, object]:
 
 
 def _paper(table: int, network: NetworkEntry, variant: str) -> PaperRow | None:
-    from bus_mlops.evaluation.paper import paper_row
+    from bus_mlops.evaluation.paper.published import paper_row
 
     model = network.published or network.label
     if paper_row(table, model, variant) is None:

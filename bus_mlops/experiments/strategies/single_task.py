@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from bus_mlops.config import Augmentation, Config, Loss
 from bus_mlops.experiments.strategies.rows import Row, make_row, make_spec, networks_of
-from bus_mlops.models.entry import NetworkEntry, Task
+from bus_mlops.models.entry import NetworkEntry
+from bus_mlops.spec import Task
 
 NO_AUGMENTATION = Augmentation()
 # The weights that the paper chose on validation for its Tables 6 and 7 [section 5.1]; others use 3.

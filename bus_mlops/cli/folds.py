@@ -1,0 +1,49 @@
+"""`bus-mlops folds`: bringing the benchmark's own folds into the project. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+folds_app = typer.Typer(help="The benchmark's official folds.", no_args_is_help=True)
+
+
+@folds_app.callback()
+def folds() -> None:
+    """The benchmark's official folds."""
+
+
+@folds_app.command("import")
+def import_folds(
+    path: Annotated[Path, typer.Argument(help="folds.zip as downloaded from the benchmark's site, or its folder")],
+    json_: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
+) -> None:
+    """Read folds.zip, match its names to the images, report every defect, repair none."""
+    import json
+
+    from bus_mlops import paths
+    from bus_mlops.dataset.audit import read_groups
+    from bus_mlops.dataset.benchmark import Benchmark
+    from bus_mlops.dataset.folds.official import IMPORTED_FILE, REPORT_FILE, match, read_official, write_imported
+    from bus_mlops.dataset.folds.official_report import defects, describe
+    from bus_mlops.files import replacing, write_json
+    from bus_mlops.sources.registry import SOURCES
+
+    rows = read_official(path)
+    manifest = Benchmark.open(paths.BENCHMARK).frame
+    groups = read_groups(paths.AUDIT / "groups.csv")
+    matched = match(rows, manifest)
+    found = defects(matched, manifest, groups, SOURCES)
+    with replacing(paths.OFFICIAL_FOLDS / IMPORTED_FILE) as temporary:
+        write_imported(matched, temporary)
+    write_json(paths.OFFICIAL_FOLDS / REPORT_FILE, found)
+    if json_:
+        print(json.dumps(found, indent=2))
+        return
+    print(describe(found))
+    print(
+        f"All of it: {paths.OFFICIAL_FOLDS / REPORT_FILE}. To use these folds as they are, set folds.kind to official"
+    )
+    print("in params.yaml and run `dvc repro`; their leaks stay with every run and every table.")

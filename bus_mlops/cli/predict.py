@@ -1,0 +1,166 @@
+"""`bus-mlops predict`: image files in; a table or JSON, and masks if wanted, out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bus_mlops.errors import ImageError
+
+if TYPE_CHECKING:
+    from bus_mlops.consumer.client import BusModel, Prediction
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+
+
+def predict(
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Image files as the scanner wrote them, or folders (the images directly in them)."),
+    ],
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="models:/NAME@champion, models:/NAME/VERSION, a package folder or s3://..."),
+    ],
+    mask_dir: Annotated[
+        Path | None,
+        typer.Option(help="Write the lesion masks here: PNG, 0 and 255, of the image's own size."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list on standard output, nothing else.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace masks that are there and differ.")] = False,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(help="MLflow store. Default: MLFLOW_TRACKING_URI, else params.yaml, else ./mlflow.db."),
+    ] = None,
+) -> None:
+    """Predict malignancy with a registered model. Research use only.
+
+    Exits with 1 if any image could not be read; the others are answered all the same.
+    """
+    files = expand(images)
+    targets = mask_paths(files, mask_dir) if mask_dir is not None else {}
+    # A consumer at a terminal would rather know soon that the server is away than wait minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    from bus_mlops.consumer.client import load_model
+
+    loaded = load_model(model, tracking_uri)
+    rows = _with_masks(loaded.stream(files, masks=bool(targets)), targets, force)
+    failed = _print_json(rows) if as_json else _print_table(loaded, rows, len(files))
+    if failed:
+        raise typer.Exit(1)
+
+
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """Files as they are, folders replaced by the image files directly in them; ImageError if none."""
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
+            raise ImageError(f"{path} holds no image directly ({', '.join(SUFFIXES)}). Name a folder that does.")
+        files += found
+    return files
+
+
+def mask_paths(files: Sequence[Path], folder: Path) -> dict[str, Path]:
+    """Where each image's mask goes: `<stem>_mask.png`; ImageError if two images would share one."""
+    if folder.exists() and not folder.is_dir():
+        raise ImageError(f"--mask-dir {folder} is a file. Name a folder.")
+    targets: dict[str, Path] = {}
+    owner: dict[Path, Path] = {}
+    for file in files:
+        target = folder / f"{file.stem}_mask.png"
+        first = owner.setdefault(target, file)
+        if first != file:
+            raise ImageError(f"{first} and {file} would both write {target}. Predict them into two folders.")
+        targets[str(file)] = target
+    return targets
+
+
+def _with_masks(
+    rows: Iterable[Prediction], targets: dict[str, Path], force: bool
+) -> Iterator[tuple[Prediction, str | None, str | None]]:
+    """Each prediction with the mask file written for it and the reason if it failed, one at a time."""
+    from bus_mlops.images.model_input import mask_png
+
+    for row in rows:
+        written, problem = None, row.error
+        if row.mask is not None:
+            target = targets[row.source]
+            problem = _write_mask(target, mask_png(row.mask), force)
+            written = None if problem else str(target)
+        yield row, written, problem
+
+
+def _write_mask(target: Path, content: bytes, force: bool) -> str | None:
+    from bus_mlops.files import replacing
+
+    if target.exists() and not force and target.read_bytes() != content:
+        return f"{target} is there with other content; --force replaces it."
+    with replacing(target) as temporary:
+        temporary.write_bytes(content)
+    return None
+
+
+def _print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> int:
+    answers: list[dict[str, Any]] = []
+    failed = 0
+    for row, written, problem in rows:
+        failed += problem is not None
+        answers.append(
+            {
+                "file": row.source,
+                "probability": row.probability,
+                "label": row.label,
+                "threshold": row.threshold,
+                "spread": row.spread,
+                "members": row.members,
+                "model": row.model,
+                "version": row.version,
+                "mask": written,
+                "error": problem,
+                "error_type": row.error_type,
+            }
+        )
+    sys.stdout.write(json.dumps(answers, indent=2) + "\n")
+    return failed
+
+
+def _print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, str | None]], count: int) -> int:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    name = f"{model.name} version {model.version}" if model.version else f"{model.name} from a folder"
+    table = Table(title=f"{name}: malignant from a probability of {model.package.threshold:.3f} on")
+    table.add_column("file", overflow="fold")
+    for column in ("probability of malignancy", "spread"):
+        table.add_column(column, justify="right")
+    table.add_column("label")
+    failures: list[str] = []
+    for row, _, problem in rows:
+        if problem is not None:
+            failures.append(problem if row.source in problem else f"{row.source}: {problem}")
+        if row.probability is None or row.spread is None or row.label is None:
+            cells = ["", "", "[red]no answer[/red]"]
+        else:
+            cells = [f"{row.probability:.3f}", f"{row.spread:.3f}", row.label]
+        table.add_row(escape(row.source), *cells)
+    console = Console()
+    console.print(table)
+    console.print(escape(model.package.notice), highlight=False, soft_wrap=True)
+    if model.package.phantom:
+        console.print("This model was trained on synthetic images (phantoms): its answers mean nothing for patients.")
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    if failures:
+        print(f"{len(failures)} of {count} images failed.", file=sys.stderr)
+    return len(failures)

@@ -1,0 +1,154 @@
+"""`bus-mlops gate`, `promote`, `history`, `rollback`, `verify`: what may be used. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from bus_mlops.gate.report import GateReport
+
+Candidates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--candidate", help="Run id of a spec or of one of its folds; several share alpha. Default: params.yaml"
+    ),
+]
+Baseline = Annotated[
+    str | None, typer.Option("--baseline", help="Run id likewise. Default: promotion.baseline of params.yaml")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else.")]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why; stays in the record.")]
+
+
+def gate(candidate: Candidates = None, baseline: Baseline = None, as_json: AsJson = False) -> None:
+    """Judge recorded runs by the rules G0 to G6; registers and moves nothing. Exits with 1 on a refusal."""
+    import sys
+    import tempfile
+    from contextlib import redirect_stdout
+
+    from bus_mlops.dataset.benchmark import Benchmark
+    from bus_mlops.dataset.folds.assignment import Folds
+    from bus_mlops.paths import BENCHMARK, FOLDS, PREDICTIONS
+    from bus_mlops.project import load_config
+    from bus_mlops.promotion.candidate_package import package_candidate
+    from bus_mlops.promotion.judgement import hold_contest
+    from bus_mlops.tracking.ledger import Ledger
+
+    config = load_config()
+    ledger = Ledger(config.tracking)
+    contest = hold_contest(config, ledger, Folds.open(FOLDS / "folds.csv"), PREDICTIONS, candidate or (), baseline)
+    # What a refit prints on its way is no part of the report, which may be JSON.
+    with tempfile.TemporaryDirectory(prefix="bus-gate-") as folder, redirect_stdout(sys.stderr):
+        _, report = package_candidate(config, ledger, Benchmark.open(BENCHMARK), contest, Path(folder))
+    _print_report(report, as_json)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def promote(
+    candidate: Candidates = None,
+    baseline: Baseline = None,
+    force: Annotated[bool, typer.Option("--force", help="Make it champion though the gate refuses.")] = False,
+    reason: Reason = None,
+) -> None:
+    """Judge, register with the evidence, and make champion what passes; the stage `promote` does the same."""
+    from bus_mlops.dataset.benchmark import Benchmark
+    from bus_mlops.dataset.folds.assignment import Folds
+    from bus_mlops.errors import RegistryError
+    from bus_mlops.paths import BENCHMARK, FOLDS, PREDICTIONS
+    from bus_mlops.project import load_config
+    from bus_mlops.promotion import records
+    from bus_mlops.promotion.promote import promote as decide
+    from bus_mlops.tracking.ledger import Ledger
+
+    if reason and not force:
+        raise RegistryError("--reason is for --force: a promotion through the gate has the gate's reasons.")
+    why = records.require_reason(reason, "promote --force") if force else None
+    config = load_config()
+    folds = Folds.open(FOLDS / "folds.csv")
+    ledger, benchmark = Ledger(config.tracking), Benchmark.open(BENCHMARK)
+    outcome = decide(config, ledger, benchmark, folds, PREDICTIONS, candidate or (), baseline, why)
+    for line in outcome.lines():
+        print(line)
+
+
+def history(as_json: AsJson = False) -> None:
+    """Every decision about the registered model: when, who, what, which version, and why."""
+    from dataclasses import asdict
+
+    from bus_mlops.project import load_config
+    from bus_mlops.promotion import records
+    from bus_mlops.promotion.aliases import read_aliases
+    from bus_mlops.promotion.judgement import registered_name
+    from bus_mlops.tracking.store import open_client
+
+    config = load_config()
+    client, name = open_client(config.tracking), registered_name(config)
+    found, aliases = records.decisions(client, name), asdict(read_aliases(client, name))
+    if as_json:
+        print(json.dumps({"model": name, "aliases": aliases, "decisions": [asdict(each) for each in found]}, indent=2))
+        return
+    if not found:
+        print(f"no decision about {name} yet: `dvc repro promote` or `bus-mlops promote` makes the first.")
+        return
+    print(f"{name}: " + ", ".join(f"{alias} {version or 'none'}" for alias, version in aliases.items()))
+    for each in found:
+        champion = f"champion {each.champion_before or 'none'} -> {each.champion_after or 'none'}"
+        print(f"\n{each.when}  version {each.version}: {each.decision.upper()}  ({champion})")
+        print(f"  by {each.who}, record {each.record}" + (f", commit {each.commit[:12]}" if each.commit else ""))
+        if each.candidate:
+            print(f"  {each.candidate} against {each.baseline}")
+        print(f"  why: {each.why}")
+
+
+def rollback(
+    reason: Annotated[str, typer.Option("--reason", help="Why; stays in the record.")],
+    to: Annotated[str | None, typer.Option("--to", help="A former champion. Default: the alias `previous`.")] = None,
+) -> None:
+    """Make a former champion champion again; on the record like every other decision."""
+    from bus_mlops.project import load_config
+    from bus_mlops.promotion.judgement import registered_name
+    from bus_mlops.promotion.rollback import roll_back
+    from bus_mlops.tracking.store import open_client
+
+    config = load_config()
+    done = roll_back(open_client(config.tracking), config.tracking, registered_name(config), reason, to)
+    print(f"{done.model}: version {done.version} is champion again, version {done.champion_before} is previous")
+
+
+def verify(
+    version: Annotated[str, typer.Argument(help="Number of a registered version.")], as_json: AsJson = False
+) -> None:
+    """Recompute a version's digests and its gate from the artifacts; exits with 1 where they no longer hold."""
+    from dataclasses import asdict
+
+    from bus_mlops.project import load_config
+    from bus_mlops.promotion.judgement import registered_name
+    from bus_mlops.promotion.verification import verify_version
+    from bus_mlops.tracking.ledger import Ledger
+
+    config = load_config()
+    checks = verify_version(Ledger(config.tracking), registered_name(config), version)
+    holds = all(check.holds for check in checks)
+    if as_json:
+        print(json.dumps({"holds": holds, "checks": [asdict(check) for check in checks]}, indent=2))
+    else:
+        for check in checks:
+            print(f"{'holds ' if check.holds else 'FAILED'}  {check.what}: {check.found}")
+        print(f"version {version}: {'everything still holds' if holds else 'NOT everything holds'}")
+    if not holds:
+        raise typer.Exit(1)
+
+
+def _print_report(report: GateReport, as_json: bool) -> None:
+    if as_json:
+        print(report.to_json(), end="")
+        return
+    for line in report.to_lines():
+        print(line)
+    verdict = f"refused by {', '.join(rule.id for rule in report.failed)}" if report.failed else "every rule passed"
+    print(f"gate: {verdict}")

@@ -1,0 +1,77 @@
+"""What `params.yaml` says about images: which sources, how many phantoms, what is left out, which folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+
+from bus_mlops.config.base import Strict, known
+
+
+def _registered(name: str, info: ValidationInfo[Any]) -> str:
+    registries = known(info)
+    if registries is not None and name not in registries.sources:
+        raise ValueError(f"must be one of {', '.join(registries.sources)} but got {name!r}")
+    return name
+
+
+SourceName = Annotated[str, AfterValidator(_registered)]
+OFFICIAL_FOLDS = 5
+
+
+class DataConfig(Strict):
+    """Which images are read and how they are prepared."""
+
+    kind: Literal["phantom", "real"]
+    root: Path = Field(description="folder that holds one folder per source; read only to the pipeline")
+    sources: tuple[SourceName, ...] | Literal["all"] = Field(
+        description="the sources to read, each of which must be there; 'all' reads those that are"
+    )
+    color: Literal["gray", "rgb"] = "gray"
+
+
+class PhantomConfig(Strict):
+    """How many synthetic images to draw for each source (0 everywhere: none)."""
+
+    images: dict[SourceName, int] = Field(default_factory=dict)
+    near_duplicates: int = Field(default=0, ge=0, description="planted near-duplicates, in all")
+    size: int = Field(default=160, ge=48, le=1024, description="about the long side in pixels")
+
+    @model_validator(mode="after")
+    def _counts(self) -> PhantomConfig:
+        for source, n in self.images.items():
+            if n < 0:
+                raise ValueError(f"phantom.images.{source} must be 0 or more but got {n}")
+        return self
+
+
+class AuditConfig(Strict):
+    """What is done about the audit's findings."""
+
+    exclude: Literal["none", "conflicts", "duplicates"] = Field(
+        default="none",
+        description="what folds and training leave out: nothing, clusters with both labels, or all but one of each",
+    )
+
+
+class FoldsConfig(Strict):
+    """Which cross-validation is used, and how.
+
+    kind `grouped`: leakage groups stay whole, stratified by source and label. `official`: the benchmark's own
+    folds, after `bus-mlops folds import`. `image-level`: at random over images, as the released multitask
+    scripts do; leaks. `source`: each source is the test part of one fold, so `count` follows from
+    `data.sources`. There is no fold by scanner: none of the five sources says which device made an image.
+    """
+
+    kind: Literal["grouped", "official", "image-level", "source"] = "grouped"
+    count: int = Field(default=5, ge=2, le=10, description="grouped and image-level; official folds are 5")
+    validation: float = Field(default=0.2, gt=0, lt=1, description="fraction of the training groups")
+    run: tuple[int, ...] | None = Field(default=None, description="train only these folds (1-based); null: all")
+
+    @model_validator(mode="after")
+    def _official(self) -> FoldsConfig:
+        if self.kind == "official" and self.count != OFFICIAL_FOLDS:
+            raise ValueError(f"folds.count must be {OFFICIAL_FOLDS} for the official folds but got {self.count}")
+        return self

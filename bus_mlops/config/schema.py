@@ -1,0 +1,109 @@
+"""`params.yaml` as one frozen, typed object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationInfo, model_validator
+
+from bus_mlops.config.base import Known, Strict, known
+from bus_mlops.config.data import AuditConfig, DataConfig, FoldsConfig, PhantomConfig, SourceName
+from bus_mlops.config.engine import EngineConfig
+from bus_mlops.config.promotion import PackageConfig, PromotionConfig
+from bus_mlops.config.search import SearchConfig
+from bus_mlops.config.strategies import StrategyName, StrategySettings
+from bus_mlops.config.tracking import TrackingConfig
+from bus_mlops.config.training import NetworkConfig, TrainingDefaults
+
+
+class Config(Strict):
+    """All parameters of one reproduction; see `bus-mlops profile --list`."""
+
+    profile: str
+    seed: int = Field(ge=0, le=2**31 - 1)
+    data: DataConfig
+    phantom: PhantomConfig = PhantomConfig()
+    audit: AuditConfig = AuditConfig()
+    folds: FoldsConfig = FoldsConfig()
+    cohorts: dict[str, tuple[SourceName, ...]]
+    weights_folder: Path | None = Field(
+        default=None, description="folder with pretrained weights, looked at before Keras's cache"
+    )
+    training: TrainingDefaults = TrainingDefaults()
+    networks: dict[str, NetworkConfig]
+    strategies: tuple[StrategyName, ...]
+    strategy_settings: StrategySettings = StrategySettings()
+    search: SearchConfig = SearchConfig()
+    promotion: PromotionConfig = PromotionConfig()
+    package: PackageConfig = PackageConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self, info: ValidationInfo[Any]) -> Config:
+        registries = known(info)
+        for cohort, needed in {"all": "single-task", "multitask": "multitask"}.items():
+            if cohort not in self.cohorts:
+                raise ValueError(f"cohorts.{cohort} is missing: it lists the sources of the {needed} runs")
+        if registries is not None:
+            self._check_names(registries)
+        self._folds_fit()
+        for strategy, settings in self.strategy_settings:
+            for name in settings.networks or ():
+                if name not in self.networks:
+                    names = ", ".join(self.networks)
+                    raise ValueError(
+                        f"strategy_settings.{strategy}.networks must be among the networks ({names}) but got {name!r}"
+                    )
+        if self.promotion.baseline not in ("champion", "best", *self.networks):
+            names = ", ".join(("champion", "best", *self.networks))
+            raise ValueError(f"promotion.baseline must be one of {names} but got {self.promotion.baseline!r}")
+        return self
+
+    def _check_names(self, registries: Known) -> None:
+        unmasked = [source for source in self.cohorts["multitask"] if not registries.sources[source]]
+        if unmasked:
+            raise ValueError(f"cohorts.multitask names {unmasked[0]}, which has no masks")
+
+    def _folds_fit(self) -> None:
+        for fold in self.folds.run or ():
+            if not 1 <= fold <= self.fold_count:
+                raise ValueError(f"folds.run must lie between 1 and {self.fold_count} but got {fold}")
+        for cohort, members in self.cohorts.items():
+            if self.folds.kind == "source" and len(set(members) & set(self.fold_sources)) < 2:
+                raise ValueError(
+                    f"folds.kind is source, which trains on all sources but one, and cohorts.{cohort} has fewer than "
+                    f"two of the sources that are read ({', '.join(self.fold_sources)})"
+                )
+        trained = self.folds_of(self.cohorts["multitask"])
+        for fold in self.search.folds:
+            if fold not in trained:
+                among = ", ".join(map(str, trained))
+                raise ValueError(f"search.folds must be among the folds that are trained ({among}) but got {fold}")
+
+    @property
+    def fold_sources(self) -> tuple[str, ...]:
+        """For `folds.kind: source`, the sources in the order of the folds that test them."""
+        if self.data.sources != "all":
+            return tuple(sorted(set(self.data.sources)))
+        if self.data.kind == "phantom":
+            return tuple(sorted(source for source, count in self.phantom.images.items() if count))
+        # Which folders lie in data.root may change without params.yaml, the number of folds may not.
+        raise ValueError(
+            "folds.kind is source, so data.sources must list the sources: their number is that of the folds"
+        )
+
+    @property
+    def fold_count(self) -> int:
+        """The number of folds: `folds.count`, or one for each source."""
+        return len(self.fold_sources) if self.folds.kind == "source" else self.folds.count
+
+    def folds_of(self, cohort: Iterable[str]) -> tuple[int, ...]:
+        """The folds (1-based) to train on a cohort's images; with `source`, those that test one of its sources."""
+        selected = self.folds.run or tuple(range(1, self.fold_count + 1))
+        if self.folds.kind != "source":
+            return selected
+        tested = [k for k, source in enumerate(self.fold_sources, start=1) if source in set(cohort)]
+        return tuple(fold for fold in selected if fold in tested)

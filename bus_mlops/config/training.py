@@ -1,0 +1,95 @@
+"""How a network is trained, as `params.yaml` says it: augmentation, loss, optimizer, and the rest of the protocol."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bus_mlops.config.base import Strict
+
+
+class Augmentation(Strict):
+    """Random changes of a training image and its mask; all zero means none.
+
+    Shifts are fractions of the side, shear and rotation degrees (the paper prints "20%", its code uses degrees).
+    """
+
+    horizontal_flip: bool = False
+    height_shift: float = Field(default=0.0, ge=0, le=0.5)
+    width_shift: float = Field(default=0.0, ge=0, le=0.5)
+    zoom: float = Field(default=0.0, ge=0, le=0.5, description="up to this fraction larger or smaller")
+    shear: float = Field(default=0.0, ge=0, le=45, description="degrees")
+    rotation: float = Field(default=0.0, ge=0, le=180)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is changed at all."""
+        return any(float(getattr(self, name)) > 0 for name in type(self).model_fields)
+
+
+class Loss(Strict):
+    """classification_weight x cross-entropy(positive_weight) or focal(gamma, alpha), + mask_weight x Dice.
+
+    Plain cross-entropy is positive_weight 1. Single-task networks ignore mask_weight, cross_entropy ignores gamma
+    and alpha, focal ignores positive_weight.
+    """
+
+    kind: Literal["cross_entropy", "focal"] = "cross_entropy"
+    positive_weight: float = Field(default=1.0, gt=0, le=100)
+    gamma: float = Field(default=2.0, ge=0, le=10, description="focal: exponent on the error")
+    alpha: float = Field(default=0.25, gt=0, lt=1, description="focal: weight of malignant cases, 1 - alpha of others")
+    classification_weight: float = Field(default=1.0, gt=0, le=100)
+    mask_weight: float = Field(default=1.0, ge=0, le=100)
+
+
+class Optimizer(Strict):
+    """The optimizer of one run; momentum is used by sgd only."""
+
+    name: Literal["adam", "sgd", "nadam"] = "adam"
+    learning_rate: float = Field(default=1e-5, gt=0, le=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+
+
+InputSize = Annotated[int, Field(ge=32, le=1024)]
+
+
+class _Protocol(Strict):
+    weights: Literal["random", "imagenet"] = "imagenet"
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    batch_norm_momentum: float = Field(default=0.99, gt=0, lt=1)
+    augmentation: Augmentation = Augmentation(horizontal_flip=True, height_shift=0.2, width_shift=0.2, rotation=20)
+    loss: Loss = Loss()
+    optimizer: Optimizer = Optimizer()
+    epochs: int = Field(default=50, ge=1, le=10_000)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+
+
+class Training(_Protocol):
+    """How one network is trained; the defaults are the paper's."""
+
+    input_size: InputSize = 224
+    scaling: Literal["raw255", "unit", "imagenet"] = "imagenet"
+
+
+class TrainingDefaults(_Protocol):
+    """How every network is trained, unless `networks` says otherwise; `original` is what `bus-mlops models` lists."""
+
+    input_size: InputSize | Literal["original"] = "original"
+    scaling: Literal["raw255", "unit", "imagenet", "original"] = "original"
+
+
+class NetworkConfig(Strict):
+    """One network of the profile: its options and what differs from `training`."""
+
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    input_size: InputSize | Literal["original"] | None = None
+    weights: Literal["random", "imagenet"] | None = None
+    scaling: Literal["raw255", "unit", "imagenet", "original"] | None = None
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    batch_norm_momentum: float | None = Field(default=None, gt=0, lt=1)
+    augmentation: Augmentation | None = None
+    loss: Loss | None = None
+    optimizer: Optimizer | None = None
+    epochs: int | None = Field(default=None, ge=1, le=10_000)
+    batch_size: int | None = Field(default=None, ge=1, le=4096)

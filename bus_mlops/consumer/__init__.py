@@ -1,0 +1,1 @@
+"""What a consumer needs: find, check and run a promoted model, without TensorFlow."""

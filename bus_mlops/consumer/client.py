@@ -1,0 +1,213 @@
+"""Predict with a promoted model, without TensorFlow: probability, label and lesion mask of an image.
+
+from bus_mlops import load_model
+
+model = load_model("models:/bus-mt-estan@champion")
+for row in model.predict(["scan.png"], masks=True):
+    print(row.source, row.probability, row.label)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bus_mlops.consumer.explanation import occlusion_map
+from bus_mlops.consumer.package_format import SUMS_FILE, Package, read_package, sha256_file, verify
+from bus_mlops.consumer.resolve import resolve
+from bus_mlops.errors import BusMlopsError, ImageError, ModelOutputError, RegistryError
+from bus_mlops.images.geometry import prepare
+from bus_mlops.images.model_input import Base64, Image, as_rgb, read_pixels, require_size, restore_mask
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The model's answer for one image, or the reason why there is none."""
+
+    source: str
+    """The path as given; `image[i]` for anything else."""
+    probability: float | None
+    """Of malignancy, 0-1: the mean over the members. None if the image could not be read."""
+    spread: float | None
+    """Greatest minus least probability over the members, 0-1; 0 for a single member."""
+    members: tuple[float, ...] | None
+    """Each member's calibrated probability of malignancy, 0-1, in the order of the package."""
+    label: Literal["benign", "malignant"] | None
+    """Malignant if probability >= threshold."""
+    threshold: float
+    model: str
+    version: str | None
+    """In the registry; None for a folder that was never registered."""
+    mask: np.ndarray | None = None
+    """uint8 (H, W), 1 inside the lesion, in the pixels of the original image; None unless asked for."""
+    explanation: np.ndarray | None = None
+    """float32 (H, W), -1 to 1: how far the probability falls when that place is covered; None unless asked for."""
+    error: str | None = None
+    error_type: str | None = None
+    """ImageSizeError (too many or too few pixels), ImageError (not a readable image) or ModelOutputError."""
+
+
+def load_model(uri: str | Path, tracking_uri: str | None = None) -> BusModel:
+    """Load `models:/name@alias`, `models:/name/3`, a package folder or `s3://...`, checking every file's sha256.
+
+    The store is `tracking_uri`, else MLFLOW_TRACKING_URI, else `tracking.uri` of ./params.yaml, else
+    ./mlflow.db. RegistryError if there is no such model (it names what there is) or a file was changed (it
+    names the file).
+    """
+    location = resolve(str(uri), tracking_uri)
+    package = read_package(location.folder)
+    verify(location.folder, package, location.digest)
+    return BusModel(location.folder, package, location.name, location.version)
+
+
+class BusModel:
+    """An ensemble of ONNX networks with its preprocessing and its threshold."""
+
+    def __init__(self, folder: Path, package: Package, name: str | None = None, version: str | None = None) -> None:
+        self.folder = folder
+        self.package = package
+        self.name = name or package.name
+        self.version = version
+
+    @cached_property
+    def digest(self) -> str:
+        """What identifies the package whatever it is called: the sha256 of its SHA256SUMS."""
+        return sha256_file(self.folder / SUMS_FILE)
+
+    def predict(self, images: Sequence[Image], *, masks: bool = False, explanations: bool = False) -> list[Prediction]:
+        """One `Prediction` an image, in order; an image that cannot be read gives a row with `error` set.
+
+        Images are paths, the bytes of an image file, the same as `Base64`, or uint8 arrays (H, W) or (H, W, 3)
+        of 0-255. An explanation costs 64 more predictions an image. RegistryError if masks are asked of a model
+        that has none.
+        """
+        if isinstance(images, str | bytes | Path):
+            raise TypeError(f"predict takes a list of images but got one {type(images).__name__}: put it in a list.")
+        return list(self.stream(images, masks=masks, explanations=explanations))
+
+    def stream(
+        self, images: Iterable[Image], *, masks: bool = False, explanations: bool = False
+    ) -> Iterator[Prediction]:
+        """As `predict`, but lazily: holds at most 16 images at a time."""
+        if masks and not self.package.has_mask:
+            raise RegistryError(f"{self.name} has no mask output: it only classifies. Ask without masks.")
+        return self._batches(enumerate(images), masks, explanations)
+
+    def check_example(self) -> float:
+        """Predict the package's own example and return the distance from the stored probability (0-1).
+
+        A large value means that this machine's runtime computes something else than the one that wrote it.
+        """
+        import json
+
+        from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, EXAMPLE_PREDICTION
+
+        stored = json.loads((self.folder / EXAMPLE_PREDICTION).read_text(encoding="utf-8"))
+        row = self.predict([self.folder / EXAMPLE_IMAGE])[0]
+        if row.probability is None:
+            raise RegistryError(f"the example of {self.folder} cannot be predicted: {row.error}")
+        return abs(row.probability - float(stored["probability"]))
+
+    def _batches(self, images: Iterator[tuple[int, Image]], masks: bool, explanations: bool) -> Iterator[Prediction]:
+        while chunk := list(islice(images, BATCH)):
+            rows = [self._blank(_source(image, i)) for i, image in chunk]
+            shapes: dict[int, tuple[int, int]] = {}
+            inputs: list[NDArray[np.uint8]] = []
+            for k, (_, image) in enumerate(chunk):
+                try:
+                    pixels = require_size(read_pixels(image, self.package.color))
+                    inputs.append(as_rgb(prepare(pixels, self.package.input_size)))
+                    shapes[k] = (pixels.shape[0], pixels.shape[1])
+                except ImageError as error:
+                    rows[k] = _failed(rows[k], error)
+            if inputs:
+                outputs = self._run(np.stack(inputs).astype(np.float32), masks)
+                for position, (k, shape) in enumerate(shapes.items()):
+                    rows[k] = self._answer(rows[k], outputs, position, shape)
+                    if explanations and rows[k].probability is not None:
+                        rows[k] = replace(rows[k], explanation=self._explain(rows[k], inputs[position], shape))
+            yield from rows
+
+    def _blank(self, source: str) -> Prediction:
+        return Prediction(source, None, None, None, None, self.package.threshold, self.name, self.version)
+
+    def _run(self, batch: NDArray[np.float32], masks: bool) -> dict[str, np.ndarray]:
+        """Calibrated probabilities (members, B) and, if asked for, the members' mean mask (B, S, S)."""
+        wanted = ["malignancy", "mask"] if masks else ["malignancy"]
+        answers = [session.run(wanted, {session.get_inputs()[0].name: batch}) for session in self._sessions]
+        calibrated = [
+            [member.calibration(float(p)) for p in answer[0][:, 0]]
+            for member, answer in zip(self.package.members, answers, strict=True)
+        ]
+        outputs = {"malignancy": np.array(calibrated, dtype=np.float64)}
+        if masks:
+            outputs["mask"] = np.mean([answer[1][..., 0] for answer in answers], axis=0)
+        return outputs
+
+    def _answer(
+        self, row: Prediction, outputs: dict[str, np.ndarray], position: int, shape: tuple[int, int]
+    ) -> Prediction:
+        members = outputs["malignancy"][:, position]
+        if not np.isfinite(members).all():
+            return _failed(
+                row, ModelOutputError("the model's output is not a number for this image; no answer is given.")
+            )
+        probability = float(members.mean())
+        return replace(
+            row,
+            probability=probability,
+            spread=float(np.ptp(members)),
+            members=tuple(float(p) for p in members),
+            label="malignant" if probability >= self.package.threshold else "benign",
+            mask=restore_mask(outputs["mask"][position], shape) if "mask" in outputs else None,
+        )
+
+    def _explain(self, row: Prediction, square: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.float32]:
+        assert row.probability is not None
+        return occlusion_map(
+            square, row.probability, lambda batch: self._run(batch, masks=False)["malignancy"].mean(axis=0), shape
+        )
+
+    @cached_property
+    def _sessions(self) -> list[Any]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        # Left alone, the runtime counts the machine's cores, not those this process may use.
+        options.intra_op_num_threads = _cores()
+        options.log_severity_level = 3
+        try:
+            return [
+                onnxruntime.InferenceSession(
+                    str(self.folder / member.onnx), options, providers=["CPUExecutionProvider"]
+                )
+                for member in self.package.members
+            ]
+        except Exception as error:  # onnxruntime's own classes derive from Exception only
+            raise RegistryError(
+                f"the networks in {self.folder} cannot be opened by onnxruntime {onnxruntime.__version__}: {error}"
+            ) from error
+
+
+def _failed(row: Prediction, error: BusMlopsError) -> Prediction:
+    return replace(row, error=str(error), error_type=type(error).__name__)
+
+
+def _source(image: Image, index: int) -> str:
+    named = isinstance(image, str | Path) and not isinstance(image, Base64)
+    return str(image) if named else f"image[{index}]"
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,232 @@
+"""From `models:/name@champion`, `models:/name/3`, s3://... or a folder to a local package folder.
+
+Needs only mlflow-skinny where the tracking server speaks HTTP; an `sqlite:` store also needs sqlalchemy.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from bus_mlops.consumer.cache import Pulled, cache_folder, move, recall
+from bus_mlops.consumer.package_format import DIGEST_TAG, GATE_TAG, read_origin
+from bus_mlops.errors import RegistryError, StoreError, store_remedy
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+FORMS = "`models:/NAME@champion`, `models:/NAME/VERSION`, `s3://BUCKET/PREFIX` or the folder of a package"
+T = TypeVar("T")
+
+_MODEL_URI = re.compile(r"^models:/+([^/@:]+)(?:@([^/@]+)|/(\d+))$")
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a package lies on this machine, and as which version of which model it was asked for."""
+
+    folder: Path
+    name: str | None = None
+    version: str | None = None
+    digest: str | None = None
+
+
+def resolve(uri: str, tracking_uri: str | None = None) -> Location:
+    """Find a package, fetching it from a remote store if need be; RegistryError says what there is.
+
+    Where the store cannot be asked, what `bus-mlops pull` has fetched from it is used, with a warning that says
+    which version and of when.
+    """
+    if uri.startswith("s3://"):
+        return _ask_or_recall("s3", uri, lambda: _from_s3(uri))
+    if not uri.startswith("models:"):
+        return _from_folder(uri)
+    match = _MODEL_URI.match(uri)
+    if match is None:
+        raise RegistryError(f"model {uri!r} is not understood. Give {FORMS}.")
+    store = tracking_uri or default_tracking_uri()
+    return _ask_or_recall(store, uri, lambda: _from_registry(store, *match.groups()))
+
+
+def version_uri(text: str, tracking_uri: str | None = None) -> str:
+    """What a person calls a version, as a URI: a bare number is one of the only model that is registered."""
+    if not text.isdigit():
+        return text
+    store = tracking_uri or default_tracking_uri()
+    client = open_registry(store)
+    names = _ask(store, lambda: sorted(model.name for model in client.search_registered_models()))
+    if len(names) != 1:
+        there = ", ".join(names) or "none"
+        raise RegistryError(f"version {text} of which model? Registered in {store}: {there}. Give {FORMS}.")
+    return f"models:/{names[0]}/{text}"
+
+
+def _from_folder(uri: str) -> Location:
+    folder = Path(uri).expanduser()
+    if folder.is_dir():
+        origin = read_origin(folder)
+        return Location(folder, origin.name, origin.version, origin.digest) if origin else Location(folder)
+    what = "is a file" if folder.exists() else "does not exist"
+    raise RegistryError(f"model {uri!r}: no such package folder ({what} in {Path.cwd()}). Give {FORMS}.")
+
+
+def _from_s3(uri: str) -> Location:
+    from bus_mlops.consumer.s3 import fetch
+
+    return _from_folder(str(fetch(uri)))
+
+
+def _from_registry(store: str, name: str, alias: str | None, number: str | None) -> Location:
+    client = open_registry(store)
+    version = _find(client, store, name, alias, number)
+    return Location(_fetch(client, store, version), name, str(version.version), version.tags.get(DIGEST_TAG))
+
+
+def _ask_or_recall(store: str, uri: str, ask: Callable[[], Location]) -> Location:
+    pulled = recall(store, uri)
+    if pulled is None:
+        return ask()
+    # With a copy at hand, nobody waits minutes for a server that is away.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    try:
+        return ask()
+    except StoreError as error:
+        logging.getLogger(__name__).warning("%s", _pulled_note(uri, pulled, error))
+        return Location(cache_folder() / pulled.digest, pulled.name, pulled.version, pulled.digest)
+
+
+def _pulled_note(uri: str, pulled: Pulled, error: StoreError) -> str:
+    which = f"version {pulled.version}" if pulled.version else f"package {pulled.digest[:12]}"
+    return f"{uri}: using {which}, pulled {pulled.when}, which may not be the newest: {error}"
+
+
+def default_tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, else tracking.uri of ./params.yaml, else ./mlflow.db."""
+    from bus_mlops.paths import PARAMS
+    from bus_mlops.project import load_config
+
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if named:
+        return named
+    if PARAMS.exists():
+        return load_config().tracking.uri
+    return DEFAULT_STORE
+
+
+def open_registry(uri: str) -> MlflowClient:
+    """A client of an existing store. A missing SQLite file is an error here, never created by asking."""
+    from bus_mlops.tracking.store import sqlite_file
+
+    file = sqlite_file(uri)
+    if file is not None and not (file.is_file() and file.stat().st_size):
+        raise StoreError(
+            f"no MLflow store at {file.resolve()}: no model has been registered here. Run `make reproduce` "
+            "first, or say where the models are with --tracking-uri or MLFLOW_TRACKING_URI."
+        )
+    if not uri.startswith(("http://", "https://")) and importlib.util.find_spec("sqlalchemy") is None:
+        raise RegistryError(_lacking(uri, "sqlalchemy"))
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    return _ask(uri, lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))
+
+
+def _find(client: MlflowClient, store: str, name: str, alias: str | None, number: str | None) -> ModelVersion:
+    """The version behind an alias or a number; RegistryError listing what there is instead."""
+    versions = _ask(store, lambda: list(client.search_model_versions(f"name = '{name.replace(chr(39), '')}'")))
+    if not versions:
+        names = _ask(store, lambda: sorted(model.name for model in client.search_registered_models()))
+        there = f"Registered there: {', '.join(names)}" if names else "No model is registered there yet"
+        raise RegistryError(f"no model {name!r} in {store}. {there}. `make reproduce` trains and registers one.")
+    if number is not None:
+        for version in versions:
+            if int(version.version) == int(number):
+                return version
+        raise RegistryError(f"{name} has no version {number}. {_candidates(name, versions)}")
+    aliases = _ask(store, lambda: client.get_registered_model(name).aliases)
+    if alias not in aliases:
+        raise RegistryError(f"{name} has no {alias}: no version carries that alias. {_candidates(name, versions)}")
+    return _ask(store, lambda: client.get_model_version(name, str(aliases[alias])))
+
+
+def _candidates(name: str, versions: list[ModelVersion]) -> str:
+    newest = sorted(versions, key=lambda v: int(v.version), reverse=True)
+    lines = [
+        f"\n  version {v.version}, gate: {v.tags.get(GATE_TAG, 'not recorded')}, "
+        f"run {v.run_id or 'unknown'}: --model models:/{name}/{v.version}"
+        for v in newest[:10]
+    ]
+    more = f"\n  and {len(newest) - 10} older ones" if len(newest) > 10 else ""
+    return "Candidates, each usable at your own judgement:" + "".join(lines) + more
+
+
+def _fetch(client: MlflowClient, store: str, version: ModelVersion) -> Path:
+    """A local folder with the package: the store's own if it is on this machine, else a cached download."""
+    source = _ask(store, lambda: client.get_model_version_download_uri(version.name, str(version.version)))
+    digest = version.tags.get(DIGEST_TAG)
+    cached = cache_folder() / digest if digest and re.fullmatch(r"[0-9a-f]{64}", digest) else None
+    if cached is not None and cached.is_dir():
+        return cached
+    from mlflow.artifacts import download_artifacts
+
+    package = _package_uri(store, source, version)
+    if source.startswith(("file:", "/")):
+        return Path(_ask(store, lambda: download_artifacts(artifact_uri=package, tracking_uri=store)))
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    temporary = tempfile.mkdtemp(dir=cache_folder(), prefix="fetching-")
+    try:
+        folder = Path(
+            _ask(
+                store,
+                lambda: download_artifacts(artifact_uri=package, dst_path=temporary, tracking_uri=store),
+            )
+        )
+        target = cached or cache_folder() / f"{version.name}-{version.version}-{os.getpid()}"
+        return move(folder, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _package_uri(store: str, source: str, version: ModelVersion) -> str:
+    """The package inside the MLflow model: the one folder among its artifacts, whatever its name."""
+    from mlflow.artifacts import list_artifacts
+
+    base = f"{source.rstrip('/')}/artifacts"
+    entries = _ask(store, lambda: list_artifacts(artifact_uri=base, tracking_uri=store))
+    folders = [entry.path.rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry.is_dir]
+    if len(folders) != 1:
+        raise RegistryError(
+            f"{version.name} version {version.version} is registered, but there is no package at {base}. Put "
+            "the artifact folder back where it was, or register the model again."
+        )
+    return f"{base}/{folders[0]}"
+
+
+def _ask(store: str, question: Callable[[], T]) -> T:
+    """Ask the store; whatever its client raises becomes one RegistryError that names the store."""
+    try:
+        return question()
+    except ModuleNotFoundError as error:
+        raise RegistryError(_lacking(store, error.name or str(error))) from error
+    except RegistryError:
+        raise
+    except Exception as error:  # mlflow, sqlalchemy, requests, boto3: each raises its own kind
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise StoreError(f"the model store {store} cannot be used: {reason}. {store_remedy(str(error))}") from error
+
+
+def _lacking(store: str, package: str) -> str:
+    return (
+        f"the store {store} needs the Python package {package!r}, which a consumer's install lacks. Install "
+        "bus-mlops[pipeline], use a tracking server (http://...), or give the folder of a package."
+    )

@@ -1,0 +1,1 @@
+"""Which part of each fold an image is in: made, imported, checked for leaks."""

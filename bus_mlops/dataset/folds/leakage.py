@@ -1,0 +1,150 @@
+"""The leakage check: no leakage group and no case may lie in two parts of one fold.
+
+Grouped folds and folds by source stop at a leak. Official and image-level folds are known to leak: the check
+counts how much, and every run and table bears the count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from bus_mlops.dataset.folds.assignment import PARTS, TEST, UNUSED, Folds, fold_columns
+from bus_mlops.errors import DatasetError, LeakageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEAKING_KINDS = ("official", "image-level")
+_SHOWN = 20
+
+
+def check_leakage(folds: Folds, tolerate: bool = False) -> dict[str, Any]:
+    """What was checked: counts of images, cases, groups, of each part of each fold, and of leaks.
+
+    `leaks` is the number of groups that lie in more than one part of at least one fold, `leaking_cases` that of
+    cases, `exposed_test_images` that of test images whose group also has images in the train or validation
+    part. Unless `tolerate`, raises LeakageError naming the fold, the group or case, its images and their parts.
+    """
+    frame = folds.frame
+    if not tolerate:
+        for fold in range(1, folds.count + 1):
+            for kind in ("group", "case_id"):
+                _require_whole(frame, fold, kind, folds.kind)
+    groups, cases = leaking(frame, "group"), leaking(frame, "case_id")
+    return {
+        "kind": folds.kind,
+        "images": len(frame),
+        "cases": int(frame["case_id"].nunique()),
+        "groups": int(frame["group"].nunique()),
+        "leaks": len(groups),
+        "leaking_cases": len(cases),
+        "exposed_test_images": sum(_exposed(frame, column) for column in fold_columns(frame)),
+        "leaking_groups": sorted(groups)[:_SHOWN],
+        "folds": {column: _counts(frame, column) for column in fold_columns(frame)},
+    }
+
+
+def leaking(frame: pd.DataFrame, kind: str = "group", sources: Iterable[str] | None = None) -> set[str]:
+    """The groups (or cases, kind `case_id`) in more than one part of a fold, among the images of `sources`.
+
+    Images that a fold leaves unused cannot leak in it. Works on any frame with columns source, `kind`, fold_k.
+    """
+    chosen = frame if sources is None else frame[frame["source"].isin(list(sources))]
+    found: set[str] = set()
+    for column in fold_columns(chosen):
+        found |= set(_torn(chosen, column, kind))
+    return found
+
+
+def leak_tag(frame: pd.DataFrame, sources: Iterable[str]) -> str:
+    """What every run on those sources is tagged with: `0 groups`, `35 groups`."""
+    count = len(leaking(frame, sources=sources))
+    return f"{count} group{'' if count == 1 else 's'}"
+
+
+def require_current(folds: Folds, manifest: pd.DataFrame, groups: pd.DataFrame) -> None:
+    """Raise DatasetError where the folds' own columns differ from the manifest and the audit's groups.
+
+    A csv edited by hand, or one of another audit, could otherwise hide a leak from the check.
+    """
+    known = manifest.merge(groups, on="image_id").set_index("image_id")
+    own = folds.frame.set_index("image_id")
+    if set(own.index) != set(known.index):
+        image = min(set(own.index) ^ set(known.index))
+        raise DatasetError(f"{image} is not both in the folds and in the benchmark. Run `dvc repro folds`.")
+    for column in ("source", "label", "case_id", "group"):
+        truth = known.loc[own.index, column]
+        wrong = own.index[(own[column] != truth).to_numpy()]
+        if len(wrong):
+            raise DatasetError(
+                f"folds: {wrong[0]} has {column} {own.loc[wrong[0], column]!r}, the benchmark and its audit "
+                f"say {truth.loc[wrong[0]]!r}. Correct the column, or run `dvc repro --force folds`."
+            )
+
+
+def describe(checked: dict[str, Any]) -> str:
+    """What `check_leakage` returned, as lines for people."""
+    size = f"{checked['images']} images, {checked['cases']} cases, {checked['groups']} leakage groups"
+    if checked["leaks"] or checked["leaking_cases"]:
+        found = (
+            f"LEAKS: {checked['leaks']} groups and {checked['leaking_cases']} cases lie in more than one part of "
+            f"a fold; {checked['exposed_test_images']} test images have a relative in train or validation"
+        )
+    else:
+        found = "no group and no case lies in two parts of a fold"
+    lines = [f"leakage check of {checked['kind']} folds: {size}, {len(checked['folds'])} folds: {found}"]
+    for name, parts in checked["folds"].items():
+        shares = ", ".join(
+            f"{part} {c['images']} images in {c['groups']} groups ({c['malignant_fraction']:.1%} malignant)"
+            for part, c in parts.items()
+            if c["images"] or part != UNUSED
+        )
+        lines.append(f"  {name}: {shares}")
+    return "\n".join(lines)
+
+
+def _torn(frame: pd.DataFrame, column: str, kind: str) -> list[str]:
+    used = frame[frame[column] != UNUSED]
+    spread = used.groupby(kind)[column].nunique()
+    return [str(name) for name in spread.index[spread > 1]]
+
+
+def _exposed(frame: pd.DataFrame, column: str) -> int:
+    tested = frame[column] == TEST
+    seen = frame.loc[~tested & (frame[column] != UNUSED), "group"]
+    return int((tested & frame["group"].isin(seen)).sum())
+
+
+def _require_whole(frame: pd.DataFrame, fold: int, kind: str, folds_kind: str) -> None:
+    column = f"fold_{fold}"
+    torn = _torn(frame, column, kind)
+    if not torn:
+        return
+    name = torn[0]
+    rows = frame.loc[(frame[kind] == name) & (frame[column] != UNUSED), ["image_id", column]].to_numpy()
+    images = ", ".join(f"{image} ({part})" for image, part in rows[:12])
+    more = f" and {len(rows) - 12} more images" if len(rows) > 12 else ""
+    what = "leakage group" if kind == "group" else "case"
+    remedy = (
+        f"Folds of kind {folds_kind} leak by their nature: set folds.kind to grouped in params.yaml."
+        if folds_kind in LEAKING_KINDS
+        else "Put all images of a group into the same part of each fold, or run `dvc repro --force folds`."
+    )
+    raise LeakageError(
+        f"fold {fold}: {what} {name!r} lies in more than one part: {images}{more} ({len(torn)} {what}s in "
+        f"all). {remedy}"
+    )
+
+
+def _counts(frame: pd.DataFrame, column: str) -> dict[str, dict[str, float]]:
+    counts = {}
+    for part in (*PARTS, UNUSED):
+        rows = frame[frame[column] == part]
+        counts[part] = {
+            "images": len(rows),
+            "cases": int(rows["case_id"].nunique()),
+            "groups": int(rows["group"].nunique()),
+            "malignant_fraction": round(float(rows["label"].mean()), 4) if len(rows) else 0.0,
+        }
+    return counts

@@ -1,0 +1,207 @@
+"""Making folds: grouped and stratified, by source, or at random over images; and the balance that was reached.
+
+Every block of sources that share no group is split by itself, with its own random numbers: adding or removing
+a source leaves the folds of the others as they were (but for folds by source, where it adds a fold).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bus_mlops.config import FoldsConfig
+from bus_mlops.dataset.audit import components
+from bus_mlops.dataset.folds.assignment import LEADING, PARTS, TEST, TRAIN, UNUSED, VALIDATION, fold_columns
+from bus_mlops.dataset.folds.partition import group_features, partition
+from bus_mlops.errors import DatasetError
+from bus_mlops.files import replaced_folder, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    Objects = NDArray[np.object_]
+
+
+def make_folds(manifest: pd.DataFrame, groups: pd.DataFrame, config: FoldsConfig, seed: int) -> pd.DataFrame:
+    """The folds frame: image_id, source, label, case_id, group, and the part of each image in each fold.
+
+    Every image is in the test part of exactly one fold; `config.validation` is the fraction of a fold's
+    training groups (image-level: images) that validate. With kind `source`, fold k tests the k-th source in
+    alphabetical order, and a training image that shares a group with a tested one is `unused` in that fold.
+    The result depends on the seed, never on the order of the rows. Raises DatasetError when an image has no
+    group or a part of a fold would lack one of the labels. Official folds are imported, not made.
+    """
+    frame = joined(manifest, groups)
+    if config.kind == "source":
+        parts = _by_source(frame, config.validation, seed)
+    elif config.kind == "image-level":
+        parts = _by_image(frame, config, seed)
+    elif config.kind == "grouped":
+        parts = _by_group(frame, config, seed)
+    else:
+        raise DatasetError(f"folds of kind {config.kind} are imported with `bus-mlops folds import`, not made.")
+    for fold, column in enumerate(parts, start=1):
+        frame[f"fold_{fold}"] = column.astype(str)
+    require_both_labels(frame)
+    return frame
+
+
+def _by_group(frame: pd.DataFrame, config: FoldsConfig, seed: int) -> list[Objects]:
+    """Groups stay whole; sources and labels are balanced over the test parts, and within each training part."""
+    columns = [np.full(len(frame), TRAIN, dtype=object) for _ in range(config.count)]
+    for sources in _blocks(frame):
+        rows = np.flatnonzero(frame["source"].isin(sources).to_numpy())
+        features, of_row = group_features(frame.iloc[rows])
+        rng = np.random.default_rng(_seed(seed, sources))
+        tested = partition(features, [1 / config.count] * config.count, rng)
+        for number, parts in enumerate(columns):
+            training = np.flatnonzero(tested != number)
+            kept = partition(features[training], [1 - config.validation, config.validation], rng)
+            by_group = np.full(len(features), TEST, dtype=object)
+            by_group[training] = np.where(kept == 1, VALIDATION, TRAIN)
+            parts[rows] = by_group[of_row]
+    return columns
+
+
+def _by_image(frame: pd.DataFrame, config: FoldsConfig, seed: int) -> list[Objects]:
+    """At random within each source, whatever case or cluster an image belongs to, and without stratification.
+
+    The released multitask scripts shuffle all images together; here each source is dealt out by itself, so
+    that adding a source leaves the others alone.
+    """
+    columns = [np.full(len(frame), TRAIN, dtype=object) for _ in range(config.count)]
+    for source in sorted(frame["source"].unique()):
+        rows = np.flatnonzero((frame["source"] == source).to_numpy())
+        rng = np.random.default_rng(_seed(seed, (source, "image-level")))
+        # the first folds would otherwise get the odd images of every source
+        tested = (rng.permutation(len(rows)) + rng.integers(config.count)) % config.count
+        for number, parts in enumerate(columns):
+            training = rng.permutation(np.flatnonzero(tested != number))
+            parts[rows[tested == number]] = TEST
+            parts[rows[training[: round(config.validation * len(training))]]] = VALIDATION
+    return columns
+
+
+def _by_source(frame: pd.DataFrame, validation: float, seed: int) -> list[Objects]:
+    """Each source is the test part of one fold; what shares a group with it is set aside there."""
+    sources = sorted(frame["source"].unique())
+    if len(sources) < 2:
+        raise DatasetError(
+            f"folds by source need at least two sources, and the benchmark holds only {', '.join(sources)}. Add "
+            "another source to data.sources in params.yaml, or set folds.kind to grouped."
+        )
+    columns = []
+    for source in sources:
+        parts = np.full(len(frame), TRAIN, dtype=object)
+        tested = (frame["source"] == source).to_numpy()
+        touching = frame["group"].isin(frame.loc[tested, "group"]).to_numpy()
+        parts[touching], parts[tested] = UNUSED, TEST
+        training = frame[~touching]
+        for block in _blocks(training):
+            rows = np.flatnonzero(frame["source"].isin(block).to_numpy() & ~touching)
+            features, of_row = group_features(frame.iloc[rows])
+            rng = np.random.default_rng(_seed(seed, (*block, f"without {source}")))
+            kept = partition(features, [1 - validation, validation], rng)
+            parts[rows] = np.where(kept[of_row] == 1, VALIDATION, TRAIN)
+        columns.append(parts)
+    return columns
+
+
+def require_sources(manifest: pd.DataFrame, planned: Sequence[str]) -> None:
+    """Raise DatasetError unless the benchmark holds exactly the sources whose folds are planned."""
+    present = sorted(manifest["source"].unique())
+    if present != sorted(planned):
+        raise DatasetError(
+            f"folds by source are planned for {', '.join(planned)}, the benchmark holds {', '.join(present)}. Set "
+            "data.sources in params.yaml to the sources that are there."
+        )
+
+
+def require_both_labels(frame: pd.DataFrame, remedy: str = "") -> None:
+    """Raise DatasetError where a train, validation or test part of a fold lacks one of the labels."""
+    remedy = remedy or "Use fewer folds (folds.count in params.yaml) or more images."
+    for column in fold_columns(frame):
+        for part in PARTS:
+            labels = frame.loc[frame[column] == part, "label"]
+            if labels.nunique() < 2:
+                raise DatasetError(
+                    f"the {part} part of fold {column.removeprefix('fold_')} would hold {len(labels)} images of "
+                    f"{labels.nunique()} of the 2 labels. {remedy}"
+                )
+
+
+def balance(frame: pd.DataFrame) -> pd.DataFrame:
+    """What was reached: images and groups of each fold, part, source and label (0 benign, 1 malignant).
+
+    `share` is the fraction of that source's images of that label that lie in the part; a test part's would be
+    1 / folds if it could be met exactly.
+    """
+    import pandas as pd
+
+    whole = frame.groupby(["source", "label"])["image_id"].size()
+    counts = []
+    for fold, column in enumerate(fold_columns(frame), start=1):
+        found = frame.groupby([column, "source", "label"]).agg(images=("image_id", "size"), groups=("group", "nunique"))
+        used = [part for part in (*PARTS, UNUSED) if part in PARTS or (frame[column] == part).any()]
+        every = pd.MultiIndex.from_tuples([(part, *key) for part in used for key in whole.index])
+        found = found.reindex(every, fill_value=0).rename_axis(["part", "source", "label"]).reset_index()
+        found.insert(0, "fold", fold)
+        counts.append(found)
+    table = pd.concat(counts, ignore_index=True)
+    of = whole.reindex(pd.MultiIndex.from_frame(table[["source", "label"]])).to_numpy()
+    return table.assign(share=(table["images"] / of).round(4))
+
+
+def write_folds(frame: pd.DataFrame, kind: str, folder: Path) -> pd.DataFrame:
+    """Write folds.csv, its kind (folds.json) and the balance (balance.csv) into a folder; returns the balance."""
+    reached = balance(frame)
+    with replaced_folder(folder) as partial:
+        frame.to_csv(partial / "folds.csv", index=False, lineterminator="\n")
+        reached.to_csv(partial / "balance.csv", index=False, lineterminator="\n")
+        write_json(partial / "folds.json", {"kind": kind, "count": len(fold_columns(frame))})
+    return reached
+
+
+def describe_balance(table: pd.DataFrame) -> str:
+    """The departure of the test parts from equal shares, over all sources and labels, in one line for people."""
+    tests = table[table["part"] == TEST].reset_index(drop=True)
+    folds = tests["fold"].nunique()
+    fair = tests.groupby(["source", "label"])["images"].transform("sum") / folds
+    off = (tests["images"] - fair).abs()
+    worst = tests.iloc[int(off.to_numpy().argmax())]
+    where = f"{worst['source']} {('benign', 'malignant')[worst['label']]}, fold {worst['fold']}"
+    return (
+        "balance of the test parts by source and label: "
+        f"{off.mean():.2f} images off an equal share on average, {off.max():.1f} at most ({where})"
+    )
+
+
+def joined(manifest: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
+    """The leading columns of folds.csv, sorted by image id; raises DatasetError where an image has no group."""
+    frame = manifest[LEADING[:-1]].merge(groups[["image_id", "group"]], on="image_id", how="left")
+    bare = frame.loc[frame["group"].isna(), "image_id"]
+    if len(bare) or len(frame) != len(manifest):
+        what = f"{bare.iloc[0]} has no leakage group" if len(bare) else "an image has several leakage groups"
+        raise DatasetError(f"{what}: the audit does not fit the benchmark. Run `dvc repro audit`.")
+    return frame.sort_values("image_id", kind="stable", ignore_index=True)
+
+
+def _blocks(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Sources that share a group belong together; all others stand alone."""
+    sources = sorted(frame["source"].unique())
+    place = {source: i for i, source in enumerate(sources)}
+    links = []
+    for together in frame.groupby("group")["source"].unique():
+        links += [(place[together[0]], place[other]) for other in together[1:]]
+    roots = components(len(sources), links)
+    return [tuple(s for s, r in zip(sources, roots, strict=True) if r == root) for root in np.unique(roots)]
+
+
+def _seed(seed: int, sources: Sequence[str]) -> list[int]:
+    digest = hashlib.sha256("+".join(sources).encode()).digest()
+    return [seed, int.from_bytes(digest[:8], "big")]

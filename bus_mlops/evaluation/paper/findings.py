@@ -1,0 +1,239 @@
+"""What our own rows say to each statement of the paper: computed from the folds, tested, and put into a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.paper import sentences
+from bus_mlops.evaluation.paper.claims import COMPARISONS, Comparison, active_augmentations, positive_weight
+from bus_mlops.evaluation.paper.contrasts import Contrast, contrasts
+from bus_mlops.evaluation.paper.published import paper_claims
+from bus_mlops.evaluation.results import CELL, ROW, PlannedRow, resampling_ratio
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALPHA = 0.05
+# A slope over fewer doses is a difference, not a trend.
+FEWEST_DOSES = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One statement with its evidence; differences are fractions, `tests` and `overall` two-sided.
+
+    `verdict` is `shown`, `not shown`, `opposite` (the reverse is significant) or `not tested` (no such rows, or one
+    fold). The paper's choice of parameters is `shown` where ours is the same, and `opposite` where ours differs and is
+    significantly better on test images. `claim` is the paper's statement in our words, `paper` what its own table
+    says, `note` what is wrong with the statement.
+    """
+
+    name: str
+    strategy: str
+    metric: str
+    unit: str
+    direction: int
+    verdict: str
+    statement: str
+    table: int
+    section: str
+    claim: str
+    paper: str
+    note: str
+    overall: Contrast | None
+    tests: tuple[Contrast, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; what could not be tested is null."""
+        values = asdict(self)
+        for test in [*values["tests"], *([values["overall"]] if self.overall else [])]:
+            test.update({key: None if value != value else value for key, value in test.items()})
+        return values
+
+
+class Rows:
+    """The classifying rows of one strategy with their metrics in each (fold, seed)."""
+
+    def __init__(self, planned: Sequence[PlannedRow], metrics: pd.DataFrame) -> None:
+        self.planned = [row for row in planned if row.classifies]
+        self._cells = {key: frame.set_index(CELL).sort_index() for key, frame in metrics.groupby(ROW)}
+        self._published = {row.model: row.paper[1] for row in planned if row.paper}
+
+    def values(self, row: PlannedRow, metric: str) -> pd.Series[float]:
+        """The metric (fraction) of a row, indexed by (fold, seed)."""
+        return self._cells[row.strategy, row.model, row.variant][metric]
+
+    def difference(self, treated: PlannedRow, baseline: PlannedRow, metric: str) -> pd.Series[float]:
+        """Treated minus baseline in each (fold, seed); raises EvaluationError unless both have the same."""
+        a, b = self.values(treated, metric), self.values(baseline, metric)
+        if not a.index.equals(b.index):
+            raise EvaluationError(
+                f"{treated.strategy}: {treated.title} and {baseline.title} were trained on different folds or seeds: "
+                f"run `dvc repro train@{treated.strategy}`."
+            )
+        return a - b
+
+    def network(self, row: PlannedRow) -> str:
+        """What rows of one network share, whatever the variant: its name in the paper, or ours."""
+        return self._published.get(row.model, row.model)
+
+
+Differences = dict[str, "pd.Series[float]"]
+
+
+def find(plans: Mapping[str, Sequence[PlannedRow]], metrics: pd.DataFrame, folds: pd.DataFrame) -> list[Finding]:
+    """Every finding of the planned strategies, in the paper's order.
+
+    `plans` are rows with their choice (`choice.with_choice`), `metrics` is `tables.fold_table`, `folds` folds.csv.
+
+    The test is Nadeau and Bengio's corrected resampled t-test over (fold, seed). `overall` is that of the mean over
+    networks, which gives the verdict at 5 %; the tests of single networks are adjusted by Holm's method. A single
+    augmentation counts when its adjusted p does; MT-ESTAN must beat every other approach, each at 5 %. The number
+    of networks with the expected sign is a count, not a test: networks share images and folds.
+    Raises EvaluationError.
+    """
+    rows = {name: Rows(planned, metrics[metrics["strategy"] == name]) for name, planned in plans.items()}
+    known = [each for each in COMPARISONS if each.strategy in plans]
+    return [_finding(each, rows[each.strategy], folds) for each in known]
+
+
+def _finding(comparison: Comparison, rows: Rows, folds: pd.DataFrame) -> Finding:
+    differences = _DIFFERENCES[comparison.kind](comparison, rows)
+    ratio = resampling_ratio(folds, rows.planned[0]) if differences else float("nan")
+    tests = contrasts(differences, ratio)
+    overall = None
+    if differences and comparison.kind in ("networks", "trend", "choice"):
+        mean = np.mean([each.to_numpy() for each in differences.values()], axis=0)
+        (overall,) = contrasts({"all": mean}, ratio)
+    verdict = _VERDICTS[comparison.kind](comparison, tests, overall)
+    choices = _choices(comparison, rows) if comparison.kind == "choice" else []
+    if choices and all(ours == printed for _, ours, printed in choices):
+        verdict = "shown"
+    claim = paper_claims()[comparison.name]
+    return Finding(
+        name=comparison.name,
+        strategy=comparison.strategy,
+        metric=comparison.metric,
+        unit="points per unit of weight" if comparison.kind == "trend" else "points",
+        direction=comparison.direction,
+        verdict=verdict,
+        statement=sentences.statement(comparison, verdict, tests, overall, choices, _extreme(comparison, rows)),
+        table=claim.table,
+        section=claim.section,
+        claim=claim.claim,
+        paper=sentences.printed(comparison, claim.table),
+        note=claim.note,
+        overall=overall,
+        tests=tuple(tests),
+    )
+
+
+def _pairs(comparison: Comparison, rows: Rows) -> list[tuple[str, PlannedRow, PlannedRow]]:
+    """(network, treated, baseline) for every treated row whose network also has a baseline."""
+    baseline = {rows.network(row): row for row in rows.planned if comparison.sides.baseline(row)}
+    treated = [(rows.network(row), row) for row in rows.planned if comparison.sides.treated(row)]
+    return [(name, row, baseline[name]) for name, row in treated if name in baseline]
+
+
+def _by_network(comparison: Comparison, rows: Rows) -> Differences:
+    return {
+        name: rows.difference(treated, baseline, comparison.metric)
+        for name, treated, baseline in _pairs(comparison, rows)
+        if treated is not baseline
+    }
+
+
+def _by_augmentation(comparison: Comparison, rows: Rows) -> Differences:
+    found: dict[str, list[Any]] = {}
+    for _, treated, baseline in _pairs(comparison, rows):
+        name = active_augmentations(treated)[0].replace("_", " ")
+        found.setdefault(name, []).append(rows.difference(treated, baseline, comparison.metric))
+    return {name: sum(each) / len(each) for name, each in found.items()}
+
+
+def _by_slope(comparison: Comparison, rows: Rows) -> Differences:
+    doses: dict[str, dict[float, PlannedRow]] = {}
+    for row in filter(comparison.sides.treated, rows.planned):
+        doses.setdefault(rows.network(row), {})[positive_weight(row)] = row
+    slopes = {}
+    for name, each in doses.items():
+        if len(each) >= FEWEST_DOSES:
+            # Least squares: the metric's change per unit of weight, in each fold.
+            centred = {dose: dose - sum(each) / len(each) for dose in each}
+            total = sum(value**2 for value in centred.values())
+            parts = [centred[dose] / total * rows.values(row, comparison.metric) for dose, row in each.items()]
+            slopes[name] = sum(parts[1:], parts[0])
+    return slopes
+
+
+def _by_row(comparison: Comparison, rows: Rows) -> Differences:
+    treated = next(filter(comparison.sides.treated, rows.planned), None)
+    others = filter(comparison.sides.baseline, rows.planned) if treated else ()
+    return {row.title: rows.difference(treated, row, comparison.metric) for row in others if treated}
+
+
+_DIFFERENCES: dict[str, Callable[[Comparison, Rows], Differences]] = {
+    "networks": _by_network,
+    "choice": _by_network,
+    "each": _by_augmentation,
+    "trend": _by_slope,
+    "all": _by_row,
+}
+
+
+def _on_average(comparison: Comparison, tests: Sequence[Contrast], overall: Contrast | None) -> str:
+    if overall is None or overall.p != overall.p:
+        return "not tested"
+    if overall.p >= ALPHA:
+        return "not shown"
+    return "shown" if comparison.direction * overall.difference > 0 else "opposite"
+
+
+def _any(comparison: Comparison, tests: Sequence[Contrast], overall: Contrast | None) -> str:
+    if not tests or tests[0].p != tests[0].p:
+        return "not tested"
+    signs = {comparison.direction * test.difference > 0 for test in tests if test.p_adjusted < ALPHA}
+    return "shown" if True in signs else "opposite" if False in signs else "not shown"
+
+
+def _every(comparison: Comparison, tests: Sequence[Contrast], overall: Contrast | None) -> str:
+    if not tests or tests[0].p != tests[0].p:
+        return "not tested"
+    # That all are beaten needs no adjustment: the least significant test decides (an intersection-union test).
+    if all(comparison.direction * test.difference > 0 and test.p < ALPHA for test in tests):
+        return "shown"
+    worse = any(comparison.direction * test.difference < 0 and test.p_adjusted < ALPHA for test in tests)
+    return "opposite" if worse else "not shown"
+
+
+def _ours_is_better(comparison: Comparison, tests: Sequence[Contrast], overall: Contrast | None) -> str:
+    verdict = _on_average(comparison, tests, overall)
+    return {"shown": "opposite", "opposite": "not shown"}.get(verdict, verdict)
+
+
+_VERDICTS: dict[str, Callable[[Comparison, Sequence[Contrast], Contrast | None], str]] = {
+    "networks": _on_average,
+    "trend": _on_average,
+    "choice": _ours_is_better,
+    "each": _any,
+    "all": _every,
+}
+
+
+def _choices(comparison: Comparison, rows: Rows) -> list[tuple[str, str, str]]:
+    """(network, our chosen variant, the paper's) of each network."""
+    return [(name, ours.variant, printed.variant) for name, ours, printed in _pairs(comparison, rows)]
+
+
+def _extreme(comparison: Comparison, rows: Rows) -> tuple[str, float] | None:
+    """Title and mean of the row that is furthest in the expected direction, for comparisons with all rows."""
+    if comparison.kind != "all" or not rows.planned:
+        return None
+    means = {row.title: float(rows.values(row, comparison.metric).mean()) for row in rows.planned}
+    title = max(means, key=lambda name: comparison.direction * means[name])
+    return title, means[title]

@@ -1,0 +1,228 @@
+"""The report: one self-contained HTML page with every table, figure and number of a reproduction."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.report import plots
+from bus_mlops.evaluation.report.audit_pictures import Exclusions, excluded_sentence, read_conflicts, read_left_out
+from bus_mlops.evaluation.report.rows import (
+    COLUMNS,
+    audit_facts,
+    finding_groups,
+    flow_rows,
+    gate_values,
+    is_headline,
+    leakage_rows,
+    leakage_text,
+    strategy_title,
+    table_rows,
+)
+from bus_mlops.evaluation.results import Samples, read_curves, read_plans, read_predictions, read_samples, select_row
+from bus_mlops.files import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEMPLATE = "templates/report.html.j2"
+SAMPLES_PER_MODEL = 8
+
+
+@dataclass(frozen=True)
+class StrategyResults:
+    """What the report shows of one strategy; curves may be empty, samples None."""
+
+    table: pd.DataFrame
+    predictions: pd.DataFrame
+    curves: pd.DataFrame
+    samples: Samples | None
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """All that the page is made of; None where a stage has not run (the page says so or leaves it out)."""
+
+    benchmark: dict[str, Any]
+    strategies: dict[str, StrategyResults]
+    provenance: dict[str, str]
+    audit: dict[str, Any] | None = None
+    leakage: dict[str, Any] | None = None
+    search: dict[str, Any] | None = None
+    gate: dict[str, Any] | None = None
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    conflicts: list[list[dict[str, Any]]] = field(default_factory=list)
+    excluded: Exclusions = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> ReportInputs:
+    """Collect the inputs under the project's `data` and `results` folders; raises EvaluationError.
+
+    Plans, predictions, tables and findings must be there; audit, leakage, search and gate are shown where they are.
+    """
+    benchmark = _json(data / "benchmark" / "benchmark.json")
+    if benchmark is None:
+        raise EvaluationError(f"{data / 'benchmark' / 'benchmark.json'} is missing: run `dvc repro assemble`.")
+    findings = results / "findings.json"
+    if not findings.is_file():
+        raise EvaluationError(f"{findings} is missing: run `dvc repro evaluate`.")
+    audit = _json(data / "audit" / "audit.json")
+    excluded, flow = read_left_out(data, benchmark["flow"])
+    return ReportInputs(
+        benchmark={**benchmark, "flow": flow},
+        strategies=_read_strategies(results),
+        provenance=provenance,
+        findings=read_json(findings),
+        audit=audit,
+        conflicts=read_conflicts(data, audit) if audit else [],
+        excluded=excluded,
+        leakage=_json(data / "leakage.json"),
+        search=_json(results / "search" / "best.json"),
+        gate=_json(results / "promotion" / "gate.json"),
+    )
+
+
+def _read_strategies(results: Path) -> dict[str, StrategyResults]:
+    import pandas as pd
+
+    folder = results / "predictions"
+    plans = read_plans(results / "plan")
+    curves = read_curves(folder, plans)
+    strategies = {}
+    for name in plans:
+        table = results / "tables" / f"{name}.csv"
+        if not table.is_file():
+            raise EvaluationError(f"{table} is missing: run `dvc repro evaluate`.")
+        samples = folder / f"{name}_samples.npz"
+        strategies[name] = StrategyResults(
+            table=pd.read_csv(table),
+            predictions=read_predictions(folder / f"{name}.parquet"),
+            curves=curves[curves["strategy"] == name],
+            samples=read_samples(samples) if samples.is_file() else None,
+        )
+    return strategies
+
+
+def render_report(inputs: ReportInputs) -> str:
+    """The whole page as a string of HTML without a single external reference."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    text = resources.files("bus_mlops.evaluation.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    phantom = inputs.benchmark["kind"] == "phantom"
+    headings, flow = flow_rows(inputs.benchmark["flow"])
+    strategies = [_strategy(name, each) for name, each in inputs.strategies.items()]
+    return environment.from_string(text).render(
+        phantom=phantom,
+        title=_title(phantom),
+        columns=COLUMNS,
+        flow_headings=headings,
+        flow=flow,
+        sources=list(inputs.benchmark["flow"]),
+        highlights=_highlights(inputs),
+        findings=finding_groups(inputs.findings, {name: each.table for name, each in inputs.strategies.items()}),
+        conflicts=len(inputs.benchmark.get("label_conflicts", [])),
+        audit=audit_facts(inputs.audit) if inputs.audit else [],
+        conflict_clusters=[
+            [{**image, "picture": _uri(image["picture"], "image/png")} for image in each] for each in inputs.conflicts
+        ],
+        excluded_sentence=excluded_sentence(inputs.excluded),
+        leakage=leakage_rows(inputs.leakage) if inputs.leakage else [],
+        leakage_text=leakage_text(inputs.leakage) if inputs.leakage else "",
+        leaks=any(row["leaks"] for each in strategies for row in each["rows"]),
+        strategies=strategies,
+        search=inputs.search,
+        gate=gate_values(inputs.gate) if inputs.gate else None,
+        provenance=inputs.provenance,
+    )
+
+
+def _title(phantom: bool) -> str:
+    if phantom:
+        return "PHANTOMS: synthetic images; numbers say nothing about patients"
+    return "Breast ultrasound classification benchmark"
+
+
+def _highlights(inputs: ReportInputs) -> list[tuple[str, str, str]]:
+    images = sum(counts["kept"] for counts in inputs.benchmark["flow"].values() if "kept" in counts)
+    rows = [
+        (record, strategy_title(name)[0])
+        for name, each in inputs.strategies.items()
+        for record in each.table.to_dict("records")
+    ]
+    cards = [
+        (f"{len(inputs.benchmark['flow'])}", "sources", f"{images} images kept" if images else ""),
+        (f"{len(rows)}", "table rows", f"in {len(inputs.strategies)} strategies"),
+    ]
+    for metric, heading in (("roc_auc", "best ROC AUC"), ("dice", "best Dice")):
+        known = [(record[f"{metric}_mean"], record, title) for record, title in rows]
+        known = [each for each in known if each[0] == each[0]]
+        if known:
+            value, record, title = max(known, key=lambda each: float(each[0]))
+            cards.append((f"{value:.3f}", heading, f"{record['model']} {record['variant']} ({title})"))
+    if inputs.findings:
+        shown = sum(each["verdict"] == "shown" for each in inputs.findings)
+        cards.append((f"{shown} of {len(inputs.findings)}", "expected effects show", "each with its test"))
+    return cards
+
+
+def _strategy(name: str, results: StrategyResults) -> dict[str, Any]:
+    title, explanation = strategy_title(name)
+    rows = table_rows(results.table)
+    shown = [record for record in results.table.to_dict("records") if is_headline(record)]
+    test = {
+        (record["model"], record["variant"]): select_row(results.predictions, record["model"], record["variant"])
+        for record in shown
+        if record["task"] != "segmentation"
+    }
+    titles = {(record["model"], record["variant"]) for record in shown}
+    kept = [each in titles for each in zip(results.curves["model"], results.curves["variant"], strict=True)]
+    return {
+        "name": name,
+        "title": title,
+        "explanation": explanation,
+        "rows": [row for row in rows if row["headline"]],
+        "grid": rows if len(shown) < len(rows) else [],
+        "scope": f"{_range(results.table['images'])} test images in {_range(results.table['folds'])} folds",
+        "many": len(test) > plots.MOST_CURVES,
+        "has_masks": any(row["dice"] for row in rows),
+        "has_paper": any(cell["paper"] for row in rows for cell in row["cells"]),
+        "roc": _figure(plots.roc_figure(test)) if test else "",
+        "confusion": _figure(plots.confusion_figure(test)) if test else "",
+        "calibration": _figure(plots.calibration_figure(test)) if test else "",
+        "curves": _figure(plots.learning_figure(results.curves[kept])) if any(kept) else "",
+        "samples": _samples(results.samples) if results.samples else [],
+    }
+
+
+def _range(counts: pd.Series) -> str:
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _samples(samples: Samples) -> list[tuple[str, str]]:
+    shown = []
+    for model in dict.fromkeys(samples.model):
+        indices = [i for i, each in enumerate(samples.model) if each == model]
+        half = SAMPLES_PER_MODEL // 2
+        chosen = [i for label in (0, 1) for i in [k for k in indices if samples.label[k] == label][:half]]
+        if chosen:
+            shown.append((model, _uri(plots.samples_figure(samples, chosen), "image/png")))
+    return shown
+
+
+def _figure(data: bytes) -> str:
+    return _uri(data, "image/png" if data.startswith(b"\x89PNG") else "image/svg+xml")
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.is_file() else None

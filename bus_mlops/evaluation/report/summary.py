@@ -1,0 +1,130 @@
+"""The closing summary of a reproduction for the terminal, read from the files under `results/`."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.report.rows import leaks, strategy_title
+from bus_mlops.evaluation.results import place
+from bus_mlops.files import read_json
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+
+def render_summary(results: Path, phantom: bool, left_to_paper: Sequence[str] = ()) -> Group:
+    """Results table, report, the gate's verdict with the failing rule's numbers, and three commands to try.
+
+    A pure function of the files under `results` and of what the profile leaves to the profile `paper`; raises
+    EvaluationError when no table has been written.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[Any] = [Text()]
+    if phantom:
+        parts.append(Text("PHANTOMS: synthetic images; numbers say nothing about patients", style="bold yellow"))
+    parts.append(_table(_records(results / "tables")))
+    if left_to_paper:
+        parts.append(_line("Left to the profile paper", "; ".join(left_to_paper)))
+    report = results / "report.html"
+    parts.append(_line("Report", str(report) if report.is_file() else "not written yet: dvc repro report"))
+    gate, record = (_read(results / "promotion" / name) for name in ("gate.json", "promotion.json"))
+    parts.append(_verdict(gate) if gate else _line("Gate", "not run yet: dvc repro promote"))
+    return Group(*parts, *_next(gate, record, phantom))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return read_json(path) if path.is_file() else None
+
+
+def _records(folder: Path) -> list[dict[str, str]]:
+    records = []
+    for path in sorted(folder.glob("*.csv"), key=lambda each: (place(each.stem), each.stem)):
+        with path.open(encoding="utf-8", newline="") as file:
+            records += list(csv.DictReader(file))
+    if not records:
+        raise EvaluationError(f"no results table in {folder}: run `make reproduce` or `dvc repro` first.")
+    return records
+
+
+def _table(records: list[dict[str, str]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("mean ± std over folds", overflow="fold", min_width=18)
+    for heading, width in (
+        ("ROC AUC", 13),
+        ("sens. %", 10),
+        ("paper", 5),
+        ("spec. %", 10),
+        ("paper", 5),
+    ):
+        style = "dim" if heading == "paper" else None
+        table.add_column(heading, justify="right", min_width=width, no_wrap=True, style=style)
+    strategy = ""
+    for record in records:
+        if record["strategy"] != strategy:
+            strategy = record["strategy"]
+            table.add_row(f"[bold]{strategy_title(strategy)[0]}[/bold]")
+        cells = [_plus_minus(record, "roc_auc", 1, 3)]
+        for name in ("sensitivity", "specificity"):
+            cells += [_plus_minus(record, name, 100, 1), _paper(record, name)]
+        note = f" [red]({leaks(record)})[/red]" if leaks(record) else ""
+        table.add_row(f"  {record['model']} {record['variant']}{note}", *cells)
+    return table
+
+
+def _verdict(gate: dict[str, Any]) -> Text:
+    if gate["passed"]:
+        champion = f"{gate['model_name']}@champion"
+        return _line("Gate", f"promoted: {gate['candidate']} beats {gate['baseline']}; {champion} is set", "green")
+    text = _line("Gate", f"refused: {gate['candidate']} against {gate['baseline']}", "red")
+    for rule in gate["rules"]:
+        if not rule["passed"]:
+            text.append(f"\n  {rule['id']} {rule['title']} ({rule['limit']}): {rule['sentence']}")
+    return text
+
+
+def _next(gate: dict[str, Any] | None, record: dict[str, Any] | None, phantom: bool) -> list[Text]:
+    from rich.text import Text
+
+    name = gate["model_name"] if gate else ("bus-mt-estan-phantom" if phantom else "bus-mt-estan")
+    # A refused version has no alias: it can be tried by its number.
+    by_number = record is not None and not record.get("alias") and record.get("version")
+    model = f"{name}/{record['version']}" if record and by_number else f"{name}@champion"
+    last = "bus-mlops profile busi" if phantom else "dvc metrics diff"
+    why = "switch to real images (README: your own data)" if phantom else "what changed since the last commit"
+    lines = [
+        Text("\nNext", style="bold"),
+        Text.assemble("  ", ("make ui", "cyan"), ("  see every run, curve and model in MLflow", "dim")),
+        Text.assemble("  ", (f"bus-mlops predict --model models:/{model} IMAGE", "cyan")),
+        Text.assemble("  ", (last, "cyan"), (f"  {why}", "dim")),
+    ]
+    return lines
+
+
+def _line(name: str, value: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text.assemble((f"{name}  ", "bold"), (value, style))
+
+
+def _plus_minus(record: dict[str, str], name: str, scale: int, digits: int) -> str:
+    mean, deviation = record[f"{name}_mean"], record[f"{name}_std"]
+    if not mean:  # a network that only draws masks
+        return ""
+    text = f"{scale * float(mean):.{digits}f}"
+    return f"{text} ± {scale * float(deviation):.{digits}f}" if deviation else text
+
+
+def _paper(record: dict[str, str], name: str) -> str:
+    value = record[f"paper_{name}"]
+    return f"{100 * float(value):.1f}" if value else ""

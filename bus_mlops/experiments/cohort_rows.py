@@ -1,0 +1,36 @@
+"""Which images of a benchmark a cell trains on, validates on and is tested on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.dataset.folds.assignment import PARTS, TRAIN, UNUSED, Folds, fold_columns
+from bus_mlops.errors import DatasetError
+from bus_mlops.experiments.cell import Cell
+
+
+def cohort_parts(benchmark: Benchmark, folds: Folds, cell: Cell) -> dict[str, np.ndarray]:
+    """Row numbers of the train, validation and test part of a cell's cohort, in manifest order.
+
+    Images that the fold leaves unused are in none of them; raises DatasetError when a part is empty. A refit trains
+    on every image that any fold uses, and its other parts are empty.
+    """
+    assigned = _trained_by_refit(folds) if cell.is_refit else folds.parts(cell.fold)
+    part = assigned.reindex(benchmark.frame["image_id"]).to_numpy()
+    member = benchmark.frame["source"].isin(cell.spec.cohort).to_numpy()
+    rows = {name: np.flatnonzero(member & (part == name)) for name in PARTS}
+    for name, found in rows.items():
+        if not len(found) and not cell.is_refit:
+            raise DatasetError(
+                f"fold {cell.fold} has no {name} image of {', '.join(cell.spec.cohort)}. Choose other folds "
+                "(folds.kind or folds.run in params.yaml) or add sources to the cohort."
+            )
+    return rows
+
+
+def _trained_by_refit(folds: Folds) -> pd.Series:
+    frame = folds.frame.set_index("image_id")
+    used = (frame[fold_columns(frame)] != UNUSED).any(axis="columns")
+    return used.map({True: TRAIN, False: UNUSED})

@@ -1,0 +1,1 @@
+"""How far a grid is, for people."""

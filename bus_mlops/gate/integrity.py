@@ -1,0 +1,95 @@
+"""G0, integrity: the two models may be compared at all, and the candidate is what its name says."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bus_mlops.config import PromotionConfig
+from bus_mlops.evaluation.results import CELL
+from bus_mlops.gate.inputs import NO_LEAKS, GateContext, Lineage
+from bus_mlops.gate.report import GateRule
+
+
+def check_integrity(
+    candidate: pd.DataFrame, baseline: pd.DataFrame, promotion: PromotionConfig, context: GateContext
+) -> GateRule:
+    """G0: same data and folds, grouped folds without leaks, all folds finished, committed code, an honest name."""
+    problems = [
+        *_lineage_problems(context),
+        *_fold_problems(candidate, baseline, context),
+        *_git_problems(promotion, context),
+    ]
+    if context.is_phantom and "phantom" not in context.model_name:
+        problems.append(f"trained on phantoms, but the name {context.model_name!r} does not say so")
+    images, folds, seeds = (int(candidate[column].nunique()) for column in ("image_id", "fold", "seed"))
+    found = "; ".join(problems) or (
+        f"same {images} images, same {folds} folds (grouped, no leak) x {seeds} "
+        f"seed{'' if seeds == 1 else 's'}, all finished; git {_clean(context.candidate)}"
+    )
+    return GateRule(
+        id="G0",
+        title="integrity",
+        values={
+            "images": images,
+            "folds": folds,
+            "seeds": seeds,
+            "data_digest": context.candidate.data_digest,
+            "folds_digest": context.candidate.folds_digest,
+            "folds_kind": context.candidate.folds_kind,
+            "commits": ", ".join(sorted({*context.candidate.commits, *context.baseline.commits})),
+            "problems": len(problems),
+        },
+        limit="no problem",
+        passed=not problems,
+        sentence=found[0].upper() + found[1:] + ".",
+    )
+
+
+def _lineage_problems(context: GateContext) -> list[str]:
+    problems = []
+    for kind in ("data", "folds"):
+        pair = [getattr(lineage, f"{kind}_digest") for lineage in (context.candidate, context.baseline)]
+        if pair[0] != pair[1]:
+            problems.append(
+                f"{kind} digests differ ({pair[0][:12]} and {pair[1][:12]}): train the baseline on the candidate's "
+                f"{kind}, or name another baseline"
+            )
+    for who, lineage in (("candidate", context.candidate), ("baseline", context.baseline)):
+        if lineage.leaks != NO_LEAKS:
+            problems.append(
+                f"the {who}'s runs are tagged with leaks: {lineage.leaks} ({lineage.folds_kind} folds are not grouped)"
+            )
+    if context.leak_check != "passed":
+        problems.append(f"the leakage check of the folds is {context.leak_check!r}")
+    return problems
+
+
+def _fold_problems(candidate: pd.DataFrame, baseline: pd.DataFrame, context: GateContext) -> list[str]:
+    problems = []
+    for who, frame in (("candidate", candidate), ("baseline", baseline)):
+        there = {(int(seed), int(fold)) for seed, fold in frame[["seed", "fold"]].drop_duplicates().to_numpy()}
+        for seed in sorted({seed for seed, _ in there}):
+            missing = [fold for fold in context.expected_folds if (seed, fold) not in there]
+            if missing:
+                problems.append(f"the {who} lacks fold {', '.join(map(str, missing))} of seed {seed}")
+        if frame.duplicated([*CELL, "image_id"]).any():
+            problems.append(f"the {who} predicts an image twice in one fold")
+    keys = [set(map(tuple, f[[*CELL, "image_id", "label"]].to_numpy().tolist())) for f in (candidate, baseline)]
+    if keys[0] != keys[1]:
+        problems.append(f"{len(keys[0] ^ keys[1])} test predictions have no counterpart in the other model")
+    return problems
+
+
+def _git_problems(promotion: PromotionConfig, context: GateContext) -> list[str]:
+    if not promotion.require_clean_git:
+        return []
+    return [
+        f"the {who}'s runs are of {_clean(lineage)}: commit (params.yaml too) before training"
+        for who, lineage in (("candidate", context.candidate), ("baseline", context.baseline))
+        if lineage.git_clean != "yes"
+    ]
+
+
+def _clean(lineage: Lineage) -> str:
+    known = {"yes": "clean", "no": "uncommitted changes"}
+    return known.get(lineage.git_clean, "code that git does not know")

@@ -1,0 +1,1 @@
+"""From the bytes of an image to the arrays that a network takes; numpy and Pillow only."""

@@ -1,0 +1,109 @@
+"""The ways an image may come to a model, and the way its answers go back into the image's own pixels.
+
+Needs only numpy and PIL, as every consumer has them.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bus_mlops.errors import ImageError, ImageSizeError
+from bus_mlops.images.decode import MAX_SIDE, decode_image
+
+
+class Base64(str):
+    """The bytes of an image file as a base64 string; a plain string is a path."""
+
+
+Image = Path | str | bytes | np.ndarray
+MASK_THRESHOLD = 0.5
+# Nothing a scanner writes lies outside.
+SIDES = range(16, MAX_SIDE + 1)
+
+
+def from_base64(text: str) -> bytes:
+    """The bytes behind a base64 string (line breaks are allowed); ImageError if it is none."""
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise ImageError(f"not base64: {text[:40]!r}. Send the image file's bytes, base64-encoded.") from None
+
+
+def read_pixels(image: Image, color: Literal["gray", "rgb"]) -> NDArray[np.uint8]:
+    """The uint8 pixels (H, W) or (H, W, 3), 0-255, of any image a model takes; ImageError otherwise."""
+    if isinstance(image, np.ndarray):
+        return _array_pixels(image, color)
+    if isinstance(image, Base64):
+        return decode_image(from_base64(image), color)
+    if isinstance(image, str | Path):
+        return decode_image(Path(image), color)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode_image(bytes(image), color)
+    raise ImageError(f"an image is a path, bytes, Base64 or a uint8 array but got {type(image).__name__}.")
+
+
+def require_size(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The same pixels; ImageSizeError unless both sides lie between 16 and 16,384 pixels."""
+    height, width = pixels.shape[:2]
+    if height not in SIDES or width not in SIDES:
+        raise ImageSizeError(
+            f"the image has {width} x {height} pixels: a side must lie between {SIDES[0]} and {SIDES[-1]}. "
+            "Give the image as the scanner wrote it."
+        )
+    return pixels
+
+
+def as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(S, S) repeated into (S, S, 3); colour images stay."""
+    return np.repeat(image[..., np.newaxis], 3, axis=-1) if image.ndim == 2 else image
+
+
+def restore(values: np.ndarray, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """From a square (S, S) over the padded image to (H, W) in original pixels, bilinear.
+
+    The inverse of `geometry.prepare`: cuts the padding off and resizes.
+    """
+    from PIL import Image as Pillow
+
+    height, width = shape
+    side = max(height, width)
+    top, left = (side - height) // 2, (side - width) // 2
+    scale = values.shape[0] / side
+    box = (left * scale, top * scale, (left + width) * scale, (top + height) * scale)
+    square = Pillow.fromarray(values.astype(np.float32))
+    return np.asarray(square.resize((width, height), Pillow.Resampling.BILINEAR, box=box))
+
+
+def restore_mask(probabilities: np.ndarray, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """From the network's square of probabilities (S, S), 0-1, to a mask (H, W) of 0 and 1, split at 0.5."""
+    return (restore(probabilities, shape) >= MASK_THRESHOLD).astype(np.uint8)
+
+
+def mask_png(mask: np.ndarray) -> bytes:
+    """A mask of 0 and 1 as the bytes of a black and white (0, 255) PNG."""
+    return png(mask * np.uint8(255))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """uint8 pixels (H, W), (H, W, 3) or (H, W, 4) as the bytes of a PNG."""
+    from PIL import Image as Pillow
+
+    stream = io.BytesIO()
+    Pillow.fromarray(pixels).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _array_pixels(image: np.ndarray, color: Literal["gray", "rgb"]) -> NDArray[np.uint8]:
+    from PIL import Image as Pillow
+
+    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or not image.size:
+        raise ImageError(
+            f"an image array must be uint8 (H, W) or (H, W, 3) of 0-255 but is {image.dtype} {image.shape}."
+        )
+    return np.asarray(Pillow.fromarray(image).convert("L" if color == "gray" else "RGB"))

@@ -1,0 +1,1 @@
+"""From trained networks to the package that consumers load."""

@@ -1,0 +1,78 @@
+"""The model card of a package: what it is for, what it learnt from, what it must not be used for."""
+
+from __future__ import annotations
+
+from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, EXAMPLE_PREDICTION, SUMS_FILE, Package
+
+
+def model_card(package: Package) -> str:
+    """Markdown for people, from the same `Package` that programs read."""
+    sections = {
+        f"# {package.name}": [f"> **{package.notice}**", *_warning(package)],
+        "## What it does": [_purpose(package)],
+        "## What it learnt from": [f"Sources: {package.trained_on}.", _data(package)],
+        "## Members": [_members(package)],
+        "## Evidence": [
+            f"Verdict of the promotion gate: **{package.gate or 'it has not run'}**. Its report, number by number, is "
+            "an artifact of the run that registered this version; `bus-mlops verify VERSION` recomputes it."
+        ],
+        "## Where it comes from": [_lineage(package)],
+        "## Limits": [_limits(package)],
+    }
+    return "\n\n".join(part for title, parts in sections.items() for part in (title, *parts)) + "\n"
+
+
+def _warning(package: Package) -> list[str]:
+    if not package.phantom:
+        return []
+    return ["> Trained on synthetic images (phantoms): its answers mean nothing for patients."]
+
+
+def _purpose(package: Package) -> str:
+    answers = ["the probability that the lesion is malignant (0-1)"]
+    if package.has_mask:
+        answers.append("a mask of the lesion")
+    return (
+        f"From one breast ultrasound image to {' and '.join(answers)}. Images are taken as the scanner wrote them; "
+        f"they are padded to a square and resized to {package.input_size} x {package.input_size} pixels "
+        f"({package.color}) inside. From a probability of {package.threshold:.4f} on the label is malignant."
+    )
+
+
+def _data(package: Package) -> str:
+    if package.phantom:
+        return "All of its images were drawn by a program."
+    return (
+        "Public research images, chosen by their owners and not a sample of any clinic's patients: the share of "
+        "malignant cases among them says nothing about yours, and so the probability is not your patient's risk."
+    )
+
+
+def _members(package: Package) -> str:
+    lines = [
+        "| network | slope | intercept | greatest difference between Keras and ONNX |",
+        "|---|---|---|---|",
+        *(
+            f"| {m.onnx} | {m.calibration.slope:.4f} | {m.calibration.intercept:.4f} | {m.max_difference:.1e} |"
+            for m in package.members
+        ),
+    ]
+    return "\n".join(lines) + (
+        "\n\nThe answer is the mean over the members, each after its calibration: sigmoid(slope * logit(p) + "
+        "intercept), fitted on validation parts. Their spread (greatest minus least) shows where they disagree."
+    )
+
+
+def _lineage(package: Package) -> str:
+    rows = [f"- {key}: `{value}`" for key, value in package.lineage.items()]
+    return "\n".join([f"- written by bus-mlops {package.bus_mlops_version}", *rows])
+
+
+def _limits(package: Package) -> str:
+    return (
+        "- One still image a lesion; no video, no Doppler, no elastography, no other modality.\n"
+        "- It answers to any picture, also to one that shows no lesion or no breast.\n"
+        "- Scanners, settings and populations other than those of its sources were not tested.\n"
+        f"- {EXAMPLE_PREDICTION} holds its answer to {EXAMPLE_IMAGE}, and {SUMS_FILE} the sha256 of every file: "
+        "a copy that fails either is not this model."
+    )

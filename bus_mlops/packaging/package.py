@@ -1,0 +1,234 @@
+"""From trained networks to a package consumers can use, and from a package to a registered MLflow version."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+import bus_mlops
+from bus_mlops.consumer.package_format import (
+    ARTIFACT,
+    CARD_FILE,
+    DIGEST_TAG,
+    EXAMPLE_IMAGE,
+    EXAMPLE_PREDICTION,
+    PACKAGE_FILE,
+    SUMS_FILE,
+    Calibration,
+    Member,
+    Package,
+    read_package,
+    sha256_file,
+    verify,
+    write_sums,
+)
+from bus_mlops.errors import ImageError, RegistryError
+from bus_mlops.files import write_json
+from bus_mlops.packaging.model_card import model_card
+from bus_mlops.packaging.pyfunc import pyfunc_options
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+EXAMPLE_SIDE = 96
+
+
+def write_package(
+    folder: Path,
+    members: Sequence[Path],
+    *,
+    input_size: int,
+    color: str,
+    threshold: float,
+    metadata: Mapping[str, Any],
+    example_image: bytes | np.ndarray,
+    calibrations: Sequence[Calibration] | None = None,
+) -> Path:
+    """Write the package of an ensemble: one `.keras` file a member, in the order of the folds.
+
+    `threshold` is a probability (0-1), from which on the label is malignant; the ensemble's is the mean over the
+    members, each after its own calibration (none by default). `metadata` holds `name`,
+    `phantom` (trained on synthetic images) and `trained_on`, and may hold `lineage` and `gate`.
+    The example image (bytes of an image file, or uint8 0-255) is stored no larger than 96 px a side, with its
+    prediction. The folder appears when all is done; an older package in its place is replaced, anything else
+    there is an error.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / PACKAGE_FILE).is_file():
+        raise RegistryError(f"{folder} holds something that is not a package. Remove it or name another folder.")
+    if not members:
+        raise RegistryError("a package needs at least one trained network (.keras) but got none.")
+    twice = [path for path, times in Counter(path.resolve() for path in members).items() if times > 1]
+    if twice:
+        raise RegistryError(f"{twice[0]} is given for more than one member: each fold has its own network.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        exported = [
+            _write_member(temporary, i, path, input_size, calibration)
+            for i, (path, calibration) in enumerate(_calibrated(members, calibrations), 1)
+        ]
+        outputs = {names for _, names in exported}
+        if len(outputs) > 1:
+            raise RegistryError(f"the members of {folder} have different outputs: {sorted(outputs)}.")
+        package = _describe([m for m, _ in exported], outputs.pop(), input_size, color, threshold, metadata)
+        write_json(temporary / PACKAGE_FILE, package.model_dump(mode="json"))
+        (temporary / CARD_FILE).write_text(model_card(package), encoding="utf-8")
+        _write_example(temporary, package, example_image)
+        write_sums(temporary)
+        temporary.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def log_package(
+    folder: Path,
+    *,
+    registered_name: str,
+    run_id: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    tracking_uri: str | None = None,
+) -> ModelVersion:
+    """Log a package as an MLflow model in the given (else the active) run, and register a version of it.
+
+    The version carries `tags` and the digest of SHA256SUMS. RegistryError if a file of the package was
+    changed, or if a model trained on phantoms would get a name that does not say so.
+    """
+    import mlflow
+
+    package = read_package(folder)
+    verify(folder, package)
+    if package.phantom and "phantom" not in registered_name:
+        raise RegistryError(
+            f"{folder} was trained on synthetic images: it cannot be registered as {registered_name!r}. "
+            f"Use a name that says so, such as '{registered_name}-phantom'."
+        )
+    marks = {
+        **(tags or {}),
+        DIGEST_TAG: sha256_file(folder / SUMS_FILE),
+        "phantom": str(package.phantom).lower(),
+    }
+    with _tracking(tracking_uri):
+        active = mlflow.active_run()
+        if run_id is None and active is None:
+            raise RegistryError(f"no run to log {folder} in: give run_id, or call within mlflow.start_run().")
+        if active is not None and run_id in (None, active.info.run_id):
+            model_uri = _log_model(folder, package)
+        else:
+            with mlflow.start_run(run_id=run_id, nested=active is not None):
+                model_uri = _log_model(folder, package)
+        return mlflow.register_model(model_uri, registered_name, tags=marks)
+
+
+@contextlib.contextmanager
+def _tracking(uri: str | None) -> Iterator[None]:
+    """Point MLflow's fluent functions at a store for a while; they know only one store a process."""
+    import mlflow
+
+    if uri is None:
+        yield
+        return
+    previous = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(previous)
+
+
+def _log_model(folder: Path, package: Package) -> str:
+    import mlflow
+
+    logged = mlflow.pyfunc.log_model(name="model", artifacts={ARTIFACT: str(folder)}, **pyfunc_options(folder, package))
+    return str(logged.model_uri)
+
+
+def _calibrated(
+    members: Sequence[Path], calibrations: Sequence[Calibration] | None
+) -> Iterator[tuple[Path, Calibration]]:
+    if calibrations is None:
+        calibrations = [Calibration()] * len(members)
+    if len(calibrations) != len(members):
+        raise RegistryError(f"{len(members)} members but {len(calibrations)} calibrations: each member has its own.")
+    return zip(members, calibrations, strict=True)
+
+
+def _write_member(
+    folder: Path, number: int, source: Path, input_size: int, calibration: Calibration
+) -> tuple[Member, tuple[str, ...]]:
+    """Copy one network without its compile state and export it; returns its entry and its outputs."""
+    from bus_mlops.packaging.onnx_export import export_onnx, load_network
+
+    if not source.is_file():
+        raise RegistryError(f"{source} is missing: the trained network of member {number}.")
+    network = load_network(source)
+    if tuple(network.input_shape[1:]) != (input_size, input_size, 3):
+        raise RegistryError(f"{source} takes {network.input_shape[1:]} but the package says {input_size} px.")
+    member = f"members/fold_{number}"
+    keras_path, onnx_path = folder / f"{member}.keras", folder / f"{member}.onnx"
+    keras_path.parent.mkdir(parents=True, exist_ok=True)
+    network.save(keras_path)
+    difference = export_onnx(keras_path, onnx_path)
+    entry = Member(keras=f"{member}.keras", onnx=f"{member}.onnx", calibration=calibration, max_difference=difference)
+    return entry, tuple(sorted(network.output_names))
+
+
+def _describe(
+    members: Sequence[Member],
+    outputs: tuple[str, ...],
+    input_size: int,
+    color: str,
+    threshold: float,
+    metadata: Mapping[str, Any],
+) -> Package:
+    values = {
+        **metadata,
+        "bus_mlops_version": bus_mlops.__version__,
+        "members": [m.model_dump() for m in members],
+        "outputs": outputs,
+        "input_size": input_size,
+        "color": color,
+        "threshold": threshold,
+    }
+    try:
+        return Package.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise RegistryError(f"the package's metadata: {key} = {first['input']!r:.200}: {first['msg']}.") from None
+
+
+def _write_example(folder: Path, package: Package, image: bytes | np.ndarray) -> None:
+    """Store the example, small, and what the finished package answers to it."""
+    from PIL import Image
+
+    from bus_mlops.consumer.client import BusModel
+    from bus_mlops.images.model_input import read_pixels
+
+    try:
+        small = Image.fromarray(read_pixels(image, package.color))
+    except ImageError as error:
+        raise RegistryError(f"the package's example: {error}") from error
+    small.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+    small.save(folder / EXAMPLE_IMAGE)
+    row = BusModel(folder, package).predict([folder / EXAMPLE_IMAGE])[0]
+    if row.error is not None:
+        raise RegistryError(f"the package cannot predict its own example: {row.error}")
+    values = {
+        "probability": row.probability,
+        "spread": row.spread,
+        "label": row.label,
+        "threshold": row.threshold,
+    }
+    write_json(folder / EXAMPLE_PREDICTION, values)

@@ -1,0 +1,85 @@
+"""A project's `params.yaml`, validated against what the registries of sources and strategies hold."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from bus_mlops.config import Config
+from bus_mlops.config.base import Known
+from bus_mlops.errors import ConfigError
+from bus_mlops.experiments.strategies import STRATEGIES
+from bus_mlops.extensions import load_extensions
+from bus_mlops.paths import EXTENSIONS, PARAMS
+from bus_mlops.sources.registry import SOURCES
+
+
+def load_config(path: Path = PARAMS) -> Config:
+    """Read and validate a parameter file, and the user's own networks, which it may name.
+
+    Raises ConfigError naming key, value and remedy; NetworkError naming a file of `extensions` that cannot be run.
+    """
+    load_extensions(EXTENSIONS)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} not found in {Path.cwd()}. Run the command in the project folder, or write one with "
+            "`bus-mlops profile demo`."
+        ) from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of parameters but holds {type(values).__name__}.")
+    return parse_config(values, str(path))
+
+
+def parse_config(values: dict[str, Any], where: str = "params.yaml") -> Config:
+    """Validate a mapping of parameters; raises ConfigError naming key, value and neighbours."""
+    try:
+        return Config.model_validate(values, context=_known())
+    except ValidationError as error:
+        lines = [_explain(item, values) for item in error.errors()]
+        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _explain(item: Any, values: dict[str, Any]) -> str:
+    path = [part for part in item["loc"] if not (isinstance(part, str) and "[" in part)]
+    key = ".".join(str(part) for part in path)
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"unknown key {key!r}: {hint}known here: {', '.join(known)}"
+    if item["type"] == "missing":
+        return f"key {key!r} is missing"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{key} = {item['input']!r}: {message}" if key else message
+
+
+def _known_keys(path: list[Any]) -> list[str]:
+    model: Any = Config
+    for part in path:
+        if model is None:
+            return []
+        field = model.model_fields.get(part)
+        if field is None:  # the name of an entry in a mapping, such as networks.mobilenet
+            continue
+        model = next((t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_model(t)), None)
+    return sorted(model.model_fields) if model is not None else []
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def _known() -> Known:
+    return Known({name: source.has_masks for name, source in SOURCES.items()}, tuple(STRATEGIES))

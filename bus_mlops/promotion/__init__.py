@@ -1,0 +1,1 @@
+"""Candidates, decisions about them with their evidence, and the aliases that follow."""

@@ -1,0 +1,227 @@
+"""Moving the aliases `champion`, `previous` and `candidate` so that nobody overwrites a move that he has not seen.
+
+MLflow sets an alias unconditionally: the last writer wins. Here a writer first announces himself with a tag on the
+registered model, which any MLflow store can keep, and goes on when no other announcement stands before his (Burns's
+one-bit mutual exclusion). Alone, he compares the champion with the one he has judged against. Before he touches an
+alias he writes where all of them shall point into his tag: if he dies, the next writer finishes for him.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bus_mlops.errors import PromotionConflictError, RegistryError
+from bus_mlops.promotion.records import close_record
+from bus_mlops.tracking import processes
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
+
+CLAIM = "promotion.claim."
+NEVER_SET = "may-this-account-promote"
+# A move takes a second. A claim of another machine, whose processes cannot be looked at, is dead after ten minutes.
+DEAD_AFTER = 600.0
+PATIENCE = 60.0
+POLL = 0.05
+
+
+@dataclass(frozen=True)
+class Aliases:
+    """The version (as MLflow writes it) behind each alias, None where no version carries it."""
+
+    champion: str | None = None
+    previous: str | None = None
+    candidate: str | None = None
+
+    def promoted(self, version: str) -> Aliases:
+        """After `version` has become champion."""
+        if version == self.champion:
+            return self
+        candidate = None if self.candidate == version else self.candidate
+        return Aliases(champion=version, previous=self.champion, candidate=candidate)
+
+    def refused(self, version: str) -> Aliases:
+        """After `version` was refused."""
+        return self if version == self.champion else replace(self, candidate=version)
+
+
+def read_aliases(client: MlflowClient, name: str) -> Aliases:
+    """Where the aliases point now; all None for a name that is not registered."""
+    model = _registered(client, name)
+    found = model.aliases if model else {}
+    return Aliases(**{alias: str(found[alias]) for alias in asdict(Aliases()) if alias in found})
+
+
+def check_right(client: MlflowClient, name: str) -> None:
+    """Raise, before anything is written, if this account may begin a move and not end it.
+
+    On a server with logins it takes more to delete an alias than to set one: ask for one that is never set.
+    """
+    if _registered(client, name) is not None:
+        client.delete_registered_model_alias(name, NEVER_SET)
+
+
+class Claim:
+    """The right to move a model's aliases, held while its tag stands."""
+
+    def __init__(self, client: MlflowClient, name: str) -> None:
+        self.client, self.name = client, name
+        # Of this attempt alone: a second one of the same decision must not overwrite what the first had begun.
+        self.key = f"{CLAIM}{secrets.token_hex(8)}"
+        self.intent: dict[str, Any] | None = None
+
+    def announce(self) -> None:
+        """Write the tag that others see."""
+        self.client.set_registered_model_tag(self.name, self.key, json.dumps(processes.identity()))
+
+    def withdraw(self) -> None:
+        """Take the tag away."""
+        self.client.delete_registered_model_tag(self.name, self.key)
+
+    def abandon(self) -> None:
+        """Leave a move that failed half-way to the next writer, even while this process lives on."""
+        value = json.dumps({**(self.intent or {}), "abandoned": True})
+        self.client.set_registered_model_tag(self.name, self.key, value)
+
+    def expect(self, champion: str | None) -> Aliases:
+        """The present aliases; PromotionConflictError if the champion is not the one that was judged against."""
+        present = read_aliases(self.client, self.name)
+        if present.champion != champion:
+            raise PromotionConflictError(
+                f"{self.name}: the champion was {_named(champion)} when this was decided and is "
+                f"{_named(present.champion)} now, so nothing was moved. Look at `bus-mlops history`, then run the same "
+                "command again to decide against the present champion."
+            )
+        return present
+
+    def move(self, wanted: Aliases, record: str, decision: Mapping[str, str]) -> None:
+        """Close the record (a run id) with its decision, then point the aliases, `champion` last."""
+        self.intent = {
+            **processes.identity(),
+            "wanted": asdict(wanted),
+            "record": record,
+            "decision": dict(decision),
+        }
+        self.client.set_registered_model_tag(self.name, self.key, json.dumps(self.intent))
+        _carry_out(self.client, self.name, self.intent)
+
+
+@contextmanager
+def claimed(client: MlflowClient, name: str, patience: float = PATIENCE) -> Iterator[Claim]:
+    """Hold the right to move the aliases of `name`, after finishing what a writer that died had begun.
+
+    RegistryError if others hold the right for longer than `patience` seconds.
+    """
+    claim = Claim(client, name)
+    _wait_for_turn(claim, patience)
+    try:
+        _finish_moves(claim)
+        yield claim
+    except BaseException:
+        with suppress(Exception):  # the error at hand matters more
+            claim.abandon() if claim.intent else claim.withdraw()
+        raise
+    claim.withdraw()
+
+
+def _finish_moves(claim: Claim) -> None:
+    for key, value in _claims(claim.client, claim.name).items():
+        if key != claim.key and _is_dead(value):
+            if "wanted" in value:
+                _carry_out(claim.client, claim.name, value)
+            claim.client.delete_registered_model_tag(claim.name, key)
+
+
+def _carry_out(client: MlflowClient, name: str, intent: Mapping[str, Any]) -> None:
+    """What a holder does once it is written down; doing it twice, or from the middle on, ends the same."""
+    close_record(client, intent["record"], intent["decision"])
+    _apply(client, name, Aliases(**intent["wanted"]))
+
+
+def settle(client: MlflowClient, name: str) -> None:
+    """Finish what a writer that died had begun, if any; nothing to do for a name that is not registered."""
+    if any(_is_dead(value) for value in _claims(client, name).values()):
+        with claimed(client, name):
+            pass
+
+
+def _wait_for_turn(claim: Claim, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    claim.announce()
+    while True:
+        others = _living(claim)
+        if not others:
+            return
+        if min(others) < claim.key:  # the smaller key goes first; it waits for us to stand back
+            claim.withdraw()
+            while any(key < claim.key for key in _living(claim)):
+                _pause(claim, deadline, withdrawn=True)
+            claim.announce()
+        else:
+            _pause(claim, deadline, withdrawn=False)
+
+
+def _pause(claim: Claim, deadline: float, withdrawn: bool) -> None:
+    if time.monotonic() > deadline:
+        holders = [f"process {v['process.pid']} on {v['process.host']}" for v in _living(claim).values()]
+        if not withdrawn:
+            claim.withdraw()
+        raise RegistryError(
+            f"the aliases of {claim.name} are being moved by {', '.join(holders) or 'another process'}, for too long. "
+            f"Wait for it or stop it; the next command then finishes its move."
+        )
+    time.sleep(POLL * random.uniform(0.5, 1.5))
+
+
+def _living(claim: Claim) -> dict[str, dict[str, Any]]:
+    found = _claims(claim.client, claim.name)
+    return {key: value for key, value in found.items() if key != claim.key and not _is_dead(value)}
+
+
+def _claims(client: MlflowClient, name: str) -> dict[str, dict[str, Any]]:
+    model = _registered(client, name)
+    tags = model.tags if model else {}
+    return {key: json.loads(value) for key, value in tags.items() if key.startswith(CLAIM)}
+
+
+def _is_dead(value: Mapping[str, Any]) -> bool:
+    if value.get("abandoned"):
+        return True
+    if value.get("process.host") != socket.gethostname():
+        return time.time() - float(value.get("process.heartbeat", 0)) > DEAD_AFTER
+    return processes.is_dead(value)
+
+
+def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def _apply(client: MlflowClient, name: str, wanted: Aliases) -> None:
+    present = read_aliases(client, name)
+    # `champion` last: a consumer finds the former or the new one, never none.
+    for alias in ("previous", "candidate", "champion"):
+        version, now = getattr(wanted, alias), getattr(present, alias)
+        if version is None and now is not None:
+            client.delete_registered_model_alias(name, alias)
+        elif version is not None and version != now:
+            client.set_registered_model_alias(name, alias, version)
+
+
+def _named(version: str | None) -> str:
+    return f"version {version}" if version else "none"

@@ -1,0 +1,144 @@
+"""From a candidate's recorded runs to a package, an MLflow model folder, and the gate's rule G6 on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bus_mlops.config import Config
+from bus_mlops.consumer.package_format import ARTIFACT, Calibration, read_package
+from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.evaluation.metrics import classification_metrics, youden_threshold
+from bus_mlops.experiments.cell import REFIT
+from bus_mlops.gate.calibration import apply_calibration, fit_calibration
+from bus_mlops.gate.report import GateReport
+from bus_mlops.git import git_tags
+from bus_mlops.packaging.clean_load import check_package
+from bus_mlops.packaging.package import write_package
+from bus_mlops.packaging.pyfunc import pyfunc_options
+from bus_mlops.promotion.judgement import Contest, registered_name
+from bus_mlops.promotion.refit import UNTESTED, refit
+from bus_mlops.promotion.trained_model import Cell, Contender
+from bus_mlops.tracking.ledger import MODEL, Ledger
+
+
+def package_candidate(
+    config: Config, ledger: Ledger, benchmark: Benchmark, contest: Contest, folder: Path
+) -> tuple[Path, GateReport]:
+    """Write the candidate's package below `folder`, and complete the gate's report with G6 on it.
+
+    G6 looks at the MLflow model folder that would be registered. Raises RegistryError where no package can be made.
+    """
+    import mlflow
+
+    package = write_candidate(config, ledger, benchmark, contest, folder / "package")
+    model = folder / "model"
+    options = pyfunc_options(package, read_package(package))
+    mlflow.pyfunc.save_model(str(model), artifacts={ARTIFACT: str(package)}, **options)
+    rule = check_package(model, config.promotion.example_tolerance)
+    return package, replace(contest.report, rules=(*contest.report.rules, rule))
+
+
+def write_candidate(config: Config, ledger: Ledger, benchmark: Benchmark, contest: Contest, folder: Path) -> Path:
+    """The candidate's networks, of its folds or refitted, with their calibrations, as consumers will load them."""
+    candidate, members = contest.candidate, config.package.members
+    if members == "refit":
+        runs = refit(config, ledger, candidate)
+    else:
+        runs = {cell: candidate.runs[cell] for cell in member_cells(candidate, members, config.promotion.metric)}
+    cells = sorted(runs)
+    calibrations = [calibration_of(candidate, cell) for cell in cells]
+    return write_package(
+        folder,
+        [ledger.artifact(runs[cell], MODEL, folder.parent) for cell in cells],
+        input_size=candidate.input_size,
+        color=benchmark.color,
+        threshold=threshold_of(candidate, cells, calibrations, config.promotion.threshold),
+        metadata={
+            "name": registered_name(config),
+            "phantom": config.data.kind == "phantom",
+            "trained_on": _trained_on(candidate, members),
+            "lineage": lineage_of(candidate, runs),
+            "gate": _verdict(contest.report, members),
+        },
+        example_image=np.asarray(benchmark.images(candidate.input_size)[0]),
+        calibrations=calibrations,
+    )
+
+
+def member_cells(candidate: Contender, members: str, metric: str) -> list[Cell]:
+    """The (seed, fold) of the networks that go into the package: all, or the one best on its validation part."""
+    cells = sorted(candidate.runs)
+    if members == "all":
+        return cells
+
+    def on_validation(cell: Cell) -> float:
+        rows = candidate.part("validation", cell)
+        return classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())[metric]
+
+    return [max(cells, key=on_validation)]
+
+
+def calibration_of(candidate: Contender, cell: Cell) -> Calibration:
+    """Platt's calibration of one network, fitted on its own validation part.
+
+    A refitted one has none: it gets the calibration of its seed's networks of the folds, on their validation parts
+    pooled. Those networks saw fewer images, so its own probabilities may be somewhat more extreme.
+    """
+    rows = _validation(candidate, cell)
+    return fit_calibration(rows["label"].to_numpy(), rows["probability"].to_numpy())
+
+
+def threshold_of(candidate: Contender, cells: list[Cell], calibrations: list[Calibration], kind: str) -> float:
+    """0.5, or Youden's over the calibrated validation predictions of all members; never over test predictions."""
+    if kind == "half":
+        return 0.5
+    parts = [_validation(candidate, cell) for cell in cells]
+    labels = np.concatenate([rows["label"].to_numpy() for rows in parts])
+    probabilities = np.concatenate(
+        [apply_calibration(c, rows["probability"].to_numpy()) for c, rows in zip(calibrations, parts, strict=True)]
+    )
+    return youden_threshold(labels, probabilities)
+
+
+def _validation(candidate: Contender, cell: Cell) -> pd.DataFrame:
+    """The validation predictions that stand for a member: its own, or for a refit those of all folds of its seed."""
+    seed, fold = cell
+    if fold != REFIT:
+        return candidate.part("validation", cell)
+    return candidate.only([seed]).part("validation")
+
+
+def lineage_of(candidate: Contender, runs: Mapping[Cell, str]) -> dict[str, str]:
+    """Fingerprints, digests, commit and the run of each member, for the package and its card."""
+    several = len(candidate.seeds) > 1
+    return {
+        "fingerprint": ", ".join(candidate.fingerprints[seed] for seed in candidate.seeds),
+        "data_digest": candidate.lineage.data_digest,
+        "folds_digest": candidate.lineage.folds_digest,
+        "commit": git_tags()["mlflow.source.git.commit"],
+        **{
+            (f"run.seed_{seed}." if several else "run.") + ("refit" if fold == REFIT else f"fold_{fold}"): run
+            for (seed, fold), run in runs.items()
+        },
+    }
+
+
+def _trained_on(candidate: Contender, members: str) -> str:
+    sources = ", ".join(sorted(candidate.predictions["source"].unique()))
+    if members != "refit":
+        return sources
+    return (
+        f"{sources}; refitted on all of their images, so that none was left to validate or test on: calibration and "
+        "threshold come from the validation predictions of the networks of the folds"
+    )
+
+
+def _verdict(report: GateReport, members: str) -> str:
+    failed = ", ".join(rule.id for rule in report.failed)
+    verdict = f"refused by {failed}" if failed else "G0 to G5 passed"
+    return f"{verdict}, judged on the networks of the folds; {UNTESTED}" if members == "refit" else verdict

@@ -1,0 +1,104 @@
+"""The evidence beside a decision: which runs, predictions and folds the gate saw, enough to judge again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from bus_mlops.config import PromotionConfig
+from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.files import write_json
+from bus_mlops.gate.report import GateReport
+from bus_mlops.promotion.judgement import Contest
+from bus_mlops.promotion.trained_model import Contender
+
+# Where a record keeps its evidence, among the artifacts of its run.
+FOLDER = "gate"
+EVIDENCE_FILE, REPORT_FILE, TEXT_FILE, FOLDS_FILE = "evidence.json", "gate.json", "gate.md", "folds.csv"
+
+
+class Party(BaseModel):
+    """One model of a contest: run id of a fold -> sha256 of the predictions that the run had then."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    predictions: dict[str, str]
+
+
+class Evidence(BaseModel):
+    """`evidence.json`: what the gate was given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    phantom: bool
+    seed: int
+    expected_folds: tuple[int, ...]
+    folds_kind: str
+    promotion: PromotionConfig
+    candidate: Party
+    baseline: Party
+    rivals: tuple[Party, ...] = ()
+    champion: str | None = None
+
+
+def evidence_of(contest: Contest, promotion: PromotionConfig, folds: Folds) -> Evidence:
+    """What a contest was decided on."""
+    return Evidence(
+        model=contest.context.model_name,
+        phantom=contest.context.is_phantom,
+        seed=contest.context.seed,
+        expected_folds=contest.context.expected_folds,
+        folds_kind=folds.kind,
+        promotion=promotion,
+        candidate=_party(contest.candidate),
+        baseline=_party(contest.baseline),
+        rivals=tuple(_party(rival) for rival in contest.rivals),
+        champion=contest.champion,
+    )
+
+
+def evidence_digest(evidence: Evidence, report: GateReport, members: str) -> str:
+    """64 hexadecimal digits that two decisions share if the same models were judged the same way.
+
+    The champion of the moment is left out: it counts where it is the baseline.
+    """
+    values = {
+        "evidence": evidence.model_dump(mode="json", exclude={"champion"}),
+        "report": report.to_dict(),
+        "members": members,
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def write_evidence(folder: Path, evidence: Evidence, report: GateReport, folds: Folds) -> None:
+    """Write evidence, folds and the gate's report (JSON and markdown) into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / EVIDENCE_FILE, evidence.model_dump(mode="json"))
+    folds.frame.to_csv(folder / FOLDS_FILE, index=False)
+    write_json(folder / Path(FOLDS_FILE).with_suffix(".json"), {"kind": folds.kind})
+    write_report(folder, report)
+
+
+def write_report(folder: Path, report: GateReport) -> None:
+    """Write gate.json and gate.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / REPORT_FILE).write_text(report.to_json(), encoding="utf-8")
+    (folder / TEXT_FILE).write_text(report.to_markdown(), encoding="utf-8")
+
+
+def read_evidence(folder: Path) -> tuple[Evidence, Folds, dict[str, Any]]:
+    """Evidence, folds and the gate's report (as plain values) of a record."""
+    evidence = Evidence.model_validate_json((folder / EVIDENCE_FILE).read_bytes())
+    report = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+    return evidence, Folds.open(folder / FOLDS_FILE), report
+
+
+def _party(contender: Contender) -> Party:
+    runs = sorted(contender.runs.values())
+    return Party(title=contender.title, predictions={run: contender.digests[run] for run in runs})

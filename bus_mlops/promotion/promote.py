@@ -1,0 +1,273 @@
+"""Promotion: the gate's verdict, a registered version with its evidence, a record of the decision, then the aliases.
+
+A refusal is a normal result: the version is registered, gets the alias `candidate`, and the record says which rules
+failed. Whatever is killed on the way is finished, or closed, by the next command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus_mlops.config import Config
+from bus_mlops.consumer.package_format import GATE_TAG
+from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.errors import PromotionConflictError
+from bus_mlops.files import read_json, write_json
+from bus_mlops.gate.report import GateReport, GateRule
+from bus_mlops.packaging.package import log_package
+from bus_mlops.promotion import records
+from bus_mlops.promotion.aliases import check_right, claimed, read_aliases, settle
+from bus_mlops.promotion.candidate_package import package_candidate
+from bus_mlops.promotion.evidence import (
+    FOLDER,
+    REPORT_FILE,
+    evidence_digest,
+    evidence_of,
+    write_evidence,
+    write_report,
+)
+from bus_mlops.promotion.judgement import BASELINE_RUNS_TAG, RUNS_TAG, Contest, hold_contest, registered_name
+from bus_mlops.promotion.trained_model import Contender
+from bus_mlops.tracking.ledger import Ledger
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+EVIDENCE_TAG, REPORT_TAG, FORCED_TAG = "evidence", "gate.sha256", "forced"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a promotion came to: the version, what was decided about it, and the gate's whole report."""
+
+    model: str
+    version: str
+    decision: str
+    is_champion: bool
+    report: GateReport
+    evidence: str
+    fresh: bool
+
+    @property
+    def sentence(self) -> str:
+        """What became of the version, for people."""
+        state = "is champion" if self.is_champion else "is not champion"
+        again = "" if self.fresh else " (decided before on the same evidence; nothing was changed)"
+        return f"{self.model} version {self.version}: {self.decision}; it {state}{again}"
+
+    def lines(self) -> list[str]:
+        """The verdict, rule by rule, and what became of the version."""
+        return [*self.report.to_lines(), self.sentence]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as stored in promotion.json."""
+        return {
+            "model": self.model,
+            "version": int(self.version),
+            "alias": "champion" if self.is_champion else None,
+            "decision": self.decision,
+            "passed": self.report.passed,
+            "candidate": self.report.candidate,
+            "baseline": self.report.baseline,
+            "evidence": self.evidence,
+        }
+
+
+def promote(
+    config: Config,
+    ledger: Ledger,
+    benchmark: Benchmark,
+    folds: Folds,
+    predictions: Path,
+    candidate_runs: Sequence[str] = (),
+    baseline_run: str | None = None,
+    force_reason: str | None = None,
+) -> Outcome:
+    """Judge the candidates against the baseline, register the best of them with its evidence, and move the aliases.
+
+    Arguments as in `hold_contest` and `decide`, which it calls. What a command that was killed left is finished first.
+    """
+    check_right(ledger.client, registered_name(config))
+    settle(ledger.client, registered_name(config))
+    records.close_abandoned(ledger.client)
+    contest = hold_contest(config, ledger, folds, predictions, candidate_runs, baseline_run)
+    return decide(config, ledger, benchmark, folds, contest, force_reason)
+
+
+def decide(
+    config: Config,
+    ledger: Ledger,
+    benchmark: Benchmark,
+    folds: Folds,
+    contest: Contest,
+    force_reason: str | None = None,
+) -> Outcome:
+    """Register the candidate of a contest and decide on it; the same evidence is decided once.
+
+    With `force_reason` a refused candidate becomes champion all the same, and the record says so. Raises
+    PromotionConflictError if the champion has changed since the contest, RegistryError where no package can be made.
+    """
+    name, client = registered_name(config), ledger.client
+    digest = evidence_digest(evidence_of(contest, config.promotion, folds), contest.report, config.package.members)
+    version = _registered_before(ledger, name, digest)
+    fresh = version is None
+    if version is None:
+        version = _register(config, ledger, benchmark, folds, contest, digest)
+    report = read_report(ledger, str(version.run_id))
+    former = records.latest(client, name, str(version.version))
+    if former is None or former.decision == records.CONFLICT or (force_reason and former.decision == records.REFUSED):
+        record = _record_for(config, ledger, version, contest, report)
+        former = _decide(ledger, version, record, contest, report, force_reason)
+        fresh = True
+    is_champion = read_aliases(client, name).champion == str(version.version)
+    return Outcome(name, str(version.version), former.decision, is_champion, report, digest, fresh)
+
+
+def write_outcome(folder: Path, outcome: Outcome) -> None:
+    """Write the gate's report (json and markdown) and what became of it."""
+    write_report(folder, outcome.report)
+    write_json(folder / "promotion.json", outcome.to_dict())
+
+
+def read_report(ledger: Ledger, run_id: str) -> GateReport:
+    """The gate's report that a record keeps."""
+    with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
+        values = read_json(ledger.artifact(run_id, f"{FOLDER}/{REPORT_FILE}", Path(folder)))
+    rules = tuple(GateRule(**rule) for rule in values["rules"])
+    names = ("candidate", "baseline", "model_name", "metric", "threshold")
+    return GateReport(**{key: values[key] for key in names}, rules=rules, notes=tuple(values["notes"]))
+
+
+def _register(
+    config: Config, ledger: Ledger, benchmark: Benchmark, folds: Folds, contest: Contest, digest: str
+) -> ModelVersion:
+    """A record with the evidence and the package, and a version that points to it; no alias yet."""
+    client = ledger.client
+    evidence = evidence_of(contest, config.promotion, folds)
+    title = f"promotion of {contest.candidate.title}"
+    record = records.open_record(client, config.tracking, "promotion", title, _parties(contest, digest))
+    try:
+        with tempfile.TemporaryDirectory(prefix="bus-package-") as temporary:
+            folder = Path(temporary)
+            package, report = package_candidate(config, ledger, benchmark, contest, folder)
+            write_evidence(folder / FOLDER, evidence, report, folds)
+            client.log_artifacts(record, str(folder / FOLDER), FOLDER)
+            tags = {
+                **_parties(contest, digest),
+                **_verdict(report),
+                REPORT_TAG: hashlib.sha256((folder / FOLDER / REPORT_FILE).read_bytes()).hexdigest(),
+            }
+            version = log_package(
+                package,
+                registered_name=contest.context.model_name,
+                run_id=record,
+                tags=tags,
+                tracking_uri=config.tracking.uri,
+            )
+    except BaseException:
+        client.set_terminated(record, "FAILED")
+        raise
+    # Logging a model has ended the run, which stays open until there is a decision.
+    client.update_run(record, "RUNNING")
+    return version
+
+
+def _record_for(config: Config, ledger: Ledger, version: ModelVersion, contest: Contest, report: GateReport) -> str:
+    """The record that registered the version if it is still without a decision, else a new one with the report."""
+    client = ledger.client
+    if not records.is_closed(client.get_run(version.run_id)):
+        return str(version.run_id)
+    title = f"promotion of {contest.candidate.title}, again"
+    tags = {**_parties(contest, version.tags[EVIDENCE_TAG]), "first_record": str(version.run_id)}
+    record = records.open_record(client, config.tracking, "promotion", title, tags)
+    with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
+        write_report(Path(folder), report)
+        client.log_artifacts(record, folder, FOLDER)
+    return record
+
+
+def _decide(
+    ledger: Ledger,
+    version: ModelVersion,
+    record: str,
+    contest: Contest,
+    report: GateReport,
+    force_reason: str | None,
+) -> records.Decision:
+    """Close the record and move the aliases, if the champion is still the one of the contest."""
+    client, number = ledger.client, str(version.version)
+    crowned = report.passed or force_reason is not None
+    kind = records.PROMOTED if report.passed else records.FORCED if force_reason else records.REFUSED
+    decision = {
+        "model": version.name,
+        "version": number,
+        "decision": kind,
+        "champion_before": contest.champion or "",
+        "champion_after": number if crowned else contest.champion or "",
+        "who": records.who(),
+        "when": records.now(),
+        "why": _why(report, force_reason),
+        "candidate": report.candidate,
+        "baseline": report.baseline,
+        "commit": client.get_run(record).data.tags.get("mlflow.source.git.commit", ""),
+    }
+    try:
+        with claimed(client, version.name) as claim:
+            present = claim.expect(contest.champion)
+            wanted = present.promoted(number) if crowned else present.refused(number)
+            claim.move(wanted, record, decision)
+    except PromotionConflictError as error:
+        unchanged = {"decision": records.CONFLICT, "champion_after": contest.champion or "", "why": str(error)}
+        records.close_record(client, record, {**decision, **unchanged})
+        raise
+    if kind == records.FORCED:
+        client.set_model_version_tag(version.name, number, FORCED_TAG, str(force_reason))
+    return records.as_decision(client.get_run(record))
+
+
+def _why(report: GateReport, force_reason: str | None) -> str:
+    failed = ", ".join(rule.id for rule in report.failed)
+    gate = f"refused by {failed}" if failed else "every rule passed"
+    return f"{gate}; forced: {force_reason}" if force_reason and failed else gate
+
+
+def _verdict(report: GateReport) -> dict[str, str]:
+    return {
+        GATE_TAG: "passed" if report.passed else "refused",
+        "gate.failed": ", ".join(rule.id for rule in report.failed) or "none",
+    }
+
+
+def _parties(contest: Contest, digest: str) -> dict[str, str]:
+    """Tags of the record and of the version: who was compared with whom, on what."""
+    candidate, baseline = contest.candidate, contest.baseline
+    return {
+        "model": contest.context.model_name,
+        "candidate": candidate.title,
+        "candidate.fingerprint": ", ".join(candidate.fingerprints[seed] for seed in candidate.seeds),
+        "baseline": baseline.title,
+        RUNS_TAG: _run_list(candidate),
+        BASELINE_RUNS_TAG: _run_list(baseline),
+        "data_digest": candidate.lineage.data_digest,
+        "folds_digest": candidate.lineage.folds_digest,
+        "training.commits": ", ".join(candidate.lineage.commits),
+        EVIDENCE_TAG: digest,
+    }
+
+
+def _run_list(contender: Contender) -> str:
+    return json.dumps([contender.runs[cell] for cell in sorted(contender.runs)])
+
+
+def _registered_before(ledger: Ledger, name: str, digest: str) -> ModelVersion | None:
+    found: list[Any] = list(
+        ledger.client.search_model_versions(f"name = '{name}' and tags.{EVIDENCE_TAG} = '{digest}'")
+    )
+    return found[0] if found else None

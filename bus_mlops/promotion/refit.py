@@ -1,0 +1,61 @@
+"""The refit of a candidate, for `package.members: refit`: a network per seed, trained on all images of its folds.
+
+No image is left to stop at, to calibrate on or to test with. How long to train is therefore what the folds showed,
+calibration and threshold come from the validation predictions of the networks of the folds, and it is those networks
+that the gate judges: a refitted network itself is never tested. That is the price of its training on more images.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import TYPE_CHECKING
+
+from bus_mlops.config import Config
+from bus_mlops.errors import RegistryError
+from bus_mlops.experiments.cell import REFIT
+from bus_mlops.promotion.trained_model import Cell, Contender
+from bus_mlops.tracking.ledger import Ledger
+
+if TYPE_CHECKING:
+    from bus_mlops.experiments.runner import Runner
+    from bus_mlops.spec import RunSpec
+
+UNTESTED = "the refitted network itself, trained on their test images too, was never tested"
+
+
+def refit(config: Config, ledger: Ledger, candidate: Contender) -> dict[Cell, str]:
+    """Train what the ledger lacks of the candidate's refit; returns (seed, REFIT) -> run id.
+
+    Raises RegistryError if images, folds or code are no longer those of the candidate, RunError if a training fails.
+    """
+    from bus_mlops.experiments.driver import open_runner
+
+    epochs = refit_epochs(ledger, candidate)
+    with open_runner(config) as runner:
+        cells = {}
+        for seed, fingerprint in candidate.fingerprints.items():
+            spec = spec_of(runner, candidate, seed)
+            fixed = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": epochs})})
+            title = f"{candidate.title}, refit"
+            cells[seed, REFIT] = runner.cells(fixed, (REFIT,), title, {"refit.of": fingerprint})[0]
+        runs = runner.run(list(cells.values()), "refit")
+    return {key: runs[cell.key] for key, cell in cells.items()}
+
+
+def refit_epochs(ledger: Ledger, candidate: Contender) -> int:
+    """The median best epoch over all folds and seeds, a half rounded up: the same for every seed."""
+    best = [ledger.client.get_run(run).data.metrics["best_epoch"] for run in candidate.runs.values()]
+    return math.floor(statistics.median(best) + 0.5)
+
+
+def spec_of(runner: Runner, candidate: Contender, seed: int) -> RunSpec:
+    """What a seed of the candidate was trained with; RegistryError if it would not be trained so today."""
+    run = candidate.runs[min(cell for cell in candidate.runs if cell[0] == seed)]
+    spec = runner.ledger.spec(run)
+    if spec.fingerprint(*runner.digests(spec)) != candidate.fingerprints[seed]:
+        raise RegistryError(
+            f"{candidate.title} cannot be refitted: its images, folds or code are not those that run {run} was trained "
+            "with. Bring them back (`dvc checkout`), train it anew (`dvc repro`), or set package.members to all."
+        )
+    return spec

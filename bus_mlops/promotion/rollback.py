@@ -1,0 +1,92 @@
+"""Rollback: giving the alias `champion` back to a version that had it, with a reason, on the record."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bus_mlops.config import TrackingConfig
+from bus_mlops.consumer.package_format import DIGEST_TAG, read_package, verify
+from bus_mlops.errors import PromotionConflictError, RegistryError
+from bus_mlops.packaging.clean_load import packaged
+from bus_mlops.promotion import records
+from bus_mlops.promotion.aliases import Aliases, check_right, claimed, read_aliases, settle
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+
+def roll_back(
+    client: MlflowClient, tracking: TrackingConfig, name: str, reason: str, to: str | None = None
+) -> records.Decision:
+    """Make `to`, by default the version with the alias `previous`, champion again; the present one becomes previous.
+
+    Raises RegistryError where there is nothing to go back to, `to` was never champion, or its package was changed;
+    PromotionConflictError if somebody else moves the champion meanwhile.
+    """
+    reason = records.require_reason(reason, "rollback")
+    check_right(client, name)
+    settle(client, name)
+    present = read_aliases(client, name)
+    target = _target(client, name, present, to)
+    check_files(client, client.get_model_version(name, target))
+    record = records.open_record(
+        client, tracking, "rollback", f"rollback to version {target}", {"model": name, "version": target}
+    )
+    decision = {
+        "model": name,
+        "version": target,
+        "decision": records.ROLLBACK,
+        "champion_before": present.champion or "",
+        "champion_after": target,
+        "who": records.who(),
+        "when": records.now(),
+        "why": reason,
+    }
+    try:
+        with claimed(client, name) as claim:
+            claim.move(claim.expect(present.champion).promoted(target), record, decision)
+    except PromotionConflictError as error:
+        unchanged = {"decision": records.CONFLICT, "champion_after": present.champion or "", "why": str(error)}
+        records.close_record(client, record, {**decision, **unchanged})
+        raise
+    return records.as_decision(client.get_run(record))
+
+
+def check_files(client: MlflowClient, version: ModelVersion) -> Path:
+    """Fetch a version's model folder and check every file of its package; RegistryError naming what was changed."""
+    from mlflow.artifacts import download_artifacts
+
+    uri = client.get_model_version_download_uri(version.name, str(version.version))
+    local = uri.startswith(("file:", "/"))
+    target = None if local else tempfile.mkdtemp(prefix="bus-verify-")
+    try:
+        model = Path(download_artifacts(artifact_uri=uri, dst_path=target, tracking_uri=client.tracking_uri))
+    except Exception as error:  # each artifact store raises its own kind
+        raise RegistryError(
+            f"the files of {version.name} version {version.version} are not at {uri}: {error}. Bring them back first."
+        ) from error
+    package = packaged(model)
+    verify(package, read_package(package), version.tags.get(DIGEST_TAG))
+    return model
+
+
+def _target(client: MlflowClient, name: str, present: Aliases, to: str | None) -> str:
+    history = [each for each in records.decisions(client, name) if each.decision in records.CROWNING]
+    crowned = sorted({each.champion_after for each in history}, key=int)
+    target = to or present.previous
+    if target is None:
+        raise RegistryError(
+            f"{name} has no previous champion to go back to. Name a version with --to; champions so far: "
+            f"{', '.join(crowned) or 'none'}."
+        )
+    if target == present.champion:
+        raise RegistryError(f"version {target} of {name} is champion already: there is nothing to roll back.")
+    if target not in crowned:
+        raise RegistryError(
+            f"version {target} of {name} was never champion (there were: {', '.join(crowned) or 'none'}): going to it "
+            "is no rollback. `bus-mlops promote --force --reason TEXT` promotes past the gate."
+        )
+    return target

@@ -1,0 +1,164 @@
+"""A model as the gate sees it: the recorded runs of all its folds and seeds, their predictions, their lineage."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bus_mlops.consumer.package_format import sha256_file
+from bus_mlops.errors import LedgerError
+from bus_mlops.gate.inputs import NO_LEAKS, Lineage
+from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+Cell = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A trained model: (seed, fold) -> run id, the predictions of all of them, and where they come from.
+
+    `fingerprints` maps each seed to what it computes, `digests` each run to the sha256 of its predictions.
+    """
+
+    title: str
+    strategy: str
+    network: str
+    input_size: int
+    fingerprints: Mapping[int, str]
+    runs: Mapping[Cell, str]
+    digests: Mapping[str, str]
+    predictions: pd.DataFrame
+    lineage: Lineage
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the spec that it was trained with, ascending."""
+        return tuple(sorted({seed for seed, _ in self.runs}))
+
+    def part(self, name: str, cell: Cell | None = None) -> pd.DataFrame:
+        """Its predictions of one part, test or validation; of one (seed, fold) if asked for."""
+        chosen = self.predictions["part"] == name
+        if cell is not None:
+            chosen &= (self.predictions["seed"] == cell[0]) & (self.predictions["fold"] == cell[1])
+        return self.predictions[chosen]
+
+    def only(self, seeds: Iterable[int]) -> Contender:
+        """The same model restricted to some of its seeds."""
+        kept = set(seeds)
+        return replace(
+            self,
+            fingerprints={seed: value for seed, value in self.fingerprints.items() if seed in kept},
+            runs={cell: run for cell, run in self.runs.items() if cell[0] in kept},
+            predictions=self.predictions[self.predictions["seed"].isin(kept)].reset_index(drop=True),
+        )
+
+
+def find_contender(ledger: Ledger, run_id: str) -> Contender:
+    """The model behind a recorded run: a spec's run or one of its folds' runs, with all seeds of that spec.
+
+    Seeds are other recorded specs on the same images and folds that differ in the seed alone. Raises LedgerError.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = ledger.client.get_run(run_id)
+        if run.data.tags.get("kind") == "fold":
+            run = ledger.client.get_run(run.data.tags["mlflow.parentRunId"])
+    except MlflowException as error:
+        raise LedgerError(
+            f"run {run_id} is not in the store: give the id of a run of the experiment, as `make ui` shows it."
+        ) from error
+    if run.data.tags.get("kind") != "spec":
+        raise LedgerError(
+            f"run {run_id} is no training on folds: give the id of a spec's run or of one of its folds' runs."
+        )
+    prints = {sibling.data.tags["fingerprint"] for sibling in _siblings(ledger, run)}
+    finished = {key: found for key, found in ledger.finished().items() if key[0] in prints}
+    if not finished:
+        raise LedgerError(f"{run.info.run_name} has no finished fold: train it first (`dvc repro`).")
+    return read_contender(ledger, [found for _, found in sorted(finished.items())])
+
+
+def read_contender(ledger: Ledger, run_ids: Sequence[str]) -> Contender:
+    """A model from the runs of its folds, exactly those; raises LedgerError where one is gone or differs."""
+    runs = [ledger.client.get_run(run_id) for run_id in run_ids]
+    cells = {_cell(run): run.info.run_id for run in runs}
+    first, tags = runs[0], [run.data.tags for run in runs]
+    for key in ("network", "data_digest", "folds_digest"):
+        if len({each.get(key) for each in tags}) > 1:
+            raise LedgerError(f"runs {run_ids[0]} and others differ in {key}: they are not folds of one model.")
+    parent = ledger.client.get_run(first.data.tags["mlflow.parentRunId"])
+    strategies = sorted(key.removeprefix("strategy.") for key in parent.data.tags if key.startswith("strategy."))
+    strategy = strategies[-1] if strategies else "recorded"
+    # A search may have begun the run: the name that a strategy's table gives it comes first.
+    title = parent.data.tags.get(f"strategy.{strategy}", str(parent.info.run_name))
+    frames, digests = [], {}
+    with tempfile.TemporaryDirectory(prefix="bus-gate-") as folder:
+        for (seed, _), run_id in sorted(cells.items()):
+            path = ledger.artifact(run_id, PREDICTIONS, Path(folder))
+            digests[run_id] = sha256_file(path)
+            frames.append(pd.read_csv(path).assign(seed=seed))
+    predictions = pd.concat(frames, ignore_index=True).assign(strategy=strategy, model=title, variant="")
+    return Contender(
+        title=title,
+        strategy=strategy,
+        network=str(first.data.tags["network"]),
+        input_size=int(first.data.params["training.input_size"]),
+        fingerprints={_cell(run)[0]: run.data.tags["fingerprint"] for run in runs},
+        runs=dict(sorted(cells.items())),
+        digests=digests,
+        predictions=predictions,
+        lineage=_lineage(tags),
+    )
+
+
+def with_common_seeds(contenders: Sequence[Contender], folds: Sequence[int]) -> tuple[list[Contender], tuple[str, ...]]:
+    """The same models on the seeds that all of them finished on all `folds`, and a note on those left out.
+
+    Where no seed is common they are returned as they are: the gate's integrity rule then says what is missing.
+    """
+    complete = [{seed for seed in c.seeds if all((seed, fold) in c.runs for fold in folds)} for c in contenders]
+    common = set.intersection(*complete)
+    left_out = sorted({seed for c in contenders for seed in c.seeds} - common)
+    if not common or not left_out:
+        return list(contenders), ()
+    note = f"Seeds that not every model finished on all folds were left out: {', '.join(map(str, left_out))}."
+    return [c.only(common) for c in contenders], (note,)
+
+
+def _siblings(ledger: Ledger, parent: Run) -> list[Run]:
+    tags = parent.data.tags
+    query = " and ".join(
+        f"tags.{key} = '{tags.get(key, '')}'" for key in ("kind", "network", "data_digest", "folds_digest")
+    )
+    wanted = _without_seed(parent)
+    return [run for run in ledger.runs(query) if _without_seed(run) == wanted]
+
+
+def _without_seed(run: Run) -> dict[str, str]:
+    return {key: value for key, value in run.data.params.items() if key != "seed"}
+
+
+def _cell(run: Run) -> Cell:
+    return int(run.data.params["seed"]), int(run.data.tags["fold"])
+
+
+def _lineage(tags: Sequence[Mapping[str, str]]) -> Lineage:
+    leaks = sorted({each.get("leaks", "not recorded") for each in tags} - {NO_LEAKS})
+    clean = {each.get("git_clean", "unknown") for each in tags}
+    return Lineage(
+        data_digest=tags[0]["data_digest"],
+        folds_digest=tags[0]["folds_digest"],
+        folds_kind=tags[0].get("folds_kind", "not recorded"),
+        leaks=", ".join(leaks) or NO_LEAKS,
+        git_clean=next((state for state in ("unknown", "no") if state in clean), "yes"),
+        commits=tuple(sorted({each.get("mlflow.source.git.commit", "none") for each in tags})),
+    )

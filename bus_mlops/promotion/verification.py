@@ -1,0 +1,160 @@
+"""Verification: recomputing a version's digests and its gate from the artifacts, and saying whether they still hold."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bus_mlops.errors import BusMlopsError, RegistryError
+from bus_mlops.gate.report import GateRule
+from bus_mlops.packaging.clean_load import check_package
+from bus_mlops.promotion import records
+from bus_mlops.promotion.evidence import EVIDENCE_FILE, FOLDER, REPORT_FILE, Evidence, Party, read_evidence
+from bus_mlops.promotion.judgement import gate_context, judge
+from bus_mlops.promotion.promote import REPORT_TAG
+from bus_mlops.promotion.rollback import check_files
+from bus_mlops.promotion.trained_model import Contender, read_contender
+from bus_mlops.tracking.ledger import Ledger
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+    from bus_mlops.dataset.folds.assignment import Folds
+
+# Another processor may differ in the last digits.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at again."""
+
+    what: str
+    holds: bool
+    found: str
+
+
+def verify_version(ledger: Ledger, name: str, number: str) -> list[Check]:
+    """All checks of a registered version; one that cannot be made does not hold. RegistryError if it is unknown."""
+    version = _version(ledger, name, number)
+    checks = [
+        _check("package files", lambda: _files(ledger, version)),
+        _check("record", lambda: _record(ledger, version)),
+    ]
+    with tempfile.TemporaryDirectory(prefix="bus-verify-") as temporary:
+        try:
+            folder = ledger.artifact(str(version.run_id), FOLDER, Path(temporary))
+            evidence, folds, report = read_evidence(folder)
+        except (BusMlopsError, OSError, ValueError) as error:
+            return [*checks, Check("evidence", False, f"cannot be read: {error}")]
+        checks.append(_check("gate report", lambda: _report_digest(folder, version)))
+        parties = {"candidate": evidence.candidate, "baseline": evidence.baseline}
+        parties |= {f"candidate {i} of the same decision": rival for i, rival in enumerate(evidence.rivals, 2)}
+        contenders = {}
+        for who, party in parties.items():
+            try:
+                contenders[who] = read_contender(ledger, list(party.predictions))
+                checks.append(_predictions(who, party, contenders[who]))
+            except Exception as error:  # a deleted run, a missing file: whatever it is, the evidence is gone
+                checks.append(Check(f"predictions of the {who}", False, str(error)))
+        if len(contenders) < len(parties):
+            return [*checks, Check("gate", False, "cannot be recomputed without the predictions")]
+        again = _judge_again(ledger, version, evidence, folds, list(contenders.values()))
+    return checks + _compare(report["rules"], again)
+
+
+def _judge_again(
+    ledger: Ledger, version: ModelVersion, evidence: Evidence, folds: Folds, contenders: list[Contender]
+) -> list[GateRule]:
+    candidate, baseline, *rivals = contenders
+    try:
+        context = gate_context(
+            evidence.model, evidence.phantom, folds, candidate, baseline, evidence.expected_folds, evidence.seed
+        )
+        rules = list(judge(candidate, baseline, rivals, evidence.promotion, context).rules)
+    except BusMlopsError as error:
+        rules = [GateRule("G0", "integrity", {}, "computable", False, str(error))]
+    try:
+        rules.append(check_package(check_files(ledger.client, version), evidence.promotion.example_tolerance))
+    except BusMlopsError as error:
+        rules.append(GateRule("G6", "package", {}, "computable", False, str(error)))
+    return rules
+
+
+def _compare(stored: list[dict[str, Any]], again: list[GateRule]) -> list[Check]:
+    """A check a rule: the same verdict, and the same numbers but for what depends on the machine."""
+    computed = {rule.id: rule for rule in again}
+    checks = []
+    for rule in stored:
+        name = f"{rule['id']} {rule['title']}"
+        now = computed.get(rule["id"])
+        if now is None:
+            checks.append(Check(name, False, "could not be recomputed"))
+            continue
+        verdict = f"{'passed' if rule['passed'] else 'failed'} then, {'passes' if now.passed else 'fails'} now"
+        # How far the example lies from its stored answer depends on the processor; the limit is what counts.
+        exact = rule["id"] == "G6" or _same(rule["values"], now.values)
+        holds = now.passed == rule["passed"] and exact
+        checks.append(Check(name, holds, f"{verdict}{'' if exact else ', with other numbers'}. {now.sentence}"))
+    return checks
+
+
+def _same(stored: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    if set(stored) != set(now):
+        return False
+    return all(_equal(stored[key], now[key]) for key in stored)
+
+
+def _equal(stored: Any, now: Any) -> bool:
+    if isinstance(now, str) or not math.isfinite(now):
+        return str(stored) == str(now)
+    return not isinstance(stored, str) and math.isclose(stored, now, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+
+
+def _version(ledger: Ledger, name: str, number: str) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        version = ledger.client.get_model_version(name, number)
+    except MlflowException as error:
+        raise RegistryError(f"{name} has no version {number}: `bus-mlops history` lists what there is.") from error
+    if not version.run_id or REPORT_TAG not in version.tags:
+        raise RegistryError(f"{name} version {number} was not registered by `bus-mlops promote`: it has no evidence.")
+    return version
+
+
+def _files(ledger: Ledger, version: ModelVersion) -> str:
+    check_files(ledger.client, version)
+    return "every file has the sha256 that was registered"
+
+
+def _record(ledger: Ledger, version: ModelVersion) -> str:
+    problem = records.check_record(ledger.client, str(version.run_id))
+    if problem:
+        raise RegistryError(problem)
+    return "as it was written when the decision was made"
+
+
+def _report_digest(folder: Path, version: ModelVersion) -> str:
+    if hashlib.sha256((folder / REPORT_FILE).read_bytes()).hexdigest() != version.tags[REPORT_TAG]:
+        raise RegistryError(f"{REPORT_FILE} was changed: its sha256 is not the one in the version's tag {REPORT_TAG}")
+    return "has the sha256 of the version's tag"
+
+
+def _predictions(who: str, party: Party, contender: Contender) -> Check:
+    changed = [run for run, digest in party.predictions.items() if contender.digests[run] != digest]
+    if changed:
+        return Check(f"predictions of the {who}", False, f"those of run {changed[0]} were changed")
+    return Check(f"predictions of the {who}", True, f"{len(party.predictions)} runs as in {EVIDENCE_FILE}")
+
+
+def _check(what: str, look: Any) -> Check:
+    try:
+        return Check(what, True, look())
+    except BusMlopsError as error:
+        return Check(what, False, str(error))

@@ -1,1 +1,0 @@
-"""The gate, promotion, the packaged model and its consumers."""

@@ -1,0 +1,1 @@
+"""Synthetic images in the sources' own layouts."""

@@ -1,0 +1,113 @@
+"""`Source`, `Survey`, `Problem`: what a source is, and everything that its folder holds, good and bad.
+
+A reader looks at the whole folder before it complains, so that `bus-mlops sources verify` can list all that is
+wrong while `Source.read` stops with one error that says the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bus_mlops.errors import SourceError
+from bus_mlops.sources.record import Record
+
+Kind = Literal[
+    "bad_rows", "missing_images", "missing_masks", "images_without_mask", "masks_without_image", "unlisted_images",
+    "misplaced_files",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One kind of problem and all that have it; `stops`: the source cannot be read until it is mended.
+
+    `items` are paths relative to the source's folder, or the places of bad rows.
+    """
+
+    kind: Kind
+    items: tuple[str, ...]
+    message: str
+    stops: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The records of a folder whose image is there, and the problems found on the way."""
+
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...] = ()
+
+    def items(self, kind: Kind) -> tuple[str, ...]:
+        """All that have a problem of one kind."""
+        return tuple(item for problem in self.problems if problem.kind == kind for item in problem.items)
+
+    def require_sound(self) -> list[Record]:
+        """The records; raises SourceError with the message of every problem that stops."""
+        messages = [problem.message for problem in self.problems if problem.stops]
+        if messages:
+            raise SourceError("\n  ".join(messages))
+        return list(self.records)
+
+
+@dataclass(frozen=True)
+class Official:
+    """What the official list of a source contains; `names` of its images where a rule gives them."""
+
+    benign: int
+    malignant: int
+    cases: int
+    with_mask: int = 0
+    names: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """Benign and malignant."""
+        return self.benign + self.malignant
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source: its name in folders and params.yaml, its title in tables, and how its folder is surveyed.
+
+    `look` makes the survey of a folder; it raises SourceError only when there is nothing to survey: no table,
+    no folder, no image. `official` is None where nobody publishes counts.
+    """
+
+    name: str
+    title: str
+    look: Callable[[Path], Survey]
+    has_masks: bool
+    official: Official | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[a-z_]+", self.name):
+            raise SourceError(f"the source name {self.name!r} must be lower-case letters and _, as in 'dataset_b'.")
+
+    def survey(self, folder: Path) -> Survey:
+        """All that the folder holds; raises SourceError when there is nothing to survey."""
+        survey = self.look(folder)
+        for record in survey.records:
+            if record.source != self.name:
+                raise SourceError(
+                    f"the module of {self.name!r} yields records of {record.source!r} ({record.origin}): its records "
+                    f"must say source={self.name!r}."
+                )
+        return survey
+
+    def read(self, folder: Path) -> list[Record]:
+        """The records of the folder; raises SourceError naming every file and row that is not in order."""
+        return self.survey(folder).require_sound()
+
+
+def some(items: Iterable[str], most: int = 20) -> str:
+    """The first items of a list for a message, and how many more there are.
+
+    >>> some("abc", most=2)
+    'a; b; and 1 more'
+    """
+    every = list(items)
+    return "; ".join(every[:most]) + (f"; and {len(every) - most} more" if len(every) > most else "")

@@ -1,0 +1,108 @@
+"""`RunSpec`: one training, identified by what it computes and by nothing else.
+
+Two specs that compute the same numbers have the same canonical form, and with the digests of the data and the
+folds the same fingerprint; a (fingerprint, fold) cell that the ledger holds as FINISHED is never trained again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from bus_mlops.config.base import Strict
+from bus_mlops.config.training import Training
+
+# Raise it when a change of the code changes the numbers that a spec leads to: every cell is then trained anew.
+NUMERICS_VERSION = 2
+
+
+class Task(StrEnum):
+    """What a network predicts: the probability of malignancy, the lesion's mask, or both."""
+
+    CLASSIFICATION = "classification"
+    MULTITASK = "multitask"
+    SEGMENTATION = "segmentation"
+
+    @property
+    def classifies(self) -> bool:
+        """Whether there is an output "malignancy"."""
+        return self is not Task.SEGMENTATION
+
+    @property
+    def segments(self) -> bool:
+        """Whether there is an output "mask"."""
+        return self is not Task.CLASSIFICATION
+
+
+class RunSpec(Strict):
+    """One network, trained one way, on one cohort of images; the fold comes on top of it."""
+
+    network: str = Field(description="name in the zoo, e.g. mobilenet or mt_estan")
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    cohort: tuple[str, ...] = Field(description="the sources whose images are used")
+    task: Task
+    training: Training
+    seed: int
+    code: str = Field(default="", description="sha256 of the file of a network of the user's own")
+
+    def canonical(self) -> dict[str, Any]:
+        """What the run computes, with everything that has no effect removed."""
+        values = self.model_dump(mode="json")
+        values["numerics"] = NUMERICS_VERSION
+        values["cohort"] = sorted(self.cohort)
+        if not self.code:
+            values.pop("code")
+        training = values["training"]
+        loss = training["loss"]
+        if not self.task.segments:
+            loss.pop("mask_weight")
+        if not self.task.classifies:
+            loss.clear()
+        for name in ("positive_weight",) if loss.get("kind") == "focal" else ("gamma", "alpha"):
+            loss.pop(name, None)
+        if self.training.optimizer.name != "sgd":
+            training["optimizer"].pop("momentum")
+        return values
+
+    def fingerprint(self, data_digest: str, folds_digest: str, refit: bool = False) -> str:
+        """64 hexadecimal digits over the canonical form and the digests of images and folds.
+
+        A `refit`, trained on all images of the folds, never shares one with the spec's fold runs.
+        """
+        values: dict[str, Any] = {"spec": self.canonical(), "data": data_digest, "folds": folds_digest}
+        if refit:
+            values["refit"] = True
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def program_key(self) -> str:
+        """Cells with the same key share one compiled program: all that shapes the graph, nothing that does not."""
+        values: dict[str, Any] = {
+            "network": self.network,
+            "options": self.options,
+            "code": self.code,
+            "task": self.task,
+            "input_size": self.training.input_size,
+            "scaling": self.training.scaling,
+            "dropout": self.training.dropout,
+            "batch_norm_momentum": self.training.batch_norm_momentum,
+            "optimizer": self.canonical()["training"]["optimizer"],
+        }
+        # A variable of the program, not part of its graph.
+        values["optimizer"].pop("learning_rate")
+        return json.dumps(values, sort_keys=True)
+
+
+def network_title(network: str, options: Mapping[str, object]) -> str:
+    """A network with its options, which change its cost: what speeds are grouped by.
+
+    >>> network_title("mt_estan", {"width": 0.25, "encoder": "mobilenet"})
+    'mt_estan (encoder mobilenet, width 0.25)'
+    """
+    listed = ", ".join(f"{name} {value}" for name, value in sorted(options.items()))
+    return f"{network} ({listed})" if listed else network

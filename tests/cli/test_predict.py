@@ -1,0 +1,147 @@
+"""`bus-mlops predict`: table, JSON, masks, exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from tiny_package import speckle
+from typer.testing import CliRunner
+
+from bus_mlops.cli.predict import predict
+from bus_mlops.consumer.client import load_model
+from bus_mlops.errors import ImageError, RegistryError
+
+ROOT = Path(__file__).parents[2]
+app = typer.Typer()
+app.command()(predict)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_json_is_all_of_standard_output(tiny_registry, scans):
+    done = run(*scans, "--model", "models:/tiny-phantom@champion", "--tracking-uri", tiny_registry.uri, "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    expected = load_model("models:/tiny-phantom/2", tiny_registry.uri).predict(scans)
+    assert [row["probability"] for row in rows] == [row.probability for row in expected]
+    assert [row["label"] for row in rows] == [row.label for row in expected]
+    assert {(row["model"], row["version"], row["threshold"]) for row in rows} == {("tiny-phantom", "2", 0.4)}
+    assert {row["error"] for row in rows} == {None}
+
+
+def test_table_says_what_it_must(package_folder, scans, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    done = run(*scans, "--model", package_folder)
+    assert done.exit_code == 0, done.output
+    row = load_model(package_folder).predict(scans[:1])[0]
+    line = next(line for line in done.stdout.splitlines() if "gray.png" in line)
+    for value in (f"{row.probability:.3f}", row.label, f"{row.spread:.3f}"):
+        assert value in line
+    assert f"malignant from a probability of {row.threshold:.3f} on" in done.stdout
+    assert "Research use only" in done.stdout
+    assert "synthetic" in done.stdout
+
+
+def test_a_broken_image_fails_the_command_but_not_the_others(package_folder, scans, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nonsense")
+    done = run(scans[0], broken, scans[1], "--model", package_folder, "--json")
+    assert done.exit_code == 1
+    rows = json.loads(done.stdout)
+    assert [row["probability"] is None for row in rows] == [False, True, False]
+    assert "broken.png" in rows[1]["error"]
+    done = run(scans[0], broken, "--model", package_folder)
+    assert done.exit_code == 1
+    assert "no answer" in done.stdout
+    assert "1 of 2 images failed" in done.stderr
+
+
+def test_folder_is_expanded(package_folder, scans):
+    (scans[0].parent / "notes.txt").write_text("not an image")
+    done = run(scans[0].parent, "--model", package_folder, "--json")
+    assert [Path(row["file"]).name for row in json.loads(done.stdout)] == sorted(p.name for p in scans)
+
+
+def test_folder_without_images_is_an_error(package_folder, tmp_path):
+    done = run(tmp_path, "--model", package_folder)
+    assert isinstance(done.exception, ImageError)
+    assert str(tmp_path) in str(done.exception)
+
+
+def test_masks_are_written_and_never_replaced_silently(package_folder, scans, tmp_path):
+    folder = tmp_path / "masks"
+    arguments = (*scans, "--model", package_folder, "--mask-dir", folder, "--json")
+    done = run(*arguments)
+    assert done.exit_code == 0, done.output
+    expected = load_model(package_folder).predict(scans, masks=True)
+    for row, scan, reference in zip(json.loads(done.stdout), scans, expected, strict=True):
+        assert Path(row["mask"]) == folder / f"{scan.stem}_mask.png"
+        with Image.open(row["mask"]) as mask, Image.open(scan) as image:
+            assert mask.size == image.size
+            assert reference.mask is not None
+            np.testing.assert_array_equal(np.asarray(mask), reference.mask * 255)
+    assert run(*arguments).exit_code == 0  # the same content again is no conflict
+
+    other = folder / "gray_mask.png"
+    other.write_bytes(b"somebody's work")
+    done = run(*arguments)
+    assert done.exit_code == 1
+    rows = json.loads(done.stdout)
+    assert "--force" in rows[0]["error"]
+    assert rows[0]["probability"] == expected[0].probability
+    assert other.read_bytes() == b"somebody's work"
+    assert run(*arguments, "--force").exit_code == 0
+    assert other.read_bytes() != b"somebody's work"
+    assert sorted(p.name for p in folder.iterdir()) == sorted(f"{p.stem}_mask.png" for p in scans)
+
+
+def test_two_images_for_one_mask_file_are_refused_before_predicting(package_folder, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(speckle(40, 40)).save(tmp_path / name / "scan.png")
+    masks = tmp_path / "masks"
+    done = run(tmp_path / "a", tmp_path / "b", "--model", package_folder, "--mask-dir", masks)
+    assert isinstance(done.exception, ImageError)
+    assert not masks.exists()
+
+
+def test_changed_model_is_refused(package_folder, scans, tmp_path):
+    copy = Path(shutil.copytree(package_folder, tmp_path / "copy"))
+    with (copy / "members/fold_1.onnx").open("ab") as stream:
+        stream.write(b"x")
+    done = run(scans[0], "--model", copy)
+    assert isinstance(done.exception, RegistryError)
+    assert "fold_1.onnx was changed" in str(done.exception)
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_cold_start_is_short(package_folder, tiny_registry, scans, store, tmp_path):
+    """A new process answers within seconds and imports neither TensorFlow nor, for a folder, MLflow."""
+    code = (
+        "import sys, typer\nfrom bus_mlops.cli.predict import predict\n"
+        "import atexit\natexit.register(lambda: print(sorted({'tensorflow', 'keras', 'sklearn', 'mlflow'} "
+        "& set(sys.modules)), file=sys.stderr))\ntyper.run(predict)"
+    )
+    model = ["models:/tiny-phantom@champion", "--tracking-uri", tiny_registry.uri] if store else [package_folder]
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(scans[0]), "--json", "--model", *map(str, model)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == ("['mlflow']" if store else "[]")
+    assert time.perf_counter() - start < 30  # about 2 s; generous, since machines are busy

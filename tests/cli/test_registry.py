@@ -1,0 +1,117 @@
+"""`bus-mlops gate`, `promote`, `history`, `rollback`, `verify` in a project folder, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from promotion_store import NAME, Store
+from typer.testing import CliRunner
+
+from bus_mlops.cli.app import app
+from bus_mlops.errors import LedgerError, RegistryError
+from bus_mlops.promotion.aliases import Aliases
+from bus_mlops.promotion.rollback import check_files
+
+
+@pytest.fixture(autouse=True)
+def _in_the_project(store: Store, monkeypatch) -> None:
+    monkeypatch.chdir(store.folder)
+
+
+def run(*arguments: str, exit_code: int = 0) -> str:
+    """Standard output of a command that ends with this exit code."""
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == exit_code, done.output
+    return done.stdout
+
+
+def refusal(*arguments: str) -> BaseException | None:
+    return CliRunner().invoke(app, arguments).exception
+
+
+def set_promotion(store: Store, **changes: Any) -> None:
+    path = store.folder / "params.yaml"
+    values = yaml.safe_load(path.read_text())
+    values["promotion"].update(changes)
+    path.write_text(yaml.safe_dump(values))
+
+
+def versions(store: Store) -> list[str]:
+    found = store.ledger.client.search_model_versions(f"name = '{NAME}'")
+    return sorted(str(each.version) for each in found)
+
+
+def test_before_the_first_decision(store):
+    assert f"no decision about {NAME} yet" in run("history")
+    assert json.loads(run("history", "--json"))["decisions"] == []
+    assert "no previous champion" in str(refusal("rollback", "--reason", "just so"))
+    assert "has no version 1" in str(refusal("verify", "1"))
+
+
+def test_the_gate_judges_and_changes_nothing(store):
+    contest = store.contest()
+    set_promotion(store, alpha=0.5)
+    passed = run("gate")
+    assert [line.split()[0] for line in passed.splitlines() if line.startswith("  G")] == [f"G{i}" for i in range(7)]
+    assert passed.splitlines()[-1] == "gate: every rule passed"
+    set_promotion(store, alpha=1e-9)
+    candidate, other = contest.candidate.runs[7, 1], store.contest(baseline="mobilenet").baseline.runs[2021, 2]
+    report = json.loads(run("gate", "--candidate", candidate, "--baseline", other, "--json", exit_code=1))
+    assert (report["candidate"], report["baseline"]) == ("tuned: Mt_Estan", "approaches: Mobilenet")
+    assert (report["passed"], "G2" in report["failed"]) == (False, True)
+    assert [rule["id"] for rule in report["rules"]] == [f"G{i}" for i in range(7)]
+    assert all({"values", "limit", "sentence"} <= set(rule) for rule in report["rules"])
+    assert isinstance(refusal("gate", "--candidate", "nobody"), LedgerError)
+    assert versions(store) == []
+    assert store.history() == []
+
+
+def test_a_reason_belongs_to_force_and_to_rollback(store):
+    assert "needs --reason" in str(refusal("promote", "--force"))
+    assert "needs --reason" in str(refusal("promote", "--force", "--reason", " "))
+    assert "--reason is for --force" in str(refusal("promote", "--reason", "it is good"))
+    assert "Missing option" in CliRunner().invoke(app, ["rollback"]).output
+    assert versions(store) == []
+
+
+def test_promoted_listed_rolled_back_and_verified(store):
+    set_promotion(store, alpha=1e-9)
+    forced = run("promote", "--force", "--reason", "a pilot on ward 3")
+    assert f"{NAME} version 1: forced; it is champion" in forced
+    set_promotion(store, alpha=0.5)
+    assert f"{NAME} version 2: promoted; it is champion" in run("promote")
+    assert "nothing was changed" in run("promote")
+    assert store.aliases() == Aliases(champion="2", previous="1")
+
+    back = run("rollback", "--reason", "worse on the new scanner")
+    assert back.strip() == f"{NAME}: version 1 is champion again, version 2 is previous"
+    assert isinstance(refusal("rollback", "--to", "7", "--reason", "why not"), RegistryError)
+
+    listed = run("history")
+    assert listed.startswith(f"{NAME}: champion 1, previous 2, candidate none")
+    decisions = [line.split("version ")[1].split("  ")[0] for line in listed.splitlines() if "(champion " in line]
+    assert decisions == ["1: ROLLED BACK", "2: PROMOTED", "1: FORCED"]
+    assert "why: worse on the new scanner" in listed
+    assert "forced: a pilot on ward 3" in listed
+    same = json.loads(run("history", "--json"))
+    assert [each["decision"] for each in same["decisions"]] == ["rolled back", "promoted", "forced"]
+    assert same["aliases"] == {"champion": "1", "previous": "2", "candidate": None}
+
+    assert "version 2: everything still holds" in run("verify", "2")
+    model = check_files(store.ledger.client, store.ledger.client.get_model_version(NAME, "2"))
+    _spoil(model / "artifacts" / "package" / "members" / "fold_1.onnx")
+    said = json.loads(run("verify", "2", "--json", exit_code=1))
+    failed = {check["what"]: check["found"] for check in said["checks"] if not check["holds"]}
+    assert said["holds"] is False
+    assert "fold_1.onnx was changed" in failed["package files"]
+    assert {"G0 integrity", "G2 superiority"}.isdisjoint(failed)
+    assert "FAILED  package files" in run("verify", "2", exit_code=1)
+
+
+def _spoil(path: Path) -> None:
+    with path.open("ab") as stream:
+        stream.write(b"x")

@@ -1,0 +1,115 @@
+"""params.yaml: whole profiles are valid, and every mistake is named with its remedy."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from bus_mlops import profiles
+from bus_mlops.errors import ConfigError
+from bus_mlops.project import load_config, parse_config
+
+
+@pytest.mark.parametrize("name", profiles.NAMES)
+def test_profiles_are_valid_and_explain_themselves(name):
+    config = parse_config(yaml.safe_load(profiles.text(name)))
+    assert config.profile == name
+    assert len(profiles.explanation(name)) > 40
+
+
+def test_params_yaml_of_the_project_is_the_demo_profile(request):
+    assert (request.config.rootpath / "params.yaml").read_text() == profiles.text("demo")
+
+
+def test_unknown_key_names_its_neighbours(demo_values):
+    demo_values["training"]["epoch"] = 3
+    with pytest.raises(ConfigError, match=r"unknown key 'training.epoch': did you mean 'epochs'\?.*batch_size"):
+        parse_config(demo_values)
+
+
+def test_unknown_key_inside_a_network(demo_values):
+    demo_values["networks"]["mobilenet"]["inputsize"] = 64
+    with pytest.raises(ConfigError, match=r"'networks.mobilenet.inputsize': did you mean 'input_size'"):
+        parse_config(demo_values)
+
+
+def test_unknown_key_of_a_strategy(demo_values):
+    demo_values["strategy_settings"]["losses"]["gamma"] = [2]
+    with pytest.raises(ConfigError, match=r"'strategy_settings.losses.gamma': did you mean 'gammas'"):
+        parse_config(demo_values)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("training", "epochs"), 0, "training.epochs = 0"),
+        (("training", "dropout"), "much", "training.dropout = 'much'"),
+        (("data", "kind"), "fake", "data.kind = 'fake'"),
+        (("folds", "run"), [1, 9], "between 1 and 3 but got 9"),
+        (("search", "folds"), [9], "among the folds that are trained"),
+        (("promotion", "baseline"), "vgg99", "one of champion, best, mobilenet, efficientnetb0"),
+        (
+            ("strategy_settings", "losses", "networks"),
+            ["vgg99"],
+            "strategy_settings.losses.networks must be among the networks (mobilenet, efficientnetb0",
+        ),
+        (("strategy_settings", "losses", "networks"), [], "strategy_settings.losses.networks"),
+        (("strategy_settings", "losses", "positive_weights"), [1, 2], "positive_weights need no 1"),
+        (("strategy_settings", "losses", "gammas"), [2, 2.0], "gammas must not repeat a value but got 2, 2"),
+        (("strategy_settings", "losses", "alphas"), [1.5], "strategy_settings.losses.alphas.0 = 1.5"),
+        (("strategy_settings", "optimizers", "optimizers"), [{}, {}], "must not name one twice but got adam, adam"),
+        (("strategy_settings", "transfer_learning", "weights"), ["radiology"], "weights.0 = 'radiology'"),
+        (("cohorts", "multitask"), ["hmss"], "names hmss, which has no masks"),
+        (("phantom", "images"), {"busi": -1}, "phantom.images.busi must be 0 or more"),
+        (("strategies",), ["magic"], "strategies.0 = 'magic'"),
+    ],
+)
+def test_bad_values_are_named(demo_values, path, value, message):
+    target = demo_values
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    with pytest.raises(ConfigError) as caught:
+        parse_config(demo_values)
+    assert message in str(caught.value)
+
+
+def test_missing_key_is_named(demo_values):
+    del demo_values["data"]["root"]
+    with pytest.raises(ConfigError, match=r"data.root.* is missing"):
+        parse_config(demo_values)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1", "not valid YAML"),
+        (b"- 1", "must hold a mapping"),
+        (b"\xff\xfe\x00", "cannot be read|not valid"),
+    ],
+)
+def test_unreadable_files(tmp_path, content, message):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_missing_file_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="bus-mlops profile demo"):
+        load_config()
+
+
+def test_configuration_is_frozen(demo):
+    with pytest.raises(ValueError, match="frozen"):
+        demo.training.epochs = 3
+
+
+def test_customised_profile_keeps_comments_and_takes_folders(tmp_path):
+    odd = tmp_path / "a folder: odd"
+    text = profiles.customised("busi", data_root=odd, weights_folder=tmp_path)
+    config = parse_config(yaml.safe_load(text))
+    assert config.data.root == odd
+    assert config.weights_folder == tmp_path
+    assert text.count("#") == profiles.text("busi").count("#")

@@ -1,0 +1,60 @@
+"""How often the gate is wrong: equal models hardly ever pass, a truly better one mostly does."""
+
+from __future__ import annotations
+
+import pytest
+from predictions import FOLDS, two_models
+
+from bus_mlops.config import PromotionConfig
+from bus_mlops.gate.gate import GateContext, GateReport, Lineage, run_gate
+
+# Of 1,200 images 240 are tested in each fold, a fifth of the others is for validation.
+LINEAGE = Lineage("d" * 64, "f" * 64)
+CONTEXT = GateContext(
+    model_name="bus-mt-estan",
+    is_phantom=False,
+    expected_folds=tuple(range(1, FOLDS + 1)),
+    candidate=LINEAGE,
+    baseline=LINEAGE,
+    n_train=dict.fromkeys(range(1, FOLDS + 1), 768),
+    n_test=dict.fromkeys(range(1, FOLDS + 1), 240),
+    leak_check="passed",
+)
+# The defaults, but for the number of resamples.
+PROMOTION = PromotionConfig(bootstrap=100)
+
+
+def judged(seed: int, areas: tuple[float, float]) -> GateReport:
+    candidate, baseline = two_models(seed, areas)
+    return run_gate(candidate, baseline, PROMOTION, CONTEXT)
+
+
+def difference(report: GateReport) -> float:
+    return float(report.rules[2].values["difference"])
+
+
+@pytest.mark.slow
+def test_two_equal_models_pass_in_at_most_five_percent_of_400_repetitions():
+    reports = [judged(seed, (0.93, 0.93)) for seed in range(400)]
+    higher = sum(difference(report) > 0 for report in reports)
+    passed = sum(report.passed for report in reports)
+    superior = sum(report.rules[2].passed for report in reports)
+    print(f"equal models: higher mean in {higher} of 400, superior by G2 in {superior}, passed in {passed}")
+    assert 160 <= higher <= 240  # a higher mean alone would promote half of them
+    assert passed <= superior <= 20  # and it is not the floors alone that refuse them
+
+
+@pytest.mark.slow
+def test_a_model_better_by_three_points_of_area_passes_in_at_least_sixty_percent():
+    reports = [judged(10_000 + seed, (0.94, 0.91)) for seed in range(200)]
+    mean = sum(map(difference, reports)) / len(reports)
+    passed = sum(report.passed for report in reports)
+    print(f"+0.03: seen {mean:+.4f} in the mean, passed in {passed} of 200")
+    assert mean == pytest.approx(0.03, abs=0.003)
+    assert passed >= 120
+
+
+def test_the_same_in_small():
+    worse, equal, better = ([judged(seed, (area, 0.90)) for seed in range(4)] for area in (0.86, 0.90, 0.97))
+    assert not any(report.passed for report in worse + equal)
+    assert all(report.passed for report in better), better[0].to_markdown()

@@ -1,0 +1,257 @@
+"""Promotion on a real store: who competes, registered once with its evidence, forced, rolled back, verified."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from promotion_store import DATA, FOLDS, NAME, SEEDS, Store, fold_frame
+from sklearn.metrics import roc_curve
+from tiny_package import speckle
+
+from bus_mlops.consumer.client import load_model
+from bus_mlops.consumer.package_format import sha256_file
+from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.errors import EvaluationError, LedgerError, PromotionConflictError, RegistryError
+from bus_mlops.project import parse_config
+from bus_mlops.promotion import records
+from bus_mlops.promotion.aliases import Aliases
+from bus_mlops.promotion.candidate_package import calibration_of, member_cells, threshold_of
+from bus_mlops.promotion.judgement import _rivals, hold_contest, registered_name
+from bus_mlops.promotion.promote import REPORT_TAG, Outcome
+from bus_mlops.promotion.rollback import check_files, roll_back
+from bus_mlops.promotion.trained_model import find_contender
+from bus_mlops.promotion.verification import verify_version
+from bus_mlops.tracking.ledger import MODEL, PREDICTIONS
+
+
+@pytest.mark.parametrize(("kind", "name"), [("phantom", NAME), ("real", "bus-mt-estan")])
+def test_a_model_of_phantoms_says_so_in_its_name(demo_values, kind, name):
+    demo_values["data"]["kind"] = kind
+    assert registered_name(parse_config(demo_values)) == name
+
+
+def test_folds_and_seeds_of_a_spec_are_one_model_and_only_common_seeds_count(store):
+    contest = store.contest()
+    assert contest.candidate.seeds == contest.baseline.seeds == tuple(sorted(SEEDS))
+    assert contest.report.rules[2].values["pairs"] == 4
+    assert "2 folds x 2 seeds" in contest.report.rules[2].sentence
+    assert contest.report.rules[0].passed, contest.report.to_markdown()
+    against = store.contest(baseline="mobilenet")
+    assert against.candidate.seeds == against.baseline.seeds == SEEDS[:1]
+    assert "7" in against.report.notes[-1]
+    some_fold = contest.candidate.runs[7, 2]
+    assert find_contender(store.ledger, some_fold).runs == contest.candidate.runs
+
+
+def test_threshold_and_calibration_come_from_validation_parts_alone(store):
+    candidate = store.contest().candidate
+    cells = member_cells(candidate, "all", "roc_auc")
+    assert cells == [(seed, fold) for seed in sorted(SEEDS) for fold in FOLDS]
+    assert member_cells(candidate, "one", "roc_auc")[0] in cells
+    calibrations = [calibration_of(candidate, cell) for cell in cells]
+    chosen = threshold_of(candidate, cells, calibrations, "youden")
+    parts = [candidate.part("validation", cell) for cell in cells]
+    labels = np.concatenate([part["label"] for part in parts])
+    scores = np.concatenate([[c(p) for p in part["probability"]] for c, part in zip(calibrations, parts, strict=True)])
+    false_positive, true_positive, _ = roc_curve(labels, scores)
+    reached = (scores >= chosen)[labels == 1].mean() - (scores >= chosen)[labels == 0].mean()
+    assert reached == pytest.approx((true_positive - false_positive).max())
+    flipped = candidate.predictions.assign(
+        probability=lambda f: f["probability"].where(f["part"] == "validation", 1 - f["probability"])
+    )
+    other = replace(candidate, predictions=flipped)
+    assert [calibration_of(other, cell) for cell in cells] == calibrations
+    assert threshold_of(other, cells, calibrations, "youden") == chosen
+    assert threshold_of(candidate, cells, calibrations, "half") == 0.5
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "balanced_accuracy", "accuracy", "f1"])
+def test_the_first_baseline_is_the_best_network_that_is_not_mt_estan(store, metric):
+    assert store.contest(metric=metric).baseline.network == "resnet50"
+    assert store.contest(metric=metric, baseline="best").baseline.network == "resnet50"
+
+
+def test_a_named_baseline_and_named_runs_are_taken(store):
+    named = store.contest(baseline="mobilenet")
+    assert named.baseline.network == "mobilenet"
+    run, other = named.baseline.runs[2021, 1], store.contest().baseline.runs[2021, 1]
+    swapped = store.contest([other], run)
+    assert (swapped.candidate.network, swapped.baseline.network) == ("resnet50", "mobilenet")
+    with pytest.raises(LedgerError, match="run nobody is not in the store"):
+        store.contest(["nobody"])
+
+
+def test_rivals_come_from_both_tables_and_name_a_class(store, tmp_path):
+    frame = pd.read_parquet(store.predictions / "approaches.parquet")
+    masks_only = frame[frame["network"] == "resnet50"].assign(network="estan", probability=float("nan"))
+    pd.concat([frame, masks_only]).to_parquet(tmp_path / "approaches.parquet")
+    better = frame[frame["network"] == "resnet50"].assign(network="vgg16", strategy="multitask")
+    better["probability"] = better["label"].astype(float)
+    better.to_parquet(tmp_path / "multitask.parquet")
+    config = store.config.model_copy(update={"strategies": ("multitask", "approaches")})
+    rivals = _rivals(config, tmp_path)
+    assert set(rivals["network"]) == {*frame["network"], "vgg16"}
+    assert set(_rivals(store.config, tmp_path)["network"]) == set(frame["network"])  # multitask is not planned
+    with pytest.raises(EvaluationError, match="add multitask or approaches"):
+        _rivals(store.config.model_copy(update={"strategies": ("losses",)}), tmp_path)
+
+
+def test_several_candidates_share_alpha_and_the_best_is_chosen(store):
+    contest = store.contest(candidates=("tuned", "approaches"))
+    assert contest.candidate.strategy == "tuned"
+    assert [rival.strategy for rival in contest.rivals] == ["approaches"]
+    assert contest.report.rules[2].values["candidates"] == 2
+    assert "Candidate of the same decision: Mt_Estan." in contest.report.notes
+
+
+@pytest.mark.parametrize("missing", ["tuned", "approaches"])
+def test_missing_predictions_are_an_error_that_names_the_file(store, tmp_path, missing):
+    for path in (store.predictions).iterdir():
+        if path.stem != missing:
+            shutil.copy(path, tmp_path)
+    with pytest.raises(EvaluationError, match=rf"{missing}\.parquet is missing: run `dvc repro`"):
+        hold_contest(store.config, store.ledger, store.folds, tmp_path)
+
+
+def test_predictions_that_the_ledger_does_not_know_and_other_folds_are_refused(store, tmp_path):
+    shutil.copytree(store.predictions, tmp_path, dirs_exist_ok=True)
+    frame = pd.read_parquet(tmp_path / "tuned.parquet").assign(fingerprint="of another database")
+    frame.to_parquet(tmp_path / "tuned.parquet")
+    with pytest.raises(LedgerError, match="no finished run for fold 1 of mt_estan"):
+        hold_contest(store.config, store.ledger, store.folds, tmp_path)
+    swapped = fold_frame().rename(columns={"fold_1": "fold_2", "fold_2": "fold_1"})
+    other = Folds.checked(swapped[fold_frame().columns], "other folds")
+    with pytest.raises(EvaluationError, match="was not trained on these folds"):
+        hold_contest(store.config, store.ledger, other, store.predictions)
+
+
+def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
+    client = store.ledger.client
+
+    # Refused: registered with its evidence and the alias `candidate`, once however often it is tried.
+    refused = [store.promote(alpha=1e-9) for _ in range(2)]
+    assert [each.decision for each in refused] == ["refused", "refused"]
+    assert [each.fresh for each in refused] == [True, False]
+    assert [rule.id for rule in refused[0].report.rules] == ["G0", "G1", "G2", "G3", "G4", "G5", "G6"]
+    assert [rule.id for rule in refused[0].report.failed] == ["G2"]
+    assert store.aliases() == Aliases(candidate="1")
+
+    # Forced: the same version, a record of its own, a tag that everybody sees.
+    forced = store.promote(force_reason="the ward asked for it", alpha=1e-9)
+    assert (forced.version, forced.decision, forced.is_champion) == ("1", "forced", True)
+    assert store.aliases() == Aliases(champion="1")
+    tags = client.get_model_version(NAME, "1").tags
+    assert (tags["gate"], tags["forced"]) == ("refused", "the ward asked for it")
+    assert "forced: the ward asked for it" in store.history()[0].why
+
+    # Passed: the champion is the candidate itself, so it is judged against what it was compared with then.
+    judged_before = store.contest(alpha=0.5)
+    passed = [store.promote(members="all", alpha=0.5) for _ in range(2)]
+    assert [(each.version, each.decision, each.fresh) for each in passed] == [
+        ("2", "promoted", True),
+        ("2", "promoted", False),
+    ]
+    assert passed[0].report.passed, passed[0].report.to_markdown()
+    assert store.aliases() == Aliases(champion="2", previous="1")
+
+    # A decision against a champion that is gone is a conflict, on the record, and moves nothing.
+    with pytest.raises(PromotionConflictError, match="was version 1 when this was decided and is version 2 now"):
+        store.decide(replace(judged_before, report=store.contest(alpha=0.4).report), alpha=0.4)
+    assert store.aliases() == Aliases(champion="2", previous="1")
+    assert [each.decision for each in store.history()] == ["conflict", "promoted", "forced", "refused"]
+
+    check_lineage(store, passed[0])
+    check_rollback(store)
+    check_verification(store)
+
+
+def check_lineage(store: Store, outcome: Outcome) -> None:
+    client = store.ledger.client
+    candidate = store.contest().candidate
+    version = client.get_model_version(NAME, outcome.version)
+    assert json.loads(version.tags["lineage.runs"]) == [candidate.runs[cell] for cell in sorted(candidate.runs)]
+    assert version.tags["data_digest"] == DATA
+    assert version.tags["folds_digest"] == candidate.lineage.folds_digest
+    run = client.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    gate = {item.path for item in client.list_artifacts(version.run_id, "gate")}
+    assert {"gate/gate.json", "gate/gate.md", "gate/evidence.json", "gate/folds.csv"} <= gate
+    report = client.download_artifacts(version.run_id, "gate/gate.json")
+    assert sha256_file(Path(report)) == version.tags[REPORT_TAG]
+    model = load_model(f"models:/{NAME}@champion", store.config.tracking.uri)
+    assert model.version == outcome.version
+    assert len(model.package.members) == 4
+    assert model.package.lineage["run.seed_7.fold_2"] == candidate.runs[7, 2]
+    assert model.predict([speckle(50, 60)])[0].error is None
+    last = store.history()[1]
+    assert (last.champion_before, last.champion_after, last.who) == ("1", "2", records.who())
+
+
+def check_rollback(store: Store) -> None:
+    client, tracking = store.ledger.client, store.config.tracking
+    with pytest.raises(RegistryError, match="needs --reason"):
+        roll_back(client, tracking, NAME, "  ")
+    done = roll_back(client, tracking, NAME, "worse on the new scanner")
+    assert (done.champion_before, done.champion_after, done.why) == ("2", "1", "worse on the new scanner")
+    assert store.aliases() == Aliases(champion="1", previous="2")
+    assert store.history()[0].decision == "rolled back"
+    assert not store.promote(members="all", alpha=0.5).is_champion  # the same evidence again does not undo it
+    with pytest.raises(RegistryError, match=r"version 3 of .* was never champion"):
+        roll_back(client, tracking, NAME, "why not", to="3")
+    with pytest.raises(RegistryError, match="is champion already"):
+        roll_back(client, tracking, NAME, "why not", to="1")
+    roll_back(client, tracking, NAME, "the scanner was at fault", to="2")
+    assert store.aliases() == Aliases(champion="2", previous="1")
+
+
+def check_verification(store: Store) -> None:
+    client = store.ledger.client
+    checks = verify_version(store.ledger, NAME, "2")
+    assert all(check.holds for check in checks), [check for check in checks if not check.holds]
+    assert {"package files", "record", "gate report", "G2 superiority", "G6 package"} <= {
+        check.what for check in checks
+    }
+    with pytest.raises(RegistryError, match="has no version 99"):
+        verify_version(store.ledger, NAME, "99")
+
+    version = client.get_model_version(NAME, "2")
+    run = store.contest().candidate.runs[7, 1]
+    stored = Path(client.get_run(run).info.artifact_uri.removeprefix("file://")) / PREDICTIONS
+    card = check_files(client, version) / "artifacts" / "package" / "MODEL_CARD.md"
+    contents = {path: path.read_bytes() for path in (stored, card)}
+    frame = pd.read_csv(stored)
+    frame.assign(probability=0.95 - 0.9 * frame["label"]).to_csv(stored, index=False)
+    card.write_text("better than it is")
+    client.set_tag(version.run_id, "why", "because")
+    failed = {check.what: check.found for check in verify_version(store.ledger, NAME, "2") if not check.holds}
+    assert "MODEL_CARD.md was changed" in failed["package files"]
+    assert f"those of run {run} were changed" in failed["predictions of the candidate"]
+    assert "tags of the record" in failed["record"]
+    assert "with other numbers" in failed["G2 superiority"]
+    roll_back(client, store.config.tracking, NAME, "its files are in doubt")
+    with pytest.raises(RegistryError, match=r"MODEL_CARD\.md was changed"):
+        roll_back(client, store.config.tracking, NAME, "back to it all the same")
+    for path, content in contents.items():
+        path.write_bytes(content)
+
+
+def test_a_registration_that_fails_leaves_a_failed_record_and_no_version(store):
+    client = store.ledger.client
+    contest = store.contest(alpha=0.3)
+    run = contest.candidate.runs[7, 1]
+    network = Path(client.get_run(run).info.artifact_uri.removeprefix("file://")) / MODEL
+    content = network.read_bytes()
+    network.write_bytes(b"no network")
+    before = client.search_model_versions(f"name = '{NAME}'")
+    with pytest.raises(RegistryError, match="cannot be loaded"):
+        store.decide(contest, alpha=0.3)
+    network.write_bytes(content)
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == len(before)
+    experiment = client.get_experiment_by_name(records.EXPERIMENT).experiment_id
+    assert len(client.search_runs([experiment], "attributes.status = 'FAILED'")) == 1

@@ -1,0 +1,107 @@
+"""A run is what it computes: equal computations share a fingerprint, different ones never do."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from bus_mlops.config import Augmentation, Loss, Optimizer
+from bus_mlops.errors import ConfigError
+from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.project import parse_config
+from bus_mlops.spec import RunSpec
+
+
+def fingerprint(spec: RunSpec) -> str:
+    return spec.fingerprint("data", "folds")
+
+
+def test_cross_entropy_is_weighted_cross_entropy_of_weight_one(demo):
+    plain = make_spec(demo, "mobilenet", "all")
+    weighted = make_spec(demo, "mobilenet", "all", loss=Loss(positive_weight=1.0))
+    assert fingerprint(plain) == fingerprint(weighted)
+
+
+def test_mask_weight_does_not_matter_without_a_mask(demo):
+    a = make_spec(demo, "mobilenet", "all", loss=Loss(mask_weight=1))
+    b = make_spec(demo, "mobilenet", "all", loss=Loss(mask_weight=2))
+    assert fingerprint(a) == fingerprint(b)
+    c = make_spec(demo, "mt_estan", "multitask", loss=Loss(mask_weight=1))
+    d = make_spec(demo, "mt_estan", "multitask", loss=Loss(mask_weight=2))
+    assert fingerprint(c) != fingerprint(d)
+
+
+def test_momentum_matters_to_sgd_only(demo):
+    def spec(name: str, momentum: float) -> RunSpec:
+        optimizer = Optimizer(name=name, learning_rate=0.01, momentum=momentum)  # type: ignore[arg-type]
+        return make_spec(demo, "mobilenet", "all", optimizer=optimizer)
+
+    assert fingerprint(spec("adam", 0.5)) == fingerprint(spec("adam", 0.9))
+    assert fingerprint(spec("sgd", 0.5)) != fingerprint(spec("sgd", 0.9))
+
+
+def test_order_of_the_cohort_does_not_matter(demo):
+    spec = make_spec(demo, "mobilenet", "all")
+    assert fingerprint(spec) == fingerprint(spec.model_copy(update={"cohort": spec.cohort[::-1]}))
+
+
+def test_whatever_changes_the_numbers_changes_the_fingerprint(demo):
+    base = make_spec(demo, "mobilenet", "all")
+    others = [
+        base.model_copy(update={"seed": base.seed + 1}),
+        make_spec(demo, "mobilenet", "multitask"),
+        make_spec(demo, "mobilenet", "all", weights="imagenet"),
+        make_spec(demo, "mobilenet", "all", augmentation=Augmentation()),
+        make_spec(demo, "mobilenet", "all", loss=Loss(positive_weight=3)),
+        make_spec(demo, "mobilenet", "all", epochs=9),
+        make_spec(demo, "mobilenet", "all", input_size=96),
+        make_spec(demo, "mobilenet", "all", batch_norm_momentum=0.5),
+    ]
+    prints = [fingerprint(spec) for spec in (base, *others)]
+    prints += [base.fingerprint("other data", "folds"), base.fingerprint("data", "other folds")]
+    assert all(a != b for a, b in itertools.combinations(prints, 2))
+
+
+def test_loss_and_augmentation_share_a_program_but_size_does_not(demo):
+    base = make_spec(demo, "mobilenet", "all")
+    same = make_spec(demo, "mobilenet", "all", loss=Loss(positive_weight=3), augmentation=Augmentation())
+    assert base.program_key() == same.program_key()
+    assert base.program_key() != make_spec(demo, "mobilenet", "all", input_size=96).program_key()
+
+
+def test_focal_and_cross_entropy_ignore_each_others_parameters(demo):
+    focal = [make_spec(demo, "mobilenet", "all", loss=Loss(kind="focal", positive_weight=w)) for w in (1, 3)]
+    assert fingerprint(focal[0]) == fingerprint(focal[1])
+    plain = [make_spec(demo, "mobilenet", "all", loss=Loss(gamma=gamma)) for gamma in (2, 3)]
+    assert fingerprint(plain[0]) == fingerprint(plain[1])
+    assert fingerprint(focal[0]) != fingerprint(plain[0])
+    assert fingerprint(focal[0]) != fingerprint(make_spec(demo, "mobilenet", "all", loss=Loss(kind="focal", gamma=3)))
+
+
+def test_a_network_that_only_segments_has_one_loss(demo):
+    a = make_spec(demo, "estan", "multitask", loss=Loss(kind="focal", classification_weight=3))
+    assert fingerprint(a) == fingerprint(make_spec(demo, "estan", "multitask"))
+
+
+def test_a_refit_is_no_fold_run_of_the_same_spec(demo):
+    spec = make_spec(demo, "mt_estan", "multitask")
+    assert spec.fingerprint("data", "folds", refit=True) != spec.fingerprint("data", "folds")
+
+
+def test_cells_of_all_losses_share_a_program(demo):
+    key = make_spec(demo, "mobilenet", "all", loss=Loss(kind="focal")).program_key()
+    assert key == make_spec(demo, "mobilenet", "all", loss=Loss(kind="focal", gamma=4, alpha=0.8)).program_key()
+    assert key == make_spec(demo, "mobilenet", "all", loss=Loss(positive_weight=3)).program_key()
+
+
+def test_a_network_that_the_profile_lacks_is_named(demo_values):
+    demo_values["networks"] = {"mobilenet": {}}
+    demo_values["strategy_settings"] = {}
+    with pytest.raises(ConfigError, match=r"networks.vgg16 is missing; params.yaml has: mobilenet"):
+        make_spec(parse_config(demo_values), "vgg16", "all")
+
+
+def test_a_spec_survives_json(demo):
+    spec = make_spec(demo, "mt_estan", "multitask")
+    assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
