@@ -4,8 +4,6 @@ A message says what failed, where, the offending value and what to do next. The 
 one line and exits with 1; anything that is not a `BusMlopsError` is a bug and keeps its traceback.
 """
 
-from collections.abc import Collection, Mapping
-
 
 class BusMlopsError(Exception):
     """Base of all errors that a user can mend."""
@@ -53,17 +51,6 @@ class TrainingError(BusMlopsError):
 
 class RunError(BusMlopsError):
     """The grid could not go on."""
-
-
-class CellsFailedError(RunError):
-    """One or more cells of the grid failed; `failed` holds the keys of these, `finished` the run ids of the others."""
-
-    def __init__(
-        self, message: str, failed: Collection[tuple[str, int]], finished: Mapping[tuple[str, int], str]
-    ) -> None:
-        super().__init__(message)
-        self.failed = failed
-        self.finished = finished
 
 
 class LedgerError(BusMlopsError):

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -37,6 +37,20 @@ class Task(StrEnum):
     def segments(self) -> bool:
         """Whether there is an output "mask"."""
         return self is not Task.CLASSIFICATION
+
+
+class CellKey(NamedTuple):
+    """One training of a model whose spec is known: the fold (1-based) and the seed; sorts by fold first."""
+
+    fold: int
+    seed: int
+
+
+class LedgerKey(NamedTuple):
+    """What the ledger knows a cell by: the fingerprint of its spec (64 hexadecimal digits) and the fold."""
+
+    fingerprint: str
+    fold: int
 
 
 class RunSpec(Strict):

@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.files import read_json
+from bus_mlops.spec import CellKey
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROW = ["strategy", "model", "variant"]
-CELL = ["fold", "seed"]
+CELL = list(CellKey._fields)
 PREDICTION_COLUMNS = (
     *("strategy", "model", "variant", "network", "fingerprint", "seed", "fold", "part", "image_id"),
     *("case_id", "group", "source", "label", "probability", "dice", "iou"),
@@ -203,11 +204,11 @@ def read_samples(path: Path) -> Samples | None:
     )
 
 
-def by_cell(part: pd.DataFrame) -> Iterator[tuple[tuple[int, int], pd.DataFrame]]:
+def by_cell(part: pd.DataFrame) -> Iterator[tuple[CellKey, pd.DataFrame]]:
     """The (fold, seed) of each training of one row, ascending, with its predictions."""
     for key, cell in part.groupby(CELL, sort=True):
         fold, seed = (int(str(value)) for value in key)
-        yield (fold, seed), cell
+        yield CellKey(fold, seed), cell
 
 
 def select_row(frame: pd.DataFrame, model: str, variant: str, part: str = "test") -> pd.DataFrame:

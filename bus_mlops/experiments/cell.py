@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.paths import EXTENSIONS
-from bus_mlops.spec import RunSpec
+from bus_mlops.spec import LedgerKey, RunSpec
 
 # In place of a fold: trained on all images of the folds, without validation and test part, for a package.
 REFIT = 0
@@ -31,9 +31,9 @@ class Cell:
     leaks: str = ""
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> LedgerKey:
         """What the ledger knows the cell by."""
-        return self.fingerprint, self.fold
+        return LedgerKey(self.fingerprint, self.fold)
 
     @property
     def is_refit(self) -> bool:
@@ -108,9 +108,9 @@ class CellEvent:
     message: str = ""
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> LedgerKey:
         """What the ledger knows the cell by."""
-        return self.fingerprint, self.fold
+        return LedgerKey(self.fingerprint, self.fold)
 
     @property
     def is_last(self) -> bool:

@@ -20,20 +20,21 @@ from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.runner import Runner
 from bus_mlops.experiments.strategies import Row
 from bus_mlops.files import replacing
+from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import MASKS, Ledger
 
 # Test images shown for each row that predicts masks: the first of each label, by image id.
 SAMPLES_PER_LABEL = 4
 
 
-def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[tuple[str, int], str], folder: Path) -> None:
+def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[LedgerKey, str], folder: Path) -> None:
     """Write the three files of a strategy into a folder, atomically."""
     predictions, curves, samples = [], [], []
     for row in plan.rows:
         digests = runner.digests(row.spec)
         for spec, fold in product(plan.specs(row), plan.folds):
             fingerprint = spec.fingerprint(*digests)
-            run_id = runs[fingerprint, fold]
+            run_id = runs[LedgerKey(fingerprint, fold)]
             frame = runner.ledger.predictions(run_id)
             frame.insert(0, "fingerprint", fingerprint)
             frame.insert(1, "seed", spec.seed)
@@ -41,7 +42,7 @@ def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[tuple[str, int], s
             curve = runner.ledger.curves(run_id).assign(fold=fold, seed=spec.seed)
             curves.append(_identified(curve, plan.strategy, row))
         if row.spec.task.segments:
-            run_id = runs[plan.specs(row)[0].fingerprint(*digests), plan.folds[0]]
+            run_id = runs[LedgerKey(plan.specs(row)[0].fingerprint(*digests), plan.folds[0])]
             samples.append(_samples(runner.ledger, run_id, runner.benchmark, row))
     _write(folder, plan.strategy, predictions, curves, samples)
 

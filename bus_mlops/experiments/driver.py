@@ -25,7 +25,7 @@ from bus_mlops.tracking.processes import identity
 from bus_mlops.tracking.store import absolute, sqlite_file
 
 # Seconds that a stop may spend on closing runs.
-CLOSING = 4.0
+CLOSING_SECONDS = 4.0
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def _close_runs(ledger: Ledger, driver: str, at_work_on: str) -> None:
 
     closing = threading.Thread(target=close, daemon=True)
     closing.start()
-    closing.join(CLOSING)
+    closing.join(CLOSING_SECONDS)
     if not closed.is_set():
         print("the MLflow store does not answer; the runs at work are closed at the next start", flush=True)
 

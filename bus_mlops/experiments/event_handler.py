@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.progress.display import Progress
+from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import Ledger
 
 
@@ -21,7 +22,7 @@ class Listener:
         self._job = job
         self._ledger = ledger
         self._progress = progress
-        self._running: dict[tuple[str, int], str] = {}
+        self._running: dict[LedgerKey, str] = {}
 
     def __call__(self, event: CellEvent) -> None:
         """Take note of an event."""

@@ -1,16 +1,27 @@
-"""What failed, as a table that says where and why."""
+"""What failed: the error that ends a call of the runner, and a table that says where and why."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from io import StringIO
 
+from bus_mlops.errors import RunError
 from bus_mlops.experiments.cell import Cell, CellEvent
+from bus_mlops.spec import LedgerKey
 
 WIDTH = 118
 
 
-def failure_table(cells: Mapping[tuple[str, int], Cell], failed: list[CellEvent]) -> str:
+class CellsFailedError(RunError):
+    """One or more cells of the grid failed; `failed` holds the keys of these, `finished` the run ids of the others."""
+
+    def __init__(self, message: str, failed: Collection[LedgerKey], finished: Mapping[LedgerKey, str]) -> None:
+        super().__init__(message)
+        self.failed = failed
+        self.finished = finished
+
+
+def failure_table(cells: Mapping[LedgerKey, Cell], failed: list[CellEvent]) -> str:
     """A row for each failed cell: its title, network, fold and the reason."""
     from rich import box
     from rich.console import Console

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.config import Config
 from bus_mlops.experiments.engines.machine import default_workers
 from bus_mlops.experiments.progress.forecast import Forecast, network_title
-from bus_mlops.spec import RunSpec
+from bus_mlops.spec import LedgerKey, RunSpec
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +32,7 @@ class Cohort:
 class Recorded:
     """What the store and the data tell: finished (fingerprint, fold), speeds, and the cohort of a spec."""
 
-    finished: frozenset[tuple[str, int]]
+    finished: frozenset[LedgerKey]
     forecast: Forecast
     cohort_of: Callable[[RunSpec], Cohort]
 
@@ -112,7 +112,7 @@ def measure(config: Config, specs: Collection[RunSpec], recorded: Recorded | Non
         cohort = recorded.cohort_of(spec)
         fingerprint = spec.fingerprint(*cohort.digests)
         for fold in folds:
-            if (fingerprint, fold) in recorded.finished:
+            if LedgerKey(fingerprint, fold) in recorded.finished:
                 work.done += 1
                 continue
             seconds = recorded.forecast.seconds(spec, cohort.training_images[fold])
@@ -144,7 +144,7 @@ def _recorded(config: Config) -> Recorded | None:
     runs = finished_runs(config.tracking)
     if not runs:
         return None
-    finished = frozenset((run.fingerprint, run.fold) for run in runs)
+    finished = frozenset(run.key for run in runs)
     return Recorded(finished, Forecast(runs), _open_cohorts(config))
 
 

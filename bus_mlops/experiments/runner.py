@@ -9,20 +9,19 @@ from bus_mlops.config import Config
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.dataset.folds.leakage import leak_tag
-from bus_mlops.errors import CellsFailedError
 from bus_mlops.experiments.cell import REFIT, Cell, CellEvent, Job
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.engines.base import Engine
 from bus_mlops.experiments.event_handler import Listener
-from bus_mlops.experiments.failures import failure_table
+from bus_mlops.experiments.failures import CellsFailedError, failure_table
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.progress.display import Progress
 from bus_mlops.paths import BENCHMARK, FOLDS
-from bus_mlops.spec import RunSpec
+from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking.ledger import Ledger
 
 # Seconds between two looks whether another driver has finished the cells that are left.
-WAIT = 15.0
+WAIT_SECONDS = 15.0
 
 
 class Runner:
@@ -59,7 +58,7 @@ class Runner:
             self._of_cohort[cohort] = *digests, leak_tag(self.folds.frame, cohort)
         return self._of_cohort[cohort]
 
-    def run(self, cells: Sequence[Cell], name: str) -> dict[tuple[str, int], str]:
+    def run(self, cells: Sequence[Cell], name: str) -> dict[LedgerKey, str]:
         """Train what the ledger does not have; returns the run id of every cell; raises CellsFailedError."""
         finished = self.ledger.finished({cell.fingerprint for cell in cells})
         unique = {cell.key: cell for cell in cells}
@@ -69,7 +68,7 @@ class Runner:
             f"[{name}] {len(unique)} runs, {have} of them recorded already, {len(missing)} to train",
             flush=True,
         )
-        failed: dict[tuple[str, int], CellEvent] = {}
+        failed: dict[LedgerKey, CellEvent] = {}
         if missing:
             self.at_work_on = name
             with Progress(name, missing, have, lambda text: self.ledger.show_progress(name, text)) as progress:
@@ -86,11 +85,11 @@ class Runner:
         return [cell for cell in cells if cell.key in failed]
 
     def _train(
-        self, missing: list[Cell], finished: dict[tuple[str, int], str], progress: Progress
-    ) -> dict[tuple[str, int], CellEvent]:
+        self, missing: list[Cell], finished: dict[LedgerKey, str], progress: Progress
+    ) -> dict[LedgerKey, CellEvent]:
         """Train cells or wait for those that another driver is at; fills `finished`, returns the failures."""
         listener = Listener(missing, self._job, self.ledger, progress)
-        failed: dict[tuple[str, int], CellEvent] = {}
+        failed: dict[LedgerKey, CellEvent] = {}
         told = False
         while missing:
             elsewhere = self.ledger.elsewhere(self._job.driver)
@@ -106,11 +105,11 @@ class Runner:
                 if not told:
                     progress.line(f"waiting for {len(missing)} runs that others are training")
                 told = True
-                time.sleep(WAIT)
+                time.sleep(WAIT_SECONDS)
                 missing = self._take_over(missing, finished, progress)
         return failed
 
-    def _take_over(self, missing: list[Cell], finished: dict[tuple[str, int], str], progress: Progress) -> list[Cell]:
+    def _take_over(self, missing: list[Cell], finished: dict[LedgerKey, str], progress: Progress) -> list[Cell]:
         """Note what others have finished meanwhile and close what they left; returns what is still missing."""
         self.ledger.reconcile()
         found = self.ledger.finished({cell.fingerprint for cell in missing})
@@ -128,9 +127,7 @@ class Runner:
             if not self.ledger.is_summarised(fingerprint, asked):
                 self.ledger.summarise(parent, fingerprint, asked)
 
-    def _failure(
-        self, name: str, cells: Mapping[tuple[str, int], Cell], failed: Mapping[tuple[str, int], CellEvent]
-    ) -> str:
+    def _failure(self, name: str, cells: Mapping[LedgerKey, Cell], failed: Mapping[LedgerKey, CellEvent]) -> str:
         alone = "." if name not in ("all", *self.config.strategies) else ", or `bus-mlops train --only-failed`."
         return (
             f"{len(failed)} of {len(cells)} runs of {name} failed; the others are recorded and will not be trained "
@@ -138,7 +135,7 @@ class Runner:
         )
 
 
-def run_plan(runner: Runner, plan: StrategyPlan) -> dict[tuple[str, int], str]:
+def run_plan(runner: Runner, plan: StrategyPlan) -> dict[LedgerKey, str]:
     """Train a strategy's missing cells; returns (fingerprint, fold) -> run id of all of them."""
     return runner.run(plan_cells(runner, plan), plan.strategy)
 

@@ -17,7 +17,7 @@ from bus_mlops.gate.report import GateRule
 
 # What a training has and a consumer lacks; the clean process must not be able to import any of it.
 TRAINING_ONLY = ("tensorflow", "keras", "dvc", "optuna", "sklearn", "tf2onnx")
-TIMEOUT = 300
+TIMEOUT_SECONDS = 300
 
 _QUESTION = """
 import importlib.util, json, sys
@@ -68,10 +68,12 @@ def ask_clean_process(package: Path) -> dict[str, Any]:
         # -I: no user folders, no PYTHON* variables; -S: no site-packages, so all there is lies in `site`.
         command = [sys.executable, "-I", "-S", "-c", _QUESTION, str(site), str(package.resolve()), *TRAINING_ONLY]
         try:
-            done = subprocess.run(command, cwd=temporary, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+            done = subprocess.run(
+                command, cwd=temporary, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+            )
         except subprocess.TimeoutExpired:
             raise RegistryError(
-                f"the package {package.name} did not answer in {TIMEOUT} s in a clean process"
+                f"the package {package.name} did not answer in {TIMEOUT_SECONDS} s in a clean process"
             ) from None
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]

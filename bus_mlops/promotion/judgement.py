@@ -19,6 +19,7 @@ from bus_mlops.evaluation.results import by_cell, read_predictions
 from bus_mlops.gate.gate import GateContext, GateReport, run_gate
 from bus_mlops.promotion.aliases import read_aliases
 from bus_mlops.promotion.trained_model import Contender, find_contender, with_common_seeds
+from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import Ledger
 
 MT_ESTAN = "mt_estan"
@@ -233,11 +234,11 @@ def _of_network(ledger: Ledger, frame: pd.DataFrame, network: str) -> Contender:
     if rows.empty:
         raise EvaluationError(f"no predictions of {network}: it must be among the networks of params.yaml.")
     first = rows.iloc[0]
-    key = (str(first["fingerprint"]), int(first["fold"]))
+    key = LedgerKey(str(first["fingerprint"]), int(first["fold"]))
     run = ledger.finished().get(key)
     if run is None:
         raise LedgerError(
-            f"the ledger has no finished run for fold {key[1]} of {network}, though its predictions are here: "
+            f"the ledger has no finished run for fold {key.fold} of {network}, though its predictions are here: "
             "was the MLflow database replaced? Run `dvc repro --force` to train and record it again."
         )
     return find_contender(ledger, run)

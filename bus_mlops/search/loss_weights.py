@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.config import Loss, SearchConfig
-from bus_mlops.errors import CellsFailedError
 from bus_mlops.experiments.cell import Cell
+from bus_mlops.experiments.failures import CellsFailedError
 from bus_mlops.experiments.runner import Runner
-from bus_mlops.spec import RunSpec
+from bus_mlops.spec import LedgerKey, RunSpec
 
 if TYPE_CHECKING:
     import optuna
@@ -75,7 +75,7 @@ def _judge(runner: Runner, study: optuna.Study, trial: optuna.Trial, runs: list[
     )
 
 
-def _run(runner: Runner, cells: list[Cell]) -> tuple[Mapping[tuple[str, int], str], CellsFailedError | None]:
+def _run(runner: Runner, cells: list[Cell]) -> tuple[Mapping[LedgerKey, str], CellsFailedError | None]:
     """The run ids of the cells, without those that failed, and the failure."""
     try:
         return runner.run(cells, "search"), None

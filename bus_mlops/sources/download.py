@@ -21,7 +21,7 @@ from bus_mlops.images.decode import decode_image
 
 MAX_BYTES = 50_000_000
 _CHUNK = 65_536
-_LONGEST_WAIT = 120.0
+_LONGEST_WAIT_SECONDS = 120.0
 _SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png", b"BM": ".bmp"}
 _HEADERS = {"User-Agent": f"bus-mlops/{__version__}", "Accept": "image/jpeg, image/png, image/bmp, image/*;q=0.5"}
 
@@ -98,7 +98,7 @@ class Client:
                 if attempt == self.manners.attempts:
                     raise DownloadError(f"{problem} (after {attempt} attempts)", problem.cause) from None
                 wait = pause * random.uniform(0.8, 1.2) if problem.wait is None else problem.wait
-                self.sleep(min(wait, _LONGEST_WAIT))
+                self.sleep(min(wait, _LONGEST_WAIT_SECONDS))
                 pause *= 2
         raise AssertionError("attempts must be 1 or more")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 
+from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.ledger import Ledger
 
@@ -19,7 +20,7 @@ CLAIM = "claim"
 HELD = "held"
 
 
-def rival(ledger: Ledger, key: tuple[str, int], run_id: str, driver: str) -> str | None:
+def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | None:
     """Claim a cell for a run that has just been started; returns who else has it, or None when the claim holds.
 
     A run of the same driver is no rival: its engine starts a cell again only after the death of its worker.

@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bus_mlops.config import TrackingConfig
-from bus_mlops.spec import network_title
+from bus_mlops.spec import LedgerKey, network_title
 from bus_mlops.tracking.store import open_client, sqlite_file
 
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A finished cell: its key in the ledger, what was trained, and training images per second, if recorded."""
+    """A finished cell: its fingerprint and fold, what was trained, and training images per second, if recorded."""
 
     fingerprint: str
     fold: int
     network: str
     input_size: int
     images_per_second: float | None
+
+    @property
+    def key(self) -> LedgerKey:
+        """What the ledger knows the cell by."""
+        return LedgerKey(self.fingerprint, self.fold)
 
 
 def finished_runs(tracking: TrackingConfig) -> list[RecordedRun]:

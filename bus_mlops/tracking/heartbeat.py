@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-# Seconds between two signs of life; silence of `processes.SILENCE` counts as death.
-INTERVAL = 60.0
+# Seconds between two signs of life; silence of `processes.SILENCE_SECONDS` counts as death.
+INTERVAL_SECONDS = 60.0
 
 
 @contextmanager
-def heartbeat(beat: Callable[[], None], interval: float = INTERVAL) -> Iterator[None]:
+def heartbeat(beat: Callable[[], None], interval: float = INTERVAL_SECONDS) -> Iterator[None]:
     """Call `beat` every `interval` seconds from a thread of its own; a beat that fails is left out."""
     stop = threading.Event()
 

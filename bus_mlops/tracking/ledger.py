@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
-from bus_mlops.spec import RunSpec
+from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.params import flatten, nested
 from bus_mlops.tracking.parents import FEW, ParentRuns
@@ -45,7 +45,7 @@ class Ledger(ParentRuns):
         self._artifact_uris.update({run.info.run_id: run.info.artifact_uri for run in found})
         return found
 
-    def finished(self, fingerprints: Collection[str] | None = None) -> dict[tuple[str, int], str]:
+    def finished(self, fingerprints: Collection[str] | None = None) -> dict[LedgerKey, str]:
         """(fingerprint, fold) -> run id of every cell that is FINISHED, or at least of those of some fingerprints."""
         query = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
         if fingerprints is None or len(fingerprints) > FEW:
@@ -53,22 +53,22 @@ class Ledger(ParentRuns):
         each = (self.runs(f"{query} and tags.fingerprint = '{fingerprint}'") for fingerprint in fingerprints)
         return {_key(run): run.info.run_id for runs in each for run in runs}
 
-    def failed(self) -> set[tuple[str, int]]:
+    def failed(self) -> set[LedgerKey]:
         """(fingerprint, fold) of every cell that FAILED and was never FINISHED since, nor is at work now."""
         runs = self.runs("tags.kind = 'fold' and attributes.status = 'FAILED'")
         others = self.runs("tags.kind = 'fold' and attributes.status = 'RUNNING'")
         return {_key(run) for run in runs} - {_key(run) for run in others} - set(self.finished())
 
-    def runs_of(self, key: tuple[str, int]) -> list[Run]:
+    def runs_of(self, key: LedgerKey) -> list[Run]:
         """The runs of a cell, the latest first."""
         fingerprint, fold = key
         return self.runs(f"tags.fingerprint = '{fingerprint}' and tags.fold = '{fold}' and tags.kind = 'fold'")
 
-    def finished_run(self, key: tuple[str, int]) -> Run | None:
+    def finished_run(self, key: LedgerKey) -> Run | None:
         """The run that FINISHED a cell, if there is one."""
         return next((run for run in self.runs_of(key) if run.info.status == "FINISHED"), None)
 
-    def elsewhere(self, driver: str) -> dict[tuple[str, int], str]:
+    def elsewhere(self, driver: str) -> dict[LedgerKey, str]:
         """(fingerprint, fold) -> who trains it, for every cell that another living driver's process is at."""
         running = self.runs("attributes.status = 'RUNNING' and tags.kind = 'fold'")
         return {
@@ -191,5 +191,5 @@ class Ledger(ParentRuns):
         return get_artifact_repository(self._artifact_uris[run_id], tracking_uri=self.client.tracking_uri)
 
 
-def _key(run: Run) -> tuple[str, int]:
-    return run.data.tags["fingerprint"], int(run.data.tags["fold"])
+def _key(run: Run) -> LedgerKey:
+    return LedgerKey(run.data.tags["fingerprint"], int(run.data.tags["fold"]))

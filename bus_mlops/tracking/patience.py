@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 # Seconds that a locked database is waited for, on top of the last attempt, which MLflow lets wait for 20.
-PATIENCE = 60.0
+PATIENCE_SECONDS = 60.0
 # Seconds between two attempts.
-PAUSE = 0.5
+PAUSE_SECONDS = 0.5
 # What databases say to the second of two who lock the same rows, or insert the same one: MLflow asks whether a tag or
 # a data set is there, and adds it if not, so two runs that log the same data set at once collide.
 LOST = (
@@ -39,18 +39,18 @@ class PatientClient:
 
 
 def patient(call: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, repeated while it loses against other processes, at most for `PATIENCE` seconds."""
+    """The same function, repeated while it loses against other processes, at most for `PATIENCE_SECONDS`."""
 
     @functools.wraps(call)
     def repeated(*arguments: Any, **options: Any) -> Any:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
                 return call(*arguments, **options)
             except Exception as error:
                 if not _lost(error) or time.monotonic() > deadline:
                     raise
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_SECONDS)
 
     return repeated
 

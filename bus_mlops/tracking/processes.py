@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # A process elsewhere cannot be looked at: its run counts as dead after this many seconds of silence.
-SILENCE = 900.0
+SILENCE_SECONDS = 900.0
 
 
 def identity(of: str = "process") -> dict[str, str]:
@@ -34,13 +34,13 @@ def is_dead(tags: Mapping[str, str]) -> bool:
     """Whether the process that wrote these tags is gone, or the driver that it worked for.
 
     What cannot be looked at from here, because it is on another machine, in another container or another user's,
-    is dead after `SILENCE`; clocks that differ by less than that do no harm.
+    is dead after `SILENCE_SECONDS`; clocks that differ by less than that do no harm.
     """
     if tags.get("driver.place") == _place() and _gone(tags, "driver"):
         return True
     if tags.get("process.place") == _place():
         return _gone(tags, "process")
-    return time.time() - float(tags.get("process.heartbeat", "0")) > SILENCE
+    return time.time() - float(tags.get("process.heartbeat", "0")) > SILENCE_SECONDS
 
 
 def name(tags: Mapping[str, str]) -> str:

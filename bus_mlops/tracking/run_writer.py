@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 # Epochs are written together, at most this often in seconds: a call costs as much as a short epoch.
-FLUSH_INTERVAL = 5.0
+FLUSH_SECONDS = 5.0
 # MLflow takes at most 1,000 in a call.
 FLUSH_METRICS = 800
 
@@ -40,7 +40,7 @@ class RunWriter:
         now = time.monotonic()
         waiting = self._epochs.setdefault(run_id, [])
         waiting.extend(Metric(name, float(value), int(time.time() * 1000), epoch) for name, value in values.items())
-        if now - self._flushed.get(run_id, -math.inf) >= FLUSH_INTERVAL or len(waiting) >= FLUSH_METRICS:
+        if now - self._flushed.get(run_id, -math.inf) >= FLUSH_SECONDS or len(waiting) >= FLUSH_METRICS:
             batch = self._epochs.pop(run_id)
             tags = {**processes.sign_of_life(), "progress": progress}
             self._writing.setdefault(run_id, []).append(self._background.submit(self._write, run_id, batch, {}, tags))

@@ -30,6 +30,8 @@ from trainings import (
     wait_for_the_middle,
 )
 
+from bus_mlops.spec import LedgerKey
+
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 needs_mounts = pytest.mark.skipif(
@@ -92,7 +94,7 @@ def test_a_killed_worker_is_replaced_and_its_cell_ends_as_if_nothing_had_happene
     assert re.search(r"goes on after epoch \d+ of 37", output)
     pd.testing.assert_frame_equal(read_predictions(tiny_project), expected)
 
-    key = run.data.tags["fingerprint"], int(run.data.tags["fold"])
+    key = LedgerKey(run.data.tags["fingerprint"], int(run.data.tags["fold"]))
     resumed = ledger_of(tiny_project).finished_run(key)
     assert resumed is not None
     assert re.fullmatch(r"after epoch \d+", resumed.data.tags["resumed"])

@@ -29,6 +29,7 @@ from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.choose import make_engine
 from bus_mlops.experiments.engines.collector import Collector
 from bus_mlops.experiments.engines.ray_engine import RayEngine, check_store
+from bus_mlops.spec import LedgerKey
 
 JOB = Job(Path("benchmark"), Path("folds.csv"), TrackingConfig(), Path("checkpoints"), None, threads=1, driver="test")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
@@ -81,7 +82,7 @@ def test_gpus_are_shared_in_parts_and_what_no_machine_has_is_refused(demo, monke
 def test_a_repeated_task_tells_one_story_a_cell():
     told: list[CellEvent] = []
     collector = Collector(told.append)
-    cell = ("f", 1)
+    cell = LedgerKey("f", 1)
     for event in (
         CellEvent("started", *cell, run_id="first"),
         CellEvent("started", *cell, run_id="second"),
@@ -105,9 +106,9 @@ def test_of_a_task_that_dies_again_and_again_only_the_cell_at_fault_fails(demo):
     collector.take(CellEvent("finished", "f", 1, run_id="a"))
     collector.take(CellEvent("started", "f", 2, run_id="b"))
     assert collector.give_up(group, "out of memory") == [group[2]]
-    assert collector.done["f", 2].kind == "failed"
+    assert collector.done[LedgerKey("f", 2)].kind == "failed"
     assert [cell.fold for cell in group if collector.give_up([cell], "again")] == []
-    assert {event.kind for key, event in collector.done.items() if key[1] == 3} == {"failed"}
+    assert {event.kind for key, event in collector.done.items() if key.fold == 3} == {"failed"}
 
 
 @needs_ray

@@ -12,13 +12,14 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from bus_mlops.config import SearchConfig, TrackingConfig
-from bus_mlops.errors import CellsFailedError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
+from bus_mlops.experiments.failures import CellsFailedError
 from bus_mlops.experiments.runner import Runner
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.project import load_config
 from bus_mlops.search.loss_weights import PAPER, search_loss_weights
+from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import Ledger
 
 SEARCH = SearchConfig(trials=5, folds=(1, 2), objective="balanced_accuracy")
@@ -40,7 +41,7 @@ class Recorder:
     ) -> None:
         return None
 
-    def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[tuple[str, int], CellEvent]:
+    def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[LedgerKey, CellEvent]:
         done = {cell.key: self._record(cell) for cell in cells}
         for event in done.values():
             on_event(event)

@@ -210,7 +210,7 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path):
 
 @pytest.mark.slow  # MLflow itself waits for 20 s
 def test_a_locked_database_is_explained(tracking, ledger, monkeypatch):
-    monkeypatch.setattr(patience, "PATIENCE", 0.0)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.0)
     from bus_mlops.error_messages import explain
 
     path = tracking.uri.removeprefix("sqlite:///")

@@ -60,7 +60,7 @@ def test_a_call_is_repeated_until_the_lock_is_gone(path):
 
 
 def test_patience_ends(path, monkeypatch):
-    monkeypatch.setattr(patience, "PATIENCE", 0.6)
+    monkeypatch.setattr(patience, "PATIENCE_SECONDS", 0.6)
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(sqlite3.OperationalError, match="locked"):

@@ -60,7 +60,7 @@ def test_elsewhere_silence_is_death_whatever_the_machine_is_called(host):
     if host == "another":
         tags["process.host"] = "elsewhere"
     assert not processes.is_dead(tags)
-    assert processes.is_dead({**tags, "process.heartbeat": f"{time.time() - processes.SILENCE - 60:.0f}"})
+    assert processes.is_dead({**tags, "process.heartbeat": f"{time.time() - processes.SILENCE_SECONDS - 60:.0f}"})
 
 
 def test_a_worker_on_another_machine_does_not_outlive_its_driver_here(child):

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol
 
 from bus_mlops.experiments.cell import Cell, CellEvent
+from bus_mlops.spec import LedgerKey
 
 OnEvent = Callable[[CellEvent], None]
 
@@ -14,7 +15,7 @@ OnEvent = Callable[[CellEvent], None]
 class Engine(Protocol):
     """A pool of workers that keeps its compiled programs between calls of `run`."""
 
-    def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[tuple[str, int], CellEvent]:
+    def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[LedgerKey, CellEvent]:
         """Train the cells; returns the last event (finished, failed or elsewhere) of each by its key."""
 
     def __enter__(self) -> Engine:

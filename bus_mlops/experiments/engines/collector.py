@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bus_mlops.experiments.cell import Cell, CellEvent
 from bus_mlops.experiments.engines.base import OnEvent
+from bus_mlops.spec import LedgerKey
 
 
 class Collector:
@@ -13,8 +14,8 @@ class Collector:
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
-        self._run: dict[tuple[str, int], str] = {}
-        self.done: dict[tuple[str, int], CellEvent] = {}
+        self._run: dict[LedgerKey, str] = {}
+        self.done: dict[LedgerKey, CellEvent] = {}
 
     def take(self, event: CellEvent) -> None:
         """Pass an event on, unless it comes twice or from a life of the cell that is over."""

@@ -25,6 +25,7 @@ from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines import machine
 from bus_mlops.experiments.engines.base import OnEvent
 from bus_mlops.experiments.engines.groups import choose
+from bus_mlops.spec import LedgerKey
 
 # A cell whose worker dies is given to a fresh worker this many times before it counts as failed; more often where a
 # worker fewer leaves more memory.
@@ -73,11 +74,11 @@ class LocalEngine:
         self._workers.clear()
         self._scratch.cleanup()
 
-    def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[tuple[str, int], CellEvent]:
+    def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[LedgerKey, CellEvent]:
         """Train the cells; returns the last event of each by its key."""
         queue = list(cells)
-        attempts: dict[tuple[str, int], int] = {}
-        done: dict[tuple[str, int], CellEvent] = {}
+        attempts: dict[LedgerKey, int] = {}
+        done: dict[LedgerKey, CellEvent] = {}
         while len(done) < len(cells):
             self._assign(queue)
             for worker in self._ready():
@@ -86,7 +87,7 @@ class LocalEngine:
                     continue
                 on_event(event)
                 if event.is_last:
-                    done[event.fingerprint, event.fold] = event
+                    done[event.key] = event
         return done
 
     def _assign(self, queue: list[Cell]) -> None:
@@ -108,7 +109,7 @@ class LocalEngine:
         ready = set(wait([w.connection for w in busy]))
         return [w for w in busy if w.connection in ready]
 
-    def _receive(self, worker: _Worker, attempts: dict[tuple[str, int], int], queue: list[Cell]) -> CellEvent | None:
+    def _receive(self, worker: _Worker, attempts: dict[LedgerKey, int], queue: list[Cell]) -> CellEvent | None:
         cell = worker.cell
         assert cell is not None
         try:
@@ -119,9 +120,7 @@ class LocalEngine:
             worker.cell = None
         return replace(event, worker=worker.number)
 
-    def _replace(
-        self, worker: _Worker, cell: Cell, attempts: dict[tuple[str, int], int], queue: list[Cell]
-    ) -> CellEvent:
+    def _replace(self, worker: _Worker, cell: Cell, attempts: dict[LedgerKey, int], queue: list[Cell]) -> CellEvent:
         worker.process.join()
         self._workers.remove(worker)
         reason = f"worker {worker.number} died (exit code {worker.process.exitcode})"

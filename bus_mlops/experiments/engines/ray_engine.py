@@ -27,16 +27,17 @@ from bus_mlops.experiments.engines.collector import Collector
 from bus_mlops.experiments.engines.groups import split
 from bus_mlops.experiments.engines.machine import fitting_workers
 from bus_mlops.experiments.engines.work import Workbench
+from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.store import sqlite_file
 
 # Ray gives a group whose worker or machine died to another one this many times.
 RETRIES = 3
 # Seconds between two looks into the mailbox.
-POLL = 0.5
+POLL_SECONDS = 0.5
 # Seconds that the head of a cluster has for taking a connection.
-KNOCK = 10.0
+CONNECT_SECONDS = 10.0
 # Only events travel through Ray; images are read from disk. Bytes.
-OBJECT_STORE = 100_000_000
+OBJECT_STORE_BYTES = 100_000_000
 
 
 class RayEngine:
@@ -95,7 +96,7 @@ class RayEngine:
         self._tasks.clear()
         ray.shutdown()
 
-    def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[tuple[str, int], CellEvent]:
+    def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[LedgerKey, CellEvent]:
         """Train the cells; returns the last event of each by its key; raises RunError when the cluster is lost."""
         import ray
 
@@ -109,7 +110,7 @@ class RayEngine:
             self._submit(group)
         try:
             while self._tasks:
-                ready, _ = ray.wait(list(self._tasks), timeout=POLL)
+                ready, _ = ray.wait(list(self._tasks), timeout=POLL_SECONDS)
                 for event in ray.get(self._mailbox.take.remote()):
                     collector.take(event)
                 for task in ready:
@@ -216,7 +217,7 @@ def _connect(config: EngineConfig, cpus: float) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if config.address is None:
         total = math.ceil((config.workers or fitting_workers(cpus)) * cpus)
-        ray.init("local", num_cpus=total, include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
+        ray.init("local", num_cpus=total, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         return
     try:
         _knock(config.address)
@@ -238,7 +239,7 @@ def _knock(address: str) -> None:
     """Raise OSError when nobody listens at HOST:PORT: Ray itself would try for minutes, then end the process."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=KNOCK).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
 
 
 @contextmanager

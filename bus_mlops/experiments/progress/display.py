@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Without a terminal a line about epochs is printed, and with or without one the state is published, at most this
 # often, in seconds.
-INTERVAL = 10.0
+DISPLAY_SECONDS = 10.0
 
 # Characters that the other columns of the live view take.
 OTHERS = 70
@@ -78,7 +78,7 @@ class Progress:
             self.line(f"{where}: {event.message}")
         elif event.kind == "elsewhere":
             self.line(f"{where}: left to {event.message}")
-        if time.monotonic() - self._published > INTERVAL:
+        if time.monotonic() - self._published > DISPLAY_SECONDS:
             self._tell_publicly()
 
     def line(self, text: str) -> None:
@@ -87,7 +87,7 @@ class Progress:
         self._printed = time.monotonic()
 
     def _epoch(self, where: str, event: CellEvent) -> None:
-        if self._live is None and time.monotonic() - self._printed >= INTERVAL:
+        if self._live is None and time.monotonic() - self._printed >= DISPLAY_SECONDS:
             loss = event.values["loss"]
             self.line(f"{where}, epoch {event.epoch} of {event.epochs}, loss {loss:.3f}; {self.state.summary()}")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bus_mlops.experiments.cell import Cell, CellEvent
+from bus_mlops.spec import LedgerKey
 
 
 @dataclass
@@ -31,7 +32,7 @@ class GridState:
         self.total = already + len(self._waiting)
         self.done = already
         self.failed = 0
-        self.running: dict[tuple[str, int], Running] = {}
+        self.running: dict[LedgerKey, Running] = {}
         self._workers = 1
         # Of each program: epochs measured, the seconds they took, the pixels of an image.
         self._measured: dict[str, tuple[int, float, int]] = {}
@@ -54,7 +55,7 @@ class GridState:
             self.done += event.kind == "finished"
             self.failed += event.kind == "failed"
 
-    def record(self, keys: Iterable[tuple[str, int]]) -> None:
+    def record(self, keys: Iterable[LedgerKey]) -> None:
         """Take note of waiting cells that another driver has finished."""
         for key in keys:
             del self._waiting[key]

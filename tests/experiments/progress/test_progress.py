@@ -11,6 +11,7 @@ from bus_mlops.experiments.cell import Cell, CellEvent
 from bus_mlops.experiments.progress.display import Progress
 from bus_mlops.experiments.progress.grid_state import GridState
 from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.spec import LedgerKey
 
 XTERM = {"TERM": "xterm"}
 RESULTS = {"roc_auc": 0.91, "sensitivity": 0.8, "specificity": 0.9, "seconds_training": 30.0}
@@ -61,7 +62,7 @@ def test_lost_failed_and_foreign_cells_are_counted_once(cells):
     ):
         state.take(event)
     assert (state.done, state.failed, len(state.running)) == (1, 1, 0)
-    state.record([("f", 3)])
+    state.record([LedgerKey("f", 3)])
     assert state.summary() == "2 of 4 runs done, 1 failed"
 
 
