@@ -35,15 +35,17 @@ def gate(candidate: Candidates = None, baseline: Baseline = None, as_json: AsJso
     from bus_mlops.paths import BENCHMARK, FOLDS, PREDICTIONS
     from bus_mlops.project import load_config
     from bus_mlops.promotion.candidate_package import package_candidate
-    from bus_mlops.promotion.judgement import hold_contest
+    from bus_mlops.promotion.judgement import judge_candidates
     from bus_mlops.tracking.ledger import Ledger
 
     config = load_config()
     ledger = Ledger(config.tracking)
-    contest = hold_contest(config, ledger, Folds.open(FOLDS / "folds.csv"), PREDICTIONS, candidate or (), baseline)
+    judgement = judge_candidates(
+        config, ledger, Folds.open(FOLDS / "folds.csv"), PREDICTIONS, candidate or (), baseline
+    )
     # What a refit prints on its way is no part of the report, which may be JSON.
     with tempfile.TemporaryDirectory(prefix="bus-gate-") as folder, redirect_stdout(sys.stderr):
-        _, report = package_candidate(config, ledger, Benchmark.open(BENCHMARK), contest, Path(folder))
+        _, report = package_candidate(config, ledger, Benchmark.open(BENCHMARK), judgement, Path(folder))
     _print_report(report, as_json)
     if not report.passed:
         raise typer.Exit(1)

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import RegisteredModel
 
-CLAIM = "promotion.claim."
+# The tag of every version so far: a store may hold one that an earlier version left.
+LOCK_TAG = "promotion.claim."
 NEVER_SET = "may-this-account-promote"
-# A move takes a second. A claim of another machine, whose processes cannot be looked at, is dead after ten minutes.
+# A move takes a second. A lock of another machine, whose processes cannot be looked at, is dead after ten minutes.
 DEAD_AFTER = 600.0
 PATIENCE = 60.0
 POLL = 0.05
@@ -70,13 +71,13 @@ def check_right(client: MlflowClient, name: str) -> None:
         client.delete_registered_model_alias(name, NEVER_SET)
 
 
-class Claim:
+class AliasLock:
     """The right to move a model's aliases, held while its tag stands."""
 
     def __init__(self, client: MlflowClient, name: str) -> None:
         self.client, self.name = client, name
         # Of this attempt alone: a second one of the same decision must not overwrite what the first had begun.
-        self.key = f"{CLAIM}{secrets.token_hex(8)}"
+        self.key = f"{LOCK_TAG}{secrets.token_hex(8)}"
         self.intent: dict[str, Any] | None = None
 
     def announce(self) -> None:
@@ -116,29 +117,29 @@ class Claim:
 
 
 @contextmanager
-def claimed(client: MlflowClient, name: str, patience: float = PATIENCE) -> Iterator[Claim]:
+def locked(client: MlflowClient, name: str, patience: float = PATIENCE) -> Iterator[AliasLock]:
     """Hold the right to move the aliases of `name`, after finishing what a writer that died had begun.
 
     RegistryError if others hold the right for longer than `patience` seconds.
     """
-    claim = Claim(client, name)
-    _wait_for_turn(claim, patience)
+    lock = AliasLock(client, name)
+    _wait_for_turn(lock, patience)
     try:
-        _finish_moves(claim)
-        yield claim
+        _finish_moves(lock)
+        yield lock
     except BaseException:
         with suppress(Exception):  # the error at hand matters more
-            claim.abandon() if claim.intent else claim.withdraw()
+            lock.abandon() if lock.intent else lock.withdraw()
         raise
-    claim.withdraw()
+    lock.withdraw()
 
 
-def _finish_moves(claim: Claim) -> None:
-    for key, value in _claims(claim.client, claim.name).items():
-        if key != claim.key and _is_dead(value):
+def _finish_moves(lock: AliasLock) -> None:
+    for key, value in _locks(lock.client, lock.name).items():
+        if key != lock.key and _is_dead(value):
             if "wanted" in value:
-                _carry_out(claim.client, claim.name, value)
-            claim.client.delete_registered_model_tag(claim.name, key)
+                _carry_out(lock.client, lock.name, value)
+            lock.client.delete_registered_model_tag(lock.name, key)
 
 
 def _carry_out(client: MlflowClient, name: str, intent: Mapping[str, Any]) -> None:
@@ -149,48 +150,48 @@ def _carry_out(client: MlflowClient, name: str, intent: Mapping[str, Any]) -> No
 
 def settle(client: MlflowClient, name: str) -> None:
     """Finish what a writer that died had begun, if any; nothing to do for a name that is not registered."""
-    if any(_is_dead(value) for value in _claims(client, name).values()):
-        with claimed(client, name):
+    if any(_is_dead(value) for value in _locks(client, name).values()):
+        with locked(client, name):
             pass
 
 
-def _wait_for_turn(claim: Claim, patience: float) -> None:
+def _wait_for_turn(lock: AliasLock, patience: float) -> None:
     deadline = time.monotonic() + patience
-    claim.announce()
+    lock.announce()
     while True:
-        others = _living(claim)
+        others = _living(lock)
         if not others:
             return
-        if min(others) < claim.key:  # the smaller key goes first; it waits for us to stand back
-            claim.withdraw()
-            while any(key < claim.key for key in _living(claim)):
-                _pause(claim, deadline, withdrawn=True)
-            claim.announce()
+        if min(others) < lock.key:  # the smaller key goes first; it waits for us to stand back
+            lock.withdraw()
+            while any(key < lock.key for key in _living(lock)):
+                _pause(lock, deadline, withdrawn=True)
+            lock.announce()
         else:
-            _pause(claim, deadline, withdrawn=False)
+            _pause(lock, deadline, withdrawn=False)
 
 
-def _pause(claim: Claim, deadline: float, withdrawn: bool) -> None:
+def _pause(lock: AliasLock, deadline: float, withdrawn: bool) -> None:
     if time.monotonic() > deadline:
-        holders = [f"process {v['process.pid']} on {v['process.host']}" for v in _living(claim).values()]
+        holders = [f"process {v['process.pid']} on {v['process.host']}" for v in _living(lock).values()]
         if not withdrawn:
-            claim.withdraw()
+            lock.withdraw()
         raise RegistryError(
-            f"the aliases of {claim.name} are being moved by {', '.join(holders) or 'another process'}, for too long. "
+            f"the aliases of {lock.name} are being moved by {', '.join(holders) or 'another process'}, for too long. "
             f"Wait for it or stop it; the next command then finishes its move."
         )
     time.sleep(POLL * random.uniform(0.5, 1.5))
 
 
-def _living(claim: Claim) -> dict[str, dict[str, Any]]:
-    found = _claims(claim.client, claim.name)
-    return {key: value for key, value in found.items() if key != claim.key and not _is_dead(value)}
+def _living(lock: AliasLock) -> dict[str, dict[str, Any]]:
+    found = _locks(lock.client, lock.name)
+    return {key: value for key, value in found.items() if key != lock.key and not _is_dead(value)}
 
 
-def _claims(client: MlflowClient, name: str) -> dict[str, dict[str, Any]]:
+def _locks(client: MlflowClient, name: str) -> dict[str, dict[str, Any]]:
     model = _registered(client, name)
     tags = model.tags if model else {}
-    return {key: json.loads(value) for key, value in tags.items() if key.startswith(CLAIM)}
+    return {key: json.loads(value) for key, value in tags.items() if key.startswith(LOCK_TAG)}
 
 
 def _is_dead(value: Mapping[str, Any]) -> bool:

@@ -20,14 +20,14 @@ from bus_mlops.git import git_tags
 from bus_mlops.packaging.clean_load import check_package
 from bus_mlops.packaging.package import write_package
 from bus_mlops.packaging.pyfunc import pyfunc_options
-from bus_mlops.promotion.judgement import Contest, registered_name
+from bus_mlops.promotion.judgement import Judgement, registered_name
 from bus_mlops.promotion.refit import UNTESTED, refit
-from bus_mlops.promotion.trained_model import Cell, Contender
+from bus_mlops.promotion.trained_model import Cell, TrainedModel
 from bus_mlops.tracking.ledger import MODEL, Ledger
 
 
 def package_candidate(
-    config: Config, ledger: Ledger, benchmark: Benchmark, contest: Contest, folder: Path
+    config: Config, ledger: Ledger, benchmark: Benchmark, judgement: Judgement, folder: Path
 ) -> tuple[Path, GateReport]:
     """Write the candidate's package below `folder`, and complete the gate's report with G6 on it.
 
@@ -35,17 +35,17 @@ def package_candidate(
     """
     import mlflow
 
-    package = write_candidate(config, ledger, benchmark, contest, folder / "package")
+    package = write_candidate(config, ledger, benchmark, judgement, folder / "package")
     model = folder / "model"
     options = pyfunc_options(package, read_package(package))
     mlflow.pyfunc.save_model(str(model), artifacts={ARTIFACT: str(package)}, **options)
     rule = check_package(model, config.promotion.example_tolerance)
-    return package, replace(contest.report, rules=(*contest.report.rules, rule))
+    return package, replace(judgement.report, rules=(*judgement.report.rules, rule))
 
 
-def write_candidate(config: Config, ledger: Ledger, benchmark: Benchmark, contest: Contest, folder: Path) -> Path:
+def write_candidate(config: Config, ledger: Ledger, benchmark: Benchmark, judgement: Judgement, folder: Path) -> Path:
     """The candidate's networks, of its folds or refitted, with their calibrations, as consumers will load them."""
-    candidate, members = contest.candidate, config.package.members
+    candidate, members = judgement.candidate, config.package.members
     if members == "refit":
         runs = refit(config, ledger, candidate)
     else:
@@ -63,14 +63,14 @@ def write_candidate(config: Config, ledger: Ledger, benchmark: Benchmark, contes
             "phantom": config.data.kind == "phantom",
             "trained_on": _trained_on(candidate, members),
             "lineage": lineage_of(candidate, runs),
-            "gate": _verdict(contest.report, members),
+            "gate": _verdict(judgement.report, members),
         },
         example_image=np.asarray(benchmark.images(candidate.input_size)[0]),
         calibrations=calibrations,
     )
 
 
-def member_cells(candidate: Contender, members: str, metric: str) -> list[Cell]:
+def member_cells(candidate: TrainedModel, members: str, metric: str) -> list[Cell]:
     """The (seed, fold) of the networks that go into the package: all, or the one best on its validation part."""
     cells = sorted(candidate.runs)
     if members == "all":
@@ -83,7 +83,7 @@ def member_cells(candidate: Contender, members: str, metric: str) -> list[Cell]:
     return [max(cells, key=on_validation)]
 
 
-def calibration_of(candidate: Contender, cell: Cell) -> Calibration:
+def calibration_of(candidate: TrainedModel, cell: Cell) -> Calibration:
     """Platt's calibration of one network, fitted on its own validation part.
 
     A refitted one has none: it gets the calibration of its seed's networks of the folds, on their validation parts
@@ -93,7 +93,7 @@ def calibration_of(candidate: Contender, cell: Cell) -> Calibration:
     return fit_calibration(rows["label"].to_numpy(), rows["probability"].to_numpy())
 
 
-def threshold_of(candidate: Contender, cells: list[Cell], calibrations: list[Calibration], kind: str) -> float:
+def threshold_of(candidate: TrainedModel, cells: list[Cell], calibrations: list[Calibration], kind: str) -> float:
     """0.5, or Youden's over the calibrated validation predictions of all members; never over test predictions."""
     if kind == "half":
         return 0.5
@@ -105,7 +105,7 @@ def threshold_of(candidate: Contender, cells: list[Cell], calibrations: list[Cal
     return youden_threshold(labels, probabilities)
 
 
-def _validation(candidate: Contender, cell: Cell) -> pd.DataFrame:
+def _validation(candidate: TrainedModel, cell: Cell) -> pd.DataFrame:
     """The validation predictions that stand for a member: its own, or for a refit those of all folds of its seed."""
     seed, fold = cell
     if fold != REFIT:
@@ -113,7 +113,7 @@ def _validation(candidate: Contender, cell: Cell) -> pd.DataFrame:
     return candidate.only([seed]).part("validation")
 
 
-def lineage_of(candidate: Contender, runs: Mapping[Cell, str]) -> dict[str, str]:
+def lineage_of(candidate: TrainedModel, runs: Mapping[Cell, str]) -> dict[str, str]:
     """Fingerprints, digests, commit and the run of each member, for the package and its card."""
     several = len(candidate.seeds) > 1
     return {
@@ -128,7 +128,7 @@ def lineage_of(candidate: Contender, runs: Mapping[Cell, str]) -> dict[str, str]
     }
 
 
-def _trained_on(candidate: Contender, members: str) -> str:
+def _trained_on(candidate: TrainedModel, members: str) -> str:
     sources = ", ".join(sorted(candidate.predictions["source"].unique()))
     if members != "refit":
         return sources

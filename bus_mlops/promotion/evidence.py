@@ -13,16 +13,16 @@ from bus_mlops.config import PromotionConfig
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.files import write_json
 from bus_mlops.gate.report import GateReport
-from bus_mlops.promotion.judgement import Contest
-from bus_mlops.promotion.trained_model import Contender
+from bus_mlops.promotion.judgement import Judgement
+from bus_mlops.promotion.trained_model import TrainedModel
 
 # Where a record keeps its evidence, among the artifacts of its run.
 FOLDER = "gate"
 EVIDENCE_FILE, REPORT_FILE, TEXT_FILE, FOLDS_FILE = "evidence.json", "gate.json", "gate.md", "folds.csv"
 
 
-class Party(BaseModel):
-    """One model of a contest: run id of a fold -> sha256 of the predictions that the run had then."""
+class JudgedModel(BaseModel):
+    """One model of a judgement: run id of a fold -> sha256 of the predictions that the run had then."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,25 +41,25 @@ class Evidence(BaseModel):
     expected_folds: tuple[int, ...]
     folds_kind: str
     promotion: PromotionConfig
-    candidate: Party
-    baseline: Party
-    rivals: tuple[Party, ...] = ()
+    candidate: JudgedModel
+    baseline: JudgedModel
+    rivals: tuple[JudgedModel, ...] = ()
     champion: str | None = None
 
 
-def evidence_of(contest: Contest, promotion: PromotionConfig, folds: Folds) -> Evidence:
-    """What a contest was decided on."""
+def evidence_of(judgement: Judgement, promotion: PromotionConfig, folds: Folds) -> Evidence:
+    """What a judgement was decided on."""
     return Evidence(
-        model=contest.context.model_name,
-        phantom=contest.context.is_phantom,
-        seed=contest.context.seed,
-        expected_folds=contest.context.expected_folds,
+        model=judgement.context.model_name,
+        phantom=judgement.context.is_phantom,
+        seed=judgement.context.seed,
+        expected_folds=judgement.context.expected_folds,
         folds_kind=folds.kind,
         promotion=promotion,
-        candidate=_party(contest.candidate),
-        baseline=_party(contest.baseline),
-        rivals=tuple(_party(rival) for rival in contest.rivals),
-        champion=contest.champion,
+        candidate=_judged_model(judgement.candidate),
+        baseline=_judged_model(judgement.baseline),
+        rivals=tuple(_judged_model(rival) for rival in judgement.rivals),
+        champion=judgement.champion,
     )
 
 
@@ -99,6 +99,6 @@ def read_evidence(folder: Path) -> tuple[Evidence, Folds, dict[str, Any]]:
     return evidence, Folds.open(folder / FOLDS_FILE), report
 
 
-def _party(contender: Contender) -> Party:
-    runs = sorted(contender.runs.values())
-    return Party(title=contender.title, predictions={run: contender.digests[run] for run in runs})
+def _judged_model(model: TrainedModel) -> JudgedModel:
+    runs = sorted(model.runs.values())
+    return JudgedModel(title=model.title, predictions={run: model.digests[run] for run in runs})

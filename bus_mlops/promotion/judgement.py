@@ -18,7 +18,7 @@ from bus_mlops.evaluation.metrics import classification_metrics
 from bus_mlops.evaluation.results import by_cell, read_predictions
 from bus_mlops.gate.gate import GateContext, GateReport, run_gate
 from bus_mlops.promotion.aliases import read_aliases
-from bus_mlops.promotion.trained_model import Contender, find_contender, with_common_seeds
+from bus_mlops.promotion.trained_model import TrainedModel, find_trained_model, with_common_seeds
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import Ledger
 
@@ -28,12 +28,12 @@ RUNS_TAG, BASELINE_RUNS_TAG = "lineage.runs", "baseline.runs"
 
 
 @dataclass(frozen=True)
-class Contest:
+class Judgement:
     """A candidate, what it was compared with, and what the gate found; `champion` is that of the moment of judging."""
 
-    candidate: Contender
-    baseline: Contender
-    rivals: tuple[Contender, ...]
+    candidate: TrainedModel
+    baseline: TrainedModel
+    rivals: tuple[TrainedModel, ...]
     context: GateContext
     report: GateReport
     champion: str | None
@@ -44,14 +44,14 @@ def registered_name(config: Config) -> str:
     return "bus-mt-estan-phantom" if config.data.kind == "phantom" else "bus-mt-estan"
 
 
-def hold_contest(
+def judge_candidates(
     config: Config,
     ledger: Ledger,
     folds: Folds,
     predictions: Path,
     candidate_runs: Sequence[str] = (),
     baseline_run: str | None = None,
-) -> Contest:
+) -> Judgement:
     """Judge the candidates against the baseline; of several the best one that passed, else the best one, is returned.
 
     Candidates are the given runs, else those of `promotion.candidates`; the baseline is the given run, else that
@@ -65,11 +65,11 @@ def hold_contest(
     (baseline, *candidates), notes = with_common_seeds([baseline, *candidates], expected)
     if champion and config.promotion.baseline != "champion" and baseline_run is None:
         notes += (f"Version {champion} is champion, but promotion.baseline asks for {config.promotion.baseline}.",)
-    contests = [
+    judgements = [
         _judge(config, folds, candidate, baseline, candidates, expected, champion, notes) for candidate in candidates
     ]
     return max(
-        contests, key=lambda each: (each.report.passed, score(each.candidate.part("test"), config.promotion.metric))
+        judgements, key=lambda each: (each.report.passed, score(each.candidate.part("test"), config.promotion.metric))
     )
 
 
@@ -77,8 +77,8 @@ def gate_context(
     name: str,
     is_phantom: bool,
     folds: Folds,
-    candidate: Contender,
-    baseline: Contender,
+    candidate: TrainedModel,
+    baseline: TrainedModel,
     expected: Sequence[int],
     seed: int,
 ) -> GateContext:
@@ -104,9 +104,9 @@ def gate_context(
 
 
 def judge(
-    candidate: Contender,
-    baseline: Contender,
-    rivals: Sequence[Contender],
+    candidate: TrainedModel,
+    baseline: TrainedModel,
+    rivals: Sequence[TrainedModel],
     promotion: PromotionConfig,
     context: GateContext,
     notes: tuple[str, ...] = (),
@@ -120,7 +120,7 @@ def judge(
     return replace(report, candidate=titles[0], baseline=titles[1], notes=(*report.notes, *others, *notes))
 
 
-def expected_folds(folds: Folds, candidate: Contender, selected: Sequence[int] | None) -> tuple[int, ...]:
+def expected_folds(folds: Folds, candidate: TrainedModel, selected: Sequence[int] | None) -> tuple[int, ...]:
     """The folds (1-based) that test an image of the candidate's sources, among those selected for training."""
     cohort = cohort_of(folds, candidate)
     return tuple(
@@ -130,7 +130,7 @@ def expected_folds(folds: Folds, candidate: Contender, selected: Sequence[int] |
     )
 
 
-def cohort_of(folds: Folds, candidate: Contender) -> pd.DataFrame:
+def cohort_of(folds: Folds, candidate: TrainedModel) -> pd.DataFrame:
     """The rows of the folds that the candidate's sources have."""
     return folds.frame[folds.frame["source"].isin(candidate.predictions["source"].unique())]
 
@@ -156,23 +156,23 @@ def score(test: pd.DataFrame, metric: str) -> float:
 def _judge(
     config: Config,
     folds: Folds,
-    candidate: Contender,
-    baseline: Contender,
-    candidates: Sequence[Contender],
+    candidate: TrainedModel,
+    baseline: TrainedModel,
+    candidates: Sequence[TrainedModel],
     expected: Sequence[int],
     champion: str | None,
     notes: tuple[str, ...],
-) -> Contest:
+) -> Judgement:
     rivals = tuple(each for each in candidates if each is not candidate)
     is_phantom = config.data.kind == "phantom"
     context = gate_context(registered_name(config), is_phantom, folds, candidate, baseline, expected, config.seed)
     report = judge(candidate, baseline, rivals, config.promotion, context, notes)
-    return Contest(candidate, baseline, rivals, context, report, champion)
+    return Judgement(candidate, baseline, rivals, context, report, champion)
 
 
-def _candidates(config: Config, ledger: Ledger, predictions: Path, runs: Sequence[str]) -> list[Contender]:
+def _candidates(config: Config, ledger: Ledger, predictions: Path, runs: Sequence[str]) -> list[TrainedModel]:
     if runs:
-        found = [find_contender(ledger, run) for run in runs]
+        found = [find_trained_model(ledger, run) for run in runs]
     else:
         found = [_of_network(ledger, _frame(predictions, s), MT_ESTAN) for s in config.promotion.candidates]
     # Two strategies may have led to the same parameters; it is one candidate then.
@@ -183,12 +183,12 @@ def _baseline(
     config: Config,
     ledger: Ledger,
     predictions: Path,
-    candidates: Sequence[Contender],
+    candidates: Sequence[TrainedModel],
     champion: str | None,
     run: str | None,
-) -> Contender:
+) -> TrainedModel:
     if run is not None:
-        return find_contender(ledger, run)
+        return find_trained_model(ledger, run)
     wanted = config.promotion.baseline
     if wanted == "champion" and champion is not None:
         return _of_champion(ledger, registered_name(config), champion, candidates)
@@ -215,7 +215,7 @@ def _rivals(config: Config, predictions: Path) -> pd.DataFrame:
     return frame[frame["probability"].notna()]
 
 
-def _of_champion(ledger: Ledger, name: str, version: str, candidates: Sequence[Contender]) -> Contender:
+def _of_champion(ledger: Ledger, name: str, version: str, candidates: Sequence[TrainedModel]) -> TrainedModel:
     """The champion; where it is the candidate itself, what it was compared with when it became champion."""
     tags = ledger.client.get_model_version(name, version).tags
     try:
@@ -226,10 +226,10 @@ def _of_champion(ledger: Ledger, name: str, version: str, candidates: Sequence[C
             "version of bus-mlops. Name another baseline (promotion.baseline: best, or --baseline RUN)."
         ) from None
     itself = set(runs) & {run for each in candidates for run in each.runs.values()}
-    return find_contender(ledger, (former if itself else runs)[0])
+    return find_trained_model(ledger, (former if itself else runs)[0])
 
 
-def _of_network(ledger: Ledger, frame: pd.DataFrame, network: str) -> Contender:
+def _of_network(ledger: Ledger, frame: pd.DataFrame, network: str) -> TrainedModel:
     rows = frame[frame["network"] == network]
     if rows.empty:
         raise EvaluationError(f"no predictions of {network}: it must be among the networks of params.yaml.")
@@ -241,7 +241,7 @@ def _of_network(ledger: Ledger, frame: pd.DataFrame, network: str) -> Contender:
             f"the ledger has no finished run for fold {key.fold} of {network}, though its predictions are here: "
             "was the MLflow database replaced? Run `dvc repro --force` to train and record it again."
         )
-    return find_contender(ledger, run)
+    return find_trained_model(ledger, run)
 
 
 def _frame(predictions: Path, strategy: str) -> pd.DataFrame:

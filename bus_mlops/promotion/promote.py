@@ -23,7 +23,7 @@ from bus_mlops.files import read_json, write_json
 from bus_mlops.gate.report import GateReport, GateRule
 from bus_mlops.packaging.package import log_package
 from bus_mlops.promotion import records
-from bus_mlops.promotion.aliases import check_right, claimed, read_aliases, settle
+from bus_mlops.promotion.aliases import check_right, locked, read_aliases, settle
 from bus_mlops.promotion.candidate_package import package_candidate
 from bus_mlops.promotion.evidence import (
     FOLDER,
@@ -33,8 +33,8 @@ from bus_mlops.promotion.evidence import (
     write_evidence,
     write_report,
 )
-from bus_mlops.promotion.judgement import BASELINE_RUNS_TAG, RUNS_TAG, Contest, hold_contest, registered_name
-from bus_mlops.promotion.trained_model import Contender
+from bus_mlops.promotion.judgement import BASELINE_RUNS_TAG, RUNS_TAG, Judgement, judge_candidates, registered_name
+from bus_mlops.promotion.trained_model import TrainedModel
 from bus_mlops.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -92,13 +92,13 @@ def promote(
 ) -> Outcome:
     """Judge the candidates against the baseline, register the best of them with its evidence, and move the aliases.
 
-    Arguments as in `hold_contest` and `decide`, which it calls. What a command that was killed left is finished first.
+    Arguments as in `judge_candidates` and `decide`. What a command that was killed left is finished first.
     """
     check_right(ledger.client, registered_name(config))
     settle(ledger.client, registered_name(config))
     records.close_abandoned(ledger.client)
-    contest = hold_contest(config, ledger, folds, predictions, candidate_runs, baseline_run)
-    return decide(config, ledger, benchmark, folds, contest, force_reason)
+    judgement = judge_candidates(config, ledger, folds, predictions, candidate_runs, baseline_run)
+    return decide(config, ledger, benchmark, folds, judgement, force_reason)
 
 
 def decide(
@@ -106,25 +106,25 @@ def decide(
     ledger: Ledger,
     benchmark: Benchmark,
     folds: Folds,
-    contest: Contest,
+    judgement: Judgement,
     force_reason: str | None = None,
 ) -> Outcome:
-    """Register the candidate of a contest and decide on it; the same evidence is decided once.
+    """Register the candidate of a judgement and decide on it; the same evidence is decided once.
 
     With `force_reason` a refused candidate becomes champion all the same, and the record says so. Raises
-    PromotionConflictError if the champion has changed since the contest, RegistryError where no package can be made.
+    PromotionConflictError if the champion has changed since the judgement, RegistryError where no package can be made.
     """
     name, client = registered_name(config), ledger.client
-    digest = evidence_digest(evidence_of(contest, config.promotion, folds), contest.report, config.package.members)
+    digest = evidence_digest(evidence_of(judgement, config.promotion, folds), judgement.report, config.package.members)
     version = _registered_before(ledger, name, digest)
     fresh = version is None
     if version is None:
-        version = _register(config, ledger, benchmark, folds, contest, digest)
+        version = _register(config, ledger, benchmark, folds, judgement, digest)
     report = read_report(ledger, str(version.run_id))
     former = records.latest(client, name, str(version.version))
     if former is None or former.decision == records.CONFLICT or (force_reason and former.decision == records.REFUSED):
-        record = _record_for(config, ledger, version, contest, report)
-        former = _decide(ledger, version, record, contest, report, force_reason)
+        record = _record_for(config, ledger, version, judgement, report)
+        former = _decide(ledger, version, record, judgement, report, force_reason)
         fresh = True
     is_champion = read_aliases(client, name).champion == str(version.version)
     return Outcome(name, str(version.version), former.decision, is_champion, report, digest, fresh)
@@ -146,27 +146,27 @@ def read_report(ledger: Ledger, run_id: str) -> GateReport:
 
 
 def _register(
-    config: Config, ledger: Ledger, benchmark: Benchmark, folds: Folds, contest: Contest, digest: str
+    config: Config, ledger: Ledger, benchmark: Benchmark, folds: Folds, judgement: Judgement, digest: str
 ) -> ModelVersion:
     """A record with the evidence and the package, and a version that points to it; no alias yet."""
     client = ledger.client
-    evidence = evidence_of(contest, config.promotion, folds)
-    title = f"promotion of {contest.candidate.title}"
-    record = records.open_record(client, config.tracking, "promotion", title, _parties(contest, digest))
+    evidence = evidence_of(judgement, config.promotion, folds)
+    title = f"promotion of {judgement.candidate.title}"
+    record = records.open_record(client, config.tracking, "promotion", title, _decision_tags(judgement, digest))
     try:
         with tempfile.TemporaryDirectory(prefix="bus-package-") as temporary:
             folder = Path(temporary)
-            package, report = package_candidate(config, ledger, benchmark, contest, folder)
+            package, report = package_candidate(config, ledger, benchmark, judgement, folder)
             write_evidence(folder / FOLDER, evidence, report, folds)
             client.log_artifacts(record, str(folder / FOLDER), FOLDER)
             tags = {
-                **_parties(contest, digest),
+                **_decision_tags(judgement, digest),
                 **_verdict(report),
                 REPORT_TAG: hashlib.sha256((folder / FOLDER / REPORT_FILE).read_bytes()).hexdigest(),
             }
             version = log_package(
                 package,
-                registered_name=contest.context.model_name,
+                registered_name=judgement.context.model_name,
                 run_id=record,
                 tags=tags,
                 tracking_uri=config.tracking.uri,
@@ -179,13 +179,13 @@ def _register(
     return version
 
 
-def _record_for(config: Config, ledger: Ledger, version: ModelVersion, contest: Contest, report: GateReport) -> str:
+def _record_for(config: Config, ledger: Ledger, version: ModelVersion, judgement: Judgement, report: GateReport) -> str:
     """The record that registered the version if it is still without a decision, else a new one with the report."""
     client = ledger.client
     if not records.is_closed(client.get_run(version.run_id)):
         return str(version.run_id)
-    title = f"promotion of {contest.candidate.title}, again"
-    tags = {**_parties(contest, version.tags[EVIDENCE_TAG]), "first_record": str(version.run_id)}
+    title = f"promotion of {judgement.candidate.title}, again"
+    tags = {**_decision_tags(judgement, version.tags[EVIDENCE_TAG]), "first_record": str(version.run_id)}
     record = records.open_record(client, config.tracking, "promotion", title, tags)
     with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
         write_report(Path(folder), report)
@@ -197,20 +197,20 @@ def _decide(
     ledger: Ledger,
     version: ModelVersion,
     record: str,
-    contest: Contest,
+    judgement: Judgement,
     report: GateReport,
     force_reason: str | None,
 ) -> records.Decision:
-    """Close the record and move the aliases, if the champion is still the one of the contest."""
+    """Close the record and move the aliases, if the champion is still the one of the judgement."""
     client, number = ledger.client, str(version.version)
-    crowned = report.passed or force_reason is not None
+    becomes_champion = report.passed or force_reason is not None
     kind = records.PROMOTED if report.passed else records.FORCED if force_reason else records.REFUSED
     decision = {
         "model": version.name,
         "version": number,
         "decision": kind,
-        "champion_before": contest.champion or "",
-        "champion_after": number if crowned else contest.champion or "",
+        "champion_before": judgement.champion or "",
+        "champion_after": number if becomes_champion else judgement.champion or "",
         "who": records.who(),
         "when": records.now(),
         "why": _why(report, force_reason),
@@ -219,12 +219,12 @@ def _decide(
         "commit": client.get_run(record).data.tags.get("mlflow.source.git.commit", ""),
     }
     try:
-        with claimed(client, version.name) as claim:
-            present = claim.expect(contest.champion)
-            wanted = present.promoted(number) if crowned else present.refused(number)
-            claim.move(wanted, record, decision)
+        with locked(client, version.name) as lock:
+            present = lock.expect(judgement.champion)
+            wanted = present.promoted(number) if becomes_champion else present.refused(number)
+            lock.move(wanted, record, decision)
     except PromotionConflictError as error:
-        unchanged = {"decision": records.CONFLICT, "champion_after": contest.champion or "", "why": str(error)}
+        unchanged = {"decision": records.CONFLICT, "champion_after": judgement.champion or "", "why": str(error)}
         records.close_record(client, record, {**decision, **unchanged})
         raise
     if kind == records.FORCED:
@@ -245,11 +245,11 @@ def _verdict(report: GateReport) -> dict[str, str]:
     }
 
 
-def _parties(contest: Contest, digest: str) -> dict[str, str]:
+def _decision_tags(judgement: Judgement, digest: str) -> dict[str, str]:
     """Tags of the record and of the version: who was compared with whom, on what."""
-    candidate, baseline = contest.candidate, contest.baseline
+    candidate, baseline = judgement.candidate, judgement.baseline
     return {
-        "model": contest.context.model_name,
+        "model": judgement.context.model_name,
         "candidate": candidate.title,
         "candidate.fingerprint": ", ".join(candidate.fingerprints[seed] for seed in candidate.seeds),
         "baseline": baseline.title,
@@ -262,8 +262,8 @@ def _parties(contest: Contest, digest: str) -> dict[str, str]:
     }
 
 
-def _run_list(contender: Contender) -> str:
-    return json.dumps([contender.runs[cell] for cell in sorted(contender.runs)])
+def _run_list(model: TrainedModel) -> str:
+    return json.dumps([model.runs[cell] for cell in sorted(model.runs)])
 
 
 def _registered_before(ledger: Ledger, name: str, digest: str) -> ModelVersion | None:

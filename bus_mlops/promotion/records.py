@@ -32,7 +32,7 @@ EXPERIMENT = "promotions"
 DECISION_FILE = "decision.json"
 DECISION_DIGEST = "decision.sha256"
 PROMOTED, FORCED, REFUSED, CONFLICT, ROLLBACK = "promoted", "forced", "refused", "conflict", "rolled back"
-CROWNING = (PROMOTED, FORCED, ROLLBACK)
+MAKES_CHAMPION = (PROMOTED, FORCED, ROLLBACK)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.config import Config
 from bus_mlops.errors import RegistryError
 from bus_mlops.experiments.cell import REFIT
-from bus_mlops.promotion.trained_model import Cell, Contender
+from bus_mlops.promotion.trained_model import Cell, TrainedModel
 from bus_mlops.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 UNTESTED = "the refitted network itself, trained on their test images too, was never tested"
 
 
-def refit(config: Config, ledger: Ledger, candidate: Contender) -> dict[Cell, str]:
+def refit(config: Config, ledger: Ledger, candidate: TrainedModel) -> dict[Cell, str]:
     """Train what the ledger lacks of the candidate's refit; returns (seed, REFIT) -> run id.
 
     Raises RegistryError if images, folds or code are no longer those of the candidate, RunError if a training fails.
@@ -43,13 +43,13 @@ def refit(config: Config, ledger: Ledger, candidate: Contender) -> dict[Cell, st
     return {key: runs[cell.key] for key, cell in cells.items()}
 
 
-def refit_epochs(ledger: Ledger, candidate: Contender) -> int:
+def refit_epochs(ledger: Ledger, candidate: TrainedModel) -> int:
     """The median best epoch over all folds and seeds, a half rounded up: the same for every seed."""
     best = [ledger.client.get_run(run).data.metrics["best_epoch"] for run in candidate.runs.values()]
     return math.floor(statistics.median(best) + 0.5)
 
 
-def spec_of(runner: Runner, candidate: Contender, seed: int) -> RunSpec:
+def spec_of(runner: Runner, candidate: TrainedModel, seed: int) -> RunSpec:
     """What a seed of the candidate was trained with; RegistryError if it would not be trained so today."""
     run = candidate.runs[min(cell for cell in candidate.runs if cell[0] == seed)]
     spec = runner.ledger.spec(run)

@@ -11,7 +11,7 @@ from bus_mlops.consumer.package_format import DIGEST_TAG, read_package, verify
 from bus_mlops.errors import PromotionConflictError, RegistryError
 from bus_mlops.packaging.clean_load import packaged
 from bus_mlops.promotion import records
-from bus_mlops.promotion.aliases import Aliases, check_right, claimed, read_aliases, settle
+from bus_mlops.promotion.aliases import Aliases, check_right, locked, read_aliases, settle
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,8 +46,8 @@ def roll_back(
         "why": reason,
     }
     try:
-        with claimed(client, name) as claim:
-            claim.move(claim.expect(present.champion).promoted(target), record, decision)
+        with locked(client, name) as lock:
+            lock.move(lock.expect(present.champion).promoted(target), record, decision)
     except PromotionConflictError as error:
         unchanged = {"decision": records.CONFLICT, "champion_after": present.champion or "", "why": str(error)}
         records.close_record(client, record, {**decision, **unchanged})
@@ -74,19 +74,19 @@ def check_files(client: MlflowClient, version: ModelVersion) -> Path:
 
 
 def _target(client: MlflowClient, name: str, present: Aliases, to: str | None) -> str:
-    history = [each for each in records.decisions(client, name) if each.decision in records.CROWNING]
-    crowned = sorted({each.champion_after for each in history}, key=int)
+    history = [each for each in records.decisions(client, name) if each.decision in records.MAKES_CHAMPION]
+    champions = sorted({each.champion_after for each in history}, key=int)
     target = to or present.previous
     if target is None:
         raise RegistryError(
             f"{name} has no previous champion to go back to. Name a version with --to; champions so far: "
-            f"{', '.join(crowned) or 'none'}."
+            f"{', '.join(champions) or 'none'}."
         )
     if target == present.champion:
         raise RegistryError(f"version {target} of {name} is champion already: there is nothing to roll back.")
-    if target not in crowned:
+    if target not in champions:
         raise RegistryError(
-            f"version {target} of {name} was never champion (there were: {', '.join(crowned) or 'none'}): going to it "
-            "is no rollback. `bus-mlops promote --force --reason TEXT` promotes past the gate."
+            f"version {target} of {name} was never champion (there were: {', '.join(champions) or 'none'}): going to "
+            "it is no rollback. `bus-mlops promote --force --reason TEXT` promotes past the gate."
         )
     return target

@@ -22,7 +22,7 @@ Cell = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Contender:
+class TrainedModel:
     """A trained model: (seed, fold) -> run id, the predictions of all of them, and where they come from.
 
     `fingerprints` maps each seed to what it computes, `digests` each run to the sha256 of its predictions.
@@ -50,7 +50,7 @@ class Contender:
             chosen &= (self.predictions["seed"] == cell[0]) & (self.predictions["fold"] == cell[1])
         return self.predictions[chosen]
 
-    def only(self, seeds: Iterable[int]) -> Contender:
+    def only(self, seeds: Iterable[int]) -> TrainedModel:
         """The same model restricted to some of its seeds."""
         kept = set(seeds)
         return replace(
@@ -61,7 +61,7 @@ class Contender:
         )
 
 
-def find_contender(ledger: Ledger, run_id: str) -> Contender:
+def find_trained_model(ledger: Ledger, run_id: str) -> TrainedModel:
     """The model behind a recorded run: a spec's run or one of its folds' runs, with all seeds of that spec.
 
     Seeds are other recorded specs on the same images and folds that differ in the seed alone. Raises LedgerError.
@@ -84,10 +84,10 @@ def find_contender(ledger: Ledger, run_id: str) -> Contender:
     finished = {key: found for key, found in ledger.finished().items() if key[0] in prints}
     if not finished:
         raise LedgerError(f"{run.info.run_name} has no finished fold: train it first (`dvc repro`).")
-    return read_contender(ledger, [found for _, found in sorted(finished.items())])
+    return read_trained_model(ledger, [found for _, found in sorted(finished.items())])
 
 
-def read_contender(ledger: Ledger, run_ids: Sequence[str]) -> Contender:
+def read_trained_model(ledger: Ledger, run_ids: Sequence[str]) -> TrainedModel:
     """A model from the runs of its folds, exactly those; raises LedgerError where one is gone or differs."""
     runs = [ledger.client.get_run(run_id) for run_id in run_ids]
     cells = {_cell(run): run.info.run_id for run in runs}
@@ -107,7 +107,7 @@ def read_contender(ledger: Ledger, run_ids: Sequence[str]) -> Contender:
             digests[run_id] = sha256_file(path)
             frames.append(pd.read_csv(path).assign(seed=seed))
     predictions = pd.concat(frames, ignore_index=True).assign(strategy=strategy, model=title, variant="")
-    return Contender(
+    return TrainedModel(
         title=title,
         strategy=strategy,
         network=str(first.data.tags["network"]),
@@ -120,18 +120,20 @@ def read_contender(ledger: Ledger, run_ids: Sequence[str]) -> Contender:
     )
 
 
-def with_common_seeds(contenders: Sequence[Contender], folds: Sequence[int]) -> tuple[list[Contender], tuple[str, ...]]:
+def with_common_seeds(
+    models: Sequence[TrainedModel], folds: Sequence[int]
+) -> tuple[list[TrainedModel], tuple[str, ...]]:
     """The same models on the seeds that all of them finished on all `folds`, and a note on those left out.
 
     Where no seed is common they are returned as they are: the gate's integrity rule then says what is missing.
     """
-    complete = [{seed for seed in c.seeds if all((seed, fold) in c.runs for fold in folds)} for c in contenders]
+    complete = [{seed for seed in c.seeds if all((seed, fold) in c.runs for fold in folds)} for c in models]
     common = set.intersection(*complete)
-    left_out = sorted({seed for c in contenders for seed in c.seeds} - common)
+    left_out = sorted({seed for c in models for seed in c.seeds} - common)
     if not common or not left_out:
-        return list(contenders), ()
+        return list(models), ()
     note = f"Seeds that not every model finished on all folds were left out: {', '.join(map(str, left_out))}."
-    return [c.only(common) for c in contenders], (note,)
+    return [c.only(common) for c in models], (note,)
 
 
 def _siblings(ledger: Ledger, parent: Run) -> list[Run]:

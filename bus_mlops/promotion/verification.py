@@ -14,11 +14,11 @@ from bus_mlops.errors import BusMlopsError, RegistryError
 from bus_mlops.gate.report import GateRule
 from bus_mlops.packaging.clean_load import check_package
 from bus_mlops.promotion import records
-from bus_mlops.promotion.evidence import EVIDENCE_FILE, FOLDER, REPORT_FILE, Evidence, Party, read_evidence
+from bus_mlops.promotion.evidence import EVIDENCE_FILE, FOLDER, REPORT_FILE, Evidence, JudgedModel, read_evidence
 from bus_mlops.promotion.judgement import gate_context, judge
 from bus_mlops.promotion.promote import REPORT_TAG
 from bus_mlops.promotion.rollback import check_files
-from bus_mlops.promotion.trained_model import Contender, read_contender
+from bus_mlops.promotion.trained_model import TrainedModel, read_trained_model
 from bus_mlops.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -53,25 +53,25 @@ def verify_version(ledger: Ledger, name: str, number: str) -> list[Check]:
         except (BusMlopsError, OSError, ValueError) as error:
             return [*checks, Check("evidence", False, f"cannot be read: {error}")]
         checks.append(_check("gate report", lambda: _report_digest(folder, version)))
-        parties = {"candidate": evidence.candidate, "baseline": evidence.baseline}
-        parties |= {f"candidate {i} of the same decision": rival for i, rival in enumerate(evidence.rivals, 2)}
-        contenders = {}
-        for who, party in parties.items():
+        judged = {"candidate": evidence.candidate, "baseline": evidence.baseline}
+        judged |= {f"candidate {i} of the same decision": rival for i, rival in enumerate(evidence.rivals, 2)}
+        models = {}
+        for who, recorded in judged.items():
             try:
-                contenders[who] = read_contender(ledger, list(party.predictions))
-                checks.append(_predictions(who, party, contenders[who]))
+                models[who] = read_trained_model(ledger, list(recorded.predictions))
+                checks.append(_predictions(who, recorded, models[who]))
             except Exception as error:  # a deleted run, a missing file: whatever it is, the evidence is gone
                 checks.append(Check(f"predictions of the {who}", False, str(error)))
-        if len(contenders) < len(parties):
+        if len(models) < len(judged):
             return [*checks, Check("gate", False, "cannot be recomputed without the predictions")]
-        again = _judge_again(ledger, version, evidence, folds, list(contenders.values()))
+        again = _judge_again(ledger, version, evidence, folds, list(models.values()))
     return checks + _compare(report["rules"], again)
 
 
 def _judge_again(
-    ledger: Ledger, version: ModelVersion, evidence: Evidence, folds: Folds, contenders: list[Contender]
+    ledger: Ledger, version: ModelVersion, evidence: Evidence, folds: Folds, models: list[TrainedModel]
 ) -> list[GateRule]:
-    candidate, baseline, *rivals = contenders
+    candidate, baseline, *rivals = models
     try:
         context = gate_context(
             evidence.model, evidence.phantom, folds, candidate, baseline, evidence.expected_folds, evidence.seed
@@ -146,11 +146,11 @@ def _report_digest(folder: Path, version: ModelVersion) -> str:
     return "has the sha256 of the version's tag"
 
 
-def _predictions(who: str, party: Party, contender: Contender) -> Check:
-    changed = [run for run, digest in party.predictions.items() if contender.digests[run] != digest]
+def _predictions(who: str, recorded: JudgedModel, model: TrainedModel) -> Check:
+    changed = [run for run, digest in recorded.predictions.items() if model.digests[run] != digest]
     if changed:
         return Check(f"predictions of the {who}", False, f"those of run {changed[0]} were changed")
-    return Check(f"predictions of the {who}", True, f"{len(party.predictions)} runs as in {EVIDENCE_FILE}")
+    return Check(f"predictions of the {who}", True, f"{len(recorded.predictions)} runs as in {EVIDENCE_FILE}")
 
 
 def _check(what: str, look: Any) -> Check:

@@ -16,12 +16,12 @@ from bus_mlops.tracking import processes
 from bus_mlops.tracking.ledger import Ledger
 
 SETTLE = 5.0
-CLAIM = "claim"
+LOCK_TAG = "claim"
 HELD = "held"
 
 
 def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | None:
-    """Claim a cell for a run that has just been started; returns who else has it, or None when the claim holds.
+    """Lock a cell for a run that has just been started; returns who else has it, or None when it is locked.
 
     A run of the same driver is no rival: its engine starts a cell again only after the death of its worker.
     """
@@ -34,9 +34,9 @@ def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | Non
                 return f"{processes.name(tags)}, which has finished it"
             if run.info.status != "RUNNING" or tags.get("driver") == driver or processes.is_dead(tags):
                 continue
-            if tags.get(CLAIM) == HELD or run.info.run_id < run_id:
+            if tags.get(LOCK_TAG) == HELD or run.info.run_id < run_id:
                 return processes.name(tags)
-        ledger.tag(run_id, {CLAIM: HELD})
+        ledger.tag(run_id, {LOCK_TAG: HELD})
         if time.monotonic() - looked < SETTLE:
             return None
-        ledger.tag(run_id, {CLAIM: "withdrawn"})
+        ledger.tag(run_id, {LOCK_TAG: "withdrawn"})

@@ -53,13 +53,13 @@ def test_before_the_first_decision(store):
 
 
 def test_the_gate_judges_and_changes_nothing(store):
-    contest = store.contest()
+    judgement = store.judge()
     set_promotion(store, alpha=0.5)
     passed = run("gate")
     assert [line.split()[0] for line in passed.splitlines() if line.startswith("  G")] == [f"G{i}" for i in range(7)]
     assert passed.splitlines()[-1] == "gate: every rule passed"
     set_promotion(store, alpha=1e-9)
-    candidate, other = contest.candidate.runs[7, 1], store.contest(baseline="mobilenet").baseline.runs[2021, 2]
+    candidate, other = judgement.candidate.runs[7, 1], store.judge(baseline="mobilenet").baseline.runs[2021, 2]
     report = json.loads(run("gate", "--candidate", candidate, "--baseline", other, "--json", exit_code=1))
     assert (report["candidate"], report["baseline"]) == ("tuned: Mt_Estan", "approaches: Mobilenet")
     assert (report["passed"], "G2" in report["failed"]) == (False, True)

@@ -33,7 +33,7 @@ def move(task: dict[str, Any]) -> dict[str, Any]:
     from bus_mlops.config import TrackingConfig
     from bus_mlops.errors import RegistryError
     from bus_mlops.promotion import records
-    from bus_mlops.promotion.aliases import claimed
+    from bus_mlops.promotion.aliases import locked
 
     client = MlflowClient(task["store"])
     if task.get("die_before"):
@@ -44,9 +44,9 @@ def move(task: dict[str, Any]) -> dict[str, Any]:
     while time.time() < task.get("start", 0):
         time.sleep(0.001)
     try:
-        with claimed(client, task["name"]) as claim:
-            present = claim.expect(task["champion"])
-            claim.move(present.promoted(task["version"]), record, decision)
+        with locked(client, task["name"]) as lock:
+            present = lock.expect(task["champion"])
+            lock.move(present.promoted(task["version"]), record, decision)
     except RegistryError as error:
         return {"moved": False, "error": type(error).__name__, "message": str(error)}
     return {"moved": True}

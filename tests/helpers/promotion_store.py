@@ -24,7 +24,7 @@ from bus_mlops.paths import BENCHMARK, PARAMS
 from bus_mlops.project import parse_config
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import Aliases, read_aliases
-from bus_mlops.promotion.judgement import Contest, hold_contest
+from bus_mlops.promotion.judgement import Judgement, judge_candidates
 from bus_mlops.promotion.promote import Outcome, decide, promote
 from bus_mlops.sources.phantoms.write import write_phantoms
 from bus_mlops.tracking.ledger import MODEL, PREDICTIONS, Ledger
@@ -74,13 +74,13 @@ class Store:
     def predictions(self) -> Path:
         return self.folder / paths.PREDICTIONS
 
-    def contest(self, candidate_runs: Sequence[str] = (), baseline_run: str | None = None, **promotion: Any) -> Contest:
+    def judge(self, candidate_runs: Sequence[str] = (), baseline_run: str | None = None, **promotion: Any) -> Judgement:
         config = with_promotion(self.config, **promotion)
-        return hold_contest(config, self.ledger, self.folds, self.predictions, candidate_runs, baseline_run)
+        return judge_candidates(config, self.ledger, self.folds, self.predictions, candidate_runs, baseline_run)
 
-    def decide(self, contest: Contest, **promotion: Any) -> Outcome:
+    def decide(self, judgement: Judgement, **promotion: Any) -> Outcome:
         config = with_promotion(self.config, **promotion)
-        return decide(config, self.ledger, self.benchmark, self.folds, contest)
+        return decide(config, self.ledger, self.benchmark, self.folds, judgement)
 
     def promote(self, members: str = "one", force_reason: str | None = None, **promotion: Any) -> Outcome:
         config = with_promotion(self.config, **promotion)

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import PromotionConflictError, RegistryError
 from bus_mlops.promotion import records
-from bus_mlops.promotion.aliases import CLAIM, Aliases, claimed, read_aliases, settle
+from bus_mlops.promotion.aliases import LOCK_TAG, Aliases, locked, read_aliases, settle
 
 NAME = "bus-test"
 # The writes of a move: 1 announce, 2 intend, 3 decision.json, 4 to 8 its tags, 9 end the run, 10 `previous`,
@@ -51,8 +51,8 @@ class Models:
         answer = str(self.folder / f"answer-{version}-{more.get('start', 0)}.json")
         return {**values, "version": version, "champion": champion, "answer": answer, **more}
 
-    def claims(self) -> list[str]:
-        return [key for key in self.client.get_registered_model(NAME).tags if key.startswith(CLAIM)]
+    def locks(self) -> list[str]:
+        return [key for key in self.client.get_registered_model(NAME).tags if key.startswith(LOCK_TAG)]
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +100,11 @@ def test_the_former_champion_becomes_previous():
 def test_a_champion_that_has_changed_meanwhile_is_a_conflict_and_nothing_moves(models):
     with (
         pytest.raises(PromotionConflictError, match="was version 2 when this was decided and is version 1 now"),
-        claimed(models.client, NAME) as claim,
+        locked(models.client, NAME) as lock,
     ):
-        claim.expect("2")
+        lock.expect("2")
     assert read_aliases(models.client, NAME) == Aliases(champion="1")
-    assert models.claims() == []
+    assert models.locks() == []
 
 
 def test_of_promotions_at_once_one_wins_and_the_others_know_it(made, tmp_path):
@@ -120,7 +120,7 @@ def test_of_promotions_at_once_one_wins_and_the_others_know_it(made, tmp_path):
         assert loser["error"] == "PromotionConflictError"
         assert f"is version {winner} now" in loser["message"]
         assert read_aliases(models.client, NAME) == Aliases(champion=winner, previous="1")
-        assert models.claims() == []
+        assert models.locks() == []
         assert [each.version for each in records.decisions(models.client, NAME)] == [winner]
 
 
@@ -135,27 +135,27 @@ def test_a_process_killed_before_any_write_leaves_a_state_that_the_next_one_fini
         settle(models.client, NAME)
         after = read_aliases(models.client, NAME)
         assert after in (Aliases(champion="1"), Aliases(champion="2", previous="1"))
-        assert models.claims() == []
+        assert models.locks() == []
         decided = records.decisions(models.client, NAME)
         assert [each.version for each in decided] == (["2"] if after.champion == "2" else [])
         if decided:
             assert records.check_record(models.client, decided[0].record) == ""
         assert (k > 2) == (after.champion == "2")  # an intention is carried out, an announcement is not
         # Running the same again ends the same, whatever was left.
-        with claimed(models.client, NAME) as claim:
-            claim.move(claim.expect(after.champion).promoted("2"), models.record, {"model": NAME, "version": "2"})
+        with locked(models.client, NAME) as lock:
+            lock.move(lock.expect(after.champion).promoted("2"), models.record, {"model": NAME, "version": "2"})
         assert read_aliases(models.client, NAME) == Aliases(champion="2", previous="1")
 
 
 def test_a_living_holder_is_waited_for_and_named(models):
     client = models.client
-    with claimed(client, NAME):
-        with pytest.raises(RegistryError, match="are being moved by process"), claimed(client, NAME, patience=0.3):
+    with locked(client, NAME):
+        with pytest.raises(RegistryError, match="are being moved by process"), locked(client, NAME, patience=0.3):
             pytest.fail("two holders at once")
-        assert len(models.claims()) == 1
-    with claimed(client, NAME, patience=0.3):
+        assert len(models.locks()) == 1
+    with locked(client, NAME, patience=0.3):
         pass
-    assert models.claims() == []
+    assert models.locks() == []
 
 
 def test_a_holder_of_another_machine_counts_as_dead_after_a_while(models):
@@ -164,7 +164,7 @@ def test_a_holder_of_another_machine_counts_as_dead_after_a_while(models):
     intent = {**identity, "wanted": wanted, "record": models.record, "decision": {"model": NAME, "version": "3"}}
     for age, expected in ((30, "1"), (3600, "3")):
         value = {**intent, "process.heartbeat": str(time.time() - age)}
-        models.client.set_registered_model_tag(NAME, f"{CLAIM}0", json.dumps(value))
+        models.client.set_registered_model_tag(NAME, f"{LOCK_TAG}0", json.dumps(value))
         settle(models.client, NAME)
         assert read_aliases(models.client, NAME).champion == expected
 
@@ -177,8 +177,8 @@ def test_a_move_that_fails_half_way_is_finished_by_the_next_writer(models):
 
     working = client.set_registered_model_alias
     client.set_registered_model_alias = refuse
-    with pytest.raises(OSError, match="went away"), claimed(client, NAME) as claim:
-        claim.move(claim.expect("1").promoted("2"), models.record, {"model": NAME, "version": "2"})
+    with pytest.raises(OSError, match="went away"), locked(client, NAME) as lock:
+        lock.move(lock.expect("1").promoted("2"), models.record, {"model": NAME, "version": "2"})
     assert read_aliases(client, NAME) == Aliases(champion="1")
     client.set_registered_model_alias = working
     settle(client, NAME)

@@ -22,10 +22,10 @@ from bus_mlops.project import parse_config
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import Aliases
 from bus_mlops.promotion.candidate_package import calibration_of, member_cells, threshold_of
-from bus_mlops.promotion.judgement import _rivals, hold_contest, registered_name
+from bus_mlops.promotion.judgement import _rivals, judge_candidates, registered_name
 from bus_mlops.promotion.promote import REPORT_TAG, Outcome
 from bus_mlops.promotion.rollback import check_files, roll_back
-from bus_mlops.promotion.trained_model import find_contender
+from bus_mlops.promotion.trained_model import find_trained_model
 from bus_mlops.promotion.verification import verify_version
 from bus_mlops.tracking.ledger import MODEL, PREDICTIONS
 
@@ -37,20 +37,20 @@ def test_a_model_of_phantoms_says_so_in_its_name(demo_values, kind, name):
 
 
 def test_folds_and_seeds_of_a_spec_are_one_model_and_only_common_seeds_count(store):
-    contest = store.contest()
-    assert contest.candidate.seeds == contest.baseline.seeds == tuple(sorted(SEEDS))
-    assert contest.report.rules[2].values["pairs"] == 4
-    assert "2 folds x 2 seeds" in contest.report.rules[2].sentence
-    assert contest.report.rules[0].passed, contest.report.to_markdown()
-    against = store.contest(baseline="mobilenet")
+    judgement = store.judge()
+    assert judgement.candidate.seeds == judgement.baseline.seeds == tuple(sorted(SEEDS))
+    assert judgement.report.rules[2].values["pairs"] == 4
+    assert "2 folds x 2 seeds" in judgement.report.rules[2].sentence
+    assert judgement.report.rules[0].passed, judgement.report.to_markdown()
+    against = store.judge(baseline="mobilenet")
     assert against.candidate.seeds == against.baseline.seeds == SEEDS[:1]
     assert "7" in against.report.notes[-1]
-    some_fold = contest.candidate.runs[7, 2]
-    assert find_contender(store.ledger, some_fold).runs == contest.candidate.runs
+    some_fold = judgement.candidate.runs[7, 2]
+    assert find_trained_model(store.ledger, some_fold).runs == judgement.candidate.runs
 
 
 def test_threshold_and_calibration_come_from_validation_parts_alone(store):
-    candidate = store.contest().candidate
+    candidate = store.judge().candidate
     cells = member_cells(candidate, "all", "roc_auc")
     assert cells == [(seed, fold) for seed in sorted(SEEDS) for fold in FOLDS]
     assert member_cells(candidate, "one", "roc_auc")[0] in cells
@@ -73,18 +73,18 @@ def test_threshold_and_calibration_come_from_validation_parts_alone(store):
 
 @pytest.mark.parametrize("metric", ["roc_auc", "balanced_accuracy", "accuracy", "f1"])
 def test_the_first_baseline_is_the_best_network_that_is_not_mt_estan(store, metric):
-    assert store.contest(metric=metric).baseline.network == "resnet50"
-    assert store.contest(metric=metric, baseline="best").baseline.network == "resnet50"
+    assert store.judge(metric=metric).baseline.network == "resnet50"
+    assert store.judge(metric=metric, baseline="best").baseline.network == "resnet50"
 
 
 def test_a_named_baseline_and_named_runs_are_taken(store):
-    named = store.contest(baseline="mobilenet")
+    named = store.judge(baseline="mobilenet")
     assert named.baseline.network == "mobilenet"
-    run, other = named.baseline.runs[2021, 1], store.contest().baseline.runs[2021, 1]
-    swapped = store.contest([other], run)
+    run, other = named.baseline.runs[2021, 1], store.judge().baseline.runs[2021, 1]
+    swapped = store.judge([other], run)
     assert (swapped.candidate.network, swapped.baseline.network) == ("resnet50", "mobilenet")
     with pytest.raises(LedgerError, match="run nobody is not in the store"):
-        store.contest(["nobody"])
+        store.judge(["nobody"])
 
 
 def test_rivals_come_from_both_tables_and_name_a_class(store, tmp_path):
@@ -103,11 +103,11 @@ def test_rivals_come_from_both_tables_and_name_a_class(store, tmp_path):
 
 
 def test_several_candidates_share_alpha_and_the_best_is_chosen(store):
-    contest = store.contest(candidates=("tuned", "approaches"))
-    assert contest.candidate.strategy == "tuned"
-    assert [rival.strategy for rival in contest.rivals] == ["approaches"]
-    assert contest.report.rules[2].values["candidates"] == 2
-    assert "Candidate of the same decision: Mt_Estan." in contest.report.notes
+    judgement = store.judge(candidates=("tuned", "approaches"))
+    assert judgement.candidate.strategy == "tuned"
+    assert [rival.strategy for rival in judgement.rivals] == ["approaches"]
+    assert judgement.report.rules[2].values["candidates"] == 2
+    assert "Candidate of the same decision: Mt_Estan." in judgement.report.notes
 
 
 @pytest.mark.parametrize("missing", ["tuned", "approaches"])
@@ -116,7 +116,7 @@ def test_missing_predictions_are_an_error_that_names_the_file(store, tmp_path, m
         if path.stem != missing:
             shutil.copy(path, tmp_path)
     with pytest.raises(EvaluationError, match=rf"{missing}\.parquet is missing: run `dvc repro`"):
-        hold_contest(store.config, store.ledger, store.folds, tmp_path)
+        judge_candidates(store.config, store.ledger, store.folds, tmp_path)
 
 
 def test_predictions_that_the_ledger_does_not_know_and_other_folds_are_refused(store, tmp_path):
@@ -124,11 +124,11 @@ def test_predictions_that_the_ledger_does_not_know_and_other_folds_are_refused(s
     frame = pd.read_parquet(tmp_path / "tuned.parquet").assign(fingerprint="of another database")
     frame.to_parquet(tmp_path / "tuned.parquet")
     with pytest.raises(LedgerError, match="no finished run for fold 1 of mt_estan"):
-        hold_contest(store.config, store.ledger, store.folds, tmp_path)
+        judge_candidates(store.config, store.ledger, store.folds, tmp_path)
     swapped = fold_frame().rename(columns={"fold_1": "fold_2", "fold_2": "fold_1"})
     other = Folds.checked(swapped[fold_frame().columns], "other folds")
     with pytest.raises(EvaluationError, match="was not trained on these folds"):
-        hold_contest(store.config, store.ledger, other, store.predictions)
+        judge_candidates(store.config, store.ledger, other, store.predictions)
 
 
 def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
@@ -151,7 +151,7 @@ def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
     assert "forced: the ward asked for it" in store.history()[0].why
 
     # Passed: the champion is the candidate itself, so it is judged against what it was compared with then.
-    judged_before = store.contest(alpha=0.5)
+    judged_before = store.judge(alpha=0.5)
     passed = [store.promote(members="all", alpha=0.5) for _ in range(2)]
     assert [(each.version, each.decision, each.fresh) for each in passed] == [
         ("2", "promoted", True),
@@ -162,7 +162,7 @@ def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
 
     # A decision against a champion that is gone is a conflict, on the record, and moves nothing.
     with pytest.raises(PromotionConflictError, match="was version 1 when this was decided and is version 2 now"):
-        store.decide(replace(judged_before, report=store.contest(alpha=0.4).report), alpha=0.4)
+        store.decide(replace(judged_before, report=store.judge(alpha=0.4).report), alpha=0.4)
     assert store.aliases() == Aliases(champion="2", previous="1")
     assert [each.decision for each in store.history()] == ["conflict", "promoted", "forced", "refused"]
 
@@ -173,7 +173,7 @@ def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
 
 def check_lineage(store: Store, outcome: Outcome) -> None:
     client = store.ledger.client
-    candidate = store.contest().candidate
+    candidate = store.judge().candidate
     version = client.get_model_version(NAME, outcome.version)
     assert json.loads(version.tags["lineage.runs"]) == [candidate.runs[cell] for cell in sorted(candidate.runs)]
     assert version.tags["data_digest"] == DATA
@@ -221,7 +221,7 @@ def check_verification(store: Store) -> None:
         verify_version(store.ledger, NAME, "99")
 
     version = client.get_model_version(NAME, "2")
-    run = store.contest().candidate.runs[7, 1]
+    run = store.judge().candidate.runs[7, 1]
     stored = Path(client.get_run(run).info.artifact_uri.removeprefix("file://")) / PREDICTIONS
     card = check_files(client, version) / "artifacts" / "package" / "MODEL_CARD.md"
     contents = {path: path.read_bytes() for path in (stored, card)}
@@ -243,14 +243,14 @@ def check_verification(store: Store) -> None:
 
 def test_a_registration_that_fails_leaves_a_failed_record_and_no_version(store):
     client = store.ledger.client
-    contest = store.contest(alpha=0.3)
-    run = contest.candidate.runs[7, 1]
+    judgement = store.judge(alpha=0.3)
+    run = judgement.candidate.runs[7, 1]
     network = Path(client.get_run(run).info.artifact_uri.removeprefix("file://")) / MODEL
     content = network.read_bytes()
     network.write_bytes(b"no network")
     before = client.search_model_versions(f"name = '{NAME}'")
     with pytest.raises(RegistryError, match="cannot be loaded"):
-        store.decide(contest, alpha=0.3)
+        store.decide(judgement, alpha=0.3)
     network.write_bytes(content)
     assert len(client.search_model_versions(f"name = '{NAME}'")) == len(before)
     experiment = client.get_experiment_by_name(records.EXPERIMENT).experiment_id

@@ -30,7 +30,7 @@ from bus_mlops.project import parse_config
 from bus_mlops.promotion.candidate_package import calibration_of
 from bus_mlops.promotion.promote import promote
 from bus_mlops.promotion.refit import refit_epochs, spec_of
-from bus_mlops.promotion.trained_model import Contender, find_contender
+from bus_mlops.promotion.trained_model import TrainedModel, find_trained_model
 from bus_mlops.promotion.verification import verify_version
 from bus_mlops.spec import RunSpec
 from bus_mlops.tracking.ledger import CURVES, MODEL, PREDICTIONS, Ledger
@@ -49,8 +49,8 @@ class Project:
     ledger: Ledger
     benchmark: Benchmark
     folds: Folds
-    candidate: Contender
-    baseline: Contender
+    candidate: TrainedModel
+    baseline: TrainedModel
 
 
 def record(ledger: Ledger, spec: RunSpec, benchmark: Benchmark, folds: Folds, separation: float, folder: Path) -> str:
@@ -100,7 +100,7 @@ def lay_out(folder: Path, artifacts: Path) -> Project:
             record(ledger, spec.model_copy(update={"seed": seed}), benchmark, folds, separation, artifacts)
             for seed in SEEDS
         ]
-        found.append(find_contender(ledger, parents[0]))
+        found.append(find_trained_model(ledger, parents[0]))
     return Project(config, ledger, benchmark, folds, *found)
 
 
@@ -108,8 +108,8 @@ def refit_runs(ledger: Ledger) -> list[str]:
     return [str(run.info.run_id) for run in ledger.runs(f"tags.fold = '{REFIT}'")]
 
 
-def runs_of(contender: Contender) -> list[str]:
-    return list(contender.runs.values())
+def runs_of(model: TrainedModel) -> list[str]:
+    return list(model.runs.values())
 
 
 def test_the_recorded_spec_is_refitted_for_the_median_best_epoch(project):
@@ -177,9 +177,9 @@ def test_a_refit_is_trained_once_packaged_and_meets_no_comparison(project):
     after = ledger.finished()
     assert {key: run for key, run in after.items() if key[1] != REFIT} == before
     assert set(after.values()) - set(before.values()) == set(runs)
-    assert find_contender(ledger, runs_of(candidate)[0]).runs == candidate.runs
+    assert find_trained_model(ledger, runs_of(candidate)[0]).runs == candidate.runs
     with pytest.raises(LedgerError, match="is no training on folds"):
-        find_contender(ledger, runs[0])
+        find_trained_model(ledger, runs[0])
 
     # Another decision on the same candidate takes them as they are.
     again = decide(0.04)

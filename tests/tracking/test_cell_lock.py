@@ -9,13 +9,13 @@ import pytest
 from bus_mlops.config import TrackingConfig
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.spec import LedgerKey
-from bus_mlops.tracking import cell_lock as claims
+from bus_mlops.tracking import cell_lock
 from bus_mlops.tracking.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("claims")
+    folder = tmp_path_factory.mktemp("locks")
     return Ledger(TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "artifacts")))
 
 
@@ -32,12 +32,12 @@ def announce(ledger, demo):
 
 
 def test_of_drivers_that_come_together_one_wins(ledger, announce, monkeypatch):
-    monkeypatch.setattr(claims, "SETTLE", 1.0)
+    monkeypatch.setattr(cell_lock, "SETTLE", 1.0)
     won: list[str] = []
 
     def drive(driver: str) -> None:
         run_id = announce(1, driver)
-        if claims.rival(ledger, LedgerKey("f" * 64, 1), run_id, driver) is None:
+        if cell_lock.rival(ledger, LedgerKey("f" * 64, 1), run_id, driver) is None:
             won.append(driver)
 
     threads = [threading.Thread(target=drive, args=(f"driver {n}",)) for n in range(4)]
@@ -49,26 +49,26 @@ def test_of_drivers_that_come_together_one_wins(ledger, announce, monkeypatch):
 
 
 def test_who_comes_late_gives_way_even_with_the_lesser_run_id(ledger, announce, monkeypatch):
-    monkeypatch.setattr(claims, "SETTLE", 0.5)
+    monkeypatch.setattr(cell_lock, "SETTLE", 0.5)
     key = LedgerKey("f" * 64, 2)
     pair = sorted((announce(2, "early"), announce(2, "early")))
     # Both of one driver: a cell that its engine starts again has no rival in its own former life.
-    assert claims.rival(ledger, key, pair[1], "early") is None
+    assert cell_lock.rival(ledger, key, pair[1], "early") is None
     ledger.client.delete_run(pair[0])
     while (late := announce(2, "late")) > pair[1]:
         ledger.client.delete_run(late)
-    assert "process" in (claims.rival(ledger, key, late, "late") or "")
+    assert "process" in (cell_lock.rival(ledger, key, late, "late") or "")
     assert ledger.elsewhere("late").keys() >= {key}
 
 
-def test_a_finished_cell_is_not_claimed(ledger, announce, monkeypatch, tmp_path):
-    monkeypatch.setattr(claims, "SETTLE", 0.5)
+def test_a_finished_cell_is_not_taken_again(ledger, announce, monkeypatch, tmp_path):
+    monkeypatch.setattr(cell_lock, "SETTLE", 0.5)
     ledger.finish(announce(3, "one"), {"roc_auc": 0.9}, tmp_path, {})
-    assert "finished" in (claims.rival(ledger, LedgerKey("f" * 64, 3), announce(3, "two"), "two") or "")
+    assert "finished" in (cell_lock.rival(ledger, LedgerKey("f" * 64, 3), announce(3, "two"), "two") or "")
 
 
 def test_a_dead_holder_is_no_rival(ledger, announce, monkeypatch):
-    monkeypatch.setattr(claims, "SETTLE", 0.5)
+    monkeypatch.setattr(cell_lock, "SETTLE", 0.5)
     holder = announce(4, "dead")
     ledger.tag(holder, {"claim": "held", "process.place": "elsewhere", "process.heartbeat": "0"})
-    assert claims.rival(ledger, LedgerKey("f" * 64, 4), announce(4, "living"), "living") is None
+    assert cell_lock.rival(ledger, LedgerKey("f" * 64, 4), announce(4, "living"), "living") is None
