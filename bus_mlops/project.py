@@ -1,18 +1,22 @@
-"""A project's `params.yaml`, validated against what the registries of sources and strategies hold."""
+"""A project's `params.yaml`, validated against what the registries of sources and strategies hold.
+
+The schema in `config` knows neither; here the sections that depend on a registry are composed from it.
+"""
 
 from __future__ import annotations
 
 import difflib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError, create_model
 
-from bus_mlops.config import Config
+from bus_mlops.config import Config, NetworkChoice, StrategySettings
 from bus_mlops.config.base import Known
 from bus_mlops.errors import ConfigError
-from bus_mlops.experiments.strategies import STRATEGIES
+from bus_mlops.experiments.strategies import in_order
 from bus_mlops.extensions import load_extensions
 from bus_mlops.paths import EXTENSIONS, PARAMS
 from bus_mlops.sources.registry import SOURCES
@@ -45,10 +49,32 @@ def load_config(path: Path = PARAMS) -> Config:
 def parse_config(values: dict[str, Any], where: str = "params.yaml") -> Config:
     """Validate a mapping of parameters; raises ConfigError naming key, value and neighbours."""
     try:
-        return Config.model_validate(values, context=_known())
+        return config_model().model_validate(values, context=_known())
     except ValidationError as error:
         lines = [_explain(item, values) for item in error.errors()]
         raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+
+
+def config_model() -> type[Config]:
+    """`Config` with the sections that the registries decide."""
+    return _compose(strategy_section())
+
+
+def strategy_section() -> type[StrategySettings]:
+    """`strategy_settings` with a field for each registered strategy."""
+    return _strategy_section(tuple((each.name, each.settings) for each in in_order()))
+
+
+# One model for the same registries: pydantic takes objects of two models for unequal.
+@lru_cache(maxsize=8)
+def _compose(strategies: type[StrategySettings]) -> type[Config]:
+    return create_model("Config", __base__=Config, strategy_settings=(strategies, Field(default_factory=strategies)))
+
+
+@lru_cache(maxsize=8)
+def _strategy_section(settings: tuple[tuple[str, type[NetworkChoice]], ...]) -> type[StrategySettings]:
+    fields: dict[str, Any] = {name: (kind, Field(default_factory=kind)) for name, kind in settings}
+    return create_model("StrategySettings", __base__=StrategySettings, **fields)
 
 
 def _explain(item: Any, values: dict[str, Any]) -> str:
@@ -66,7 +92,7 @@ def _explain(item: Any, values: dict[str, Any]) -> str:
 
 
 def _known_keys(path: list[Any]) -> list[str]:
-    model: Any = Config
+    model: Any = config_model()
     for part in path:
         if model is None:
             return []
@@ -82,4 +108,4 @@ def _is_model(value: Any) -> bool:
 
 
 def _known() -> Known:
-    return Known({name: source.has_masks for name, source in SOURCES.items()}, tuple(STRATEGIES))
+    return Known({name: source.has_masks for name, source in SOURCES.items()}, tuple(each.name for each in in_order()))

@@ -5,7 +5,7 @@ from bus_mlops.config.engine import EngineConfig
 from bus_mlops.config.promotion import PackageConfig, PromotionConfig
 from bus_mlops.config.schema import Config
 from bus_mlops.config.search import SearchConfig
-from bus_mlops.config.strategies import StrategySettings
+from bus_mlops.config.strategies import NetworkChoice, StrategySettings
 from bus_mlops.config.tracking import TrackingConfig
 from bus_mlops.config.training import Augmentation, Loss, NetworkConfig, Optimizer, Training, TrainingDefaults
 
@@ -18,6 +18,7 @@ __all__ = [
     "EngineConfig",
     "FoldsConfig",
     "Loss",
+    "NetworkChoice",
     "NetworkConfig",
     "Optimizer",
     "PackageConfig",

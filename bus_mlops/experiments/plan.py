@@ -10,18 +10,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from bus_mlops.config import Config
+from bus_mlops.config import Config, NetworkChoice
 from bus_mlops.config.base import Strict
 from bus_mlops.errors import DatasetError
-from bus_mlops.experiments.strategies import STRATEGIES, Row, make_spec, tuned
+from bus_mlops.experiments.strategies import STRATEGIES, Row, Strategy, make_spec
+from bus_mlops.experiments.strategies.tuned import MT_ESTAN, TUNED
 from bus_mlops.files import read_json, write_json
 from bus_mlops.spec import RunSpec
 
 
 class StrategyPlan(Strict):
-    """The rows of one strategy, and the folds (1-based) and seeds that each is trained with."""
+    """The rows of one strategy, the folds (1-based) and seeds that each is trained with, and how its table is shown."""
 
     strategy: str
+    order: int
+    title: str
+    explanation: str
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
@@ -37,30 +41,35 @@ class StrategyPlan(Strict):
 
 def make_plans(config: Config) -> dict[str, StrategyPlan]:
     """The plan of each strategy of the profile, and `tuned`, which has no row if the profile lacks MT-ESTAN."""
-    rows: dict[str, tuple[Row, ...]] = {name: tuple(STRATEGIES[name](config)) for name in config.strategies}
-    rows["tuned"] = (tuned(config),) if "mt_estan" in config.networks else ()
-    return {
-        name: StrategyPlan(strategy=name, folds=_folds(config, each), seeds=_seeds(config, name), rows=each)
-        for name, each in rows.items()
-    }
+    plans = {}
+    for name in config.strategies:
+        strategy = STRATEGIES.get_known(name)
+        plans[name] = _plan(config, strategy, strategy.settings_of(config))
+    # The tuned network is compared with those of `approaches`, so it gets as many seeds.
+    plans[TUNED.name] = _plan(config, TUNED, config.strategy_settings.of("approaches", NetworkChoice))
+    return plans
 
 
-def _folds(config: Config, rows: tuple[Row, ...]) -> tuple[int, ...]:
-    """The rows of a strategy are trained on the same images, so on the same folds."""
-    return config.folds_of({source for row in rows for source in row.spec.cohort} or config.cohorts["multitask"])
-
-
-def _seeds(config: Config, strategy: str) -> tuple[int, ...]:
-    """The tuned network is compared with those of `approaches`, so it gets as many."""
-    settings = getattr(config.strategy_settings, "approaches" if strategy == "tuned" else strategy)
-    return tuple(range(config.seed, config.seed + settings.seeds))
+def _plan(config: Config, strategy: Strategy[Any], settings: NetworkChoice) -> StrategyPlan:
+    rows = tuple(strategy.make_rows(config, settings))
+    # The rows of a strategy are trained on the same images, so on the same folds.
+    cohort = {source for row in rows for source in row.spec.cohort} or config.cohorts["multitask"]
+    return StrategyPlan(
+        strategy=strategy.name,
+        order=strategy.order,
+        title=strategy.title,
+        explanation=strategy.explanation,
+        folds=config.folds_of(cohort),
+        seeds=tuple(range(config.seed, config.seed + settings.seeds)),
+        rows=rows,
+    )
 
 
 def search_plan(config: Config) -> dict[str, Any]:
     """What the search tries: the base spec, the space and the folds whose validation parts judge it."""
-    if "mt_estan" not in config.networks:
+    if MT_ESTAN not in config.networks:
         return {"spec": None}
-    spec = make_spec(config, "mt_estan", "multitask")
+    spec = make_spec(config, MT_ESTAN, "multitask")
     if config.search.epochs is not None:
         training = spec.training.model_copy(update={"epochs": config.search.epochs})
         spec = spec.model_copy(update={"training": training})

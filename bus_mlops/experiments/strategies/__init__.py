@@ -1,25 +1,28 @@
-"""The paper's strategies as small declarations: each yields the rows of one of its tables.
+"""Strategies: each a module with its settings and one decorated function, which yields the rows of one table.
 
 A row is a model, a variant and the `RunSpec` behind it. Rows of different strategies may share a spec
-(Table 5's "Aug" is Table 6's "BCE"); it is trained once.
+(Table 5's "Aug" is Table 6's "BCE"); it is trained once. Modules of this folder are found by themselves, and a file in
+the user's `extensions/` may bring one too: docs/how-to/add-a-strategy.md.
 """
 
-from __future__ import annotations
+from importlib import import_module
+from pkgutil import iter_modules
 
-from collections.abc import Callable, Iterator
+from bus_mlops.experiments.strategies.rows import PaperRow, Row, classifiers_of, make_row, make_spec, networks_of
+from bus_mlops.experiments.strategies.strategy import STRATEGIES, Strategy, in_order, strategy
 
-from bus_mlops.config import Config
-from bus_mlops.experiments.strategies.multitask import approaches, multitask, tuned
-from bus_mlops.experiments.strategies.rows import PaperRow, Row, make_spec
-from bus_mlops.experiments.strategies.single_task import augmentation, losses, optimizers, transfer_learning
+__all__ = [
+    "STRATEGIES",
+    "PaperRow",
+    "Row",
+    "Strategy",
+    "classifiers_of",
+    "in_order",
+    "make_row",
+    "make_spec",
+    "networks_of",
+    "strategy",
+]
 
-__all__ = ["STRATEGIES", "PaperRow", "Row", "make_spec", "tuned"]
-
-STRATEGIES: dict[str, Callable[[Config], Iterator[Row]]] = {
-    "transfer_learning": transfer_learning,
-    "augmentation": augmentation,
-    "losses": losses,
-    "optimizers": optimizers,
-    "multitask": multitask,
-    "approaches": approaches,
-}
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -1,38 +1,31 @@
-"""Tables 8 and 9, on the images that have masks: what the second task brings, and the published approaches."""
+"""Table 8, on the images that have masks: a classifier against the same one with a decoder for the mask."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bus_mlops.config import Config, Loss
+from bus_mlops.config import Config, Loss, NetworkChoice
 from bus_mlops.experiments.strategies.rows import Row, make_row, make_spec, networks_of
+from bus_mlops.experiments.strategies.strategy import strategy
 from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.models.zoo import NETWORKS
 from bus_mlops.spec import RunSpec, Task
 
-MT_ESTAN = "mt_estan"
 
-
-def multitask(config: Config) -> Iterator[Row]:
-    """Table 8: a classifier (Single) against the same one with a decoder for the mask (Multi)."""
-    for name, _ in networks_of(config, "multitask", _is_generic, "multitask forms of classifiers"):
-        yield make_row(_single(config, name), 8, "Single")
-        yield make_row(make_spec(config, name, "multitask"), 8, "Multi")
-
-
-def approaches(config: Config) -> Iterator[Row]:
-    """Table 9: the multitask networks made for ultrasound; and networks that only draw the mask."""
-    for name, network in networks_of(
-        config, "approaches", _is_approach, "networks for masks that extend no classifier"
-    ):
-        variant = "Multi" if network.task.classifies else "Mask only"
-        yield make_row(make_spec(config, name, "multitask"), 9, variant)
-
-
-def tuned(config: Config) -> Row:
-    """MT-ESTAN with the loss weights that the search will have found; its spec holds the paper's until then."""
-    row = make_row(make_spec(config, MT_ESTAN, "multitask"), 9, "Multi")
-    return row.model_copy(update={"variant": row.variant.replace("Multi", "Multi, tuned", 1)})
+@strategy(
+    order=8,
+    title="Multitask learning",
+    explanation="The classifier alone against the same network that also outlines the lesion: the paper's Table 8.",
+    settings=NetworkChoice,
+)
+def multitask(config: Config, settings: NetworkChoice) -> Iterator[Row]:
+    """Single and Multi of each multitask form of a classifier."""
+    kind = "multitask forms of classifiers"
+    for name, network in networks_of(config, "multitask", settings, lambda each: comparator(each) is not None, kind):
+        single = comparator(network)
+        assert single is not None
+        yield make_row(_single(config, name, single), "Single", table=8)
+        yield make_row(make_spec(config, name, "multitask"), "Multi", table=8)
 
 
 def comparator(network: NetworkEntry) -> NetworkEntry | None:
@@ -43,18 +36,8 @@ def comparator(network: NetworkEntry) -> NetworkEntry | None:
     return next((each for each in same if each.task is Task.CLASSIFICATION), None)
 
 
-def _is_generic(network: NetworkEntry) -> bool:
-    return comparator(network) is not None
-
-
-def _is_approach(network: NetworkEntry) -> bool:
-    return network.task.segments and comparator(network) is None
-
-
-def _single(config: Config, name: str) -> RunSpec:
+def _single(config: Config, name: str, single: NetworkEntry) -> RunSpec:
     """The comparator trained like the multitask network `name`, on plain cross-entropy [paper, section 5.2.1]."""
     multi = make_spec(config, name, "multitask", loss=Loss())
-    single = comparator(NETWORKS[name])
-    assert single is not None
     options = config.networks[single.name].options if single.name in config.networks else {}
     return multi.model_copy(update={"network": single.name, "options": single.resolve(options), "task": single.task})

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 
 from pydantic import ValidationError
 
-from bus_mlops.config import Config, NetworkConfig, Training
+from bus_mlops.config import Config, NetworkChoice, NetworkConfig, Training
 from bus_mlops.config.base import Strict
 from bus_mlops.errors import ConfigError
+from bus_mlops.evaluation.paper.published import paper_row
 from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.models.zoo import entry
-from bus_mlops.spec import RunSpec
+from bus_mlops.spec import RunSpec, Task
 
 
 class PaperRow(Strict):
@@ -36,8 +37,10 @@ class Row(Strict):
     spec: RunSpec
 
 
-def make_row(spec: RunSpec, table: int, variant: str, family: str = "") -> Row:
+def make_row(spec: RunSpec, variant: str, table: int | None = None, family: str = "") -> Row:
     """The row of a spec, beside the paper's of that table, network and variant if there is one.
+
+    `table` is the number of the paper's table; None for a strategy that the paper does not have.
 
     Raises NetworkError when the network cannot take images of the spec's size.
     """
@@ -49,7 +52,7 @@ def make_row(spec: RunSpec, table: int, variant: str, family: str = "") -> Row:
         model=network.title(spec.options),
         variant=variant + (", from scratch" if scratch else ""),
         family=family,
-        paper=_paper(table, network, variant),
+        paper=None if table is None else _paper(table, network, variant),
         spec=spec,
     )
 
@@ -89,13 +92,14 @@ def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunS
 
 
 def networks_of(
-    config: Config, strategy: str, fits: Callable[[NetworkEntry], bool], kind: str
+    config: Config, strategy: str, settings: NetworkChoice, fits: Callable[[NetworkEntry], bool], kind: str
 ) -> Iterator[tuple[str, NetworkEntry]]:
     """The profile's networks that a strategy uses, by name: those of its settings, or all that fit.
 
-    Raises ConfigError when a network of the settings does not fit, or when none does.
+    `kind` says in messages which networks fit. Raises ConfigError when a network of the settings does not fit, or when
+    none does.
     """
-    wanted = getattr(config.strategy_settings, strategy).networks
+    wanted = settings.networks
     found = [(name, entry(name)) for name in (config.networks if wanted is None else wanted)]
     for name, network in found:
         if wanted is not None and not fits(network):
@@ -109,13 +113,16 @@ def networks_of(
     yield from fitting
 
 
+def classifiers_of(config: Config, strategy: str, settings: NetworkChoice) -> Iterator[tuple[str, NetworkEntry]]:
+    """`networks_of` for a strategy of classifiers, the networks that only name a class."""
+    return networks_of(config, strategy, settings, lambda network: network.task is Task.CLASSIFICATION, "classifiers")
+
+
 def _overrides(network: NetworkConfig) -> dict[str, object]:
     return {k: v for k, v in network.model_dump(exclude={"options"}).items() if v is not None}
 
 
 def _paper(table: int, network: NetworkEntry, variant: str) -> PaperRow | None:
-    from bus_mlops.evaluation.paper.published import paper_row
-
     model = network.published or network.label
     if paper_row(table, model, variant) is None:
         return None

@@ -1,0 +1,63 @@
+"""What a strategy is, and the registry of those that `strategies` of `params.yaml` may name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from bus_mlops.config import Config, NetworkChoice
+from bus_mlops.errors import ConfigError
+from bus_mlops.experiments.strategies.rows import Row
+from bus_mlops.registries import Registry
+
+S = TypeVar("S", bound=NetworkChoice)
+MakeRows = Callable[[Config, S], Iterator[Row]]
+# Plan files and arguments of `bus-mlops train` that are no strategies.
+RESERVED = ("all", "search", "sizes", "tuned")
+
+
+@dataclass(frozen=True)
+class Strategy(Generic[S]):
+    """One table of a reproduction: which rows it has, and how it is shown.
+
+    `order` is its place among the tables: the paper's have the numbers of their tables, 4 to 9. `title` and
+    `explanation` (a sentence or two) head it in report and summary. `settings` is the model of its section of
+    `strategy_settings`, all of whose fields have defaults; `make_rows` yields the rows.
+    """
+
+    name: str
+    order: int
+    title: str
+    explanation: str
+    settings: type[S]
+    make_rows: MakeRows[S]
+
+    def settings_of(self, config: Config) -> S:
+        """Its section of `strategy_settings`."""
+        return config.strategy_settings.of(self.name, self.settings)
+
+
+STRATEGIES: Registry[Strategy[Any]] = Registry("strategy", ConfigError)
+
+
+def strategy(*, order: int, title: str, explanation: str, settings: type[S]) -> Callable[[MakeRows[S]], MakeRows[S]]:
+    """Register the decorated function as the strategy of its name; the arguments are `Strategy`'s.
+
+    The function is called with the configuration and its own settings, and yields rows (`make_row`). Raises
+    ConfigError for a name that another strategy, or another file of the plan, has already.
+    """
+
+    def register(function: MakeRows[S]) -> MakeRows[S]:
+        name = function.__name__
+        if name in RESERVED:
+            raise ConfigError(f"a strategy cannot be called {name!r}, which names something else: rename the function.")
+        STRATEGIES.add(name, Strategy(name, order, title, explanation, settings, function), function.__module__)
+        return function
+
+    return register
+
+
+def in_order() -> list[Strategy[Any]]:
+    """All registered strategies in the order of their tables."""
+    return sorted(STRATEGIES.values(), key=lambda each: (each.order, each.name))
