@@ -39,10 +39,11 @@ test-slow: install  ## the tests that make test leaves out
 
 test-all: test test-slow  ## all tests
 
-lint: install  ## ruff and mypy
+lint: install  ## ruff, mypy and the contracts of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy bus_mlops pipelines tests
+	$(BIN)/lint-imports
 
 ui: install  ## the MLflow UI on the store of params.yaml, http://127.0.0.1:5000
 	$(BIN)/bus-mlops ui --port $(PORT)

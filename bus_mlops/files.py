@@ -43,12 +43,31 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             former = partial.with_name(partial.name + "-former")
             folder.rename(former)
-            partial.rename(folder)
+            try:
+                partial.rename(folder)
+            except OSError:
+                former.rename(folder)
+                raise
             shutil.rmtree(former)
         else:
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def settle(folder: Path, target: Path) -> Path:
+    """Put a finished folder in its place; what another process put there first has the same content and stays."""
+    try:
+        return folder.rename(target)
+    except OSError:
+        if target.is_dir():
+            return target
+        raise
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file behind an `sqlite:///` URI; None for any other store."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -130,8 +130,8 @@ def ui(
     import sys
 
     from bus_mlops.errors import LedgerError
+    from bus_mlops.files import sqlite_file
     from bus_mlops.project import load_config
-    from bus_mlops.tracking.store import sqlite_file
 
     tracking = load_config().tracking
     if tracking.uri.startswith(("http://", "https://")):

@@ -38,16 +38,6 @@ def cache_folder() -> Path:
     return Path(named) if named else base / "bus-mlops" / "models"
 
 
-def move(folder: Path, target: Path) -> Path:
-    """Put a finished folder in its place; what another process put there first has the same content."""
-    try:
-        return folder.rename(target)
-    except OSError:
-        if target.is_dir():
-            return target
-        raise
-
-
 def remember(store: str, uri: str, digest: str, name: str, version: str | None) -> Pulled:
     """Record that a URI was pulled; the newest pull of a URI counts."""
     entry = Pulled(

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bus_mlops.consumer.cache import Pulled, cache_folder, move, remember
+from bus_mlops.consumer.cache import Pulled, cache_folder, remember
 from bus_mlops.consumer.package_format import (
     ORIGIN_FILE,
     SUMS_FILE,
@@ -23,7 +23,7 @@ from bus_mlops.consumer.package_format import (
 )
 from bus_mlops.consumer.resolve import default_tracking_uri, resolve
 from bus_mlops.errors import RegistryError
-from bus_mlops.files import write_json
+from bus_mlops.files import replaced_folder, settle, write_json
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,9 @@ def pull(uri: str, tracking_uri: str | None = None) -> tuple[Path, Pulled]:
     target = cache_folder() / source.origin.digest
     if not target.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix="pulling-"))
-        try:
-            _copy(source, temporary / "package")
-            move(temporary / "package", target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix="pulling-") as temporary:
+            _copy(source, Path(temporary) / "package")
+            settle(Path(temporary) / "package", target)
     verify(target, source.package, source.origin.digest)
     store = "s3" if uri.startswith("s3://") else tracking_uri or default_tracking_uri()
     return target, remember(store, uri, source.origin.digest, source.origin.name, source.origin.version)
@@ -86,15 +83,8 @@ def _to_folder(source: Checked, folder: Path) -> None:
             _require_same(str(folder), present, source.origin)
             verify(folder, source.package, source.origin.digest)
             return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        _copy(source, temporary / "package")
-        if folder.exists():
-            folder.rmdir()
-        (temporary / "package").rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with replaced_folder(folder) as partial:
+        _copy(source, partial)
 
 
 def _copy(source: Checked, folder: Path) -> None:

@@ -9,23 +9,25 @@ import importlib.util
 import logging
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from bus_mlops.consumer.cache import Pulled, cache_folder, move, recall
+from bus_mlops.consumer.cache import Pulled, cache_folder, recall
 from bus_mlops.consumer.package_format import DIGEST_TAG, GATE_TAG, read_origin
-from bus_mlops.errors import RegistryError, StoreError, store_remedy
+from bus_mlops.errors import ConfigError, RegistryError, StoreError, store_remedy
+from bus_mlops.files import settle, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+PARAMS = Path("params.yaml")
 DEFAULT_STORE = "sqlite:///mlflow.db"
 FORMS = "`models:/NAME@champion`, `models:/NAME/VERSION`, `s3://BUCKET/PREFIX` or the folder of a package"
+ELSEWHERE = "Mend it, or say where the models are with --tracking-uri or MLFLOW_TRACKING_URI."
 T = TypeVar("T")
 
 _MODEL_URI = re.compile(r"^models:/+([^/@:]+)(?:@([^/@]+)|/(\d+))$")
@@ -112,21 +114,34 @@ def _pulled_note(uri: str, pulled: Pulled, error: StoreError) -> str:
 
 def default_tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else tracking.uri of ./params.yaml, else ./mlflow.db."""
-    from bus_mlops.paths import PARAMS
-    from bus_mlops.project import load_config
+    return os.environ.get("MLFLOW_TRACKING_URI") or _uri_of_project() or DEFAULT_STORE
 
-    named = os.environ.get("MLFLOW_TRACKING_URI")
-    if named:
-        return named
-    if PARAMS.exists():
-        return load_config().tracking.uri
-    return DEFAULT_STORE
+
+def _uri_of_project() -> str | None:
+    """tracking.uri of ./params.yaml, of which nothing else is looked at: it concerns training.
+
+    None where the file, or a mapping `tracking` in it, is missing: then it is not a project of ours.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{PARAMS} cannot be read for its tracking.uri: {reason}. {ELSEWHERE}") from None
+    tracking = values.get("tracking") if isinstance(values, dict) else None
+    if not isinstance(tracking, dict) or "uri" not in tracking:
+        return None
+    uri = tracking["uri"]
+    if not isinstance(uri, str) or not uri.strip():
+        raise ConfigError(f"{PARAMS}: tracking.uri = {uri!r} is not the address of an MLflow store. {ELSEWHERE}")
+    return uri
 
 
 def open_registry(uri: str) -> MlflowClient:
     """A client of an existing store. A missing SQLite file is an error here, never created by asking."""
-    from bus_mlops.tracking.store import sqlite_file
-
     file = sqlite_file(uri)
     if file is not None and not (file.is_file() and file.stat().st_size):
         raise StoreError(
@@ -183,18 +198,9 @@ def _fetch(client: MlflowClient, store: str, version: ModelVersion) -> Path:
     if source.startswith(("file:", "/")):
         return Path(_ask(store, lambda: download_artifacts(artifact_uri=package, tracking_uri=store)))
     cache_folder().mkdir(parents=True, exist_ok=True)
-    temporary = tempfile.mkdtemp(dir=cache_folder(), prefix="fetching-")
-    try:
-        folder = Path(
-            _ask(
-                store,
-                lambda: download_artifacts(artifact_uri=package, dst_path=temporary, tracking_uri=store),
-            )
-        )
-        target = cached or cache_folder() / f"{version.name}-{version.version}-{os.getpid()}"
-        return move(folder, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="fetching-") as temporary:
+        folder = _ask(store, lambda: download_artifacts(artifact_uri=package, dst_path=temporary, tracking_uri=store))
+        return settle(Path(folder), cached or cache_folder() / f"{version.name}-{version.version}-{os.getpid()}")
 
 
 def _package_uri(store: str, source: str, version: ModelVersion) -> str:

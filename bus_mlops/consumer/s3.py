@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bus_mlops.consumer.cache import cache_folder, move
+from bus_mlops.consumer.cache import cache_folder
 from bus_mlops.consumer.package_format import ORIGIN_FILE, SUMS_FILE, read_sums, sha256_file
 from bus_mlops.errors import RegistryError, StoreError
+from bus_mlops.files import settle
 
 # S3 takes at most 10,000 parts, none but the last below 5 MiB: enough for a file of 80 GB.
 PART_BYTES = 8 * 2**20
@@ -114,7 +115,7 @@ def fetch(uri: str) -> Path:
         origin = get(client, bucket, f"{prefix}/{ORIGIN_FILE}")
         if origin is not None:
             (partial / ORIGIN_FILE).write_bytes(origin)
-    return move(partial, target)
+    return settle(partial, target)
 
 
 def get(client: Any, bucket: str, key: str) -> bytes | None:

@@ -18,11 +18,12 @@ from bus_mlops.config import Config
 from bus_mlops.experiments.cell import Job
 from bus_mlops.experiments.engines.choose import make_engine
 from bus_mlops.experiments.runner import Runner
+from bus_mlops.files import sqlite_file
 from bus_mlops.git import git_tags
 from bus_mlops.paths import BENCHMARK, CHECKPOINTS, EXTENSIONS, FOLDS
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.processes import identity
-from bus_mlops.tracking.store import absolute, sqlite_file
+from bus_mlops.tracking.store import absolute
 
 # Seconds that a stop may spend on closing runs.
 CLOSING_SECONDS = 4.0

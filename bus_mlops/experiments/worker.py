@@ -23,10 +23,10 @@ from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.cell_predictions import predict_parts
 from bus_mlops.experiments.cohort_rows import cohort_parts
 from bus_mlops.experiments.programs import Programs
+from bus_mlops.files import sqlite_file
 from bus_mlops.tracking.cell_lock import rival
 from bus_mlops.tracking.heartbeat import heartbeat
 from bus_mlops.tracking.ledger import CURVES, MODEL, Ledger
-from bus_mlops.tracking.store import sqlite_file
 from bus_mlops.training.checkpoint import Checkpoint
 from bus_mlops.training.state import EpochLog, FitState
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +29,7 @@ from bus_mlops.consumer.package_format import (
     write_sums,
 )
 from bus_mlops.errors import ImageError, RegistryError
-from bus_mlops.files import write_json
+from bus_mlops.files import replaced_folder, write_json
 from bus_mlops.packaging.model_card import model_card
 from bus_mlops.packaging.pyfunc import pyfunc_options
 
@@ -68,27 +66,19 @@ def write_package(
     twice = [path for path, times in Counter(path.resolve() for path in members).items() if times > 1]
     if twice:
         raise RegistryError(f"{twice[0]} is given for more than one member: each fold has its own network.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with replaced_folder(folder) as partial:
         exported = [
-            _write_member(temporary, i, path, input_size, calibration)
+            _write_member(partial, i, path, input_size, calibration)
             for i, (path, calibration) in enumerate(_calibrated(members, calibrations), 1)
         ]
         outputs = {names for _, names in exported}
         if len(outputs) > 1:
             raise RegistryError(f"the members of {folder} have different outputs: {sorted(outputs)}.")
         package = _describe([m for m, _ in exported], outputs.pop(), input_size, color, threshold, metadata)
-        write_json(temporary / PACKAGE_FILE, package.model_dump(mode="json"))
-        (temporary / CARD_FILE).write_text(model_card(package), encoding="utf-8")
-        _write_example(temporary, package, example_image)
-        write_sums(temporary)
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        write_json(partial / PACKAGE_FILE, package.model_dump(mode="json"))
+        (partial / CARD_FILE).write_text(model_card(package), encoding="utf-8")
+        _write_example(partial, package, example_image)
+        write_sums(partial)
     return folder
 
 

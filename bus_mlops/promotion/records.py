@@ -22,6 +22,7 @@ from bus_mlops.errors import RegistryError
 from bus_mlops.files import write_json
 from bus_mlops.git import git_tags
 from bus_mlops.tracking import processes
+from bus_mlops.tracking.search import search_all
 from bus_mlops.tracking.store import experiment_id
 
 if TYPE_CHECKING:
@@ -154,13 +155,4 @@ def require_reason(reason: str | None, command: str) -> str:
 
 def _runs(client: MlflowClient, query: str) -> list[Run]:
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        return []
-    found: list[Run] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs([experiment.experiment_id], query, max_results=1000, page_token=token)
-        found.extend(page)
-        token = page.token
-        if not token:
-            return found
+    return [] if experiment is None else search_all(client, experiment.experiment_id, query)

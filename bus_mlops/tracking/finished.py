@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bus_mlops.config import TrackingConfig
+from bus_mlops.files import sqlite_file
 from bus_mlops.spec import LedgerKey, network_title
-from bus_mlops.tracking.store import open_client, sqlite_file
+from bus_mlops.tracking.search import search_all
+from bus_mlops.tracking.store import open_client
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 @dataclass(frozen=True)
@@ -37,23 +43,17 @@ def finished_runs(tracking: TrackingConfig) -> list[RecordedRun]:
     experiment = client.get_experiment_by_name(tracking.experiment)
     if experiment is None:
         return []
-    found: list[RecordedRun] = []
-    token: str | None = None
     query = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
-    while True:
-        page = client.search_runs([experiment.experiment_id], query, max_results=1000, page_token=token)
-        for run in page:
-            tags, parameters = run.data.tags, run.data.params
-            options = {k.removeprefix("options."): v for k, v in parameters.items() if k.startswith("options.")}
-            found.append(
-                RecordedRun(
-                    fingerprint=tags["fingerprint"],
-                    fold=int(tags["fold"]),
-                    network=network_title(parameters["network"], options),
-                    input_size=int(parameters["training.input_size"]),
-                    images_per_second=run.data.metrics.get("images_per_second"),
-                )
-            )
-        token = page.token
-        if not token:
-            return found
+    return [_recorded(run) for run in search_all(client, experiment.experiment_id, query)]
+
+
+def _recorded(run: Run) -> RecordedRun:
+    tags, parameters = run.data.tags, run.data.params
+    options = {k.removeprefix("options."): v for k, v in parameters.items() if k.startswith("options.")}
+    return RecordedRun(
+        fingerprint=tags["fingerprint"],
+        fold=int(tags["fold"]),
+        network=network_title(parameters["network"], options),
+        input_size=int(parameters["training.input_size"]),
+        images_per_second=run.data.metrics.get("images_per_second"),
+    )

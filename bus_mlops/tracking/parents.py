@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.spec import RunSpec
 from bus_mlops.tracking.params import flatten
 from bus_mlops.tracking.run_writer import RunWriter
+from bus_mlops.tracking.search import search_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,14 +32,7 @@ class ParentRuns(RunWriter):
 
     def runs(self, query: str) -> list[Run]:
         """All runs of the experiment that match an MLflow filter string, the latest first."""
-        found: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self.client.search_runs([self.experiment], query, max_results=1000, page_token=token)
-            found.extend(page)
-            token = page.token
-            if not token:
-                return found
+        return search_all(self.client, self.experiment, query)
 
     def parent(self, spec: RunSpec, fingerprint: str, title: str, tags: Mapping[str, str], kind: str = "spec") -> str:
         """The id of the parent run of a fingerprint, created when it is new; tags are added to it.

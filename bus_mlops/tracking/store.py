@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError, store_remedy
+from bus_mlops.files import sqlite_file
 from bus_mlops.tracking.patience import PatientClient
 
 if TYPE_CHECKING:
@@ -68,11 +69,6 @@ def experiment_id(client: MlflowClient, name: str, artifacts: str) -> str:
         if found is None:
             raise
         return str(found.experiment_id)
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The file behind an `sqlite:///` URI, or None for any other store."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def absolute(tracking: TrackingConfig) -> TrackingConfig:

@@ -27,8 +27,8 @@ from bus_mlops.experiments.engines.collector import Collector
 from bus_mlops.experiments.engines.groups import split
 from bus_mlops.experiments.engines.machine import fitting_workers
 from bus_mlops.experiments.engines.work import Workbench
+from bus_mlops.files import sqlite_file
 from bus_mlops.spec import LedgerKey
-from bus_mlops.tracking.store import sqlite_file
 
 # Ray gives a group whose worker or machine died to another one this many times.
 RETRIES = 3
