@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bus_mlops.sources.registry import SOURCES
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from bus_mlops.sources.fetch import Fetched, ListedImage
     from bus_mlops.sources.inspection import Inspected
+    from bus_mlops.sources.source import Source
     from bus_mlops.sources.verify import Report
 
 sources_app = typer.Typer(
@@ -24,11 +27,8 @@ _RAW = Path("data/raw")
 _SHOWN = 20
 
 
-class Fetchable(StrEnum):
-    """The sources whose tables say where each image is."""
-
-    hmss = "hmss"
-    thammasat = "thammasat"
+# The sources whose tables say where each image is; made from the registry, so that --help lists them.
+Fetchable = StrEnum("Fetchable", {name: name for name, source in SOURCES.items() if source.download})  # type: ignore[misc]
 
 
 @sources_app.command()
@@ -58,7 +58,7 @@ def verify(
 @sources_app.command()
 def fetch(
     source: Annotated[Fetchable, typer.Argument(help="The source to download.")],
-    metadata: Annotated[Path, typer.Option(help="Your copy of the source's table (columns 'img url', 'img name').")],
+    metadata: Annotated[Path, typer.Option(help="Your copy of the source's table, which says where each image is.")],
     root: Annotated[
         Path | None,
         typer.Option(help="Folder with one folder per source. Default: data.root of params.yaml, else data/raw."),
@@ -75,16 +75,17 @@ def fetch(
     from bus_mlops.sources import fetch as fetching
     from bus_mlops.sources.download import Client, Manners
 
-    images = fetching.read_list(metadata)
-    _require_permission(source.value, images, rate, i_have_permission)
+    chosen = SOURCES[source.value]
+    images = fetching.read_list(metadata, chosen)
+    _require_permission(chosen, images, rate, i_have_permission)
     target = root or _configured_root(real=True)
     try:
         with _Ticker(len(images)) as ticker:
-            result = fetching.fetch(source.value, metadata, target, Client(Manners(rate=rate)), ticker.tick)
+            result = fetching.fetch(chosen, metadata, target, Client(Manners(rate=rate)), ticker.tick)
     except KeyboardInterrupt:
         typer.echo("stopped. What arrived is kept; run the same command again to go on.", err=True)
         raise typer.Exit(130) from None
-    _print_fetched(result, target / source.value)
+    _print_fetched(result, target / chosen.name)
     if not result.complete:
         raise typer.Exit(1)
 
@@ -100,14 +101,13 @@ def _configured_root(real: bool = False) -> Path:
     return _RAW if real and data.kind == "phantom" else data.root
 
 
-def _require_permission(source: str, images: list[ListedImage], rate: float, given: bool) -> None:
+def _require_permission(source: Source, images: list[ListedImage], rate: float, given: bool) -> None:
     from bus_mlops.errors import ConfigError
     from bus_mlops.sources.fetch import hosts
-    from bus_mlops.sources.registry import SOURCES
 
     minutes = max(1, round(len(images) / rate / 60))
     typer.echo(
-        f"{SOURCES[source].title}: {len(images):,} images listed, from {', '.join(hosts(images)) or 'nowhere'}, "
+        f"{source.title}: {len(images):,} images listed, from {', '.join(hosts(images)) or 'nowhere'}, "
         f"at most {rate:g} a second (about {minutes} min).\n"
         "The images belong to their owner. Downloading and using them needs the owner's permission, which neither "
         "this program nor the benchmark can give."

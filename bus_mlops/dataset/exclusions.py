@@ -67,7 +67,7 @@ def kept(manifest: pd.DataFrame, exclusions: pd.DataFrame, exclude: Exclude) -> 
 
 
 def count_excluded(manifest: pd.DataFrame, exclusions: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """How many images each choice would leave out, by source: {"conflicts": {"busi": 15}, ...}."""
+    """How many images each choice would leave out, by source: {"conflicts": {"my_hospital": 15}, ...}."""
     source = manifest.set_index("image_id")["source"]
     counts = {}
     for choice, reason in REASONS.items():

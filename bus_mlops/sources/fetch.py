@@ -1,4 +1,4 @@
-"""Downloading HMSS and Thammasat from their owners' sites, as the user's own table lists the images.
+"""Downloading a source from its owner's site, as the user's own table lists the images.
 
 Resumable: images that are there and whole are passed over, and an image appears under its name whole or not at
 all. Who has no permission of the owner must not do this; the command asks.
@@ -20,12 +20,9 @@ from bus_mlops.images.decode import decode_image
 from bus_mlops.sources.download import Cause, Client, DownloadError
 from bus_mlops.sources.record import images_by_name, strip_suffix
 from bus_mlops.sources.registry import NOTICE_FILE, is_synthetic
+from bus_mlops.sources.source import Download, Source
 from bus_mlops.sources.tables import read_table
 
-# The sources whose tables say where each image is, and the table's name beside the images.
-TABLES = {"hmss": "HMSS.csv", "thammasat": "Thammasat.csv"}
-_FOLDER = "imgs"
-_URL, _NAME = "img url", "img name"
 # So many images in a row that failed mean that going on is useless, and unkind to the server.
 _MOST_SILENT, _MOST_REFUSED = 3, 20
 _LONGEST_NAME = 200  # bytes; file systems take 255, of which a temporary name needs some
@@ -69,18 +66,22 @@ class Fetched:
         return self.listed - self.there - self.downloaded - len(self.failures)
 
 
-def read_list(metadata: Path) -> list[ListedImage]:
-    """The images that a table lists (columns `img url`, `img name`).
+def read_list(metadata: Path, source: Source) -> list[ListedImage]:
+    """The images that a copy of a source's table lists, by its columns of names and addresses.
 
-    Raises SourceError when the table is missing or malformed, or names an image twice.
+    Raises SourceError when the table is missing or malformed, or names an image twice, ConfigError for a source
+    that cannot be downloaded.
     """
+    download = _download_facts(source)
     if not metadata.is_file():
-        raise SourceError(f"{metadata} not found. --metadata is the source's own table, with {_URL!r} and {_NAME!r}.")
+        raise SourceError(f"{metadata} not found. --metadata is your copy of {download.table}.")
     listed: dict[str, ListedImage] = {}
-    for row in read_table(metadata, (_URL, _NAME)):
-        image = ListedImage(strip_suffix(row.text(_NAME)), row[_URL], row.where)
+    for row in read_table(metadata, (download.url, download.name)):
+        image = ListedImage(strip_suffix(row.text(download.name)), row[download.url], row.where)
         if len(image.name.encode()) > _LONGEST_NAME:
-            raise SourceError(f"{row.where}: {_NAME} = {image.name[:40]!r}... is too long for a file. Shorten it.")
+            raise SourceError(
+                f"{row.where}: {download.name} = {image.name[:40]!r}... is too long for a file. Shorten it."
+            )
         first = listed.setdefault(image.name, image)
         if first is not image:
             raise SourceError(
@@ -95,19 +96,20 @@ def hosts(images: Sequence[ListedImage]) -> list[str]:
 
 
 def fetch(
-    source: str, metadata: Path, root: Path, client: Client, progress: Callable[[ListedImage], None] = lambda _: None
+    source: Source, metadata: Path, root: Path, client: Client, progress: Callable[[ListedImage], None] = lambda _: None
 ) -> Fetched:
-    """Download what is missing of a source's images into `root/<source>/imgs/`, and put its table beside them.
+    """Download what is missing of a source's images into its folder below root, and put its table beside them.
 
-    Raises ConfigError when root holds phantoms, SourceError when another table is there. An image that does
-    not arrive is a failure in what is returned, and the rest go on; after several in a row the fetch stops.
+    Raises ConfigError when the source cannot be downloaded or root holds phantoms, SourceError when another table
+    is there. An image that does not arrive is a failure in what is returned, and the rest go on; after several in
+    a row the fetch stops.
     """
     if is_synthetic(root):
         raise ConfigError(f"{root} holds synthetic images ({NOTICE_FILE} says so). Name another folder with --root.")
-    images = read_list(metadata)
-    folder = root / source / _FOLDER
+    download, images = _download_facts(source), read_list(metadata, source)
+    folder = root / source.name / download.folder
     folder.mkdir(parents=True, exist_ok=True)
-    _keep_table(metadata, root / source / TABLES[source])
+    _keep_table(metadata, root / source.name / download.table)
     for path in folder.glob(".*"):
         if _LEFTOVER.fullmatch(path.name):  # of a process that was killed while it wrote
             path.unlink(missing_ok=True)
@@ -131,6 +133,15 @@ def fetch(
         result.downloaded += 1
         result.replaced += old is not None
     return result
+
+
+def _download_facts(source: Source) -> Download:
+    if source.download is None:
+        raise ConfigError(
+            f"{source.name} cannot be downloaded: no table of its owner says where its images are. Get them from the "
+            f"owner, and put them into a folder {source.name}/ beside the other sources."
+        )
+    return source.download
 
 
 def _download(client: Client, image: ListedImage, folder: Path, old: Path | None) -> None:

@@ -5,13 +5,26 @@ Names look like numbers (`2879`) or like `12345-Afbeelding2` and stay text. Case
 no id.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from bus_mlops.sources.listed import ListedSource
 from bus_mlops.sources.record import Crop
-from bus_mlops.sources.source import Official, Source
+from bus_mlops.sources.source import Download, Official, Source
+
+if TYPE_CHECKING:
+    from bus_mlops.sources.phantoms.plan import PhantomPlan
 
 
 def _crop(r1: int, r2: int, col1: int, col2: int) -> Crop:
     return Crop(top=r1, left=col1, height=r2, width=col2)
+
+
+def _phantoms() -> PhantomPlan:
+    from bus_mlops.sources.phantoms.hmss import PLAN
+
+    return PLAN
 
 
 _LISTED = ListedSource(
@@ -24,5 +37,13 @@ _LISTED = ListedSource(
     case="case id/cover img id",
     crop=_crop,
 )
-SOURCE = Source("hmss", "HMSS", _LISTED.survey, has_masks=False, official=Official(846, 1160, cases=478))
+SOURCE = Source(
+    "hmss",
+    "HMSS",
+    _LISTED.survey,
+    has_masks=False,
+    official=Official(846, 1160, cases=478),
+    download=Download("HMSS.csv"),
+    phantoms=_phantoms,
+)
 read = SOURCE.read

@@ -1,4 +1,4 @@
-"""Surveying a source whose table lists its images: shared by HMSS, BUSIS, Thammasat and Dataset B."""
+"""Surveying a source whose table lists its images, one row an image."""
 
 from __future__ import annotations
 

@@ -10,10 +10,13 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bus_mlops.errors import SourceError
 from bus_mlops.sources.record import Record
+
+if TYPE_CHECKING:
+    from bus_mlops.sources.phantoms.plan import PhantomPlan
 
 Kind = Literal[
     "bad_rows", "missing_images", "missing_masks", "images_without_mask", "masks_without_image", "unlisted_images",
@@ -70,11 +73,23 @@ class Official:
 
 
 @dataclass(frozen=True)
+class Download:
+    """A source whose own table says where each image is: the table's file, its columns, the images' folder."""
+
+    table: str
+    url: str = "img url"
+    name: str = "img name"
+    folder: str = "imgs"
+
+
+@dataclass(frozen=True)
 class Source:
     """One source: its name in folders and params.yaml, its title in tables, and how its folder is surveyed.
 
     `look` makes the survey of a folder; it raises SourceError only when there is nothing to survey: no table,
-    no folder, no image. `official` is None where nobody publishes counts.
+    no folder, no image. `official` is None where nobody publishes counts, `download` where no table says where
+    the images are. `phantoms` returns the plan of the source's phantoms, or is None where none are drawn; it
+    imports what draws them only when it is called, so that the list of sources stays quick to load.
     """
 
     name: str
@@ -82,10 +97,12 @@ class Source:
     look: Callable[[Path], Survey]
     has_masks: bool
     official: Official | None = None
+    download: Download | None = None
+    phantoms: Callable[[], PhantomPlan] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z_]+", self.name):
-            raise SourceError(f"the source name {self.name!r} must be lower-case letters and _, as in 'dataset_b'.")
+            raise SourceError(f"the source name {self.name!r} must be lower-case letters and _, as in 'my_hospital'.")
 
     def survey(self, folder: Path) -> Survey:
         """All that the folder holds; raises SourceError when there is nothing to survey."""

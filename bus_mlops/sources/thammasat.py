@@ -1,12 +1,25 @@
 """Thammasat: crop columns are absolute and 1-based: rows r1 - 1 up to but without r2 - 1, columns alike."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from bus_mlops.sources.listed import ListedSource
 from bus_mlops.sources.record import Crop
-from bus_mlops.sources.source import Official, Source
+from bus_mlops.sources.source import Download, Official, Source
+
+if TYPE_CHECKING:
+    from bus_mlops.sources.phantoms.plan import PhantomPlan
 
 
 def _crop(r1: int, r2: int, col1: int, col2: int) -> Crop:
     return Crop(top=r1 - 1, left=col1 - 1, height=r2 - r1, width=col2 - col1)
+
+
+def _phantoms() -> PhantomPlan:
+    from bus_mlops.sources.phantoms.thammasat import PLAN
+
+    return PLAN
 
 
 _LISTED = ListedSource(
@@ -19,5 +32,13 @@ _LISTED = ListedSource(
     case="case id/cover img id",
     crop=_crop,
 )
-SOURCE = Source("thammasat", "Thammasat", _LISTED.survey, has_masks=False, official=Official(120, 143, cases=252))
+SOURCE = Source(
+    "thammasat",
+    "Thammasat",
+    _LISTED.survey,
+    has_masks=False,
+    official=Official(120, 143, cases=252),
+    download=Download("Thammasat.csv"),
+    phantoms=_phantoms,
+)
 read = SOURCE.read

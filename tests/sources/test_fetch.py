@@ -23,8 +23,9 @@ from bus_mlops.config import DataConfig
 from bus_mlops.errors import ConfigError, SourceError
 from bus_mlops.sources.download import Client, Manners
 from bus_mlops.sources.fetch import Fetched, fetch, read_list
+from bus_mlops.sources.hmss import SOURCE
 from bus_mlops.sources.phantoms.write import NOTICE
-from bus_mlops.sources.registry import NOTICE_FILE, read_sources
+from bus_mlops.sources.registry import NOTICE_FILE, SOURCES, read_sources
 
 ROOT = Path(__file__).parents[2]
 QUICK = Manners(rate=1000, attempts=3, backoff=0.01, timeout=1, deadline=1.2)
@@ -163,7 +164,7 @@ def table(folder: Path, server: Server, names: list[str], paths: list[str] | Non
 
 
 def go(metadata: Path, root: Path, manners: Manners = QUICK) -> Fetched:
-    return fetch("hmss", metadata, root, Client(manners))
+    return fetch(SOURCE, metadata, root, Client(manners))
 
 
 def images(root: Path) -> list[str]:
@@ -176,7 +177,7 @@ def test_downloads_what_the_table_lists_and_the_reader_takes_it(server, tmp_path
     server.scripts["/2879.jpg"] = [whole(1)]
     metadata = table(tmp_path, server, names)
     seen: list[str] = []
-    result = fetch("hmss", metadata, tmp_path / "raw", Client(QUICK), lambda image: seen.append(image.name))
+    result = fetch(SOURCE, metadata, tmp_path / "raw", Client(QUICK), lambda image: seen.append(image.name))
     assert (result.complete, result.downloaded, result.there, result.failures) == (True, 2, 0, [])
     assert images(tmp_path / "raw") == ["12345-Afbeelding2.jpg", "2879.jpg"]
     assert (tmp_path / "raw" / "hmss" / "imgs" / "2879.jpg").read_bytes() == jpeg(1)  # untouched, to the byte
@@ -312,7 +313,7 @@ def test_waits_grow_and_the_servers_own_wish_is_kept(server, tmp_path):
     waits: list[float] = []
     server.scripts["/1.jpg"] = [status(500), status(500), status(503, Retry_After="7"), whole()]
     client = Client(Manners(rate=1e6, attempts=5, backoff=1), sleep=waits.append)
-    assert fetch("hmss", table(tmp_path, server, ["1"]), tmp_path, client).complete
+    assert fetch(SOURCE, table(tmp_path, server, ["1"]), tmp_path, client).complete
     pauses = [wait for wait in waits if wait > 0.01]
     assert 0.8 <= pauses[0] <= 1.2
     assert 1.6 <= pauses[1] <= 2.4
@@ -328,7 +329,7 @@ def test_a_server_that_stops_ends_the_fetch_and_a_later_run_goes_on(server, tmp_
         if len(server.requests) == 10:
             server.stop()
 
-    result = fetch("hmss", metadata, tmp_path, Client(QUICK), stop_at_ten)
+    result = fetch(SOURCE, metadata, tmp_path, Client(QUICK), stop_at_ten)
     assert (result.downloaded, len(result.failures), result.not_tried) == (10, 3, 17)
     assert "the server failed 3 images in a row" in result.stopped
     assert len(images(tmp_path)) == 10
@@ -377,13 +378,15 @@ def test_other_tables_phantoms_and_bad_lists_are_refused(server, tmp_path):
     with pytest.raises(ConfigError, match="holds synthetic images"):
         go(metadata, tmp_path / "p")
     with pytest.raises(SourceError, match=r"missing\.csv not found"):
-        read_list(tmp_path / "missing.csv")
+        read_list(tmp_path / "missing.csv", SOURCE)
     with pytest.raises(SourceError, match=r"row 3: image name '1' was already used by .*row 2"):
-        read_list(table(tmp_path, server, ["1", "1"]))
+        read_list(table(tmp_path, server, ["1", "1"]), SOURCE)
     with pytest.raises(SourceError, match="plain name without a path"):
-        read_list(table(tmp_path, server, ["../../1"]))
+        read_list(table(tmp_path, server, ["../../1"]), SOURCE)
     with pytest.raises(SourceError, match="too long for a file"):
-        read_list(table(tmp_path, server, ["x" * 300]))
+        read_list(table(tmp_path, server, ["x" * 300]), SOURCE)
+    with pytest.raises(ConfigError, match="busi cannot be downloaded: no table of its owner"):
+        read_list(metadata, SOURCES["busi"])
 
 
 def command(folder: Path, *arguments: str) -> list[str]:

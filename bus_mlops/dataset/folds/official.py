@@ -67,8 +67,8 @@ def read_official(path: Path) -> list[OfficialRow]:
 def match(rows: Iterable[OfficialRow], manifest: pd.DataFrame) -> pd.DataFrame:
     """A frame of fold, part, name, label, image_id, candidates: the images of all sources that bear the name.
 
-    `image_id` is empty unless exactly one image bears it. Dataset B's names are zero-padded text, and are
-    compared as such: without the zeros they would be names of HMSS.
+    `image_id` is empty unless exactly one image bears it. Names are text and keep
+    their leading zeros: without them, one source's names would be those of another.
     """
     import pandas as pd
 

@@ -62,7 +62,7 @@ def describe(found: dict[str, Any]) -> str:
     if found["sources_absent"]:
         lines.append(f"  not in the benchmark, so their names match nothing: {', '.join(found['sources_absent'])}")
     lines += _line("names that match no image", found["names_matching_none"])
-    lines += _line("names without the zeros of Dataset B (saved by a spreadsheet?)", found["names_without_zeros"])
+    lines += _line("names without their leading zeros (saved by a spreadsheet?)", found["names_without_zeros"])
     several = [f"{name} ({', '.join(images)})" for name, images in found["names_matching_several"].items()]
     lines += _line("names that match several images, so none is taken", several)
     lines += _line("images never tested", found["never_tested"])
@@ -103,8 +103,7 @@ def _line(what: str, names: list[str]) -> list[str]:
 def _names(matched: pd.DataFrame, manifest: pd.DataFrame) -> dict[str, Any]:
     images = dict(zip(matched["name"], matched["candidates"], strict=True))
     none = sorted(name for name, candidates in images.items() if not candidates)
-    padded = manifest.loc[manifest["source"] == "dataset_b", "name"]
-    bare = {name.lstrip("0") for name in padded if name.startswith("0")}
+    bare = {name.lstrip("0") for name in manifest["name"] if name.startswith("0")}
     return {
         "names_matching_none": none,
         "names_without_zeros": sorted(bare.intersection(none)),

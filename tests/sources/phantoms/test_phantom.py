@@ -1,6 +1,8 @@
 """Phantoms: reproducible to the byte, in every source's layout, with the proportions and copies asked for."""
 
 import hashlib
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -94,6 +96,21 @@ def test_phantoms_cannot_pass_for_real_images_nor_the_reverse(tmp_path):
         read_sources(DataConfig(kind="real", root=tmp_path / "p", sources="all"))
     with pytest.raises(ConfigError, match=r"has no PHANTOM\.txt"):
         read_sources(DataConfig(kind="phantom", root=tmp_path, sources="all"))
+
+
+@pytest.mark.parametrize(
+    ("copies", "shares"), [(3, {"busi": 2, "hmss": 1}), (5, {"busi": 3, "hmss": 2}), (7, {"busi": 3, "hmss": 4})]
+)
+def test_copies_are_shared_evenly_as_far_as_there_is_room(tmp_path, copies, shares):
+    write_phantoms(config_for(tmp_path, {"hmss": 12, "busi": 9}, copies), tmp_path / "p")
+    planted = pd.read_csv(tmp_path / "p" / "near_duplicates.csv")["image_id"]
+    assert Counter(image.split("/")[0] for image in planted) == shares
+
+
+def test_the_list_of_sources_loads_without_what_draws():
+    code = "import sys, bus_mlops.sources.registry; print({'numpy', 'PIL', 'scipy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_more_copies_than_room_is_an_error(tmp_path):
