@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.metrics import confusion, rates, validated
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.results import PlannedRow, by_cell, split_rows
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ def _validation(part: pd.DataFrame, row: PlannedRow) -> float:
     values = []
     for (fold, _), cell in by_cell(part):
         try:
-            labels, probabilities = validated(cell["label"].to_numpy(), cell["probability"].to_numpy())
+            values.append(METRICS[CRITERION].value(cell["label"].to_numpy(), cell["probability"].to_numpy()))
         except EvaluationError as error:
             raise EvaluationError(f"{row.strategy}: {row.title}, validation part of fold {fold}: {error}") from error
-        values.append(float(rates(*confusion(labels, probabilities >= 0.5))[CRITERION]))
     return float(np.mean(values))

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.intervals import Interval, bootstrap_values, group_weights, percentiles
-from bus_mlops.evaluation.metrics import validated
+from bus_mlops.evaluation.intervals import Interval, bootstrap_values, percentiles
+from bus_mlops.evaluation.metric import validated
+from bus_mlops.evaluation.resampling import group_weights
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bus_mlops.evaluation.metrics import evenly, roc_curve
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.results import PlannedRow, select_row
+from bus_mlops.evaluation.roc import evenly, roc_curve
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CLASSES = ("benign", "malignant")
-FOLD_COLUMNS = ("roc_auc", "balanced_accuracy", "accuracy", "sensitivity", "specificity", "f1", "dice")
 
 Plans = Mapping[str, list[PlannedRow]]
 Predictions = Mapping[str, "pd.DataFrame"]
@@ -28,7 +28,7 @@ def row_title(strategy: str, model: str, variant: str) -> str:
 def roc_points(predictions: Predictions, plans: Plans) -> pd.DataFrame:
     """ROC curves of the pooled out-of-fold predictions: model, false_positive_rate, true_positive_rate.
 
-    Of the rows that classify, and of a family only the chosen one; at most `metrics.MOST_CORNERS` corners a curve.
+    Of the rows that classify, and of a family only the chosen one; at most `roc.MOST_CORNERS` corners a curve.
     """
     import pandas as pd
 
@@ -66,9 +66,9 @@ def confusion_rows(predictions: Predictions, best: tuple[str, str, str] | None) 
 
 
 def fold_rows(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The metrics (fractions) of each fold of each row, from `fold_table`: model, fold, seed and `FOLD_COLUMNS`."""
+    """The metrics (fractions) of each fold of each row, from `fold_table`: model, fold, seed and `METRICS`."""
     titles = [row_title(*row) for row in zip(metrics["strategy"], metrics["model"], metrics["variant"], strict=True)]
-    return metrics.assign(model=titles)[["model", "fold", "seed", *FOLD_COLUMNS]].round(6)
+    return metrics.assign(model=titles)[["model", "fold", "seed", *METRICS]].round(6)
 
 
 def curve_rows(curves: pd.DataFrame) -> pd.DataFrame:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.metrics import ALL_METRICS, rates, sorted_roc_auc, validated
+from bus_mlops.evaluation.metric import validated
+from bus_mlops.evaluation.metrics import METRICS
+from bus_mlops.evaluation.resampling import GroupWeights, group_weights
 
 Array = npt.NDArray[Any]
 
-# Resamples held at once: 500 x 4,000 images in single precision are 8 MB an array.
-CHUNK = 500
 # A resample may miss a class altogether; when this share does, an interval would say nothing.
 LARGEST_DEGENERATE_SHARE = 0.05
 
@@ -64,7 +63,7 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of one of `ALL_METRICS` over pooled out-of-fold predictions, all (N,), fractions.
+    """Percentile interval of a metric of probabilities over pooled out-of-fold predictions, all (N,), fractions.
 
     Whole groups (the images of a case, and their near-duplicates) are drawn with replacement, because images
     of one case are not independent: drawing images would give an interval that is too narrow. It carries the
@@ -78,74 +77,14 @@ def bootstrap_interval(
     return Interval(estimate, low, high, confidence, valid)
 
 
-@dataclass(frozen=True)
-class GroupWeights:
-    """How often each group was drawn, (resamples, groups), and which group each image is in, (N,)."""
-
-    counts: Array
-    member: Array
-
-    @classmethod
-    def identity(cls, images: int) -> GroupWeights:
-        """One resample that holds every image once."""
-        return cls(np.ones((1, images)), np.arange(images))
-
-    @property
-    def resamples(self) -> int:
-        """How many resamples there are."""
-        return int(self.counts.shape[0])
-
-
-def group_weights(groups: npt.ArrayLike, resamples: int, seed: int) -> GroupWeights:
-    """Draw `resamples` times as many groups as there are, with replacement; the same seed, the same draw."""
-    if resamples < 1:
-        raise EvaluationError(f"bootstrap resamples must be 1 or more but got {resamples}.")
-    names, member = np.unique(np.asarray(groups).astype(str), return_inverse=True)
-    if len(names) < 2:
-        raise EvaluationError("a clustered bootstrap needs two groups of images or more but got one.")
-    return GroupWeights(_draws(len(names), resamples, seed), member)
-
-
-@lru_cache(maxsize=2)
-def _draws(groups: int, resamples: int, seed: int) -> Array:
-    """Counts (resamples, groups); those of a group lie next to each other in memory, as ROC areas read them."""
-    drawn = np.random.default_rng(seed).integers(0, groups, size=(resamples, groups))
-    flat = drawn + groups * np.arange(resamples)[:, None]
-    counts = np.bincount(flat.ravel(), minlength=resamples * groups).reshape(resamples, groups)
-    # Rows of one table share their images; the cache must not be changed through one of them.
-    counts = np.asfortranarray(counts, dtype=np.float32)
-    counts.flags.writeable = False
-    return counts
-
-
 def bootstrap_values(
     metric: str, labels: Array, probabilities: Array, weights: GroupWeights, threshold: npt.ArrayLike = 0.5
 ) -> npt.NDArray[np.float64]:
     """The metric (fraction) of each resample, (resamples,); NaN where a resample lacks a class."""
-    if metric not in ALL_METRICS:
-        raise EvaluationError(f"unknown metric {metric!r}: choose one of {', '.join(ALL_METRICS)}.")
+    known = METRICS.get_known(metric)
     if weights.member.shape != labels.shape:
         raise EvaluationError(f"{labels.size} predictions but {weights.member.size} groups: one for each is needed.")
-    if metric == "roc_auc":
-        return _roc_areas(labels, probabilities, weights)
-    groups = weights.counts.shape[1]
-    if metric == "brier":
-        errors = np.bincount(weights.member, (probabilities - labels) ** 2, minlength=groups)
-        sizes = np.bincount(weights.member, minlength=groups)
-        return np.asarray(weights.counts @ errors / (weights.counts @ sizes), dtype=np.float64)
-    predicted = probabilities >= np.asarray(threshold, dtype=np.float64)
-    cells = [(labels == t) & (predicted == c) for t in (0, 1) for c in (False, True)]
-    sums = [weights.counts @ np.bincount(weights.member, cell, minlength=groups) for cell in cells]
-    return np.asarray(rates(*sums)[metric], dtype=np.float64)
-
-
-def _roc_areas(labels: Array, probabilities: Array, weights: GroupWeights) -> npt.NDArray[np.float64]:
-    benign, malignant = (np.flatnonzero(labels == label) for label in (0, 1))
-    benign = benign[np.argsort(probabilities[benign], kind="stable")]
-    scores, groups = zip(*((probabilities[i], weights.member[i]) for i in (benign, malignant)), strict=True)
-    chunks = np.array_split(weights.counts.T, max(1, -(-weights.resamples // CHUNK)), axis=1)
-    areas = [sorted_roc_auc(scores[0], each[groups[0]], scores[1], each[groups[1]]) for each in chunks]
-    return np.concatenate(areas)
+    return known.resampled(labels, probabilities, weights, threshold)
 
 
 def percentiles(drawn: Array, confidence: float) -> tuple[float, float, int]:

@@ -1,36 +1,199 @@
-"""The paper's seven metrics under their right names, the true ROC area, the Brier score and mask overlap."""
+"""The table of metrics: the paper's seven under their right names, ROC area, Brier score, overlap of masks, and yours.
+
+Everything that computes, stores, prints or judges by a metric reads `METRICS`; docs/how-to/add-a-metric.md adds to it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.metric import Compute, ComputeRate, Metric, Resample, validated
+from bus_mlops.evaluation.resampling import GroupWeights
+from bus_mlops.evaluation.roc import resampled_roc_auc, weighted_roc_auc
+from bus_mlops.registries import Registry
 
 Array = npt.NDArray[Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
+Unit = Literal["percent", "fraction"]
+Direction = Literal[1, -1]
 
-# In the order of the paper's tables; its "AUC" column is balanced accuracy (83 of its 84 rows).
-PAPER_METRICS = (
-    "accuracy",
-    "sensitivity",
-    "specificity",
-    "f1",
-    "balanced_accuracy",
-    "false_positive_rate",
-    "false_negative_rate",
-)
-ALL_METRICS = (*PAPER_METRICS, "roc_auc", "brier")
+METRICS: Registry[Metric] = Registry("metric", EvaluationError)
 
-# A curve of thousands of images has thousands of corners; no screen shows more than these.
-MOST_CORNERS = 400
+# What a metric is tried on when it is registered: one image of each outcome.
+_LABELS, _PROBABILITIES = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9])
+
+
+def metric(
+    *, heading: str, unit: Unit = "fraction", direction: Direction = 1, interval: bool = False
+) -> Callable[[Function], Function]:
+    """Register the decorated function as the metric of its name; the arguments are `Metric`'s.
+
+    The function is called with `labels` (N,), 0 benign or 1 malignant, both of which occur, `probabilities` (N,) of
+    malignancy (0-1), and `threshold` (0-1), a number or one for each image; an image is called malignant when its
+    probability reaches it. It returns a number; a share is a fraction. Intervals call it once a resample.
+    Raises EvaluationError when the function does not work, or for a name that is taken.
+    """
+    fields = {"heading": heading, "unit": unit, "direction": direction, "interval": interval}
+    return lambda function: _register(function, function, None, fields)
+
+
+def rate_metric(
+    *,
+    heading: str,
+    unit: Unit = "percent",
+    direction: Direction = 1,
+    interval: bool = False,
+    phrase: str = "",
+    paper: str = "",
+) -> Callable[[Function], Function]:
+    """`metric` for one that follows from the confusion matrix, whose intervals are then computed at once.
+
+    The function is called with arrays of one shape: the counts of true negatives, false positives, false negatives
+    and true positives. It returns an array of that shape, NaN where a class is absent that it needs. `paper` is for
+    the seven of this module.
+    """
+    fields = {"heading": heading, "unit": unit, "direction": direction, "interval": interval}
+    return lambda function: _register(
+        function, _of_images(function), _of_resamples(function), fields | {"phrase": phrase, "paper": paper}
+    )
+
+
+def _register(function: Function, compute: Compute, resample: Resample | None, fields: dict[str, Any]) -> Function:
+    new = Metric(function.__name__, compute=compute, resample=resample, **fields)
+    if new.paper and function.__module__ != __name__:
+        raise EvaluationError(f"metric {new.name!r} has paper={new.paper!r}, but the paper prints no metric but ours.")
+    new.value(_LABELS, _PROBABILITIES)
+    METRICS.add(new.name, new, function.__module__)
+    return function
+
+
+def confusion(labels: Array, predicted: Array) -> tuple[Array, Array, Array, Array]:
+    """Counts of true negatives, false positives, false negatives, true positives; inputs are 0/1, (N,)."""
+    truth, call = labels.astype(bool), predicted.astype(bool)
+    cells = (~truth & ~call, ~truth & call, truth & ~call, truth & call)
+    return tuple(np.asarray(cell.sum()) for cell in cells)  # type: ignore[return-value]
+
+
+def _of_images(rate: ComputeRate) -> Compute:
+    def compute(labels: Array, probabilities: Array, threshold: Array) -> Any:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return rate(*confusion(labels, probabilities >= threshold))
+
+    return compute
+
+
+def _of_resamples(rate: ComputeRate) -> Resample:
+    def resample(labels: Array, probabilities: Array, weights: GroupWeights, threshold: Any) -> Array:
+        predicted = probabilities >= np.asarray(threshold, dtype=np.float64)
+        cells = [(labels == t) & (predicted == c) for t in (0, 1) for c in (False, True)]
+        groups = weights.counts.shape[1]
+        sums = [weights.counts @ np.bincount(weights.member, cell, minlength=groups) for cell in cells]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(rate(*sums), dtype=np.float64)
+
+    return resample
+
+
+def _share(part: Array, whole: Array) -> npt.NDArray[np.float64]:
+    return np.asarray(part / np.asarray(whole, dtype=np.float64), dtype=np.float64)
+
+
+@rate_metric(heading="Accuracy", paper="accuracy", phrase="accuracy")
+def accuracy(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
+    """The share of images that are called right."""
+    return _share(tp + tn, tp + tn + fp + fn)
+
+
+@rate_metric(heading="Sensitivity", paper="sensitivity", phrase="sensitivity")
+def sensitivity(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
+    """TP / (TP + FN): the share of malignant images that are called malignant."""
+    return _share(tp, tp + fn)
+
+
+@rate_metric(heading="Specificity", paper="specificity", phrase="specificity")
+def specificity(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
+    """TN / (TN + FP): the share of benign images that are called benign."""
+    return _share(tn, tn + fp)
+
+
+@rate_metric(heading="F1", unit="fraction", paper="F1", phrase="F1")
+def f1(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
+    """2 TP / (2 TP + FP + FN)."""
+    return _share(2 * tp, 2 * tp + fp + fn)
+
+
+@rate_metric(heading="Balanced accuracy", paper="AUC", phrase="balanced accuracy")
+def balanced_accuracy(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
+    """The mean of sensitivity and specificity: what the paper prints as "AUC" (83 of its 84 rows)."""
+    return (sensitivity(tn, fp, fn, tp) + specificity(tn, fp, fn, tp)) / 2
+
+
+@rate_metric(heading="FPR", direction=-1, paper="FPR", phrase="the false positive rate")
+def false_positive_rate(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
+    """1 - specificity."""
+    return 1 - specificity(tn, fp, fn, tp)
+
+
+@rate_metric(heading="FNR", direction=-1, paper="FNR", phrase="the false negative rate")
+def false_negative_rate(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
+    """1 - sensitivity."""
+    return 1 - sensitivity(tn, fp, fn, tp)
+
+
+def _roc_auc(labels: Array, probabilities: Array, threshold: Array) -> Any:
+    return weighted_roc_auc(labels, probabilities, np.ones((1, labels.size)))[0]
+
+
+def _resampled_roc_auc(labels: Array, probabilities: Array, weights: GroupWeights, threshold: Any) -> Array:
+    return resampled_roc_auc(labels, probabilities, weights)
+
+
+def _brier(labels: Array, probabilities: Array, threshold: Array) -> Any:
+    return np.mean((probabilities - labels) ** 2)
+
+
+def _resampled_brier(labels: Array, probabilities: Array, weights: GroupWeights, threshold: Any) -> Array:
+    groups = weights.counts.shape[1]
+    errors = np.bincount(weights.member, (probabilities - labels) ** 2, minlength=groups)
+    sizes = np.bincount(weights.member, minlength=groups)
+    return np.asarray(weights.counts @ errors / (weights.counts @ sizes))
+
+
+for _metric in (
+    Metric("roc_auc", "ROC AUC", interval=True, phrase="ROC AUC", compute=_roc_auc, resample=_resampled_roc_auc),
+    Metric("brier", "Brier score", direction=-1, compute=_brier, resample=_resampled_brier),
+    Metric("dice", "Dice", unit="percent"),
+    Metric("iou", "IoU", unit="percent"),
+):
+    METRICS.add(_metric.name, _metric, __name__)
+
+PAPER_METRICS = tuple(each.name for each in METRICS.values() if each.paper)
+
+
+def probability_metrics() -> tuple[str, ...]:
+    """Names of the metrics that are computed from labels and probabilities, the paper's seven first."""
+    return tuple(name for name, each in METRICS.items() if not each.of_masks)
+
+
+def mask_metrics() -> tuple[str, ...]:
+    """Names of the metrics that are columns of the predictions of a network that draws masks."""
+    return tuple(name for name, each in METRICS.items() if each.of_masks)
+
+
+def interval_metrics() -> tuple[str, ...]:
+    """Names of the metrics whose interval the tables give."""
+    return tuple(name for name, each in METRICS.items() if each.interval)
 
 
 def classification_metrics(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: npt.ArrayLike = 0.5
 ) -> dict[str, float]:
-    """All of `ALL_METRICS` for one set of images, each a fraction between 0 and 1.
+    """All `probability_metrics` of one set of images, shares as fractions between 0 and 1.
 
     `labels` (N,) is 0 benign or 1 malignant, `probabilities` (N,) is that of malignancy (0-1); an image is
     called malignant when its probability reaches `threshold` (a number, or one an image). `balanced_accuracy`
@@ -41,144 +204,8 @@ def classification_metrics(
     (0.5, 0.5, 0.75)
     """
     y, p = validated(labels, probabilities)
-    values = rates(*confusion(y, p >= np.asarray(threshold, dtype=np.float64)))
-    return {
-        **{name: float(value) for name, value in values.items()},
-        "roc_auc": float(weighted_roc_auc(y, p, np.ones((1, y.size)))[0]),
-        "brier": float(np.mean((p - y) ** 2)),
-    }
-
-
-def validated(
-    labels: npt.ArrayLike, probabilities: npt.ArrayLike, both_classes: bool = True
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Labels as integers and probabilities as floats, both (N,); raises EvaluationError for anything else."""
-    y = np.asarray(labels)
-    p = np.asarray(probabilities, dtype=np.float64)
-    if y.ndim != 1 or y.shape != p.shape:
-        raise EvaluationError(
-            f"labels and probabilities must be two lists of the same length but have shapes {y.shape} and {p.shape}."
-        )
-    if y.size == 0:
-        raise EvaluationError("there are no predictions to evaluate: train the row's folds first (`dvc repro`).")
-    if not np.isin(y, (0, 1)).all():
-        bad = y[~np.isin(y, (0, 1))][0]
-        raise EvaluationError(f"labels must be 0 (benign) or 1 (malignant) but one is {bad}.")
-    if np.isnan(p).any():
-        raise EvaluationError(
-            f"{int(np.isnan(p).sum())} of {p.size} probabilities are NaN: the training diverged; "
-            "lower its learning rate and train the row again."
-        )
-    if p.min() < 0 or p.max() > 1:
-        raise EvaluationError(
-            f"probabilities must lie between 0 and 1 but range from {p.min():g} to {p.max():g}: "
-            "are they logits? Apply the sigmoid first."
-        )
-    if both_classes and (y == y[0]).all():
-        name = "malignant" if y[0] == 1 else "benign"
-        raise EvaluationError(
-            f"all {y.size} images are {name}, so sensitivity or specificity is undefined: "
-            "use fewer folds or more images so that each test part holds both classes."
-        )
-    return y.astype(np.int64), p
-
-
-def confusion(labels: Array, predicted: Array) -> tuple[Array, Array, Array, Array]:
-    """Counts of true negatives, false positives, false negatives, true positives; inputs are 0/1, (N,)."""
-    truth, call = labels.astype(bool), predicted.astype(bool)
-    cells = (~truth & ~call, ~truth & call, truth & ~call, truth & call)
-    return tuple(np.asarray(cell.sum()) for cell in cells)  # type: ignore[return-value]
-
-
-def rates(tn: Array, fp: Array, fn: Array, tp: Array) -> dict[str, Array]:
-    """The paper's seven metrics (fractions) from counts of any one shape; NaN where a class is absent.
-
-    Sensitivity TP/(TP+FN), specificity TN/(TN+FP), F1 2TP/(2TP+FP+FN), balanced accuracy their mean
-    (of sensitivity and specificity), the two error rates their complements.
-    """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sensitivity = tp / np.asarray(tp + fn, dtype=np.float64)
-        specificity = tn / np.asarray(tn + fp, dtype=np.float64)
-        return {
-            "accuracy": (tp + tn) / np.asarray(tp + tn + fp + fn, dtype=np.float64),
-            "sensitivity": sensitivity,
-            "specificity": specificity,
-            "f1": 2 * tp / np.asarray(2 * tp + fp + fn, dtype=np.float64),
-            "balanced_accuracy": (sensitivity + specificity) / 2,
-            "false_positive_rate": 1 - specificity,
-            "false_negative_rate": 1 - sensitivity,
-        }
-
-
-def weighted_roc_auc(labels: Array, probabilities: Array, weights: Array) -> npt.NDArray[np.float64]:
-    """Area under the ROC curve for each row of `weights` (R, N): the weighted Mann-Whitney statistic.
-
-    The chance that a malignant image scores above a benign one, ties counting one half. `labels` and
-    `probabilities` are (N,); weights may be counts of a bootstrap. NaN for a row without one of the classes.
-
-    >>> weighted_roc_auc(np.array([0, 1, 1]), np.array([0.2, 0.2, 0.9]), np.ones((1, 3))).tolist()
-    [0.75]
-    """
-    benign, malignant = (np.flatnonzero(labels == label) for label in (0, 1))
-    benign = benign[np.argsort(probabilities[benign], kind="stable")]
-    by_image = np.asarray(weights, dtype=np.float64).T
-    return sorted_roc_auc(probabilities[benign], by_image[benign], probabilities[malignant], by_image[malignant])
-
-
-def sorted_roc_auc(
-    benign: Array, benign_weights: Array, malignant: Array, malignant_weights: Array
-) -> npt.NDArray[np.float64]:
-    """`weighted_roc_auc` from the scores of each class, benign (B,) ascending and malignant (M,).
-
-    The weights are (B, R) and (M, R), a line an image, so that all R resamples run along memory. Counts may be
-    float32: their cumulative sums stay exact below 2^24.
-    """
-    below = np.zeros((benign.size + 1, benign_weights.shape[1]), benign_weights.dtype)
-    np.cumsum(benign_weights, axis=0, out=below[1:])
-    lower, upper = (np.searchsorted(benign, malignant, side=side) for side in ("left", "right"))
-    wins = np.einsum("ij,ij->j", malignant_weights, below[lower], dtype=np.float64)
-    tied = upper > lower
-    ties = below[upper[tied]] - below[lower[tied]]
-    wins += np.einsum("ij,ij->j", malignant_weights[tied], ties, dtype=np.float64) / 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(wins / (malignant_weights.sum(axis=0, dtype=np.float64) * below[-1]), dtype=np.float64)
-
-
-def roc_curve(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Array, Array, Array]:
-    """False positive rates, true positive rates and thresholds of the ROC curve, corners only.
-
-    The first threshold is infinite (nothing is called malignant). Raises EvaluationError.
-    """
-    from sklearn.metrics import roc_curve as curve
-
-    y, p = validated(labels, probabilities)
-    false_positive, true_positive, thresholds = curve(y, p)
-    return false_positive, true_positive, thresholds
-
-
-def evenly(count: int) -> Array:
-    """Indices of at most `MOST_CORNERS` of `count` corners of a curve, first and last among them, to draw it by."""
-    return np.unique(np.linspace(0, count - 1, MOST_CORNERS).round().astype(int))
-
-
-def youden_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
-    """The probability from which on to say malignant that maximises sensitivity + specificity - 1.
-
-    Halfway between two scores, the lowest one among equals (the more sensitive). To be chosen on validation
-    images, never on those that it is then judged by. Raises EvaluationError.
-
-    >>> youden_threshold([0, 0, 1, 1], [0.1, 0.4, 0.6, 0.9])
-    0.5
-    """
-    y, p = validated(labels, probabilities)
-    scores = np.unique(p)
-    halfway = (scores[1:] + scores[:-1]) / 2
-    halfway = np.where(halfway > scores[:-1], halfway, scores[1:])  # between two neighbouring numbers there is none
-    cuts = np.concatenate([scores[:1], halfway])
-    benign, malignant = np.sort(p[y == 0]), np.sort(p[y == 1])
-    sensitivity = 1 - np.searchsorted(malignant, cuts) / malignant.size
-    specificity = np.searchsorted(benign, cuts) / benign.size
-    return float(cuts[np.argmax(np.round(sensitivity + specificity, 12))])
+    cut = np.asarray(threshold, dtype=np.float64)
+    return {name: METRICS[name].of_validated(y, p, cut) for name in probability_metrics()}
 
 
 def mask_overlap(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Array, Array]:

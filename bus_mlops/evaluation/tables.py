@@ -10,17 +10,26 @@ from bus_mlops.dataset.folds.leakage import leaking
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.choice import CRITERION
 from bus_mlops.evaluation.intervals import bootstrap_interval, spread
-from bus_mlops.evaluation.metrics import ALL_METRICS, PAPER_METRICS, classification_metrics, mean_overlap
+from bus_mlops.evaluation.metrics import (
+    METRICS,
+    PAPER_METRICS,
+    classification_metrics,
+    interval_metrics,
+    mask_metrics,
+    mean_overlap,
+    probability_metrics,
+)
 from bus_mlops.evaluation.paper.published import contradictions, paper_row
 from bus_mlops.evaluation.results import CELL, ROW, PlannedRow, by_cell, expected_images, split_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-OVERLAPS = ("dice", "iou")
 # Fixed, so that a table depends on predictions alone.
 RESAMPLES = 2000
 BOOTSTRAP_SEED = 0
+# Of a metric with an interval: over all test predictions of a row, and that interval's ends.
+POOLED = ("pooled", "low", "high")
 
 
 def strategy_table(
@@ -28,12 +37,12 @@ def strategy_table(
 ) -> pd.DataFrame:
     """A row for each planned (model, variant), in the plan's order.
 
-    Ours are fractions: `<metric>_mean` and `<metric>_std` (ddof 1) over (fold, seed), `roc_auc_pooled` with
-    its case-clustered 95 % interval `roc_auc_low` and `roc_auc_high`, `dice_*` and `iou_*` where there are
-    masks; a segmentation row has only these. Beside them `paper_<metric>` (fractions), `difference_<metric>`
-    (ours minus the paper's, percentage points) and `contradiction` (how the paper's row contradicts itself). The
-    paper's "AUC" is `paper_balanced_accuracy`. `leaks` is the number of leakage groups that lie on both sides of a
-    split. Where rows form families (losses), `validation_f1` is what `chosen` was decided by; see
+    Ours are fractions: `<metric>_mean` and `<metric>_std` (ddof 1) over (fold, seed) of each of `METRICS`; where it
+    has an interval, `<metric>_pooled` with the case-clustered 95 % interval `<metric>_low` and `<metric>_high`. Those
+    of masks are NaN where there are none; a segmentation row has only these. Beside them `paper_<metric>` (fractions),
+    `difference_<metric>` (ours minus the paper's, percentage points) and `contradiction` (how the paper's row
+    contradicts itself). The paper's "AUC" is `paper_balanced_accuracy`. `leaks` is the number of leakage groups that
+    lie on both sides of a split. Where rows form families (losses), `validation_f1` decided on `chosen`: see
     `choice.with_choice`, which marks the planned rows. With `folds` (folds.csv) every planned image must have been
     predicted. Raises EvaluationError.
     """
@@ -56,17 +65,17 @@ def strategy_table(
 def fold_metrics(part: pd.DataFrame, row: PlannedRow) -> pd.DataFrame:
     """Every metric (fraction) of each (fold, seed) of one row's test predictions; raises EvaluationError.
 
-    Columns fold, seed, images, `ALL_METRICS` (NaN for a segmentation row), dice, iou (NaN without masks).
+    Columns fold, seed, images, `METRICS`: of probabilities (NaN for a segmentation row), of masks (NaN without them).
     """
     import pandas as pd
 
     records = []
     for (fold, seed), cell in by_cell(part):
         try:
-            values = _classification(cell) if row.classifies else dict.fromkeys(ALL_METRICS, float("nan"))
+            values = _classification(cell) if row.classifies else dict.fromkeys(probability_metrics(), float("nan"))
         except EvaluationError as error:
             raise EvaluationError(f"{row.strategy}: {row.title}, fold {fold}: {error}") from error
-        overlap = {name: mean_overlap(cell[name].to_numpy()) for name in OVERLAPS}
+        overlap = {name: mean_overlap(cell[name].to_numpy()) for name in mask_metrics()}
         records.append({"fold": fold, "seed": seed, "images": len(cell), **values, **overlap})
     return pd.DataFrame.from_records(records)
 
@@ -129,8 +138,9 @@ def metrics_summary(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, d
     for strategy, table in tables.items():
         rows = summary.setdefault(strategy, {})
         for record in table.to_dict("records"):
-            values = {name: record[f"{name}_mean"] for name in (*ALL_METRICS, *OVERLAPS)}
-            values |= {f"roc_auc_{name}": record[f"roc_auc_{name}"] for name in ("std", "pooled", "low", "high")}
+            values = {name: record[f"{name}_mean"] for name in METRICS}
+            for name in interval_metrics():
+                values |= {f"{name}_{part}": record[f"{name}_{part}"] for part in ("std", *POOLED)}
             values["leaks"] = record["leaks"]
             known = {name: round(float(value), 6) for name, value in values.items() if value == value}
             rows[f"{record['model']} {record['variant']}"] = known
@@ -157,10 +167,10 @@ def _identity(row: PlannedRow, part: pd.DataFrame) -> dict[str, Any]:
 
 def _over_folds(per_fold: pd.DataFrame, row: PlannedRow) -> dict[str, float]:
     values: dict[str, float] = {}
-    for name in (*ALL_METRICS, *OVERLAPS):
-        known = row.classifies if name in ALL_METRICS else per_fold[name].notna().any()
+    for name, metric in METRICS.items():
         # A fold without any lesion mask has no Dice; the others still have theirs.
-        numbers = per_fold[name] if name in ALL_METRICS else per_fold[name].dropna()
+        numbers = per_fold[name].dropna() if metric.of_masks else per_fold[name]
+        known = numbers.size > 0 if metric.of_masks else row.classifies
         over = spread(numbers.to_numpy()) if known else None
         values[f"{name}_mean"] = over.mean if over else float("nan")
         values[f"{name}_std"] = over.deviation if over else float("nan")
@@ -168,17 +178,20 @@ def _over_folds(per_fold: pd.DataFrame, row: PlannedRow) -> dict[str, float]:
 
 
 def _pooled(part: pd.DataFrame, row: PlannedRow) -> dict[str, float]:
-    if not row.classifies:
-        return dict.fromkeys(("roc_auc_pooled", "roc_auc_low", "roc_auc_high"), float("nan"))
-    pooled = bootstrap_interval(
-        "roc_auc",
-        part["label"].to_numpy(),
-        part["probability"].to_numpy(),
-        part["group"].to_numpy(),
-        resamples=RESAMPLES,
-        seed=BOOTSTRAP_SEED,
-    )
-    return {"roc_auc_pooled": pooled.estimate, "roc_auc_low": pooled.low, "roc_auc_high": pooled.high}
+    values: dict[str, float] = {}
+    for name in interval_metrics():
+        values |= dict.fromkeys((f"{name}_{part}" for part in POOLED), float("nan"))
+        if row.classifies:
+            interval = bootstrap_interval(
+                name,
+                part["label"].to_numpy(),
+                part["probability"].to_numpy(),
+                part["group"].to_numpy(),
+                resamples=RESAMPLES,
+                seed=BOOTSTRAP_SEED,
+            )
+            values |= {f"{name}_pooled": interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return values
 
 
 def _beside_paper(per_fold: pd.DataFrame, row: PlannedRow) -> dict[str, Any]:

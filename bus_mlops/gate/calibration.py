@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bus_mlops.consumer.package_format import Calibration
-from bus_mlops.evaluation.metrics import validated
+from bus_mlops.evaluation.metric import validated
 
 # Float32 sigmoids reach 0 and 1 exactly, where the logit does not exist; `Calibration` clips likewise.
 _TINY = 1e-7

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from bus_mlops.evaluation.intervals import GroupWeights, Interval, group_weights, percentiles
-from bus_mlops.evaluation.metrics import validated
+from bus_mlops.evaluation.intervals import Interval, percentiles
+from bus_mlops.evaluation.metric import validated
+from bus_mlops.evaluation.resampling import GroupWeights, group_weights
 
 BINS = 10
 

@@ -10,8 +10,8 @@ import pandas as pd
 
 from bus_mlops.config import PromotionConfig
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.metrics import youden_threshold
 from bus_mlops.evaluation.results import CELL, by_cell
+from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.gate.calibration import apply_calibration, fit_calibration
 
 CONFIDENCE = 0.95

@@ -12,7 +12,8 @@ import pandas as pd
 from bus_mlops.config import Config
 from bus_mlops.consumer.package_format import ARTIFACT, Calibration, read_package
 from bus_mlops.dataset.benchmark import Benchmark
-from bus_mlops.evaluation.metrics import classification_metrics, youden_threshold
+from bus_mlops.evaluation.metrics import classification_metrics
+from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.experiments.cell import REFIT
 from bus_mlops.gate.calibration import apply_calibration, fit_calibration
 from bus_mlops.gate.report import GateReport

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from bus_mlops.errors import TrainingError
-from bus_mlops.evaluation.metrics import weighted_roc_auc
+from bus_mlops.evaluation.roc import weighted_roc_auc
 from bus_mlops.spec import RunSpec
 from bus_mlops.training.program import EVALUATION_BATCH, Batch, Program, batches, channels
 from bus_mlops.training.state import EpochLog, FitState

@@ -23,12 +23,12 @@ from sklearn import metrics as reference
 from bus_mlops.config import PromotionConfig
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.evaluate import evaluate
-from bus_mlops.evaluation.metrics import evenly
 from bus_mlops.evaluation.report import plots
 from bus_mlops.evaluation.report.page import read_inputs, render_report
 from bus_mlops.evaluation.report.provenance import provenance
 from bus_mlops.evaluation.report.summary import render_summary
 from bus_mlops.evaluation.results import read_curves, read_samples
+from bus_mlops.evaluation.roc import evenly
 from bus_mlops.gate.gate import GateContext, Lineage, run_gate
 
 WBCE = {2: "WBCE(w_z=2)", 3: "WBCE(w_z=3)"}

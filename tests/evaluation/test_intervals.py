@@ -8,7 +8,8 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.intervals import bootstrap_interval, bootstrap_values, group_weights, percentiles, spread
+from bus_mlops.evaluation.intervals import bootstrap_interval, bootstrap_values, percentiles, spread
+from bus_mlops.evaluation.resampling import group_weights
 
 
 def sample(images: int = 120, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,14 +10,8 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.metrics import (
-    classification_metrics,
-    mask_overlap,
-    mean_overlap,
-    roc_curve,
-    weighted_roc_auc,
-    youden_threshold,
-)
+from bus_mlops.evaluation.metrics import classification_metrics, mask_overlap, mean_overlap
+from bus_mlops.evaluation.roc import roc_curve, weighted_roc_auc, youden_threshold
 
 
 @st.composite

@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.metrics import ALL_METRICS
+from bus_mlops.evaluation.metrics import probability_metrics
 from bus_mlops.evaluation.report.rows import table_rows
 from bus_mlops.evaluation.results import PlannedRow, read_plans, resampling_ratio, select_row
 from bus_mlops.evaluation.tables import fold_metrics, fold_table, metrics_summary, strategy_table
@@ -95,7 +95,7 @@ def test_a_row_without_probabilities_has_dice_and_iou_only(predictions, frame):
     row = both.iloc[1]
     part = select_row(masks, "ESTAN", "Mask only")
     assert row["dice_mean"] == pytest.approx(part.groupby("fold")["dice"].mean().mean())
-    unknown = [f"{name}_{over}" for name in ALL_METRICS for over in ("mean", "std")]
+    unknown = [f"{name}_{over}" for name in probability_metrics() for over in ("mean", "std")]
     assert row[[*unknown, "roc_auc_pooled", "roc_auc_low", "roc_auc_high"]].isna().all()
     assert row[["task", "images", "leaks"]].tolist() == ["segmentation", 200, 0]
     assert list(metrics_summary({"approaches": both})["approaches"]["ESTAN Mask only"]) == ["dice", "iou", "leaks"]

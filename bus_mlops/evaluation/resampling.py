@@ -1,0 +1,64 @@
+"""The case-clustered bootstrap's draw: how often each group of images is in each resample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bus_mlops.errors import EvaluationError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class GroupWeights:
+    """How often each group was drawn, (resamples, groups), and which group each image is in, (N,)."""
+
+    counts: Array
+    member: Array
+
+    @classmethod
+    def identity(cls, images: int) -> GroupWeights:
+        """One resample that holds every image once."""
+        return cls(np.ones((1, images)), np.arange(images))
+
+    @property
+    def resamples(self) -> int:
+        """How many resamples there are."""
+        return int(self.counts.shape[0])
+
+    def images(self) -> Iterator[Array]:
+        """The images of each resample in turn: row numbers, ascending, one that was drawn twice standing there twice.
+
+        >>> [drawn.tolist() for drawn in GroupWeights(np.array([[2, 0], [1, 1]]), np.array([0, 1, 0])).images()]
+        [[0, 0, 2, 2], [0, 1, 2]]
+        """
+        rows = np.arange(self.member.size)
+        return (np.repeat(rows, counts[self.member].astype(np.int64)) for counts in self.counts)
+
+
+def group_weights(groups: npt.ArrayLike, resamples: int, seed: int) -> GroupWeights:
+    """Draw `resamples` times as many groups as there are, with replacement; the same seed, the same draw."""
+    if resamples < 1:
+        raise EvaluationError(f"bootstrap resamples must be 1 or more but got {resamples}.")
+    names, member = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    if len(names) < 2:
+        raise EvaluationError("a clustered bootstrap needs two groups of images or more but got one.")
+    return GroupWeights(_draws(len(names), resamples, seed), member)
+
+
+@lru_cache(maxsize=2)
+def _draws(groups: int, resamples: int, seed: int) -> Array:
+    """Counts (resamples, groups); those of a group lie next to each other in memory, as ROC areas read them."""
+    drawn = np.random.default_rng(seed).integers(0, groups, size=(resamples, groups))
+    flat = drawn + groups * np.arange(resamples)[:, None]
+    counts = np.bincount(flat.ravel(), minlength=resamples * groups).reshape(resamples, groups)
+    # Rows of one table share their images; the cache must not be changed through one of them.
+    counts = np.asfortranarray(counts, dtype=np.float32)
+    counts.flags.writeable = False
+    return counts
