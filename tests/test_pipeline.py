@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,14 +13,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from projects import ROOT, tiny_values
+from projects import ROOT, copy_code, dvc_environment, tiny_values
 
 from bus_mlops import profiles
 from bus_mlops.config import TrackingConfig
 from bus_mlops.tracking.ledger import Ledger
 
 WEIGHTS = ("strategy_settings", "losses", "positive_weights")
-TRACKED = ("bus_mlops", "pipelines", "extensions", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml")
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +27,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh project folder, as after `git clone`, with the smallest parameters that are still real."""
     folder = tmp_path_factory.mktemp("journey") / "project"
     folder.mkdir()
-    for name in TRACKED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
-    shutil.copytree(ROOT / "data" / "folds-official", folder / "data" / "folds-official")
+    copy_code(folder)
+    for name in (".gitignore", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder / name)
     (folder / ".dvc").mkdir()
     shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
     values = tiny_values(yaml.safe_load(profiles.text("demo")))
@@ -46,23 +40,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def environment(folder: Path) -> dict[str, str]:
-    # The project's own copy of the package, and the interpreter that runs the tests.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder)}
-
-
 def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dvc", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=840, check=False
+        command, cwd=folder, env=dvc_environment(folder), capture_output=True, text=True, timeout=840, check=False
     )
 
 
 def bus_mlops(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from bus_mlops.cli import main; main()", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=240, check=False
+        command, cwd=folder, env=dvc_environment(folder), capture_output=True, text=True, timeout=240, check=False
     )
 
 
@@ -137,6 +125,21 @@ def test_a_changed_parameter_reruns_only_what_it_touches(project):
         assert trained(project) == before
 
 
+def test_edited_code_runs_its_stages_and_trains_nothing(project):
+    before = trained(project)
+    path = project / "bus_mlops/training/losses.py"
+    original = path.read_text()
+    path.write_text(original + "\n# edited\n")
+    try:
+        done = dvc(project, "repro", "train@losses")
+        assert done.returncode == 0, done.stderr
+        assert stages_run(done.stdout) == ["train@losses"]
+        assert trained(project) == before
+    finally:
+        path.write_text(original)
+    assert dvc(project, "repro", "train@losses").returncode == 0
+
+
 def test_two_at_once_train_no_cell_twice_and_lose_none(project):
     """DVC lets one of them at a stage; the other says who is at it, and finds everything done the next time."""
     before = trained(project)
@@ -146,7 +149,7 @@ def test_two_at_once_train_no_cell_twice_and_lose_none(project):
             subprocess.Popen(
                 command,
                 cwd=project,
-                env=environment(project),
+                env=dvc_environment(project),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

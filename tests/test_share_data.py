@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -10,17 +9,23 @@ import sys
 from pathlib import Path
 
 import pytest
-from projects import ROOT
+from projects import copy_code, dvc_environment
 from s3_server import S3Server, s3_server
 
 SHARED = ("data/benchmark", "data/folds")
 
 
 def dvc(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    variables = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", **environment}
     command = [sys.executable, "-m", "dvc", *arguments]
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=dvc_environment(folder, **environment),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
 
 
 def succeed(folder: Path, *arguments: str, **environment: str) -> str:
@@ -32,10 +37,7 @@ def succeed(folder: Path, *arguments: str, **environment: str) -> str:
 @pytest.fixture
 def project(tiny_project: Path) -> Path:
     """A project that is reproduced as far as the leakage check, and under DVC."""
-    shutil.copy(ROOT / "dvc.yaml", tiny_project)
-    shutil.copytree(ROOT / "pipelines", tiny_project / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "data" / "folds-official", tiny_project / "data" / "folds-official")
-    shutil.copytree(ROOT / "extensions", tiny_project / "extensions")
+    copy_code(tiny_project)
     succeed(tiny_project, "init", "--quiet", "--no-scm")
     succeed(tiny_project, "commit", "--force", "--quiet", "plan", "phantom", "assemble", "audit", "folds", "leakage")
     return tiny_project
@@ -71,11 +73,10 @@ def test_a_colleague_goes_on_from_what_was_shared_without_the_sources(project, t
     succeed(project, "push", *stages)
     clone = tmp_path / "clone"  # what git would bring, and nothing else
     clone.mkdir()
-    for name in ("dvc.yaml", "dvc.lock", "params.yaml"):
+    copy_code(clone)
+    for name in ("dvc.lock", "params.yaml"):
         shutil.copy(project / name, clone)
-    for name in ("pipelines", "extensions", ".dvc"):
-        shutil.copytree(project / name, clone / name, ignore=shutil.ignore_patterns("cache", "tmp"))
-    shutil.copytree(project / "data/folds-official", clone / "data/folds-official")
+    shutil.copytree(project / ".dvc", clone / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
     succeed(clone, "pull", *stages)
     assert contents(clone) == before
     assert not (clone / "data/phantom").exists()

@@ -1,7 +1,8 @@
 """From the configuration to what must be trained: one file per strategy, compiled before any data is touched.
 
 Each training stage depends on its own plan file only, so a changed parameter reruns exactly the strategies
-whose rows it changes, and inside them the ledger trains exactly the cells that are new.
+whose rows it changes, and inside them the ledger trains exactly the cells that are new. The versions of the numerics
+and of the geometry stand in the files, so that raising one reruns the stages that compute with it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from bus_mlops.errors import DatasetError
 from bus_mlops.experiments.strategies import STRATEGIES, Row, Strategy, make_spec
 from bus_mlops.experiments.strategies.tuned import MT_ESTAN, TUNED
 from bus_mlops.files import read_json, write_json
-from bus_mlops.spec import RunSpec
+from bus_mlops.images.geometry import GEOMETRY_VERSION
+from bus_mlops.spec import NUMERICS_VERSION, RunSpec
 
 
 class StrategyPlan(Strict):
@@ -29,6 +31,7 @@ class StrategyPlan(Strict):
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
+    numerics: int = NUMERICS_VERSION
 
     def specs(self, row: Row) -> list[RunSpec]:
         """The specs of a row, one for each seed."""
@@ -73,7 +76,8 @@ def search_plan(config: Config) -> dict[str, Any]:
     if config.search.epochs is not None:
         training = spec.training.model_copy(update={"epochs": config.search.epochs})
         spec = spec.model_copy(update={"training": training})
-    return {"spec": spec.model_dump(mode="json"), "search": config.search.model_dump(mode="json")}
+    search = config.search.model_dump(mode="json")
+    return {"spec": spec.model_dump(mode="json"), "search": search, "numerics": NUMERICS_VERSION}
 
 
 def unique_specs(plans: dict[str, StrategyPlan]) -> list[RunSpec]:
@@ -99,7 +103,7 @@ def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
     for name, plan in plans.items():
         write_json(folder / f"{name}.json", plan.model_dump(mode="json"))
     write_json(folder / "search.json", search_plan(config))
-    write_json(folder / "sizes.json", {"sizes": input_sizes(plans)})
+    write_json(folder / "sizes.json", {"sizes": input_sizes(plans), "geometry": GEOMETRY_VERSION})
     return plans
 
 

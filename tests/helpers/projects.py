@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,26 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 BUSI = SHARED / "data" / "busi"
 WEIGHTS = SHARED / "weights"
+
+# What a clone has that the stages depend on or run.
+CODE = ("bus_mlops", "pipelines", "extensions", "dvc.yaml", ".dvcignore", "data/folds-official")
+
+
+def copy_code(folder: Path) -> None:
+    """Put into a project folder what `dvc repro` needs of a clone: the package, the stages and their scripts."""
+    for name in CODE:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+
+
+def dvc_environment(folder: Path, **variables: str) -> dict[str, str]:
+    """The environment of a `dvc` in the project: its own copy of the package, the interpreter that runs the tests."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1", **variables}
 
 
 def run_stage_script(
