@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bus_mlops.config import Loss, TrackingConfig, Training
+from bus_mlops.environment import quiet
 from bus_mlops.experiments.cell import Cell, Job
 from bus_mlops.models.zoo import entry
 from bus_mlops.spec import RunSpec
@@ -85,6 +86,7 @@ class Worker:
 
 def main() -> None:
     """Run what the arguments ask for and print it."""
+    quiet()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="mobilenet")
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bus_mlops.config import Config
+from bus_mlops.environment import quiet
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.experiments.driver import open_runner
 from bus_mlops.experiments.plan import StrategyPlan
@@ -52,6 +53,7 @@ class Cost(NamedTuple):
 
 def main() -> None:
     """Measure each number of cells in a store of its own."""
+    quiet()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, nargs="+", default=[100, 1000, 10000])
     arguments = parser.parse_args()

@@ -33,6 +33,7 @@ import cv2
 import numpy as np
 
 from bus_mlops.config import Training
+from bus_mlops.environment import quiet
 from bus_mlops.models.zoo import entry
 from bus_mlops.spec import RunSpec
 
@@ -49,6 +50,7 @@ class Seconds(NamedTuple):
 
 def main() -> None:
     """Start the three processes, let them train in turn, print rates and ratios."""
+    quiet()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="mobilenet")
     parser.add_argument("--size", type=int, default=96, help="side of the images in pixels")

@@ -15,9 +15,12 @@ from projects import BUSI, WEIGHTS, run_stage_script, tiny_values
 from promotion_store import Store, copy_store, make_store
 from tiny_package import SIZE, TinyRegistry, speckle, write_tiny_members, write_tiny_package
 
-from bus_mlops import profiles
+from bus_mlops import environment, profiles
 from bus_mlops.config import Config
 from bus_mlops.project import parse_config
+
+# As an entry point of ours does.
+environment.quiet()
 
 
 @pytest.fixture

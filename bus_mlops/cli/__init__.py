@@ -3,6 +3,9 @@
 
 def main() -> None:
     """Entry point of the command `bus-mlops`."""
+    from bus_mlops.environment import quiet
+
+    quiet()
     from bus_mlops.cli.app import main as run
 
     run()

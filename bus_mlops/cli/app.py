@@ -142,9 +142,9 @@ def ui(
         raise LedgerError(f"{file} is not there yet: `make reproduce` (or `dvc repro`) records runs in it first.")
     print(f"MLflow UI: http://{host}:{port} (Ctrl-C to stop)", flush=True)
     # Background jobs would double the memory and are of no use here.
-    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     arguments = ["--backend-store-uri", tracking.uri, "--host", host, "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments])
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], variables)
 
 
 app.command()(train)

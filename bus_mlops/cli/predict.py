@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -45,11 +44,12 @@ def predict(
     """
     files = expand(images)
     targets = mask_paths(files, mask_dir) if mask_dir is not None else {}
-    # A consumer at a terminal would rather know soon that the server is away than wait minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     from bus_mlops.consumer.client import load_model
+    from bus_mlops.environment import settings
 
-    loaded = load_model(model, tracking_uri)
+    # A consumer at a terminal would rather know soon that the server is away than wait minutes.
+    with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
+        loaded = load_model(model, tracking_uri)
     rows = _with_masks(loaded.stream(files, masks=bool(targets)), targets, force)
     failed = _print_json(rows) if as_json else _print_table(loaded, rows, len(files))
     if failed:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bus_mlops.consumer.cache import Pulled, cache_folder, recall
 from bus_mlops.consumer.package_format import DIGEST_TAG, GATE_TAG, read_origin
+from bus_mlops.environment import MLFLOW, settings
 from bus_mlops.errors import ConfigError, RegistryError, StoreError, store_remedy
 from bus_mlops.files import settle, sqlite_file
 
@@ -43,6 +44,7 @@ class Location:
     digest: str | None = None
 
 
+@settings(MLFLOW)
 def resolve(uri: str, tracking_uri: str | None = None) -> Location:
     """Find a package, fetching it from a remote store if need be; RegistryError says what there is.
 
@@ -60,6 +62,7 @@ def resolve(uri: str, tracking_uri: str | None = None) -> Location:
     return _ask_or_recall(store, uri, lambda: _from_registry(store, *match.groups()))
 
 
+@settings(MLFLOW)
 def version_uri(text: str, tracking_uri: str | None = None) -> str:
     """What a person calls a version, as a URI: a bare number is one of the only model that is registered."""
     if not text.isdigit():
@@ -99,9 +102,9 @@ def _ask_or_recall(store: str, uri: str, ask: Callable[[], Location]) -> Locatio
     if pulled is None:
         return ask()
     # With a copy at hand, nobody waits minutes for a server that is away.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     try:
-        return ask()
+        with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
+            return ask()
     except StoreError as error:
         logging.getLogger(__name__).warning("%s", _pulled_note(uri, pulled, error))
         return Location(cache_folder() / pulled.digest, pulled.name, pulled.version, pulled.digest)
@@ -150,7 +153,6 @@ def open_registry(uri: str) -> MlflowClient:
         )
     if not uri.startswith(("http://", "https://")) and importlib.util.find_spec("sqlalchemy") is None:
         raise RegistryError(_lacking(uri, "sqlalchemy"))
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
     return _ask(uri, lambda: MlflowClient(tracking_uri=uri, registry_uri=uri))

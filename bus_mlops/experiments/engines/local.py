@@ -21,6 +21,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 
 from bus_mlops.config import EngineConfig
+from bus_mlops.environment import quiet
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines import machine
 from bus_mlops.experiments.engines.base import OnEvent
@@ -179,6 +180,7 @@ def _work(connection: Connection, job: Job, cores: list[int], scratch: str) -> N
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     threading.Thread(target=_leave_with_parent, args=(os.getppid(), scratch), daemon=True).start()
     tempfile.tempdir = scratch
+    quiet()
     if cores:
         os.sched_setaffinity(0, cores)
     from bus_mlops.experiments.engines.work import Workbench

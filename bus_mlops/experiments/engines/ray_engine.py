@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from bus_mlops.config import EngineConfig
+from bus_mlops.environment import PROCESS, quiet, settings
 from bus_mlops.errors import ConfigError, RunError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
@@ -47,7 +48,6 @@ class RayEngine:
     """
 
     def __init__(self, job: Job, config: EngineConfig) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if importlib.util.find_spec("ray") is None:
             raise ConfigError(
                 "engine.kind is ray, but Ray is not installed. Install it with `pip install 'bus-mlops[ray]'` "
@@ -69,7 +69,7 @@ class RayEngine:
     def _connect(self) -> None:
         import ray
 
-        with _own_signal_handlers():
+        with _own_signal_handlers(), settings(PROCESS):
             _connect(self._config, self._cpus)
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -195,6 +195,7 @@ _workbench: Workbench | None = None
 def _train_group(cells: list[Cell], job: Job, mailbox: Any, number: int, gpus: float) -> list[CellEvent]:
     """A Ray task: train cells one after another, on that many GPUs; returns the last event of each."""
     global _workbench
+    quiet()
     if not gpus:  # Ray would leave all of them in sight
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     if _workbench is None or _workbench.job != job:

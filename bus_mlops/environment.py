@@ -1,0 +1,56 @@
+"""Environment variables of the libraries below: set for good by a program's entry point, for a while by the library.
+
+Importing bus_mlops, and loading a model, leave the environment of the host program as it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+# Nothing phones home or chatters, and artifacts come through the tracking server: where its S3 store lies, clients
+# need not be able to go.
+MLFLOW = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+    "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+}
+PROCESS = {
+    **MLFLOW,
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+}
+
+
+def quiet() -> None:
+    """Keep this process from phoning home and from chatter; a user's own setting wins.
+
+    For entry points only (the command line, a stage, a worker process), before MLflow, TensorFlow or Ray is imported.
+    """
+    for name, value in PROCESS.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def settings(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables while the block runs, but for those that are set already, which win.
+
+    >>> with settings({"BUS_MLOPS_EXAMPLE": "1"}):
+    ...     os.environ["BUS_MLOPS_EXAMPLE"]
+    '1'
+    >>> "BUS_MLOPS_EXAMPLE" in os.environ
+    False
+    """
+    added = {name: value for name, value in values.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)

@@ -1,0 +1,114 @@
+"""The library leaves the environment of its host program as it was; entry points set it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from projects import ROOT
+
+from bus_mlops import environment
+from bus_mlops.packaging.clean_load import link_base_install
+
+# Those that make a worker process what it has to be, before TensorFlow starts.
+WRITERS = {
+    "environment.py",
+    "experiments/engines/ray_engine.py",
+    "training/process.py",
+}
+CONSUMER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import importlib, json, os, pkgutil
+before = dict(os.environ)
+import bus_mlops, bus_mlops.consumer, bus_mlops.images
+bus_mlops.load_model
+for package in (bus_mlops.consumer, bus_mlops.images):
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+import bus_mlops.cli.app
+changed = {name for name, value in os.environ.items() if before.get(name) != value} | set(before) - set(os.environ)
+ours = sorted(name.split(".")[1] for name in sys.modules if name.startswith("bus_mlops.") and name.count(".") == 1)
+print(json.dumps({"changed": sorted(changed), "ours": ours, "heavy": sorted({"mlflow", "numpy"} & set(sys.modules))}))
+"""
+
+
+@pytest.fixture(scope="module")
+def base_install(tmp_path_factory) -> Path:
+    """A folder with the base install's packages and no others."""
+    site = tmp_path_factory.mktemp("base") / "site"
+    link_base_install(site)
+    return site
+
+
+def bare_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in environment.PROCESS}
+
+
+def test_importing_what_a_consumer_imports_changes_nothing(base_install, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", CONSUMER, str(base_install)],
+        cwd=tmp_path,
+        env=bare_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["changed"] == []
+    assert not {"config", "extensions", "project", "tracking"} & set(answer["ours"])
+
+
+def test_no_other_module_writes_to_the_environment():
+    writes = re.compile(r"os\.environ(\[[^]]+\] *=[^=]|\.(setdefault|update|pop)\()|os\.(putenv|unsetenv)\(")
+    package = ROOT / "bus_mlops"
+    found = {str(path.relative_to(package)) for path in package.rglob("*.py") if writes.search(path.read_text())}
+    assert found == WRITERS
+
+
+@pytest.mark.parametrize("entry", ["from bus_mlops.cli import main; main()", "from bus_mlops.entry import run_stage"])
+def test_entry_points_quiet_their_process(entry, tmp_path):
+    call = "" if "main()" in entry else "\nrun_stage(lambda config: None)"
+    code = f"""
+import json, os, sys
+sys.argv[1:] = ["--version"]
+try:
+    exec({entry + call!r})
+except SystemExit:
+    pass
+print(json.dumps(dict(os.environ)))
+"""
+    given = {**bare_environment(), "AWS_EC2_METADATA_DISABLED": "false", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=given, capture_output=True, text=True)
+    after = json.loads(done.stdout.splitlines()[-1])
+    expected = {**environment.PROCESS, "AWS_EC2_METADATA_DISABLED": "false"}
+    assert {name: after.get(name) for name in environment.PROCESS} == expected
+
+
+class TestSettings:
+    def test_are_taken_back_also_after_an_error(self, monkeypatch):
+        monkeypatch.delenv("BUS_MLOPS_ONE", raising=False)
+        monkeypatch.setenv("BUS_MLOPS_TWO", "the user's")
+
+        def fail() -> None:
+            with environment.settings({"BUS_MLOPS_ONE": "1", "BUS_MLOPS_TWO": "2"}):
+                assert (os.environ["BUS_MLOPS_ONE"], os.environ["BUS_MLOPS_TWO"]) == ("1", "the user's")
+                raise ValueError
+
+        with pytest.raises(ValueError, match=r"^$"):
+            fail()
+        assert "BUS_MLOPS_ONE" not in os.environ
+        assert os.environ["BUS_MLOPS_TWO"] == "the user's"
+
+    def test_one_inside_the_other(self, monkeypatch):
+        monkeypatch.delenv("BUS_MLOPS_ONE", raising=False)
+        with environment.settings({"BUS_MLOPS_ONE": "1"}):
+            with environment.settings({"BUS_MLOPS_ONE": "2"}):
+                assert os.environ["BUS_MLOPS_ONE"] == "1"
+            assert os.environ["BUS_MLOPS_ONE"] == "1"
+        assert "BUS_MLOPS_ONE" not in os.environ
