@@ -61,6 +61,10 @@ class EvaluationError(BusMlopsError):
     """Predictions that cannot be evaluated: a class, a fold or a column is missing."""
 
 
+class NothingToJudgeError(EvaluationError):
+    """The plan has no candidate for promotion, or nothing to compare it with."""
+
+
 class ModelOutputError(BusMlopsError):
     """A model's output for one image is not a number."""
 

@@ -4,13 +4,17 @@ from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
 from bus_mlops.experiments.plan import unique_specs, write_plans
 from bus_mlops.paths import PLAN
+from bus_mlops.promotion.prerequisites import nothing_to_judge
 
 
 def main(config: Config) -> None:
     plans = write_plans(config, PLAN)
     specs = unique_specs(plans)
     cells = sum(len(config.folds_of(spec.cohort)) for spec in specs)
-    print(f"[plan] {', '.join(plans)}: {len(specs)} specs, {cells} runs")
+    named = ", ".join(name for name, plan in plans.items() if plan.rows)
+    print(f"[plan] {named}: {len(specs)} specs, {cells} runs")
+    if reason := nothing_to_judge(config, plans):
+        print(f"[plan] {reason}")
 
 
 if __name__ == "__main__":

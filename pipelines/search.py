@@ -12,8 +12,9 @@ from bus_mlops.spec import RunSpec
 def main(config: Config) -> None:
     plan = read_json(PLAN / "search.json")
     if plan["spec"] is None:
-        print("[search] skipped: mt_estan is not among the networks of params.yaml")
-        write_json(SEARCH / "best.json", {"best": None})
+        reason = "mt_estan is not among the networks of params.yaml"
+        print(f"[search] skipped: {reason}")
+        write_json(SEARCH / "best.json", {"best": None, "note": f"No search: {reason}."})
         return
     spec = RunSpec.model_validate(plan["spec"])
     with open_runner(config) as runner:

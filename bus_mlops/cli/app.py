@@ -97,10 +97,14 @@ def _is_profile(present: str) -> bool:
 @app.command()
 def plan() -> None:
     """Show what params.yaml asks for: strategies, specs and cells, what is done, and the time for the rest."""
+    from bus_mlops.experiments.plan import make_plans
     from bus_mlops.experiments.plan_status import show_plan
     from bus_mlops.project import load_config
+    from bus_mlops.promotion.prerequisites import nothing_to_judge
 
-    show_plan(load_config())
+    config = load_config()
+    reason = nothing_to_judge(config, make_plans(config))
+    show_plan(config, [reason] if reason else [])
 
 
 @app.command()

@@ -49,7 +49,9 @@ def evaluate(plans_folder: Path, predictions_folder: Path, folds_file: Path, res
     write_json(results / "metrics.json", metrics_summary(tables))
 
     lines = [f"{name}: {len(table)} rows, {int(table['images'].max())} images" for name, table in tables.items()]
-    unplanned = sorted({path.stem for path in predictions_folder.glob("*.parquet")} - set(plans))
+    # `tuned` has a plan without rows where nothing was searched.
+    planned = {path.stem for path in plans_folder.glob("*.json")}
+    unplanned = sorted({path.stem for path in predictions_folder.glob("*.parquet")} - planned)
     lines += [f"note: {name}.parquet belongs to no planned strategy and was not evaluated" for name in unplanned]
     lines += [f"{finding.verdict}: {finding.statement}" for finding in findings]
     return [*lines, f"best ROC AUC: {dvc_plots.row_title(*best)}"] if best else lines

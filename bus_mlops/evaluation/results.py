@@ -37,8 +37,13 @@ CURVE_COLUMNS = (
 SAMPLE_ARRAYS = ("image", "mask_true", "mask_predicted", "image_id", "label", "probability", "model")
 
 
-# Tables 4 to 9, then what is ours.
-ORDER = ("transfer_learning", "augmentation", "losses", "optimizers", "multitask", "approaches")
+@dataclass(frozen=True)
+class Heading:
+    """What stands above the table of a strategy; `order` is its place among the tables."""
+
+    order: int
+    title: str
+    explanation: str
 
 
 @dataclass(frozen=True)
@@ -94,24 +99,32 @@ class Samples:
 
 
 def read_plans(folder: Path) -> dict[str, list[PlannedRow]]:
-    """The planned rows of each strategy from `<strategy>.json`, in the paper's order of strategies.
+    """The planned rows of each strategy from `<strategy>.json`, in the order of the tables.
 
     Raises EvaluationError when there is none.
     """
+    return {name: _planned(values, path) for name, (_, values, path) in _plan_files(folder).items()}
+
+
+def read_headings(folder: Path) -> dict[str, Heading]:
+    """The heading of each strategy that has rows, in the order of the tables; EvaluationError when there is none."""
+    return {name: heading for name, (heading, _, _) in _plan_files(folder).items()}
+
+
+def _plan_files(folder: Path) -> dict[str, tuple[Heading, dict[str, Any], Path]]:
     plans = {}
     for path in sorted(folder.glob("*.json")):
         values = read_json(path)
         # Beside the strategies lie other plans (search, sizes), and a strategy may have nothing to do.
         if isinstance(values, dict) and values.get("rows") and "strategy" in values:
-            plans[str(values["strategy"])] = _planned(values, path)
+            try:
+                heading = Heading(int(values["order"]), str(values["title"]), str(values["explanation"]))
+            except KeyError as error:
+                raise EvaluationError(f"{path} lacks {error}: run `dvc repro --force plan`.") from error
+            plans[str(values["strategy"])] = heading, values, path
     if not plans:
-        raise EvaluationError(f"no strategy is planned in {folder}: run `dvc repro` from the `plan` stage.")
-    return {name: plans[name] for name in sorted(plans, key=place)}
-
-
-def place(strategy: str) -> int:
-    """Where a strategy stands in the paper's order, beginning with 0."""
-    return ORDER.index(strategy) if strategy in ORDER else len(ORDER)
+        raise EvaluationError(f"no strategy is planned in {folder}: run `make reproduce` or `dvc repro` first.")
+    return dict(sorted(plans.items(), key=lambda each: (each[1][0].order, each[0])))
 
 
 def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:

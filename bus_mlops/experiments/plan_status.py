@@ -5,7 +5,7 @@ It needs neither data nor a store: without them it says that nothing is recorded
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -47,15 +47,15 @@ class Work:
     unknown: set[str] = field(default_factory=set)
 
 
-def show_plan(config: Config) -> None:
-    """Print the plan as a table, with notes on what it leaves out."""
+def show_plan(config: Config, remarks: Sequence[str] = ()) -> None:
+    """Print the plan as a table, then the remarks, and notes on what the table leaves out."""
     from rich.console import Console
 
     from bus_mlops.errors import DatasetError, LedgerError
     from bus_mlops.experiments.plan import make_plans
 
     plans = make_plans(config)
-    recorded, nothing, notes = None, "0", []
+    recorded, nothing, notes = None, "0", list(remarks)
     try:
         recorded = _recorded(config)
         if recorded is None:
@@ -96,6 +96,8 @@ def render(
         return work
 
     for name, each in plans.items():
+        if not each.rows:  # `tuned`, where nothing is searched
+            continue
         add(name, str(len(each.rows)), each.unique_specs())
     table.add_section()
     return table, add("all, each spec once", "", unique_specs(plans))

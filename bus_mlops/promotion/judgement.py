@@ -13,7 +13,7 @@ import pandas as pd
 from bus_mlops.config import Config, PromotionConfig
 from bus_mlops.dataset.folds.assignment import TEST, TRAIN, Folds
 from bus_mlops.dataset.folds.leakage import check_leakage
-from bus_mlops.errors import EvaluationError, LeakageError, LedgerError, RegistryError
+from bus_mlops.errors import EvaluationError, LeakageError, LedgerError, NothingToJudgeError, RegistryError
 from bus_mlops.evaluation.metrics import classification_metrics
 from bus_mlops.evaluation.results import by_cell, read_predictions
 from bus_mlops.gate.gate import GateContext, GateReport, run_gate
@@ -55,7 +55,7 @@ def judge_candidates(
     """Judge the candidates against the baseline; of several the best one that passed, else the best one, is returned.
 
     Candidates are the given runs, else those of `promotion.candidates`; the baseline is the given run, else that
-    of `promotion.baseline`. Raises EvaluationError, LedgerError, RegistryError.
+    of `promotion.baseline`. Raises NothingToJudgeError, EvaluationError, LedgerError, RegistryError.
     """
     name = registered_name(config)
     champion = read_aliases(ledger.client, name).champion
@@ -174,6 +174,13 @@ def _candidates(config: Config, ledger: Ledger, predictions: Path, runs: Sequenc
     if runs:
         found = [find_trained_model(ledger, run) for run in runs]
     else:
+        # What is left of a strategy that is no longer planned is not judged.
+        unplanned = [name for name in config.promotion.candidates if name not in ("tuned", *config.strategies)]
+        if unplanned:
+            raise NothingToJudgeError(
+                f"promotion.candidates names {unplanned[0]}, which is not among the strategies of params.yaml: add it "
+                "there, or take it out of promotion.candidates."
+            )
         found = [_of_network(ledger, _frame(predictions, s), MT_ESTAN) for s in config.promotion.candidates]
     # Two strategies may have led to the same parameters; it is one candidate then.
     return list({tuple(sorted(each.fingerprints.values())): each for each in found}.values())
@@ -197,7 +204,7 @@ def _baseline(
         return _of_network(ledger, frame, wanted)
     others = sorted(set(frame["network"]) - {MT_ESTAN})
     if not others:
-        raise EvaluationError("there is nothing to compare MT-ESTAN with: add another network to params.yaml.")
+        raise NothingToJudgeError("there is nothing to compare MT-ESTAN with: add another network to params.yaml.")
     test = frame[frame["part"] == TEST]
     return _of_network(
         ledger, frame, max(others, key=lambda n: score(test[test["network"] == n], config.promotion.metric))
@@ -208,7 +215,7 @@ def _rivals(config: Config, predictions: Path) -> pd.DataFrame:
     """Predictions of all rows on the images with masks that name a class: networks that only segment name none."""
     planned = [name for name in ("multitask", "approaches") if name in config.strategies]
     if not planned:
-        raise EvaluationError(
+        raise NothingToJudgeError(
             "there is nothing to compare MT-ESTAN with: add multitask or approaches to strategies of params.yaml."
         )
     frame = pd.concat([_frame(predictions, name) for name in planned], ignore_index=True)
@@ -232,7 +239,10 @@ def _of_champion(ledger: Ledger, name: str, version: str, candidates: Sequence[T
 def _of_network(ledger: Ledger, frame: pd.DataFrame, network: str) -> TrainedModel:
     rows = frame[frame["network"] == network]
     if rows.empty:
-        raise EvaluationError(f"no predictions of {network}: it must be among the networks of params.yaml.")
+        raise NothingToJudgeError(
+            f"no predictions of {network} that could be judged: it must be among the networks of params.yaml, and a "
+            "network of multitask or approaches, which must be among the strategies."
+        )
     first = rows.iloc[0]
     key = LedgerKey(str(first["fingerprint"]), int(first["fold"]))
     run = ledger.finished().get(key)

@@ -31,6 +31,10 @@ from bus_mlops.evaluation.results import read_curves, read_samples
 from bus_mlops.evaluation.roc import evenly
 from bus_mlops.gate.gate import GateContext, Lineage, run_gate
 
+HEADINGS = {
+    "approaches": {"order": 9, "title": "Approaches", "explanation": "Made for ultrasound."},
+    "losses": {"order": 6, "title": "Losses", "explanation": "Three losses."},
+}
 WBCE = {2: "WBCE(w_z=2)", 3: "WBCE(w_z=3)"}
 ROWS: dict[str, list[tuple[str, str, dict[str, Any] | None, str]]] = {
     "approaches": [
@@ -109,7 +113,7 @@ def write_strategy(root: Path, strategy: str, predictions: Callable[..., pd.Data
         for m, v, paper, task in ROWS[strategy]
     ]
     seeds = [int(seed) for seed in frame["seed"].unique()]
-    plan = {"strategy": strategy, "folds": [1, 2, 3, 4, 5], "seeds": seeds, "rows": planned}
+    plan = {"strategy": strategy, **HEADINGS[strategy], "folds": [1, 2, 3, 4, 5], "seeds": seeds, "rows": planned}
     (root / "results" / "plan" / f"{strategy}.json").write_text(json.dumps(plan))
     return frame
 
@@ -385,6 +389,37 @@ def test_search_and_gate_are_shown_only_when_they_ran(project):
     assert "Refused by" in text
     assert "G2 (superiority)" in text
     assert "0.8125" in text
+
+
+def test_a_search_and_a_promotion_that_had_nothing_to_do_are_notes(project):
+    for name, file in (("search", "best.json"), ("promotion", "promotion.json")):
+        (project / "results" / name).mkdir()
+        record = {"best": None, "passed": None, "note": f"No {name}: there is <no> network."}
+        (project / "results" / name / file).write_text(json.dumps(record))
+    text = page(project)
+    assert 'id="search"' not in text
+    assert 'id="gate"' not in text
+    for name in ("search", "promotion"):
+        assert f'<p class="note">No {name}: there is &lt;no&gt; network.</p>' in text
+    printed = summary(project)
+    assert "Gate  No promotion: there is <no> network." in printed
+    assert "bus-mlops predict" not in printed  # there is no version to predict with
+    assert "make ui" in printed
+
+
+def test_titles_and_order_are_those_of_the_plan(project):
+    path = project / "results/plan/approaches.json"
+    plan = json.loads(path.read_text())
+    path.write_text(json.dumps({**plan, "order": 1, "title": "Ours first", "explanation": "And why."}))
+    run_evaluate(project)
+    text = page(project)
+    assert text.index("<h2>Ours first</h2>") < text.index("<h2>Losses</h2>")
+    assert "And why." in text
+    printed = summary(project)
+    assert printed.index("Ours first") < printed.index("Losses")
+    path.write_text(json.dumps({key: value for key, value in plan.items() if key != "title"}))
+    with pytest.raises(EvaluationError, match=r"approaches.json lacks 'title': run `dvc repro --force plan`"):
+        page(project)
 
 
 def test_the_report_needs_its_tables(project):

@@ -12,7 +12,7 @@ from sklearn import metrics as reference
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.metrics import probability_metrics
 from bus_mlops.evaluation.report.rows import table_rows
-from bus_mlops.evaluation.results import PlannedRow, read_plans, resampling_ratio, select_row
+from bus_mlops.evaluation.results import PlannedRow, read_headings, read_plans, resampling_ratio, select_row
 from bus_mlops.evaluation.tables import fold_metrics, fold_table, metrics_summary, strategy_table
 
 SINGLE = PlannedRow("approaches", "MobileNet", "Single", ("busi",), (1, 2, 3, 4, 5), (8, "MobileNet", "Single"))
@@ -212,7 +212,7 @@ def test_plans_are_told_from_other_files(tmp_path):
     spec = {"cohort": ["busi"], "task": "multitask", "network": "m", "training": {"epochs": 3}}
     row = {"model": "M", "variant": "S", "paper": {"table": 4, "model": "M", "variant": "S"}, "spec": spec}
     plan = {
-        "strategy": "losses",
+        **{"strategy": "losses", "order": 6, "title": "Losses", "explanation": ""},
         "folds": [1, 2],
         "seeds": [7, 8],
         "rows": [row, {**row, "paper": None, "family": "WBCE"}],
@@ -231,18 +231,19 @@ def test_plans_are_told_from_other_files(tmp_path):
         read_plans(tmp_path)
 
 
-def test_plans_come_in_the_papers_order(tmp_path):
+def test_plans_come_in_the_order_of_their_tables(tmp_path):
     row = {
         "model": "M",
         "variant": "S",
         "paper": None,
         "spec": {"cohort": [], "task": "", "network": "", "training": {}},
     }
-    for name in ("approaches", "tuned", "losses", "transfer_learning"):
-        (tmp_path / f"{name}.json").write_text(
-            json.dumps({"strategy": name, "folds": [1], "seeds": [1], "rows": [row]})
-        )
-    assert list(read_plans(tmp_path)) == ["transfer_learning", "losses", "approaches", "tuned"]
+    for name, order in {"approaches": 9, "mine": 10, "losses": 6, "also_mine": 10, "transfer_learning": 4}.items():
+        heading = {"order": order, "title": name, "explanation": ""}
+        plan = {"strategy": name, **heading, "folds": [1], "seeds": [1], "rows": [row]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(plan))
+    assert list(read_plans(tmp_path)) == ["transfer_learning", "losses", "approaches", "also_mine", "mine"]
+    assert list(read_headings(tmp_path)) == list(read_plans(tmp_path))
 
 
 def test_the_ratio_of_test_to_train_images_is_the_mean_of_the_rows_folds(frame):

@@ -20,10 +20,17 @@ from bus_mlops.evaluation.report.rows import (
     is_headline,
     leakage_rows,
     leakage_text,
-    strategy_title,
     table_rows,
 )
-from bus_mlops.evaluation.results import Samples, read_curves, read_plans, read_predictions, read_samples, select_row
+from bus_mlops.evaluation.results import (
+    Heading,
+    Samples,
+    read_curves,
+    read_headings,
+    read_predictions,
+    read_samples,
+    select_row,
+)
 from bus_mlops.files import read_json
 
 if TYPE_CHECKING:
@@ -37,6 +44,7 @@ SAMPLES_PER_MODEL = 8
 class StrategyResults:
     """What the report shows of one strategy; curves may be empty, samples None."""
 
+    heading: Heading
     table: pd.DataFrame
     predictions: pd.DataFrame
     curves: pd.DataFrame
@@ -45,7 +53,10 @@ class StrategyResults:
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """All that the page is made of; None where a stage has not run (the page says so or leaves it out)."""
+    """All that the page is made of; None where a stage has not run (the page says so or leaves it out).
+
+    `notes` say why a stage that has run had nothing to do: a search without its network, a promotion without a rival.
+    """
 
     benchmark: dict[str, Any]
     strategies: dict[str, StrategyResults]
@@ -72,6 +83,7 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
     if not findings.is_file():
         raise EvaluationError(f"{findings} is missing: run `dvc repro evaluate`.")
     audit = _json(data / "audit" / "audit.json")
+    search, promotion = (_json(results / name) for name in ("search/best.json", "promotion/promotion.json"))
     excluded, flow = read_left_out(data, benchmark["flow"])
     return ReportInputs(
         benchmark={**benchmark, "flow": flow},
@@ -82,8 +94,9 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
         conflicts=read_conflicts(data, audit) if audit else [],
         excluded=excluded,
         leakage=_json(data / "leakage.json"),
-        search=_json(results / "search" / "best.json"),
+        search=search if search and search["best"] is not None else None,
         gate=_json(results / "promotion" / "gate.json"),
+        notes=[record["note"] for record in (search, promotion) if record and "note" in record],
     )
 
 
@@ -91,15 +104,16 @@ def _read_strategies(results: Path) -> dict[str, StrategyResults]:
     import pandas as pd
 
     folder = results / "predictions"
-    plans = read_plans(results / "plan")
-    curves = read_curves(folder, plans)
+    headings = read_headings(results / "plan")
+    curves = read_curves(folder, headings)
     strategies = {}
-    for name in plans:
+    for name, heading in headings.items():
         table = results / "tables" / f"{name}.csv"
         if not table.is_file():
             raise EvaluationError(f"{table} is missing: run `dvc repro evaluate`.")
         samples = folder / f"{name}_samples.npz"
         strategies[name] = StrategyResults(
+            heading=heading,
             table=pd.read_csv(table),
             predictions=read_predictions(folder / f"{name}.parquet"),
             curves=curves[curves["strategy"] == name],
@@ -125,7 +139,11 @@ def render_report(inputs: ReportInputs) -> str:
         flow=flow,
         sources=list(inputs.benchmark["flow"]),
         highlights=_highlights(inputs),
-        findings=finding_groups(inputs.findings, {name: each.table for name, each in inputs.strategies.items()}),
+        findings=finding_groups(
+            inputs.findings,
+            {name: each.table for name, each in inputs.strategies.items()},
+            {name: each.heading.title for name, each in inputs.strategies.items()},
+        ),
         conflicts=len(inputs.benchmark.get("label_conflicts", [])),
         audit=audit_facts(inputs.audit) if inputs.audit else [],
         conflict_clusters=[
@@ -138,6 +156,7 @@ def render_report(inputs: ReportInputs) -> str:
         strategies=strategies,
         search=inputs.search,
         gate=gate_values(inputs.gate) if inputs.gate else None,
+        notes=inputs.notes,
         provenance=inputs.provenance,
     )
 
@@ -151,9 +170,7 @@ def _title(phantom: bool) -> str:
 def _highlights(inputs: ReportInputs) -> list[tuple[str, str, str]]:
     images = sum(counts["kept"] for counts in inputs.benchmark["flow"].values() if "kept" in counts)
     rows = [
-        (record, strategy_title(name)[0])
-        for name, each in inputs.strategies.items()
-        for record in each.table.to_dict("records")
+        (record, each.heading.title) for each in inputs.strategies.values() for record in each.table.to_dict("records")
     ]
     cards = [
         (f"{len(inputs.benchmark['flow'])}", "sources", f"{images} images kept" if images else ""),
@@ -172,7 +189,6 @@ def _highlights(inputs: ReportInputs) -> list[tuple[str, str, str]]:
 
 
 def _strategy(name: str, results: StrategyResults) -> dict[str, Any]:
-    title, explanation = strategy_title(name)
     rows = table_rows(results.table)
     shown = [record for record in results.table.to_dict("records") if is_headline(record)]
     test = {
@@ -184,8 +200,8 @@ def _strategy(name: str, results: StrategyResults) -> dict[str, Any]:
     kept = [each in titles for each in zip(results.curves["model"], results.curves["variant"], strict=True)]
     return {
         "name": name,
-        "title": title,
-        "explanation": explanation,
+        "title": results.heading.title,
+        "explanation": results.heading.explanation,
         "rows": [row for row in rows if row["headline"]],
         "grid": rows if len(shown) < len(rows) else [],
         "scope": f"{_range(results.table['images'])} test images in {_range(results.table['folds'])} folds",

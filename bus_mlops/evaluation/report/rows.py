@@ -21,34 +21,6 @@ COLUMNS = (
     ("false_positive_rate", "FPR", True),
     ("false_negative_rate", "FNR", True),
 )
-STRATEGIES = {
-    "transfer_learning": (
-        "Transfer learning",
-        "From scratch (S) against ImageNet weights (TL): the paper's Table 4.",
-    ),
-    "augmentation": (
-        "Augmentation",
-        "None, each of six alone, and the combination of four: the paper's Table 5.",
-    ),
-    "losses": (
-        "Losses",
-        "Cross-entropy, weighted cross-entropy and focal loss, the last two with the parameters that were chosen "
-        "on validation (highest mean F1): the paper's Table 6.",
-    ),
-    "optimizers": ("Optimizers", "ADAM, SGD with momentum and NADAM: the paper's Table 7."),
-    "multitask": (
-        "Multitask learning",
-        "The classifier alone against the same network that also outlines the lesion: the paper's Table 8.",
-    ),
-    "approaches": (
-        "Approaches",
-        "Networks made for breast ultrasound, which also outline the lesion: the paper's Table 9.",
-    ),
-    "tuned": (
-        "MT-ESTAN after the search",
-        "MT-ESTAN with the loss that the search found on validation.",
-    ),
-}
 SOURCE_NAMES = {
     "hmss": "HMSS",
     "busi": "BUSI",
@@ -56,11 +28,6 @@ SOURCE_NAMES = {
     "thammasat": "Thammasat",
     "dataset_b": "Dataset B",
 }
-
-
-def strategy_title(strategy: str) -> tuple[str, str]:
-    """Heading and one sentence of explanation for a strategy."""
-    return STRATEGIES.get(strategy, (strategy.replace("_", " ").capitalize(), ""))
 
 
 def is_headline(record: Mapping[Any, Any]) -> bool:
@@ -115,7 +82,9 @@ def _choice(record: Mapping[Any, Any], printed: str | None) -> str:
     return f"chosen: {value}" + ("" if printed == record["variant"] else f"; the paper's choice: {printed}")
 
 
-def finding_groups(findings: Sequence[Mapping[str, Any]], tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+def finding_groups(
+    findings: Sequence[Mapping[str, Any]], tables: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """The findings of each strategy in turn, with its title and, where its folds leak, the mark of its table."""
     groups = []
     for strategy in dict.fromkeys(each["strategy"] for each in findings):
@@ -123,7 +92,7 @@ def finding_groups(findings: Sequence[Mapping[str, Any]], tables: Mapping[str, p
         groups.append(
             {
                 "strategy": strategy,
-                "title": strategy_title(strategy)[0],
+                "title": titles[strategy],
                 "leaks": next(filter(None, marks), ""),
                 "findings": [_finding(each) for each in findings if each["strategy"] == strategy],
             }

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.report.rows import leaks, strategy_title
-from bus_mlops.evaluation.results import place
+from bus_mlops.evaluation.report.rows import leaks
+from bus_mlops.evaluation.results import read_headings
 from bus_mlops.files import read_json
 
 if TYPE_CHECKING:
@@ -30,13 +30,18 @@ def render_summary(results: Path, phantom: bool, left_to_paper: Sequence[str] = 
     parts: list[Any] = [Text()]
     if phantom:
         parts.append(Text("PHANTOMS: synthetic images; numbers say nothing about patients", style="bold yellow"))
-    parts.append(_table(_records(results / "tables")))
+    parts.append(_table(_records(results)))
     if left_to_paper:
         parts.append(_line("Left to the profile paper", "; ".join(left_to_paper)))
     report = results / "report.html"
     parts.append(_line("Report", str(report) if report.is_file() else "not written yet: dvc repro report"))
     gate, record = (_read(results / "promotion" / name) for name in ("gate.json", "promotion.json"))
-    parts.append(_verdict(gate) if gate else _line("Gate", "not run yet: dvc repro promote"))
+    if gate:
+        parts.append(_verdict(gate))
+    elif record and "note" in record:
+        parts.append(_line("Gate", record["note"], "yellow"))
+    else:
+        parts.append(_line("Gate", "not run yet: dvc repro promote"))
     return Group(*parts, *_next(gate, record, phantom))
 
 
@@ -44,19 +49,23 @@ def _read(path: Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def _records(folder: Path) -> list[dict[str, str]]:
-    records = []
-    for path in sorted(folder.glob("*.csv"), key=lambda each: (place(each.stem), each.stem)):
-        with path.open(encoding="utf-8", newline="") as file:
-            records += list(csv.DictReader(file))
+def _records(results: Path) -> dict[str, list[dict[str, str]]]:
+    """The rows of the planned strategies that have a table, under their titles and in the order of the tables."""
+    records = {}
+    for name, heading in read_headings(results / "plan").items():
+        path = results / "tables" / f"{name}.csv"
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                records[heading.title] = list(csv.DictReader(file))
     if not records:
-        raise EvaluationError(f"no results table in {folder}: run `make reproduce` or `dvc repro` first.")
+        raise EvaluationError(f"no results table in {results / 'tables'}: run `make reproduce` or `dvc repro` first.")
     return records
 
 
-def _table(records: list[dict[str, str]]) -> Table:
+def _table(tables: dict[str, list[dict[str, str]]]) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("mean ± std over folds", overflow="fold", min_width=18)
@@ -69,16 +78,14 @@ def _table(records: list[dict[str, str]]) -> Table:
     ):
         style = "dim" if heading == "paper" else None
         table.add_column(heading, justify="right", min_width=width, no_wrap=True, style=style)
-    strategy = ""
-    for record in records:
-        if record["strategy"] != strategy:
-            strategy = record["strategy"]
-            table.add_row(f"[bold]{strategy_title(strategy)[0]}[/bold]")
-        cells = [_plus_minus(record, "roc_auc", 1, 3)]
-        for name in ("sensitivity", "specificity"):
-            cells += [_plus_minus(record, name, 100, 1), _paper(record, name)]
-        note = f" [red]({leaks(record)})[/red]" if leaks(record) else ""
-        table.add_row(f"  {record['model']} {record['variant']}{note}", *cells)
+    for title, records in tables.items():
+        table.add_row(Text(title, style="bold"))
+        for record in records:
+            cells = [_plus_minus(record, "roc_auc", 1, 3)]
+            for name in ("sensitivity", "specificity"):
+                cells += [_plus_minus(record, name, 100, 1), _paper(record, name)]
+            note = f" [red]({leaks(record)})[/red]" if leaks(record) else ""
+            table.add_row(f"  {record['model']} {record['variant']}{note}", *cells)
     return table
 
 
@@ -108,6 +115,8 @@ def _next(gate: dict[str, Any] | None, record: dict[str, Any] | None, phantom: b
         Text.assemble("  ", (f"bus-mlops predict --model models:/{model} IMAGE", "cyan")),
         Text.assemble("  ", (last, "cyan"), (f"  {why}", "dim")),
     ]
+    if record and "note" in record:  # nothing was registered that could predict
+        del lines[2]
     return lines
 
 
