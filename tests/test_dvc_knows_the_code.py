@@ -106,7 +106,7 @@ def changed(folder: Path) -> set[str]:
         ("evaluation/report/page.py", {"evaluate", "report"}),
         ("gate/gate.py", {"promote"}),
         ("training/losses.py", {*TRAIN, "search", "tuned", "promote"}),
-        ("spec.py", {"plan", *TRAIN, "search", "tuned", "promote"}),
+        ("spec.py", {"plan", *TRAIN, "search", "tuned", "evaluate", "promote", "report"}),
         ("sources/busi.py", {"phantom", "assemble"}),
         ("images/geometry.py", {*BEFORE_TRAINING, *TRAIN, "search", "tuned", "promote", "report"}),
         ("cli/app.py", set()),

@@ -30,8 +30,9 @@ def file_of(module: str) -> Path:
 def imported(module: str) -> frozenset[str]:
     """What a module imports, with the packages above; a module that imports by name reaches its whole package."""
     found = graph().find_modules_directly_imported_by(module) | {module.rpartition(".")[0]}
-    if "import_module(" in (ROOT / file_of(module)).read_text(encoding="utf-8"):
-        found |= graph().find_descendants(module.rpartition(".")[0])
+    file = file_of(module)
+    if "import_module(" in (ROOT / file).read_text(encoding="utf-8"):
+        found |= graph().find_descendants(".".join(file.parent.parts))
     return frozenset(found)
 
 
