@@ -42,7 +42,7 @@ test-all: test test-slow  ## all tests
 lint: install  ## ruff, mypy and the contracts of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy bus_mlops pipelines tests
+	$(BIN)/mypy bus_mlops pipelines benchmarks tests
 	$(BIN)/lint-imports
 
 ui: install  ## the MLflow UI on the store of params.yaml, http://127.0.0.1:5000

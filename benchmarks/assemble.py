@@ -117,7 +117,8 @@ def speckle(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uin
     """An ultrasound-like gray image, 0-255, which compresses about as a real one does."""
     fine = cv2.GaussianBlur(rng.standard_normal((height, width)), (0, 0), 1.5) * 3
     depth = np.linspace(1.3, 0.4, height)[:, None]
-    return np.clip(80 * depth * np.exp(0.4 * fine), 0, 255).astype(np.uint8)
+    image: NDArray[np.uint8] = np.clip(80 * depth * np.exp(0.4 * fine), 0, 255).astype(np.uint8)
+    return image
 
 
 def read_epoch(benchmark: Benchmark, size: int) -> float:

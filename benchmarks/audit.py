@@ -87,7 +87,8 @@ def _drawn(rng: np.random.Generator) -> NDArray[np.uint8]:
     coarse = cv2.GaussianBlur(rng.standard_normal(image.shape), (0, 0), 4) * 7
     fine = cv2.GaussianBlur(rng.standard_normal(image.shape), (0, 0), 1.2) * 2.5
     texture = np.exp(0.35 * coarse + 0.35 * fine)
-    return np.clip(110 * image * texture, 0, 255).astype(np.uint8)
+    drawn: NDArray[np.uint8] = np.clip(110 * image * texture, 0, 255).astype(np.uint8)
+    return drawn
 
 
 def _altered(image: NDArray[np.uint8], kind: int, rng: np.random.Generator) -> NDArray[np.uint8]:

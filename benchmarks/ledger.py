@@ -192,7 +192,15 @@ def collect_strategy(config: Config, specs: Sequence[RunSpec]) -> None:
     from bus_mlops.experiments.runner import plan_cells
 
     rows = tuple(Row(model="MobileNet", variant=str(n), paper=None, spec=spec) for n, spec in enumerate(specs))
-    plan = StrategyPlan(strategy="losses", folds=FOLDS, seeds=(config.seed,), rows=rows)
+    plan = StrategyPlan(
+        strategy="losses",
+        order=1,
+        title="Losses",
+        explanation="Many runs of one network.",
+        folds=FOLDS,
+        seeds=(config.seed,),
+        rows=rows,
+    )
     with open_runner(config) as runner, silence():
         collect(runner, plan, runner.run(plan_cells(runner, plan), "losses"), Path("collected"))
 

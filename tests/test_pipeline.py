@@ -196,7 +196,7 @@ def test_metrics_and_plots_are_for_dvc(project):
 def test_a_consumer_predicts_with_the_registered_model(project, tmp_path):
     record = json.loads((project / "results/promotion/promotion.json").read_text())
     uri = f"models:/{record['model']}/{record['version']}"
-    image = sorted((project / "data/phantom/busi/malignant").glob("*).png"))[0]
+    image = min((project / "data/phantom/busi/malignant").glob("*).png"))
     done = bus_mlops(project, "predict", "--model", uri, "--json", "--mask-dir", str(tmp_path), str(image))
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)[0]
@@ -225,7 +225,7 @@ def test_the_summary_names_the_next_commands(project):
 
 
 def test_a_corrupt_image_stops_the_pipeline_by_name(project):
-    image = sorted((project / "data/phantom/busi/benign").glob("*).png"))[0]
+    image = min((project / "data/phantom/busi/benign").glob("*).png"))
     original = image.read_bytes()
     image.unlink()  # DVC may have linked it to its cache
     image.write_bytes(original[:100])

@@ -60,7 +60,9 @@ def test_runs_that_log_the_same_at_once_do_not_fail_each_other(server, monkeypat
             list(pool.map(lambda run, used=used: client.log_inputs(run, [used]), runs))
             list(pool.map(lambda run, key=f"t{number}": client.set_tag(runs[0], key, run), runs))
     assert len(client.get_run(runs[0]).data.tags.keys() & {f"t{number}" for number in range(8)}) == 8
-    assert len(client.get_run(runs[5]).inputs.dataset_inputs) == 8
+    inputs = client.get_run(runs[5]).inputs
+    assert inputs is not None
+    assert len(inputs.dataset_inputs) == 8
 
 
 @pytest.mark.slow

@@ -83,8 +83,10 @@ def describe(benchmark: Benchmark) -> str:
         )
         if flow["empty_masks"]:
             lines.append(f"  {source}: {flow['empty_masks']} masks are empty")
-    for conflict in benchmark.info["label_conflicts"]:
-        lines.append(f"  case {conflict['case_id']} holds benign and malignant images, kept as the source says")
+    lines += [
+        f"  case {conflict['case_id']} holds benign and malignant images, kept as the source says"
+        for conflict in benchmark.info["label_conflicts"]
+    ]
     return "\n".join(lines)
 
 

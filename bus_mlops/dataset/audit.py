@@ -120,11 +120,11 @@ def describe(metrics: dict[str, Any]) -> str:
         f"({clusters['fraction_of_images']:.1%}), {metrics['exact_duplicate_pairs']} pairs are identical"
     ]
     for kind, name in (("clusters", "near-duplicates"), ("cases", "one case")):
-        for sides in conflicts[kind]:
-            lines.append(
-                f"  labels differ within {name}: benign {', '.join(sides['benign'])}; "
-                f"malignant {', '.join(sides['malignant'])}"
-            )
+        lines += [
+            f"  labels differ within {name}: benign {', '.join(sides['benign'])}; "
+            f"malignant {', '.join(sides['malignant'])}"
+            for sides in conflicts[kind]
+        ]
     return "\n".join(lines)
 
 

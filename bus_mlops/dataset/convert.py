@@ -99,12 +99,10 @@ def load(record: Record, color: Color) -> tuple[NDArray[np.uint8], NDArray[np.bo
         cropped = geometry.crop(image, *record.crop)
     except ValueError as error:
         raise ImageError(f"{record.origin}: {error} ({record.image}). Correct the row.") from None
-    return cropped, None if mask is None else mask[_window(record)]
+    return cropped, None if mask is None else mask[_window(*record.crop)]
 
 
-def _window(record: Record) -> tuple[slice, slice]:
-    assert record.crop is not None
-    top, left, height, width = record.crop
+def _window(top: int, left: int, height: int, width: int) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
 
 

@@ -166,14 +166,15 @@ def _zoomed(values: Floats, zoom: float) -> Floats:
     origin = (side - 1) / 2 * (1 - zoom)
     place = np.array([[zoom, 0, origin], [0, zoom, origin]])
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.stack([cv2.warpAffine(each, place, (side, side), flags=how) for each in values])
+    zoomed: list[Floats] = [cv2.warpAffine(each, place, (side, side), flags=how) for each in values]
+    return np.stack(zoomed)
 
 
 def _content(side: int, across: NDArray[np.float64], down: NDArray[np.float64]) -> Floats:
     """(N, side, side): 1 where a thumbnail shows the image, 0 in its padding and one pixel next to it."""
     centre = np.abs(np.arange(side) - (side - 1) / 2)
-    rows = centre[None] <= (side * down / 2 - 1.5)[:, None]
-    columns = centre[None] <= (side * across / 2 - 1.5)[:, None]
+    rows: NDArray[np.bool_] = centre[None] <= (side * down / 2 - 1.5)[:, None]
+    columns: NDArray[np.bool_] = centre[None] <= (side * across / 2 - 1.5)[:, None]
     return (rows[:, :, None] & columns[:, None, :]).astype(np.float32)
 
 

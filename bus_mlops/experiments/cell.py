@@ -93,8 +93,10 @@ class Job:
 
 @dataclass(frozen=True)
 class CellEvent:
-    """News of a cell; `kind` is started, note (words about it, after so many epochs), epoch, lost (its worker died, it
-    is begun again), finished, failed, or elsewhere (another process is training it; `message` says which).
+    """News of a cell.
+
+    `kind` is started, note (words about it, after so many epochs), epoch, lost (its worker died, it is begun again),
+    finished, failed, or elsewhere (another process is training it; `message` says which).
     """
 
     kind: str

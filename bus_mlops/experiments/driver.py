@@ -65,7 +65,6 @@ def open_runner(config: Config) -> Iterator[Runner]:
 
 def _close_runs(ledger: Ledger, driver: str, at_work_on: str) -> None:
     """Close what the stopped workers left open, unless the store does not answer: the next start closes it then."""
-
     closed = threading.Event()
 
     def close() -> None:

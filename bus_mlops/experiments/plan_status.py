@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from bus_mlops.config import Config
 from bus_mlops.experiments.engines.machine import default_workers
-from bus_mlops.experiments.progress.forecast import Forecast, network_title
-from bus_mlops.spec import LedgerKey, RunSpec
+from bus_mlops.experiments.progress.forecast import Forecast
+from bus_mlops.spec import LedgerKey, RunSpec, network_title
 
 if TYPE_CHECKING:
     from rich.table import Table

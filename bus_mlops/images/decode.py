@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bus_mlops.errors import ImageError, ImageSizeError
 
@@ -75,8 +75,8 @@ def _open(source: Path | bytes, name: str) -> Image.Image:
             f"{name} claims more than {MAX_PIXELS:,} pixels. No scanner writes that: replace or remove it."
         ) from None
     except Exception as error:  # hostile bytes surface as almost any exception of PIL's parsers
-        reason = "is not an image" if isinstance(error, Image.UnidentifiedImageError) else "is damaged"
-        detail = "" if isinstance(error, Image.UnidentifiedImageError) else f" ({type(error).__name__}: {error})"
+        reason = "is not an image" if isinstance(error, UnidentifiedImageError) else "is damaged"
+        detail = "" if isinstance(error, UnidentifiedImageError) else f" ({type(error).__name__}: {error})"
         raise ImageError(f"{name} {reason}{detail}. Copy or download it again, or remove it.") from error
 
 

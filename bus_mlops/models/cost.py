@@ -23,15 +23,19 @@ def multiply_accumulates(model: keras.Model) -> int:
 
 def _of(layer: keras.Layer) -> int:
     if isinstance(layer, layers.SeparableConv2D):
-        channels = layer.input.shape[-1] * layer.depth_multiplier
-        return _positions(layer.output) * channels * (math.prod(layer.kernel_size) + layer.filters)
+        channels = int(layer.input.shape[-1] * layer.depth_multiplier)
+        return _positions(layer.output) * channels * int(math.prod(layer.kernel_size) + layer.filters)
     if isinstance(layer, layers.Conv2DTranspose):  # every input pixel is spread over a kernel of outputs
-        return _positions(layer.input) * math.prod(layer.kernel.shape)
+        return _positions(layer.input) * _weights(layer)
     if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
-        return _positions(layer.output) * math.prod(layer.kernel.shape)
+        return _positions(layer.output) * _weights(layer)
     if isinstance(layer, layers.Dense):
-        return math.prod(layer.kernel.shape)
+        return _weights(layer)
     return 0
+
+
+def _weights(layer: keras.Layer) -> int:
+    return math.prod(layer.kernel.shape)
 
 
 def _positions(tensor: keras.KerasTensor) -> int:

@@ -41,7 +41,13 @@ _BLOCKS = (
 )
 
 
-def estan(*, input_size: int, scaling: str, dropout: float, width: float) -> keras.Model:
+def estan(
+    *,
+    input_size: int,
+    scaling: str,
+    dropout: float,  # noqa: ARG001 - every builder is called with it
+    width: float,
+) -> keras.Model:
     """Build ESTAN alone: 26,992,385 parameters at width 1, all of random start.
 
     Input (B, S, S, 3) RGB 0-255, S a multiple of 16; output {"mask": (B, S, S, 1)}, probability 0-1. It has no

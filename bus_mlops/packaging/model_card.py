@@ -17,7 +17,7 @@ def model_card(package: Package) -> str:
             "an artifact of the run that registered this version; `bus-mlops verify VERSION` recomputes it."
         ],
         "## Where it comes from": [_lineage(package)],
-        "## Limits": [_limits(package)],
+        "## Limits": [_limits()],
     }
     return "\n\n".join(part for title, parts in sections.items() for part in (title, *parts)) + "\n"
 
@@ -68,7 +68,7 @@ def _lineage(package: Package) -> str:
     return "\n".join([f"- written by bus-mlops {package.bus_mlops_version}", *rows])
 
 
-def _limits(package: Package) -> str:
+def _limits() -> str:
     return (
         "- One still image a lesion; no video, no Doppler, no elastography, no other modality.\n"
         "- It answers to any picture, also to one that shows no lesion or no breast.\n"

@@ -134,7 +134,7 @@ def _tracking(uri: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(previous)
+        mlflow.set_tracking_uri(previous)  # type: ignore[arg-type]  # None unsets it
 
 
 def _log_model(folder: Path, package: Package) -> str:

@@ -23,10 +23,10 @@ RUNTIME = ("mlflow-skinny", "numpy", "onnxruntime", "pandas", "pillow", "pydanti
 def signature() -> ModelSignature:
     """Column `image` in (binary; base64 in JSON); a row of answers out; masks and explanations if asked for."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
     from mlflow.types.schema import Array, DataType
 
-    always = [
+    always: list[ColSpec | TensorSpec] = [
         ColSpec("double", "probability", required=False),
         ColSpec("string", "label", required=False),
         ColSpec("double", "threshold"),
@@ -40,7 +40,7 @@ def signature() -> ModelSignature:
     on_request = [ColSpec("binary", name, required=False) for name in ("mask", "explanation")]
     return ModelSignature(
         inputs=Schema([ColSpec("binary", "image")]),
-        outputs=Schema(always + on_request),
+        outputs=Schema([*always, *on_request]),
         params=ParamSchema([ParamSpec(name, "boolean", False) for name in ("masks", "explanations")]),
     )
 
@@ -69,4 +69,5 @@ def as_pyfunc(model: BusModel, folder: Path) -> PyFuncModel:
 
     place = {"package": str(model.folder.resolve()), "name": model.name, "version": model.version}
     mlflow.pyfunc.save_model(folder / "model", model_config=place, **pyfunc_options(model.folder, model.package))
-    return mlflow.pyfunc.load_model(str(folder / "model"))
+    loaded: PyFuncModel = mlflow.pyfunc.load_model(str(folder / "model"))
+    return loaded

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 import yaml
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
 
 from bus_mlops.consumer.client import BusModel, Prediction, load_model
 from bus_mlops.consumer.explanation import heat_png
@@ -24,7 +25,7 @@ from bus_mlops.images.model_input import Base64, mask_png
 REGISTERED = "registered_model_meta"
 
 
-class PackagedModel(mlflow.pyfunc.PythonModel):
+class PackagedModel(PythonModel):
     """One row an image: probability, label and so on; or `error` and `error_type` where it could not be read."""
 
     _model: BusModel
@@ -41,7 +42,12 @@ class PackagedModel(mlflow.pyfunc.PythonModel):
         loaded = load_model(folder)
         self._model = BusModel(folder, loaded.package, name or loaded.name, version or loaded.version)
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self,
+        context: Any,  # noqa: ARG002 - MLflow passes it
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
         """Predict the column `image`; the params `masks` and `explanations` add PNGs in columns of these names."""
         wanted = {name: bool((params or {}).get(name, False)) for name in ("masks", "explanations")}
         rows = self._model.predict([Base64(v) if isinstance(v, str) else v for v in model_input["image"]], **wanted)
@@ -64,4 +70,4 @@ def _column(rows: Sequence[Prediction], name: str) -> pd.Series:
     return pd.Series(values, dtype="float64" if plain else object)
 
 
-mlflow.models.set_model(PackagedModel())
+set_model(PackagedModel())

@@ -128,7 +128,7 @@ def as_decision(run: Run) -> Decision:
 
 
 def check_record(client: MlflowClient, run_id: str) -> str:
-    """ "" if a closed record is as it was written, else what differs."""
+    """What differs between a closed record and what was written; "" if nothing does."""
     run = client.get_run(run_id)
     if not is_closed(run):
         return f"the record {run_id} is {run.info.status}: no decision was made"

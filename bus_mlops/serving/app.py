@@ -55,11 +55,11 @@ def create_app(model: BusModel, folder: Path, limits: Limits) -> Starlette:
         )
     about = describe(model, limits)
 
-    async def describing(request: Request) -> JSONResponse:
+    async def describing(_: Request) -> JSONResponse:
         return JSONResponse(about, headers=HEADERS)
 
     def file(name: str) -> Route:
-        async def respond(request: Request) -> FileResponse:
+        async def respond(_: Request) -> FileResponse:
             return FileResponse(PAGE / (name or "index.html"), headers=HEADERS)
 
         return Route(f"/{name}", respond)

@@ -70,7 +70,7 @@ class Checkpoint:
         arrays = {f"state_{number}": value for number, value in enumerate(program.state())}
         arrays |= {f"best_{number}": value for number, value in enumerate(best)}
         with replacing(self._path) as temporary:
-            np.savez(temporary, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+            np.savez(temporary, about=np.array(json.dumps(about)), **arrays)
 
     def remove(self) -> None:
         """Delete the file, if there is one; one that cannot be deleted is left."""

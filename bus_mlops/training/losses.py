@@ -95,7 +95,7 @@ def dice_loss(masks: tf.Tensor, probabilities: tf.Tensor, has_mask: tf.Tensor) -
 
 
 def classification_loss(labels: tf.Tensor, logits: tf.Tensor, parameters: LossParameters) -> tf.Tensor:
-    """classification weight x weighted cross-entropy or focal loss; `labels` and `logits` are (B,).
+    """Classification weight x weighted cross-entropy or focal loss; `labels` and `logits` are (B,).
 
     One formula for both, so that a program of one trains the other too.
     """

@@ -23,11 +23,14 @@ def paper() -> Config:
 
 
 def test_the_papers_grid_counts_by_hand(paper):
-    """Seven classifiers: Table 4 has S and TL, 14 specs. Table 5's No Aug is TL, Aug is new: 7, and six changes
+    """The counts of the tables of the paper.
+
+    Seven classifiers: Table 4 has S and TL, 14 specs. Table 5's No Aug is TL, Aug is new: 7, and six changes
     alone: 42. Table 6's BCE is Aug; four other weights and nine focal pairs: 7 x 13 = 91. Table 7's ADAM is
     Table 6's chosen weight, SGD and NADAM are new: 14. Table 8: five networks, Single and Multi: 10. Table 9: four,
     and ESTAN: 5. MT-ESTAN is tuned only when the search has run. 14 + 7 + 42 + 91 + 14 + 10 + 5 = 183, each on
-    five folds."""
+    five folds.
+    """
     plans = make_plans(paper)
     assert {name: len(plan.rows) for name, plan in plans.items()} == {
         "transfer_learning": 14,

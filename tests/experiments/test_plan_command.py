@@ -12,13 +12,13 @@ from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.plan import make_plans
 from bus_mlops.experiments.plan_status import show_plan
-from bus_mlops.experiments.progress.forecast import Forecast, RecordedRun
+from bus_mlops.experiments.progress.forecast import Forecast
 from bus_mlops.experiments.progress.grid_state import duration
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.paths import BENCHMARK, FOLDS
 from bus_mlops.project import load_config
 from bus_mlops.spec import RunSpec
-from bus_mlops.tracking.finished import finished_runs
+from bus_mlops.tracking.finished import RecordedRun, finished_runs
 from bus_mlops.tracking.ledger import Ledger
 
 

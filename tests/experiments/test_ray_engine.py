@@ -203,7 +203,7 @@ def cluster(nodes: int) -> Iterator[tuple[str, list[psutil.Process]]]:
     started = [head]
     try:
         for _ in range(nodes):
-            started.append(start_ray(folder, f"--address=127.0.0.1:{port}", "--num-cpus=1"))
+            started.append(start_ray(folder, f"--address=127.0.0.1:{port}", "--num-cpus=1"))  # noqa: PERF401 - one by one
         yield f"127.0.0.1:{port}", started[1:]
     finally:
         for node in reversed(started):

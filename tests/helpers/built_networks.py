@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,13 +20,13 @@ from bus_mlops.spec import RunSpec
 from bus_mlops.training.initialization import generators
 
 
-def network_spec(network: str, options: dict | None = None, **training: object) -> RunSpec:
+def network_spec(network: str, options: Mapping[str, Any] | None = None, **training: object) -> RunSpec:
     """A specification at 64 px, or the network's smallest size if that is larger, with random weights."""
     entry = zoo.entry(network)
     values = {"input_size": max(64, entry.minimum), "weights": "random", **training}
     return RunSpec(
         network=network,
-        options=options or {},
+        options=dict(options or {}),
         cohort=("busi",),
         task=entry.task,
         training=Training.model_validate(values),

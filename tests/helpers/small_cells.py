@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,7 @@ OPTIONS: dict[str, dict[str, bool | int | float | str]] = {
 def make_spec(network: str = "mobilenet", **training: object) -> RunSpec:
     """A short training from scratch at 32 px (networks that segment: 64 px)."""
     task = zoo.entry(network).task
-    values: dict = {
+    values: dict[str, Any] = {
         "input_size": 64 if task.segments else 32,
         "weights": "random",
         "scaling": "unit" if task is Task.SEGMENTATION else "imagenet",

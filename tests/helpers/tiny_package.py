@@ -6,8 +6,12 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 SIZE = 32
 METADATA = {
@@ -29,7 +33,7 @@ class TinyRegistry:
     artifacts: Path
 
 
-def tiny_network(seed: int, *, mask: bool = True):
+def tiny_network(seed: int, *, mask: bool = True) -> keras.Model:
     import keras
     from keras import layers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import optuna
 import pytest
@@ -66,7 +67,7 @@ def search(tiny_data, tmp_path, monkeypatch):
     tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "artifacts"))
     job = Job(tiny_data, tiny_data, tracking, tmp_path, None, threads=1, driver="test")
 
-    def run(fails: Callable[[Cell], bool]) -> dict:
+    def run(fails: Callable[[Cell], bool]) -> dict[str, Any]:
         ledger = Ledger(tracking)
         runner = Runner(config, ledger, Recorder(ledger, job, fails), job)
         spec = make_spec(config, "mt_estan", "multitask")

@@ -29,9 +29,9 @@ ABSENT = ("tensorflow", "keras", "dvc", "optuna", "sklearn", "scipy", "matplotli
 def blocks() -> dict[str, list[tuple[str, str]]]:
     """Heading -> its code blocks, as (language, code)."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for part in re.split(r"^## ", DOC.read_text(), flags=re.M)[1:]:
+    for part in re.split(r"^## ", DOC.read_text(), flags=re.MULTILINE)[1:]:
         heading, text = part.split("\n", 1)
-        found[heading] = re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.M | re.S)
+        found[heading] = re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     return found
 
 

@@ -46,7 +46,7 @@ def test_two_builds_start_alike_and_seeds_differ(network):
 def test_kernels_of_one_shape_are_drawn_apart():
     model = zoo.build(make_spec())
     reset_weights(model, 1)
-    seen: dict[tuple, list[np.ndarray]] = {}
+    seen: dict[tuple[int, ...], list[np.ndarray]] = {}
     for weight in model.weights:
         if "kernel" in weight.path:
             seen.setdefault(tuple(weight.shape), []).append(np.array(weight))

@@ -80,6 +80,5 @@ def group_features(frame: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np
         ]
     columns = [np.ones(len(names))]
     for key in keys:
-        for value in np.unique(key):
-            columns.append(np.bincount(of_row[key == value], minlength=len(names)).astype(float))
+        columns += [np.bincount(of_row[key == value], minlength=len(names)).astype(float) for value in np.unique(key)]
     return np.stack(columns, axis=1), of_row

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.typing import LineStyleType, RcKeyType
 
 P = ParamSpec("P")
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D00")
-LINES = ("-", "--", "-.", ":")
+LINES: tuple[LineStyleType, ...] = ("-", "--", "-.", ":")
 TRUE_MASK = "#00D084"
 PREDICTED_MASK = "#FF9500"
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9,
