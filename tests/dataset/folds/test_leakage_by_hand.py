@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from itertools import combinations
 from typing import Any
 
@@ -35,7 +36,7 @@ def assignments(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def torn(rows: list[dict[str, Any]], kind: str, fold: int) -> set[str]:
+def torn(rows: list[dict[Hashable, Any]], kind: str, fold: int) -> set[str]:
     """Names of which two used images lie in different parts of a fold."""
     used = [row for row in rows if row[f"fold_{fold}"] != "unused"]
     return {
