@@ -47,11 +47,20 @@ _WORTH_A_WORKER = 150
 
 
 def assemble(config: Config, sizes: Sequence[int], folder: Path, workers: int | None = None) -> Benchmark:
-    """Read the configured sources and write the benchmark: every image decoded once, for all sizes (pixels).
+    """Read the configured sources and write the benchmark: every image decoded once, for all sizes.
 
-    `workers` None: one process per core where that pays; the bytes do not depend on it. Memory does not grow
-    with the number of images. Raises SourceError for a source that is not in order, ImageError that names
-    every image that cannot be used, DatasetError when there is no room on the disk.
+    Memory does not grow with the number of images.
+
+    Args:
+        config: Names the sources and where they are.
+        sizes: Sides of the squares to write, in pixels.
+        folder: Is replaced when all is done.
+        workers: Processes; None for one a core where that pays. The bytes do not depend on it.
+
+    Raises:
+        SourceError: A source is not in order.
+        ImageError: Names every image that cannot be used.
+        DatasetError: There is no room on the disk.
     """
     if not sizes:
         raise DatasetError("no input size to assemble: the plan is empty. Run `dvc repro plan`.")

@@ -53,10 +53,13 @@ IDENTICAL = "identical"
 class Audit:
     """What was found, image by image and pair by pair.
 
-    `groups`: (image_id, group) in the manifest's order, where a group bears the smallest of its image ids, so
-    that adding a source renames none. `clusters`: (image_id, cluster), the same without the case ids.
-    `pairs`: (image, other, found, similarity), the most alike first; `found` is `identical` or the view that
-    was alike. `metrics`: counts, and the clusters and cases that hold both labels, with their images.
+    Attributes:
+        groups: (image_id, group) in the manifest's order, where a group bears the smallest of its image ids, so that
+            adding a source renames none.
+        clusters: (image_id, cluster), the same without the case ids.
+        pairs: (image, other, found, similarity), the most alike first; `found` is `identical` or the view that was
+            alike.
+        metrics: Counts, and the clusters and cases that hold both labels, with their images.
     """
 
     groups: pd.DataFrame = field(repr=False)
@@ -104,7 +107,11 @@ def audit(benchmark: Benchmark) -> Audit:
 
 
 def read_groups(path: Path) -> pd.DataFrame:
-    """The frame (image_id, group) of a groups.csv; raises DatasetError when it is missing or malformed."""
+    """The frame (image_id, group) of a groups.csv.
+
+    Raises:
+        DatasetError: It is missing or malformed.
+    """
     frame = read_stage_csv(path, "audit")
     if list(frame.columns) != ["image_id", "group"] or frame["image_id"].duplicated().any():
         raise DatasetError(f"{path} must hold image_id and group, one row an image. Run `dvc repro audit`.")

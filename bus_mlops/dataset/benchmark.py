@@ -33,11 +33,14 @@ COLUMNS = (
 
 
 def validate_manifest(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame, checked by a pandera schema; raises DatasetError naming column, check and first bad value.
+    """The frame, checked by a pandera schema.
 
     One row an image in the order of the arrays: label 0 benign or 1 malignant, width and height in pixels of
     the crop, path relative to the data root, `digest` over the cropped pixels and mask, `pixel_digest` over
     the pixels alone.
+
+    Raises:
+        DatasetError: Names column, check and first bad value.
     """
     import pandera.pandas as pa
 
@@ -94,7 +97,11 @@ class Benchmark:
 
     @classmethod
     def open(cls, folder: Path) -> Benchmark:
-        """Open what `assemble` wrote; raises DatasetError when it is missing or of another version."""
+        """Open what `assemble` wrote.
+
+        Raises:
+            DatasetError: It is missing or of another version.
+        """
         path = folder / INFO_FILE
         try:
             info = json.loads(path.read_text(encoding="utf-8"))
@@ -148,8 +155,12 @@ class Benchmark:
     def data_digest(self, sources: Iterable[str], images: Iterable[str] | None = None) -> str:
         """sha256 over what those sources contribute, so that adding another source leaves it unchanged.
 
-        With `images` (ids) only those count: the ones that the folds hold. Sources that are not in the benchmark
-        contribute nothing; raises DatasetError when none is.
+        Args:
+            sources: Those that are not in the benchmark contribute nothing.
+            images: Ids; with them only these count: the ones that the folds hold.
+
+        Raises:
+            DatasetError: None of the sources is in the benchmark.
         """
         wanted = set(sources)
         kept = None if images is None else set(images)

@@ -63,10 +63,13 @@ def sheets(benchmark: Benchmark, found: Audit) -> list[Sheet]:
 
 
 def write_contact_sheets(benchmark: Benchmark, found: Audit, folder: Path) -> list[Path]:
-    """Write `page-001.png` and so on into a folder (which is replaced); returns the pages.
+    """Write `page-001.png` and so on into a folder, which is replaced.
 
     Under each picture: id, label, and the greatest similarity (correlation, 0 to 1) to another one, with the
     view in which it was found.
+
+    Returns:
+        The pages in order.
     """
     listed = sheets(benchmark, found)
     pages = list(_pages(listed))

@@ -81,7 +81,8 @@ def convert_chunk(chunk: Chunk) -> list[Converted]:
 def load(record: Record, color: Color) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
     """The cropped image of a record and its cropped mask, several masks joined by logical OR.
 
-    Raises ImageError naming the file, or the row whose crop leaves the image.
+    Raises:
+        ImageError: Names the file, or the row whose crop leaves the image.
     """
     image = decode_image(record.image, color)
     mask: NDArray[np.bool_] | None = None

@@ -37,7 +37,11 @@ def list_exclusions(manifest: pd.DataFrame, clusters: pd.DataFrame, groups: pd.D
 
 
 def read_exclusions(path: Path) -> pd.DataFrame:
-    """The frame of an exclusions.csv; raises DatasetError when it is missing or malformed."""
+    """The frame of an exclusions.csv.
+
+    Raises:
+        DatasetError: It is missing or malformed.
+    """
     frame = read_stage_csv(path, "audit")
     if tuple(frame.columns) != COLUMNS:
         raise DatasetError(f"{path} has the columns {list(frame.columns)}, expected {list(COLUMNS)}.")
@@ -52,7 +56,8 @@ def read_exclusions(path: Path) -> pd.DataFrame:
 def kept(manifest: pd.DataFrame, exclusions: pd.DataFrame, exclude: Exclude) -> pd.DataFrame:
     """The manifest's rows that `audit.exclude` leaves; `none` leaves all, whatever the list says.
 
-    Raises DatasetError when the list names an image that is not in the manifest.
+    Raises:
+        DatasetError: The list names an image that is not in the manifest.
     """
     unknown = set(exclusions["image_id"]) - set(manifest["image_id"])
     if unknown:

@@ -83,13 +83,18 @@ class _Thumbnails:
 
 
 def near_duplicates(thumbnails: NDArray[np.uint8], widths: Sequence[int], heights: Sequence[int]) -> dict[Pair, Match]:
-    """Pairs (i < j) of (N, 64, 64) thumbnails whose peak correlation reaches the threshold.
+    """Pairs (i < j) of images whose peak correlation reaches the threshold.
 
     Candidates are the nearest neighbours by low-frequency cosine transform (which knows where things are)
     and by the magnitude of the Fourier transform (which does not mind a shift); each is confirmed by the
     greatest normalized correlation of the locally normalized images over shifts of up to 8 pixels.
-    Brightness, contrast and depth gain cancel out. `widths` and `heights`, in pixels before padding, say
-    which part of a thumbnail is image: padding must not make two images alike.
+    Brightness, contrast and depth gain cancel out.
+
+    Args:
+        thumbnails: (N, 64, 64), 0-255.
+        widths: In pixels before padding; with `heights` they say which part of a thumbnail is image, since padding
+            must not make two images alike.
+        heights: As `widths`.
     """
     if len(thumbnails) < 2:
         return {}

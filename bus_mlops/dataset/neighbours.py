@@ -35,9 +35,14 @@ class Neighbours:
         self._bounds = np.searchsorted(own[self._order, 0], np.arange(cells + 1))
 
     def query(self, vectors: Floats, count: int) -> Integers:
-        """(P, 2) pairs (row, neighbour): the `count` most similar ones of each vector.
+        """The most similar rows of each vector.
 
-        Row i of `vectors` shows image i of the index, perhaps in another view; it is never its own neighbour.
+        Args:
+            vectors: Row i shows image i of the index, perhaps in another view; it is never its own neighbour.
+            count: How many neighbours each gets.
+
+        Returns:
+            (P, 2) pairs (row, neighbour).
         """
         starts = range(0, len(vectors), _ROWS)
         return np.concatenate([self._block(vectors[start : start + _ROWS], start, count) for start in starts])

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 def read_stage_csv(path: Path, stage: str, types: Mapping[str, Any] | type = str) -> pd.DataFrame:
     """The frame of a csv that a stage wrote: no cell is taken for a missing value, and text stays text.
 
-    Raises DatasetError naming the file and the stage that writes it when it is missing or cannot be read.
+    Args:
+        path: The csv.
+        stage: Named in errors as what writes it.
+        types: Of the columns, as for `pandas.read_csv`.
+
+    Raises:
+        DatasetError: It is missing or cannot be read.
     """
     import pandas as pd
 

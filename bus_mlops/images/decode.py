@@ -31,8 +31,10 @@ def decode_image(source: Path | bytes, color: Color = "gray") -> NDArray[np.uint
     The content decides the format, never the suffix. EXIF orientation is applied, transparency is laid on
     black, palette, CMYK and 1-bit images are converted, 16-bit ones are scaled from their full range
     (0-65535 to 0-255); gray is ITU-R 601 luma.
-    Raises ImageError naming the file for anything that is not one complete still image of at most 100 million
-    pixels, with sides of at most 16,384.
+
+    Raises:
+        ImageError: The file, which it names, is not one complete still image of at most 100 million pixels.
+        ImageSizeError: It claims more pixels than that, or a side of more than 16,384.
     """
     name = str(source) if isinstance(source, Path) else "the image"
     return _pixels(_open(source, name), name, color)
@@ -41,8 +43,9 @@ def decode_image(source: Path | bytes, color: Color = "gray") -> NDArray[np.uint
 def decode_mask(source: Path | bytes) -> NDArray[np.bool_]:
     """A mask file as (H, W) booleans: true where it is brighter than 127.
 
-    Raises ImageError as `decode_image` does, and for a mask whose values stop short of the threshold (one
-    that was stored as 0 and 1), since it would silently turn out empty.
+    Raises:
+        ImageError: As in `decode_image`; also for a mask whose values stop short of the threshold (one that was
+            stored as 0 and 1), since it would silently turn out empty.
     """
     values = decode_image(source, "gray")
     top = int(values.max())

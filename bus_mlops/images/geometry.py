@@ -16,7 +16,11 @@ Pixels = NDArray[np.uint8]
 
 
 def crop(image: Pixels, top: int, left: int, height: int, width: int) -> Pixels:
-    """The rectangle of an (H, W) or (H, W, 3) image; ValueError when it leaves the image."""
+    """The rectangle of an (H, W) or (H, W, 3) image, in pixels.
+
+    Raises:
+        ValueError: It leaves the image.
+    """
     rows, columns = image.shape[:2]
     if top < 0 or left < 0 or height < 1 or width < 1 or top + height > rows or left + width > columns:
         raise ValueError(

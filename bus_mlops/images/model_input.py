@@ -28,7 +28,11 @@ SIDES = range(16, MAX_SIDE + 1)
 
 
 def from_base64(text: str) -> bytes:
-    """The bytes behind a base64 string (line breaks are allowed); ImageError if it is none."""
+    """The bytes behind a base64 string; line breaks are allowed.
+
+    Raises:
+        ImageError: It is none.
+    """
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except ValueError:
@@ -36,7 +40,11 @@ def from_base64(text: str) -> bytes:
 
 
 def read_pixels(image: Image, color: Literal["gray", "rgb"]) -> NDArray[np.uint8]:
-    """The uint8 pixels (H, W) or (H, W, 3), 0-255, of any image a model takes; ImageError otherwise."""
+    """The uint8 pixels (H, W) or (H, W, 3), 0-255, of any image a model takes.
+
+    Raises:
+        ImageError: It cannot be read, or is an array of another kind.
+    """
     if isinstance(image, np.ndarray):
         return _array_pixels(image, color)
     if isinstance(image, Base64):
@@ -49,7 +57,11 @@ def read_pixels(image: Image, color: Literal["gray", "rgb"]) -> NDArray[np.uint8
 
 
 def require_size(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same pixels; ImageSizeError unless both sides lie between 16 and 16,384 pixels."""
+    """The same pixels.
+
+    Raises:
+        ImageSizeError: A side is not between 16 and 16,384 pixels.
+    """
     height, width = pixels.shape[:2]
     if height not in SIDES or width not in SIDES:
         raise ImageSizeError(

@@ -33,8 +33,10 @@ class Normalization(StrEnum):
 class Application:
     """One network of keras.applications.
 
-    `builder` is its name there, `files` are the names of a file with its ImageNet weights without top: the one
-    that Keras downloads, and the same in Keras 3's own format.
+    Attributes:
+        builder: Its name there.
+        files: The names of a file with its ImageNet weights without top: the one that Keras downloads, and the same
+            in Keras 3's own format.
     """
 
     builder: str
@@ -84,7 +86,11 @@ APPLICATIONS = {
 
 
 def application(name: str) -> Application:
-    """The application of that name; raises NetworkError that lists the names."""
+    """The application of that name.
+
+    Raises:
+        NetworkError: There is none; lists the names.
+    """
     try:
         return APPLICATIONS[name]
     except KeyError:
@@ -92,10 +98,16 @@ def application(name: str) -> Application:
 
 
 def build_application(name: str, image: keras.KerasTensor) -> keras.Model:
-    """The application without top on a scaled image (B, S, S, 3), with random weights and its own layer names.
+    """The application without top, with random weights and its own layer names.
 
-    Where it normalises inside, that normalisation is ImageNet's whatever the weights. Raises NetworkError for an
-    unknown name.
+    Where it normalises inside, that normalisation is ImageNet's whatever the weights.
+
+    Args:
+        name: As in `application`.
+        image: Scaled already, (B, S, S, 3).
+
+    Raises:
+        NetworkError: The name is unknown.
     """
     import keras
 

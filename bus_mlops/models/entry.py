@@ -25,7 +25,11 @@ class OptionRule:
     named: bool = False
 
     def check(self, where: str, value: Option) -> Option:
-        """The value, as the default's type; raises NetworkError naming what is allowed."""
+        """The value, as the default's type.
+
+        Raises:
+            NetworkError: It is not allowed; says what is.
+        """
         if self.bounds is not None:
             low, high = self.bounds
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -42,14 +46,19 @@ class OptionRule:
 class NetworkEntry:
     """One network of the zoo.
 
-    `label` is its name in tables, `published` its name in the paper's tables if that differs, `source` says where
-    its layers come from, `input_size` is the paper's, `multiple` and `minimum` are the input sizes it takes
-    (pixels). `backbone` is the pretrained part: the name of a Keras application, of the option that holds that
-    name, or empty for a network that always starts from random weights.
-
-    `parameters` (of all layers) and `gmac` (10^9 multiply-accumulates an image) were measured at `input_size`
-    with the default options; 0 if nobody has. `scaling` is the one of the released code. `code` is the sha256 of
-    the file of a network of the user's own, empty for the platform's.
+    Attributes:
+        label: Its name in tables.
+        published: Its name in the paper's tables if that differs.
+        source: Where its layers come from.
+        input_size: The paper's, in pixels.
+        multiple: Input sizes must be a multiple of it, in pixels.
+        minimum: The smallest input size, in pixels.
+        backbone: The pretrained part: the name of a Keras application, of the option that holds that name, or empty
+            for a network that always starts from random weights.
+        parameters: Of all layers, measured at `input_size` with the default options; 0 if nobody has.
+        gmac: 10^9 multiply-accumulates an image, measured likewise.
+        scaling: The one of the released code.
+        code: The sha256 of the file of a network of the user's own, empty for the platform's.
     """
 
     name: str
@@ -69,7 +78,11 @@ class NetworkEntry:
     code: str = ""
 
     def resolve(self, options: Options) -> dict[str, Option]:
-        """All options with defaults filled in; raises NetworkError for an unknown name or bad value."""
+        """All options with defaults filled in.
+
+        Raises:
+            NetworkError: A name is unknown or a value is not allowed.
+        """
         for name in options:
             if name not in self.options:
                 known = ", ".join(sorted(self.options)) or "none"

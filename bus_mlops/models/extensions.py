@@ -35,8 +35,10 @@ def network(
 
     The function is called with `input_size` (pixels), `scaling`, `dropout` (fraction) and the options, and
     returns a Keras model from "image" (B, S, S, 3), 0-255, to a dict of "malignancy" (B, 1), "mask"
-    (B, S, S, 1) or both, as `task` (classification, segmentation or multitask) says. Raises NetworkError for an
-    unknown task or a name that the zoo has already.
+    (B, S, S, 1) or both, as `task` (classification, segmentation or multitask) says.
+
+    Raises:
+        NetworkError: The task is unknown, or the zoo has the name already.
     """
     if task not in list(Task):
         raise NetworkError(f"task of the network {label!r} must be one of {', '.join(Task)} but got {task!r}.")

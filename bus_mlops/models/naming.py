@@ -13,7 +13,10 @@ def with_stable_names(model: keras.Model) -> keras.Model:
     """The same network, its layers without a name of their own counted from the beginning.
 
     Keras counts them over the whole process: the same Xception has `conv2d` in a fresh one and `conv2d_4` after
-    another. Weights keep their values. Returns `model` itself if nothing has to be renamed.
+    another. Weights keep their values.
+
+    Returns:
+        `model` itself if nothing has to be renamed.
     """
     names = _stable_names(model)
     if all(old == new for old, new in names.items()):

@@ -19,8 +19,10 @@ def scale(image: keras.KerasTensor, scaling: str, backbone: str) -> keras.KerasT
     imagenet means x / 127.5 - 1 for MobileNet, Xception and InceptionV3; BGR minus the channel means for ResNet50
     and VGG16; (x / 255 - mean) / std for DenseNet121. EfficientNetB0 begins with layers that do the latter itself,
     so that `imagenet` and `raw255` both feed it 0-255; `unit` feeds it 0-1, which it divides by 255 once more: an
-    input without contrast, yet what the paper's released multitask code does. Raises NetworkError for anything
-    else.
+    input without contrast, yet what the paper's released multitask code does.
+
+    Raises:
+        NetworkError: Another scaling, or `imagenet` without a backbone that has one.
     """
     if scaling == "raw255":
         return image

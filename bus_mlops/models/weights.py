@@ -32,8 +32,10 @@ def imagenet_weights(backbone: str, folder: Path | None = None) -> Path:
     """The file with the ImageNet weights (no top) of an application such as mobilenet.
 
     Looks in `folder`, then in Keras's cache (`KERAS_HOME` or `~/.keras`, there in `models`), then downloads
-    into that cache. Raises WeightsError that says which file to put where; without a network within about ten
-    seconds.
+    into that cache.
+
+    Raises:
+        WeightsError: There is none, found without a network within about ten seconds; says which file to put where.
     """
     if backbone not in APPLICATIONS:
         raise WeightsError(f"no ImageNet weights are known for {backbone!r}; only for {', '.join(APPLICATIONS)}.")
@@ -55,9 +57,11 @@ def imagenet_weights(backbone: str, folder: Path | None = None) -> Path:
 def pretrained_values(model: keras.Model, spec: RunSpec, folder: Path | None = None) -> dict[str, np.ndarray]:
     """The pretrained value of each variable of a network's backbone, by the variable's path in the network.
 
-    A normalisation that the backbone begins with is a constant of the network and not among them. Raises
-    WeightsError when the network has no pretrained part, or not the layers of its backbone, and when the file is
-    missing, damaged, or of another network.
+    A normalisation that the backbone begins with is a constant of the network and not among them.
+
+    Raises:
+        WeightsError: The network has no pretrained part, or not the layers of its backbone; or the file is missing,
+            damaged, or of another network.
     """
     backbone = zoo.entry(spec.network).backbone_of(spec.options)
     if not backbone:
@@ -75,7 +79,11 @@ def pretrained_values(model: keras.Model, spec: RunSpec, folder: Path | None = N
 
 
 def load_application(backbone: str, path: Path) -> keras.Model:
-    """The Keras application without top and with these weights; raises WeightsError naming the file."""
+    """The Keras application without top and with these weights.
+
+    Raises:
+        WeightsError: The file, which it names, does not hold them.
+    """
     application = build_application(backbone, keras.Input((224, 224, 3)))
     try:
         with warnings.catch_warnings():  # a file of another network warns a hundred times before it fails

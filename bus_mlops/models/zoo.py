@@ -34,7 +34,11 @@ for _each in (*CLASSIFIERS, *GENERIC_MULTITASK, *PUBLISHED):
 
 
 def entry(name: str) -> NetworkEntry:
-    """The network of that name; raises NetworkError that lists the names."""
+    """The network of that name.
+
+    Raises:
+        NetworkError: There is none; lists the names.
+    """
     try:
         return NETWORKS[name]
     except KeyError:
@@ -46,8 +50,11 @@ def build(spec: RunSpec) -> keras.Model:
 
     Input "image": float32 (B, S, S, 3), RGB 0-255. Output: a dict of probabilities 0-1, "malignancy" (B, 1) if
     its task classifies and "mask" (B, S, S, 1) if it segments. The layers "malignancy_logit" and "mask_logit" hold
-    the values before the sigmoid. Raises NetworkError for an unknown name, option, input size or start, for a
-    user's network that has changed since it was planned, or one that training could not use.
+    the values before the sigmoid.
+
+    Raises:
+        NetworkError: A name, option, input size or start is unknown; a user's network has changed since it was
+            planned, or training could not use it.
     """
     import keras
 

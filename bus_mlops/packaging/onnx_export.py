@@ -24,12 +24,17 @@ _SETTINGS = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF2ONNX_CATCH_ERRORS": "FALSE"}
 
 
 def export_onnx(keras_path: Path, onnx_path: Path) -> float:
-    """Export a trained network and return the greatest |Keras - ONNX| over its outputs, in probability.
+    """Export a trained network.
 
     The graph takes `image` (B, S, S, 3) float32, 0-255, of any batch size B, and gives `malignancy` (B, 1)
     and, for multitask networks, `mask` (B, S, S, 1), both as probabilities. Checked on random and extreme
-    images in batches of 1 and 5. RegistryError if the two differ by more than 1e-4 or the outputs have other
-    names.
+    images in batches of 1 and 5.
+
+    Returns:
+        The greatest |Keras - ONNX| over its outputs, in probability.
+
+    Raises:
+        RegistryError: The two differ by more than 1e-4, or the outputs have other names.
     """
     with _quiet():
         network = load_network(keras_path)
@@ -65,7 +70,11 @@ def _fix_normalizations(network: Any) -> None:
 
 
 def load_network(path: Path) -> Any:
-    """Load a `.keras` file without compile state and without running code from it, else RegistryError."""
+    """Load a `.keras` file without compile state and without running code from it.
+
+    Raises:
+        RegistryError: It cannot be loaded so.
+    """
     with without_chatter():
         import keras
 

@@ -50,14 +50,20 @@ def write_package(
     example_image: bytes | np.ndarray,
     calibrations: Sequence[Calibration] | None = None,
 ) -> Path:
-    """Write the package of an ensemble: one `.keras` file a member, in the order of the folds.
+    """Write the package of an ensemble.
 
-    `threshold` is a probability (0-1), from which on the label is malignant; the ensemble's is the mean over the
-    members, each after its own calibration (none by default). `metadata` holds `name`,
-    `phantom` (trained on synthetic images) and `trained_on`, and may hold `lineage` and `gate`.
-    The example image (bytes of an image file, or uint8 0-255) is stored no larger than 96 px a side, with its
-    prediction. The folder appears when all is done; an older package in its place is replaced, anything else
-    there is an error.
+    The folder appears when all is done; an older package in its place is replaced, anything else there is an error.
+
+    Args:
+        folder: The package.
+        members: One `.keras` file a member, in the order of the folds.
+        input_size: In pixels.
+        color: `gray` or `rgb`.
+        threshold: A probability (0-1), from which on the label is malignant; the ensemble's is the mean over the
+            members, each after its own calibration.
+        metadata: `name`, `phantom` (trained on synthetic images) and `trained_on`; may hold `lineage` and `gate`.
+        example_image: Bytes of an image file, or uint8 0-255; stored no larger than 96 px a side, with its prediction.
+        calibrations: One a member; none by default.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / PACKAGE_FILE).is_file():
         raise RegistryError(f"{folder} holds something that is not a package. Remove it or name another folder.")
@@ -90,10 +96,19 @@ def log_package(
     tags: Mapping[str, str] | None = None,
     tracking_uri: str | None = None,
 ) -> ModelVersion:
-    """Log a package as an MLflow model in the given (else the active) run, and register a version of it.
+    """Log a package as an MLflow model, and register a version of it.
 
-    The version carries `tags` and the digest of SHA256SUMS. RegistryError if a file of the package was
-    changed, or if a model trained on phantoms would get a name that does not say so.
+    The version carries `tags` and the digest of SHA256SUMS.
+
+    Args:
+        folder: The package.
+        registered_name: Must say so if the model was trained on phantoms.
+        run_id: The run to log it in; the active one by default.
+        tags: Of the version.
+        tracking_uri: The store; the active one by default.
+
+    Raises:
+        RegistryError: A file of the package was changed, or the name does not say that it was trained on phantoms.
     """
     import mlflow
 

@@ -34,9 +34,13 @@ PAPER = {"classification_weight": 3.0, "kind": "cross_entropy", "positive_weight
 
 
 def search_loss_weights(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Path) -> dict[str, Any]:
-    """Run or resume the study; returns the best weights with all trials, ready for `best.json`.
+    """Run or resume the study; a trial one of whose cells fails does not count.
 
-    A trial one of whose cells fails does not count. Raises CellsFailedError when nothing but failures comes.
+    Returns:
+        The best weights with all trials, ready for `best.json`.
+
+    Raises:
+        CellsFailedError: Nothing but failures comes.
     """
     from optuna.trial import TrialState
 

@@ -35,9 +35,15 @@ HEADERS = {
 
 
 def create_app(model: BusModel, folder: Path, limits: Limits) -> Starlette:
-    """The service of one model; `folder` gets MLflow's few small files about it.
+    """The service of one model.
 
-    RegistryError if this machine does not reproduce the package's own example prediction to 1e-4.
+    Args:
+        model: What answers.
+        folder: Gets MLflow's few small files about it.
+        limits: What one request may hold.
+
+    Raises:
+        RegistryError: This machine does not reproduce the package's own example prediction to 1e-4.
     """
     from mlflow.pyfunc import scoring_server
     from starlette.applications import Starlette

@@ -37,7 +37,11 @@ class RefusedError(Exception):
 
 
 def check(body: bytes, limits: Limits) -> int:
-    """The number of images in a request's body; RefusedError (400, 413) if MLflow could not answer it."""
+    """The number of images in a request's body.
+
+    Raises:
+        RefusedError: MLflow could not answer it (status 400 or 413).
+    """
     images = _images(_document(body))
     if not images:
         raise RefusedError(400, "the request holds no image. " + _EXAMPLE)

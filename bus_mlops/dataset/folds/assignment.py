@@ -41,8 +41,12 @@ class Folds:
     def open(cls, path: Path, images: Iterable[str] | None = None) -> Folds:
         """Read and validate a csv, which may have been edited by hand; without folds.json it counts as grouped.
 
-        With `images` (the benchmark's image ids) also that exactly those are assigned. Raises DatasetError
-        naming the image and the column.
+        Args:
+            path: The folds.csv.
+            images: The benchmark's image ids; with them also that exactly those are assigned.
+
+        Raises:
+            DatasetError: Names the image and the column.
         """
         frame = read_stage_csv(path, "folds")
         return cls.checked(frame, str(path), images, _kind(path.with_suffix(".json")))
@@ -54,6 +58,15 @@ class Folds:
         """A frame as folds, after checking columns, parts, and that every image is tested exactly once.
 
         Official folds may leave an image untested, but no folds may test it twice.
+
+        Args:
+            frame: In the layout of folds.csv.
+            where: What errors call it.
+            images: The benchmark's image ids; with them also that exactly those are assigned.
+            kind: One of `folds.kind`.
+
+        Raises:
+            DatasetError: Names the image and the column.
         """
         names = fold_columns(frame)
         expected = LEADING + [f"fold_{k}" for k in range(1, len(names) + 1)]

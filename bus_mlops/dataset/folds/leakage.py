@@ -20,11 +20,19 @@ _SHOWN = 20
 
 
 def check_leakage(folds: Folds, tolerate: bool = False) -> dict[str, Any]:
-    """What was checked: counts of images, cases, groups, of each part of each fold, and of leaks.
+    """Count images, cases, groups, those of each part of each fold, and the leaks.
 
-    `leaks` is the number of groups that lie in more than one part of at least one fold, `leaking_cases` that of
-    cases, `exposed_test_images` that of test images whose group also has images in the train or validation
-    part. Unless `tolerate`, raises LeakageError naming the fold, the group or case, its images and their parts.
+    Args:
+        folds: Of any kind.
+        tolerate: Report leaks instead of raising.
+
+    Returns:
+        Among others `leaks`, the number of groups that lie in more than one part of at least one fold,
+        `leaking_cases`, that of cases, and `exposed_test_images`, that of test images whose group also has images in
+        the train or validation part.
+
+    Raises:
+        LeakageError: Names the fold, the group or case, its images and their parts.
     """
     frame = folds.frame
     if not tolerate:

@@ -28,13 +28,22 @@ if TYPE_CHECKING:
 
 
 def make_folds(manifest: pd.DataFrame, groups: pd.DataFrame, config: FoldsConfig, seed: int) -> pd.DataFrame:
-    """The folds frame: image_id, source, label, case_id, group, and the part of each image in each fold.
+    """Put every image into the test part of exactly one fold.
 
-    Every image is in the test part of exactly one fold; `config.validation` is the fraction of a fold's
-    training groups (image-level: images) that validate. With kind `source`, fold k tests the k-th source in
-    alphabetical order, and a training image that shares a group with a tested one is `unused` in that fold.
-    The result depends on the seed, never on the order of the rows. Raises DatasetError when an image has no
-    group or a part of a fold would lack one of the labels. Official folds are imported, not made.
+    With kind `source`, fold k tests the k-th source in alphabetical order, and a training image that shares a group
+    with a tested one is `unused` in that fold. Official folds are imported, not made.
+
+    Args:
+        manifest: The benchmark's images.
+        groups: The audit's (image_id, group).
+        config: `validation` is the fraction of a fold's training groups (image-level: images) that validate.
+        seed: What the result depends on; the order of the rows does not matter.
+
+    Returns:
+        image_id, source, label, case_id, group, and the part of each image in each fold.
+
+    Raises:
+        DatasetError: An image has no group, or a part of a fold would lack one of the labels.
     """
     frame = joined(manifest, groups)
     if config.kind == "source":
@@ -158,7 +167,11 @@ def balance(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_folds(frame: pd.DataFrame, kind: str, folder: Path) -> pd.DataFrame:
-    """Write folds.csv, its kind (folds.json) and the balance (balance.csv) into a folder; returns the balance."""
+    """Write folds.csv, its kind (folds.json) and the balance (balance.csv) into a folder.
+
+    Returns:
+        The balance.
+    """
     reached = balance(frame)
     with replaced_folder(folder) as partial:
         frame.to_csv(partial / "folds.csv", index=False, lineterminator="\n")
@@ -182,7 +195,11 @@ def describe_balance(table: pd.DataFrame) -> str:
 
 
 def joined(manifest: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
-    """The leading columns of folds.csv, sorted by image id; raises DatasetError where an image has no group."""
+    """The leading columns of folds.csv, sorted by image id.
+
+    Raises:
+        DatasetError: An image has no group.
+    """
     frame = manifest[LEADING[:-1]].merge(groups[["image_id", "group"]], on="image_id", how="left")
     bare = frame.loc[frame["group"].isna(), "image_id"]
     if len(bare) or len(frame) != len(manifest):

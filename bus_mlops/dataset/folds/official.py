@@ -48,9 +48,12 @@ class OfficialRow(NamedTuple):
 def read_official(path: Path) -> list[OfficialRow]:
     """The rows of folds.zip or of its unpacked folder, in the order of folds, parts and lines.
 
-    Nothing is written to the disk. Raises DatasetError naming file and line for anything that is not what the
-    benchmark delivers: a missing or second file, a path that leaves the archive, a file that is far too large
-    (also once unpacked), an encoding other than UTF-8, other columns, a label that is not 0 or 1.
+    Nothing is written to the disk.
+
+    Raises:
+        DatasetError: Names file and line of anything that is not what the benchmark delivers: a missing or second
+            file, a path that leaves the archive, a file that is far too large (also once unpacked), an encoding other
+            than UTF-8, other columns, a label that is not 0 or 1.
     """
     contents = _from_folder(path) if path.is_dir() else _from_zip(path)
     absent = [f"folder{fold}/{name}" for fold in _numbers() for name in FILES if (fold, name) not in contents]
@@ -65,10 +68,12 @@ def read_official(path: Path) -> list[OfficialRow]:
 
 
 def match(rows: Iterable[OfficialRow], manifest: pd.DataFrame) -> pd.DataFrame:
-    """A frame of fold, part, name, label, image_id, candidates: the images of all sources that bear the name.
+    """Look each row's name up among the images of all sources.
 
-    `image_id` is empty unless exactly one image bears it. Names are text and keep
-    their leading zeros: without them, one source's names would be those of another.
+    Names are text and keep their leading zeros: without them, one source's names would be those of another.
+
+    Returns:
+        fold, part, name, label, image_id, candidates; `image_id` is empty unless exactly one image bears the name.
     """
     import pandas as pd
 
@@ -88,7 +93,11 @@ def write_imported(matched: pd.DataFrame, path: Path) -> None:
 
 
 def read_imported(folder: Path) -> list[OfficialRow]:
-    """The rows that `bus-mlops folds import` kept; raises DatasetError when there are none."""
+    """The rows that `bus-mlops folds import` kept.
+
+    Raises:
+        DatasetError: There are none.
+    """
     path = folder / IMPORTED_FILE
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -117,8 +126,10 @@ def read_imported(folder: Path) -> list[OfficialRow]:
 def official_folds(rows: Iterable[OfficialRow], manifest: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
     """The folds frame of the official folds: every image of the benchmark, `unused` where they do not name it.
 
-    Labels are those of the sources, cases and groups our own. Raises DatasetError for an image in two parts of
-    one fold or tested in two folds: no training can be that.
+    Labels are those of the sources, cases and groups our own.
+
+    Raises:
+        DatasetError: An image lies in two parts of one fold or is tested in two folds: no training can be that.
     """
     frame = joined(manifest, groups)
     place = {image: i for i, image in enumerate(frame["image_id"])}

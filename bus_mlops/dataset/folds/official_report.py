@@ -20,10 +20,16 @@ _VALIDATION = 0.2
 def defects(
     matched: pd.DataFrame, manifest: pd.DataFrame, groups: pd.DataFrame, sources: Iterable[str]
 ) -> dict[str, Any]:
-    """Everything to be known about the imported rows (see `official_folds.match`) before they are used.
+    """Everything to be known about the imported rows before they are used.
 
-    `sources` are all that the benchmark knows; those without an image here explain names that match none.
-    Fractions lie between 0 and 1; `fold_1` .. `fold_5` key what is said of each fold.
+    Args:
+        matched: The rows as `official_folds.match` returns them.
+        manifest: The benchmark's images.
+        groups: The audit's (image_id, group).
+        sources: All that the benchmark knows; those without an image here explain names that match none.
+
+    Returns:
+        Counts, and fractions between 0 and 1; `fold_1` .. `fold_5` key what is said of each fold.
     """
     known = manifest.merge(groups, on="image_id")[["image_id", "source", "label", "case_id", "group"]]
     found = matched[matched["image_id"] != ""].merge(known, on="image_id", suffixes=("_official", ""))

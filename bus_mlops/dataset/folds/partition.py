@@ -18,10 +18,17 @@ _TINY = 1e-12
 def partition(features: NDArray[np.float64], fractions: Sequence[float], rng: np.random.Generator) -> NDArray[np.int64]:
     """Share groups out so that every feature's total comes close to the given fractions in each part.
 
-    `features` is (groups, features), e.g. the number of malignant images of a source. The cost is the sum over
-    parts and features of c^2 / (fraction T^2), with c the part's and T the overall total: minimal where every
-    c is fraction x T. Largest groups first, each goes where it costs least, ties broken at random; then groups
-    are moved and swapped while that lowers the cost. Returns the part of each group, from 0.
+    The cost is the sum over parts and features of c^2 / (fraction T^2), with c the part's and T the overall total:
+    minimal where every c is fraction x T. Largest groups first, each goes where it costs least, ties broken at
+    random; then groups are moved and swapped while that lowers the cost.
+
+    Args:
+        features: (groups, features), e.g. the number of malignant images of a source.
+        fractions: Of each part, together 1.
+        rng: Breaks ties.
+
+    Returns:
+        The part of each group, from 0.
     """
     totals = features.sum(axis=0)
     scaled = features / np.where(totals > 0, totals, 1)
