@@ -30,14 +30,14 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bus_mlops.config import Loss, TrackingConfig, Training
+from bus_mlops.config import CrossEntropy, Focal, TrackingConfig, Training
 from bus_mlops.environment import quiet
 from bus_mlops.experiments.cell import Cell, Job
 from bus_mlops.models.zoo import entry
 from bus_mlops.spec import RunSpec
 
-LOSSES = [Loss(positive_weight=weight) for weight in (1, 2, 3, 4, 5)] + [
-    Loss(kind="focal", gamma=gamma, alpha=alpha) for gamma in (2, 3, 4) for alpha in (0.25, 0.5, 0.8)
+LOSSES = [CrossEntropy(positive_weight=weight) for weight in (1, 2, 3, 4, 5)] + [
+    Focal(gamma=gamma, alpha=alpha) for gamma in (2, 3, 4) for alpha in (0.25, 0.5, 0.8)
 ]
 
 

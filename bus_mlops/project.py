@@ -5,16 +5,16 @@ The schema in `config` knows neither; here the sections that depend on a registr
 
 from __future__ import annotations
 
-import difflib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 
 from bus_mlops.config import Config, NetworkChoice, StrategySettings
 from bus_mlops.config.base import Known
+from bus_mlops.config.mistakes import describe
 from bus_mlops.errors import ConfigError
 from bus_mlops.experiments.strategies import in_order
 from bus_mlops.extensions import load_extensions
@@ -48,11 +48,11 @@ def load_config(path: Path = PARAMS) -> Config:
 
 def parse_config(values: dict[str, Any], where: str = "params.yaml") -> Config:
     """Validate a mapping of parameters; raises ConfigError naming key, value and neighbours."""
+    model = config_model()
     try:
-        return config_model().model_validate(values, context=_known())
+        return model.model_validate(values, context=_known())
     except ValidationError as error:
-        lines = [_explain(item, values) for item in error.errors()]
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from None
+        raise ConfigError(f"{where}: " + "; ".join(describe(item, model) for item in error.errors())) from None
 
 
 def config_model() -> type[Config]:
@@ -75,36 +75,6 @@ def _compose(strategies: type[StrategySettings]) -> type[Config]:
 def _strategy_section(settings: tuple[tuple[str, type[NetworkChoice]], ...]) -> type[StrategySettings]:
     fields: dict[str, Any] = {name: (kind, Field(default_factory=kind)) for name, kind in settings}
     return create_model("StrategySettings", __base__=StrategySettings, **fields)
-
-
-def _explain(item: Any, values: dict[str, Any]) -> str:
-    path = [part for part in item["loc"] if not (isinstance(part, str) and "[" in part)]
-    key = ".".join(str(part) for part in path)
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        near = difflib.get_close_matches(str(path[-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"unknown key {key!r}: {hint}known here: {', '.join(known)}"
-    if item["type"] == "missing":
-        return f"key {key!r} is missing"
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{key} = {item['input']!r}: {message}" if key else message
-
-
-def _known_keys(path: list[Any]) -> list[str]:
-    model: Any = config_model()
-    for part in path:
-        if model is None:
-            return []
-        field = model.model_fields.get(part)
-        if field is None:  # the name of an entry in a mapping, such as networks.mobilenet
-            continue
-        model = next((t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_model(t)), None)
-    return sorted(model.model_fields) if model is not None else []
-
-
-def _is_model(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, BaseModel)
 
 
 def _known() -> Known:

@@ -71,16 +71,11 @@ class RunSpec(Strict):
         values["cohort"] = sorted(self.cohort)
         if not self.code:
             values.pop("code")
-        training = values["training"]
-        loss = training["loss"]
+        loss = values["training"]["loss"]
         if not self.task.segments:
             loss.pop("mask_weight")
         if not self.task.classifies:
             loss.clear()
-        for name in ("positive_weight",) if loss.get("kind") == "focal" else ("gamma", "alpha"):
-            loss.pop(name, None)
-        if self.training.optimizer.name != "sgd":
-            training["optimizer"].pop("momentum")
         return values
 
     def fingerprint(self, data_digest: str, folds_digest: str, refit: bool = False) -> str:

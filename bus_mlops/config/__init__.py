@@ -1,30 +1,49 @@
 """The schema of `params.yaml`, a file a section; it knows no registry of sources, networks or strategies."""
 
 from bus_mlops.config.data import OFFICIAL_FOLDS, AuditConfig, DataConfig, FoldsConfig, PhantomConfig, SourceName
-from bus_mlops.config.engine import EngineConfig
+from bus_mlops.config.engine import EngineConfig, LocalEngineConfig, RayEngineConfig
 from bus_mlops.config.promotion import PackageConfig, PromotionConfig
 from bus_mlops.config.schema import Config
 from bus_mlops.config.search import SearchConfig
 from bus_mlops.config.strategies import NetworkChoice, StrategySettings
 from bus_mlops.config.tracking import TrackingConfig
-from bus_mlops.config.training import Augmentation, Loss, NetworkConfig, Optimizer, Training, TrainingDefaults
+from bus_mlops.config.training import (
+    Adam,
+    Augmentation,
+    CrossEntropy,
+    Focal,
+    Loss,
+    Nadam,
+    NetworkConfig,
+    Optimizer,
+    Sgd,
+    Training,
+    TrainingDefaults,
+)
 
 __all__ = [
     "OFFICIAL_FOLDS",
+    "Adam",
     "AuditConfig",
     "Augmentation",
     "Config",
+    "CrossEntropy",
     "DataConfig",
     "EngineConfig",
+    "Focal",
     "FoldsConfig",
+    "LocalEngineConfig",
     "Loss",
+    "Nadam",
     "NetworkChoice",
     "NetworkConfig",
     "Optimizer",
     "PackageConfig",
     "PhantomConfig",
     "PromotionConfig",
+    "RayEngineConfig",
     "SearchConfig",
+    "Sgd",
     "SourceName",
     "StrategySettings",
     "TrackingConfig",

@@ -6,13 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Discriminator, ValidationInfo
 
 
 class Strict(BaseModel):
     """Base of all configuration: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def kind_named_by(field: str, *kinds: str) -> Discriminator:
+    """For a union of models, one a kind (its `Tag`): the field that names the kind, the first kind if left out."""
+
+    def kind(value: Any) -> str:
+        given = value.get(field, kinds[0]) if isinstance(value, Mapping) else getattr(value, field, kinds[0])
+        return str(given)
+
+    return Discriminator(
+        kind, custom_error_type="unknown_kind", custom_error_message=f"{field} must be one of {', '.join(kinds)}"
+    )
 
 
 @dataclass(frozen=True)

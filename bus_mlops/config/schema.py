@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from bus_mlops.config.base import Known, Strict, known
 from bus_mlops.config.data import AuditConfig, DataConfig, FoldsConfig, PhantomConfig, SourceName
-from bus_mlops.config.engine import EngineConfig
+from bus_mlops.config.engine import EngineConfig, LocalEngineConfig
 from bus_mlops.config.promotion import PackageConfig, PromotionConfig
 from bus_mlops.config.search import SearchConfig
 from bus_mlops.config.strategies import StrategyName, StrategySettings
@@ -39,7 +39,7 @@ class Config(Strict):
     promotion: PromotionConfig = PromotionConfig()
     package: PackageConfig = PackageConfig()
     tracking: TrackingConfig = TrackingConfig()
-    engine: EngineConfig = EngineConfig()
+    engine: EngineConfig = LocalEngineConfig()
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo[Any]) -> Config:

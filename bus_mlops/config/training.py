@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, Tag
 
-from bus_mlops.config.base import Strict
+from bus_mlops.config.base import Strict, kind_named_by
 
 
 class Augmentation(Strict):
@@ -28,29 +28,59 @@ class Augmentation(Strict):
         return any(float(getattr(self, name)) > 0 for name in type(self).model_fields)
 
 
-class Loss(Strict):
-    """classification_weight x cross-entropy(positive_weight) or focal(gamma, alpha), + mask_weight x Dice.
-
-    Plain cross-entropy is positive_weight 1. Single-task networks ignore mask_weight, cross_entropy ignores gamma
-    and alpha, focal ignores positive_weight.
-    """
-
-    kind: Literal["cross_entropy", "focal"] = "cross_entropy"
-    positive_weight: float = Field(default=1.0, gt=0, le=100)
-    gamma: float = Field(default=2.0, ge=0, le=10, description="focal: exponent on the error")
-    alpha: float = Field(default=0.25, gt=0, lt=1, description="focal: weight of malignant cases, 1 - alpha of others")
+class _WeightedParts(Strict):
     classification_weight: float = Field(default=1.0, gt=0, le=100)
-    mask_weight: float = Field(default=1.0, ge=0, le=100)
+    mask_weight: float = Field(default=1.0, ge=0, le=100, description="of Dice; only networks that draw masks have it")
 
 
-class Optimizer(Strict):
-    """The optimizer of one run; momentum is used by sgd only."""
+class CrossEntropy(_WeightedParts):
+    """classification_weight x weighted cross-entropy + mask_weight x Dice; plain at positive_weight 1."""
 
-    name: Literal["adam", "sgd", "nadam"] = "adam"
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    positive_weight: float = Field(default=1.0, gt=0, le=100)
+
+
+class Focal(_WeightedParts):
+    """classification_weight x focal loss + mask_weight x Dice."""
+
+    kind: Literal["focal"] = "focal"
+    gamma: float = Field(default=2.0, ge=0, le=10, description="exponent on the error")
+    alpha: float = Field(default=0.25, gt=0, lt=1, description="weight of malignant cases, 1 - alpha of others")
+
+
+Loss = Annotated[
+    Annotated[CrossEntropy, Tag("cross_entropy")] | Annotated[Focal, Tag("focal")],
+    kind_named_by("kind", "cross_entropy", "focal"),
+]
+
+
+class _LearningRate(Strict):
     learning_rate: float = Field(default=1e-5, gt=0, le=1)
+
+
+class Adam(_LearningRate):
+    """Adam at one learning rate."""
+
+    name: Literal["adam"] = "adam"
+
+
+class Sgd(_LearningRate):
+    """Stochastic gradient descent with momentum."""
+
+    name: Literal["sgd"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1)
 
 
+class Nadam(_LearningRate):
+    """Nadam at one learning rate."""
+
+    name: Literal["nadam"] = "nadam"
+
+
+Optimizer = Annotated[
+    Annotated[Adam, Tag("adam")] | Annotated[Sgd, Tag("sgd")] | Annotated[Nadam, Tag("nadam")],
+    kind_named_by("name", "adam", "sgd", "nadam"),
+]
 InputSize = Annotated[int, Field(ge=32, le=1024)]
 
 
@@ -59,8 +89,8 @@ class _Protocol(Strict):
     dropout: float = Field(default=0.3, ge=0, lt=1)
     batch_norm_momentum: float = Field(default=0.99, gt=0, lt=1)
     augmentation: Augmentation = Augmentation(horizontal_flip=True, height_shift=0.2, width_shift=0.2, rotation=20)
-    loss: Loss = Loss()
-    optimizer: Optimizer = Optimizer()
+    loss: Loss = CrossEntropy()
+    optimizer: Optimizer = Adam()
     epochs: int = Field(default=50, ge=1, le=10_000)
     batch_size: int = Field(default=32, ge=1, le=4096)
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from bus_mlops.config import Config, NetworkChoice
 from bus_mlops.config.base import Strict
 from bus_mlops.errors import DatasetError
@@ -108,7 +110,7 @@ def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
 
 
 def read_plan(folder: Path, strategy: str) -> StrategyPlan:
-    """Read back one strategy's plan; raises DatasetError when it has not been written."""
+    """Read back one strategy's plan; raises DatasetError when it has not been written, or by another version."""
     path = folder / f"{strategy}.json"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none"
@@ -116,4 +118,9 @@ def read_plan(folder: Path, strategy: str) -> StrategyPlan:
             f"no plan for strategy {strategy!r} in {folder} (there: {known}). "
             "Put it into `strategies` of params.yaml and run `dvc repro plan`."
         )
-    return StrategyPlan.model_validate(read_json(path))
+    try:
+        return StrategyPlan.model_validate(read_json(path))
+    except ValidationError as error:
+        raise DatasetError(
+            f"{path} is of another version of bus-mlops ({error.errors()[0]['msg']}): run `dvc repro --force plan`."
+        ) from error

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,6 +14,7 @@ from bus_mlops.consumer.package_format import sha256_file
 from bus_mlops.errors import LedgerError
 from bus_mlops.gate.inputs import NO_LEAKS, Lineage
 from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
+from bus_mlops.tracking.params import nested
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -145,8 +146,8 @@ def _siblings(ledger: Ledger, parent: Run) -> list[Run]:
     return [run for run in ledger.runs(query) if _without_seed(run) == wanted]
 
 
-def _without_seed(run: Run) -> dict[str, str]:
-    return {key: value for key, value in run.data.params.items() if key != "seed"}
+def _without_seed(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in nested(run.data.params).items() if key != "seed"}
 
 
 def _cell(run: Run) -> Cell:

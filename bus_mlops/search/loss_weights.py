@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from bus_mlops.config import Loss, SearchConfig
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.experiments.failures import CellsFailedError
@@ -153,7 +155,7 @@ def suggest(trial: optuna.Trial, config: SearchConfig) -> None:
 
 def with_loss(spec: RunSpec, parameters: Mapping[str, Any]) -> RunSpec:
     """The spec with the loss of a trial; the weight of the mask's part stays."""
-    loss = Loss.model_validate({"mask_weight": spec.training.loss.mask_weight, **parameters})
+    loss: Loss = TypeAdapter(Loss).validate_python({"mask_weight": spec.training.loss.mask_weight, **parameters})
     return spec.model_copy(update={"training": spec.training.model_copy(update={"loss": loss})})
 
 

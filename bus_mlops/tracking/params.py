@@ -6,6 +6,12 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+# Which kind of loss or optimizer has a field: runs of earlier versions record all of them, without effect.
+OF_ONE_KIND = {
+    "loss": ("kind", {"positive_weight": "cross_entropy", "gamma": "focal", "alpha": "focal"}),
+    "optimizer": ("name", {"momentum": "sgd"}),
+}
+
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """A nested mapping with dots in its names and text as values.
@@ -26,7 +32,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def nested(flat: Mapping[str, str]) -> dict[str, Any]:
-    """What `flatten` made of a spec, as a mapping again; all values but those of options stay text."""
+    """What `flatten` made of a spec, as a mapping again; all values but those of options stay text.
+
+    >>> nested({"training.loss.kind": "cross_entropy", "training.loss.gamma": "2.0", "cohort": "busi, busis"})
+    {'training': {'loss': {'kind': 'cross_entropy'}}, 'cohort': ['busi', 'busis'], 'options': {}}
+    """
     values: dict[str, Any] = {}
     for name, text in flat.items():
         *path, last = name.split(".")
@@ -37,6 +47,11 @@ def nested(flat: Mapping[str, str]) -> dict[str, Any]:
     values["cohort"] = values.get("cohort", "").split(", ")
     # An option may be of any type; the other fields know theirs.
     values["options"] = {name: _literal(text) for name, text in values.get("options", {}).items()}
+    for section, (key, owners) in OF_ONE_KIND.items():
+        inner = values.get("training", {}).get(section, {})
+        for name, owner in owners.items():
+            if inner.get(key) != owner:
+                inner.pop(name, None)
     return values
 
 

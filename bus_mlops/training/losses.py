@@ -31,11 +31,10 @@ class LossParameters(NamedTuple):
 def loss_parameters(loss: Loss) -> LossParameters:
     """The numbers that a loss of the configuration stands for.
 
-    >>> loss_parameters(Loss(kind="focal", gamma=3, alpha=0.75))[:3]
+    >>> loss_parameters(Focal(gamma=3, alpha=0.75))[:3]
     (0.75, 0.25, 3.0)
     """
-    focal = loss.alpha, 1 - loss.alpha, loss.gamma
-    balance = focal if loss.kind == "focal" else (loss.positive_weight, 1.0, 0.0)
+    balance = (loss.alpha, 1 - loss.alpha, loss.gamma) if loss.kind == "focal" else (loss.positive_weight, 1.0, 0.0)
     return LossParameters(*balance, loss.classification_weight, loss.mask_weight)
 
 

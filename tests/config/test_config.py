@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from bus_mlops import profiles
+from bus_mlops.config import Adam, CrossEntropy
 from bus_mlops.errors import ConfigError
+from bus_mlops.experiments.plan import make_plans
 from bus_mlops.project import load_config, parse_config
 
 
@@ -31,6 +33,87 @@ def test_unknown_key_inside_a_network(demo_values):
     demo_values["networks"]["mobilenet"]["inputsize"] = 64
     with pytest.raises(ConfigError, match=r"'networks.mobilenet.inputsize': did you mean 'input_size'"):
         parse_config(demo_values)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("training.loss", {"positive_wieght": 3}, "training.loss.positive_wieght': did you mean 'positive_weight'?"),
+        (
+            "training.loss",
+            {"kind": "focal", "gama": 3},
+            "loss.gama': did you mean 'gamma'? known here: alpha, ",
+        ),
+        (
+            "training.loss",
+            {"gamma": 3},
+            "training.loss.gamma is for training.loss.kind focal, but kind is cross_entropy",
+        ),
+        (
+            "training.loss",
+            {"kind": "focal", "positive_weight": 3},
+            "training.loss.positive_weight is for training.loss.kind cross_entropy, but kind is focal",
+        ),
+        (
+            "networks.mobilenet.loss",
+            {"alpha": 0.3},
+            "networks.mobilenet.loss.alpha is for networks.mobilenet.loss.kind focal, but kind is cross_entropy",
+        ),
+        ("training.loss", {"kind": "focal", "alpha": 3}, "training.loss.alpha = 3: Input should be less than 1"),
+        ("training.loss", {"kind": "huber"}, "{'kind': 'huber'}: kind must be one of cross_entropy, focal"),
+        ("training.loss", {"kind": ["focal"]}, "kind must be one of cross_entropy, focal"),
+        ("training.loss", 3, "training.loss = 3: Input should be a valid dictionary"),
+        (
+            "training.optimizer",
+            {"name": "adam", "momentum": 0.9},
+            "training.optimizer.momentum is for training.optimizer.name sgd, but name is adam",
+        ),
+        ("training.optimizer", {"name": "sgd", "momenum": 0.9}, "optimizer.momenum': did you mean 'momentum'?"),
+        (
+            "strategy_settings.optimizers.optimizers",
+            [{"name": "sgd"}, {"momentum": 0.9}],
+            "optimizers.1.momentum is for strategy_settings.optimizers.optimizers.1.name sgd, but name is adam",
+        ),
+        ("engine", {"num_gpus": 1}, "engine.num_gpus is for engine.kind ray, but kind is local"),
+        ("engine", {"kind": "ray", "adress": "auto"}, "unknown key 'engine.adress': did you mean 'address'?"),
+        ("engine", {"worker": 2}, "unknown key 'engine.worker': did you mean 'workers'?"),
+        ("engine", {"kind": "ray", "num_gpus": 1.5}, "engine.num_gpus must be whole, or a part of one, but got 1.5"),
+    ],
+)
+def test_sections_of_several_kinds_take_the_keys_of_their_own(demo_values, path, value, message):
+    *sections, last = path.split(".")
+    target = demo_values
+    for key in sections:
+        target = target[key]
+    target[last] = value
+    with pytest.raises(ConfigError) as caught:
+        parse_config(demo_values)
+    assert message in str(caught.value)
+
+
+def test_a_kind_may_be_left_out(demo_values):
+    demo_values["training"]["loss"] = {"positive_weight": 3}
+    demo_values["training"]["optimizer"] = {"learning_rate": 0.1}
+    config = parse_config(demo_values)
+    assert config.training.loss == CrossEntropy(positive_weight=3)
+    assert config.training.optimizer == Adam(learning_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("network", "loss", "message"),
+    [
+        (
+            "mobilenet",
+            {"mask_weight": 1},
+            "networks.mobilenet.loss.mask_weight has no effect, since mobilenet draws",
+        ),
+        ("estan", {"positive_weight": 3}, "networks.estan.loss has no effect, since the loss of estan is Dice alone"),
+    ],
+)
+def test_a_loss_without_effect_is_named_when_the_network_is_planned(demo_values, network, loss, message):
+    demo_values["networks"][network]["loss"] = loss
+    with pytest.raises(ConfigError, match=message):
+        make_plans(parse_config(demo_values))
 
 
 def test_unknown_key_of_a_strategy(demo_values):

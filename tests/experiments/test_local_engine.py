@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bus_mlops.config import EngineConfig, TrackingConfig
+from bus_mlops.config import LocalEngineConfig, TrackingConfig
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines import machine
 from bus_mlops.experiments.engines.local import LocalEngine
@@ -42,7 +42,7 @@ def test_each_worker_is_pinned_to_cores_of_its_own_and_nothing_is_left_behind(jo
     def on_event(event: CellEvent) -> None:
         pinned.update({worker.pid: worker.cpu_affinity() or [] for worker in workers()})
 
-    with LocalEngine(job, EngineConfig(workers=2)) as engine:
+    with LocalEngine(job, LocalEngineConfig(workers=2)) as engine:
         done = engine.run(cells, on_event)
         scratch = Path(engine._scratch.name)
         assert scratch.is_dir()
@@ -65,7 +65,7 @@ def test_after_a_kill_for_memory_it_goes_on_with_a_worker_fewer(job, cells, monk
         found[0].kill()
 
     events: list[CellEvent] = []
-    with LocalEngine(job, EngineConfig(workers=2)) as engine:
+    with LocalEngine(job, LocalEngineConfig(workers=2)) as engine:
         killer = threading.Thread(target=kill_one)
         killer.start()
         done = engine.run(cells, events.append)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bus_mlops import profiles
-from bus_mlops.config import Augmentation, Config
+from bus_mlops.config import Augmentation, Config, CrossEntropy, Focal
 from bus_mlops.errors import ConfigError, DatasetError, NetworkError
 from bus_mlops.evaluation.paper.published import PAPER_TABLES, paper_table
 from bus_mlops.experiments.paper_gap import left_to_paper
@@ -101,8 +101,8 @@ def test_losses_come_in_families_with_the_papers_row_at_its_choice(paper):
     assert [row.family for row in rows] == ["BCE"] + 4 * ["WBCE"] + 9 * ["Focal"]
     printed = {row.family: row.variant for row in rows if row.paper}
     assert printed == {"BCE": "BCE", "WBCE": "WBCE(w_z=4)", "Focal": "Focal(gamma=3,alpha=0.8)"}
-    focal = {(row.spec.training.loss.gamma, row.spec.training.loss.alpha) for row in rows[5:]}
-    assert focal == {(gamma, alpha) for gamma in (2, 3, 4) for alpha in (0.25, 0.5, 0.8)}
+    losses = [row.spec.training.loss for row in rows[5:]]
+    assert losses == [Focal(gamma=gamma, alpha=alpha) for gamma in (2, 3, 4) for alpha in (0.25, 0.5, 0.8)]
 
 
 def test_single_augmentations_change_one_thing_each(paper):
@@ -142,15 +142,18 @@ def test_the_papers_protocol(paper, strategy, model, size, scaling, epochs, drop
     assert (training.optimizer.name, training.optimizer.learning_rate) == ("adam", 1e-5)
     assert training.augmentation == paper.training.augmentation
     if loss is not None:
-        assert (training.loss.classification_weight, training.loss.positive_weight) == loss
+        classification, positive = loss
+        mask = training.loss.mask_weight
+        expected = CrossEntropy(classification_weight=classification, positive_weight=positive, mask_weight=mask)
+        assert training.loss == expected
 
 
 def test_the_released_code_swaps_the_multitask_weights_and_leaves_images_alone():
     plans = make_plans(parse_config(yaml.safe_load(profiles.text("official-code"))))
     single, multi = plans["multitask"].rows[:2]
     estan = next(row.spec for row in plans["approaches"].rows if row.spec.network == "mt_estan")
-    assert (multi.spec.training.loss.classification_weight, multi.spec.training.loss.positive_weight) == (3, 3)
-    assert (estan.training.loss.classification_weight, estan.training.loss.positive_weight) == (1.5, 3)
+    assert multi.spec.training.loss == CrossEntropy(classification_weight=3, positive_weight=3)
+    assert estan.training.loss == CrossEntropy(classification_weight=1.5, positive_weight=3)
     assert not single.spec.training.augmentation.active
     assert not multi.spec.training.augmentation.active
     assert estan.training.augmentation.active
@@ -252,6 +255,10 @@ def test_plans_survive_the_disk(demo, tmp_path):
     assert input_sizes(plans) == [32, 64]
     with pytest.raises(DatasetError, match="no plan for strategy 'magic'"):
         read_plan(tmp_path, "magic")
+    path = tmp_path / "losses.json"
+    path.write_text(path.read_text().replace('"epochs"', '"rounds"'))
+    with pytest.raises(DatasetError, match=r"losses.json is of another version .*dvc repro --force plan"):
+        read_plan(tmp_path, "losses")
 
 
 def test_a_changed_parameter_changes_only_the_plans_it_touches(demo_values, tmp_path):

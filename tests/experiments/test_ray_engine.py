@@ -23,7 +23,7 @@ from mlflow_server import mlflow_server
 from projects import ROOT
 from trainings import TRAIN, change, change_plan, finished_keys, fold_runs, statuses, train, wait_for_the_middle
 
-from bus_mlops.config import EngineConfig, TrackingConfig
+from bus_mlops.config import RayEngineConfig, TrackingConfig
 from bus_mlops.errors import ConfigError, RunError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.choose import make_engine
@@ -38,12 +38,12 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 def test_ray_that_is_not_installed_is_explained(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'bus-mlops\[ray\]'"):
-        make_engine(JOB, EngineConfig(kind="ray"))
+        make_engine(JOB, RayEngineConfig())
 
 
 @needs_ray
 def test_a_cluster_that_is_not_there_is_explained():
-    config = EngineConfig(kind="ray", address=f"127.0.0.1:{free_port()}")
+    config = RayEngineConfig(address=f"127.0.0.1:{free_port()}")
     with pytest.raises(RunError, match="ray start --head"), make_engine(JOB, config) as engine:
         engine.run([], lambda event: None)
 
@@ -72,9 +72,9 @@ def test_gpus_are_shared_in_parts_and_what_no_machine_has_is_refused(demo, monke
             (2, None, 1),
             (0.25, 0.25, 8),
         ):
-            assert RayEngine(JOB, EngineConfig(kind="ray", num_gpus=gpus, num_cpus=cpus))._slots() == slots
+            assert RayEngine(JOB, RayEngineConfig(num_gpus=gpus, num_cpus=cpus))._slots() == slots
         with pytest.raises(ConfigError, match=r"asks for 1 CPU and 3 GPU .*there: 4 CPU, 2 GPU"):
-            RayEngine(JOB, EngineConfig(kind="ray", num_gpus=3))._slots()
+            RayEngine(JOB, RayEngineConfig(num_gpus=3))._slots()
     finally:
         ray.shutdown()
 

@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from bus_mlops.cli.app import app
-from bus_mlops.config import TrackingConfig
+from bus_mlops.config import CrossEntropy, Focal, Nadam, Sgd, TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.tracking import parents, patience
@@ -69,6 +69,23 @@ def test_a_spec_can_be_read_back_from_its_run(ledger, demo):
     ledger._log(parent, params={"training.unheard_of": "1"})
     with pytest.raises(LedgerError, match=f"parameters of run {parent} are not those of this version"):
         ledger.spec(parent)
+
+
+@pytest.mark.parametrize(
+    ("changes", "without_effect"),
+    [
+        ({"loss": CrossEntropy(positive_weight=3)}, {"loss.gamma": "2.0", "loss.alpha": "0.25"}),
+        ({"loss": Focal(gamma=3, alpha=0.8)}, {"loss.positive_weight": "1.0"}),
+        ({"optimizer": Nadam()}, {"optimizer.momentum": "0.9", "loss.gamma": "2.0", "loss.alpha": "0.25"}),
+        ({"optimizer": Sgd(momentum=0.5)}, {"loss.gamma": "2.0", "loss.alpha": "0.25"}),
+    ],
+)
+def test_runs_that_recorded_fields_of_another_kind_can_be_read(ledger, demo, changes, without_effect):
+    spec = make_spec(demo, "mobilenet", "all", **changes)
+    parent, _ = start(ledger, spec)
+    for name, value in without_effect.items():
+        ledger.client.log_param(parent, f"training.{name}", value)
+    assert ledger.spec(parent) == spec
 
 
 def test_drivers_that_plan_the_same_at_the_same_time_have_one_parent_run(tracking, demo, monkeypatch, request):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus_mlops.config import Loss
+from bus_mlops.config import CrossEntropy, Focal, Loss
 from bus_mlops.training.losses import (
     LossParameters,
     classification_loss,
@@ -144,14 +144,17 @@ def test_dice_at_its_ends():
     assert float(dice_loss(0 * masks, 0 * masks, every)) == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["cross_entropy", "focal"])
-def test_the_sum_is_weighted_part_by_part(kind):
+@pytest.mark.parametrize(
+    ("loss", "unweighted", "parameters"),
+    [
+        (CrossEntropy(positive_weight=3, classification_weight=1.5, mask_weight=0.7), weighted_cross_entropy, (3.0,)),
+        (Focal(gamma=2, alpha=0.8, classification_weight=1.5, mask_weight=0.7), focal_loss, (2.0, 0.8)),
+    ],
+)
+def test_the_sum_is_weighted_part_by_part(loss: Loss, unweighted, parameters):
     labels, logits = np.array([1, 0], np.float32), np.array([0.3, -2], np.float32)
-    settings = {"positive_weight": 3, "gamma": 2, "alpha": 0.8, "classification_weight": 1.5, "mask_weight": 0.7}
-    chosen = loss_parameters(Loss.model_validate({"kind": kind, **settings}))
-    alone = (
-        weighted_cross_entropy(labels, logits, 3.0) if kind == "cross_entropy" else focal_loss(labels, logits, 2, 0.8)
-    )
+    chosen = loss_parameters(loss)
+    alone = unweighted(labels, logits, *parameters)
     classification = classification_loss(labels, logits, chosen)
     assert float(classification) == pytest.approx(1.5 * float(alone), rel=1e-6)
     total = float(multitask_loss(classification, tf.constant(0.4), chosen))

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from bus_mlops.config import Optimizer
+from bus_mlops.config import Adam, Nadam, Optimizer, Sgd
 from bus_mlops.training.optimizers import build_optimizer
 
 
@@ -21,24 +21,24 @@ def steps(settings: Optimizer, gradients: list[float]) -> list[float]:
 
 
 def test_adams_first_step_is_the_learning_rate_against_the_sign():
-    assert steps(Optimizer(name="adam", learning_rate=0.01), [5.0]) == pytest.approx([-0.01], rel=1e-4)
+    assert steps(Adam(learning_rate=0.01), [5.0]) == pytest.approx([-0.01], rel=1e-4)
 
 
 def test_sgd_gathers_momentum():
-    values = steps(Optimizer(name="sgd", learning_rate=0.1, momentum=0.9), [1.0, 1.0, 0.0])
+    values = steps(Sgd(learning_rate=0.1, momentum=0.9), [1.0, 1.0, 0.0])
     assert values == pytest.approx([-0.1, -0.29, -0.461], rel=1e-5)
 
 
 def test_nadam_has_the_papers_constants():
-    optimizer = build_optimizer(Optimizer(name="nadam", learning_rate=1e-5))
+    optimizer = build_optimizer(Nadam(learning_rate=1e-5))
     settings = optimizer.get_config()
     assert (settings["beta_1"], settings["beta_2"], settings["epsilon"]) == (0.9, 0.999, 1e-8)
     assert settings["learning_rate"] == pytest.approx(1e-5)
-    assert steps(Optimizer(name="nadam", learning_rate=0.01), [3.0])[0] < 0
+    assert steps(Nadam(learning_rate=0.01), [3.0])[0] < 0
 
 
-@pytest.mark.parametrize("name", ["adam", "sgd", "nadam"])
-def test_the_learning_rate_is_a_variable(name):
-    optimizer = build_optimizer(Optimizer(name=name, learning_rate=0.5))
+@pytest.mark.parametrize("kind", [Adam, Sgd, Nadam])
+def test_the_learning_rate_is_a_variable(kind):
+    optimizer = build_optimizer(kind(learning_rate=0.5))
     optimizer.learning_rate.assign(0.25)
     np.testing.assert_allclose(np.asarray(optimizer.learning_rate), 0.25)

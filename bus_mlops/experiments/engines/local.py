@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 
-from bus_mlops.config import EngineConfig
+from bus_mlops.config import LocalEngineConfig
 from bus_mlops.environment import quiet
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines import machine
@@ -45,7 +45,7 @@ class _Worker:
 class LocalEngine:
     """Trains cells in `config.workers` processes of `config.threads` threads each; in fewer when memory runs out."""
 
-    def __init__(self, job: Job, config: EngineConfig) -> None:
+    def __init__(self, job: Job, config: LocalEngineConfig) -> None:
         self._job = job
         self._cores = machine.cores()
         self._limit = config.workers or machine.default_workers(config.threads)

@@ -19,7 +19,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from bus_mlops.config import EngineConfig
+from bus_mlops.config import RayEngineConfig
 from bus_mlops.environment import PROCESS, quiet, settings
 from bus_mlops.errors import ConfigError, RunError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
@@ -47,7 +47,7 @@ class RayEngine:
     Raises ConfigError when Ray is not installed.
     """
 
-    def __init__(self, job: Job, config: EngineConfig) -> None:
+    def __init__(self, job: Job, config: RayEngineConfig) -> None:
         if importlib.util.find_spec("ray") is None:
             raise ConfigError(
                 "engine.kind is ray, but Ray is not installed. Install it with `pip install 'bus-mlops[ray]'` "
@@ -212,7 +212,7 @@ def _train_group(cells: list[Cell], job: Job, mailbox: Any, number: int, gpus: f
     return ended
 
 
-def _connect(config: EngineConfig, cpus: float) -> None:
+def _connect(config: RayEngineConfig, cpus: float) -> None:
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from bus_mlops.config import Config, Loss, NetworkChoice
+from bus_mlops.config import Config, CrossEntropy, Focal, NetworkChoice
 from bus_mlops.experiments.strategies.rows import Row, classifiers_of, make_row, make_spec
 from bus_mlops.experiments.strategies.strategy import strategy
 
@@ -44,11 +44,11 @@ class LossesSettings(NetworkChoice):
 def losses(config: Config, settings: LossesSettings) -> Iterator[Row]:
     """Cross-entropy, and the grid of weights and of focal pairs, of each classifier."""
     for name, _ in classifiers_of(config, "losses", settings):
-        yield make_row(make_spec(config, name, "all", loss=Loss()), "BCE", table=6, family="BCE")
+        yield make_row(make_spec(config, name, "all", loss=CrossEntropy()), "BCE", table=6, family="BCE")
         for weight in settings.positive_weights:
-            spec = make_spec(config, name, "all", loss=Loss(positive_weight=weight))
+            spec = make_spec(config, name, "all", loss=CrossEntropy(positive_weight=weight))
             yield make_row(spec, f"WBCE(w_z={weight:g})", table=6, family="WBCE")
         for gamma in settings.gammas:
             for alpha in settings.alphas:
-                spec = make_spec(config, name, "all", loss=Loss(kind="focal", gamma=gamma, alpha=alpha))
+                spec = make_spec(config, name, "all", loss=Focal(gamma=gamma, alpha=alpha))
                 yield make_row(spec, f"Focal(gamma={gamma:g},alpha={alpha:g})", table=6, family="Focal")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bus_mlops.config import Config, Loss, NetworkChoice
+from bus_mlops.config import Config, CrossEntropy, NetworkChoice
 from bus_mlops.experiments.strategies.rows import Row, make_row, make_spec, networks_of
 from bus_mlops.experiments.strategies.strategy import strategy
 from bus_mlops.models.entry import NetworkEntry
@@ -38,6 +38,6 @@ def comparator(network: NetworkEntry) -> NetworkEntry | None:
 
 def _single(config: Config, name: str, single: NetworkEntry) -> RunSpec:
     """The comparator trained like the multitask network `name`, on plain cross-entropy [paper, section 5.2.1]."""
-    multi = make_spec(config, name, "multitask", loss=Loss())
+    multi = make_spec(config, name, "multitask", loss=CrossEntropy())
     options = config.networks[single.name].options if single.name in config.networks else {}
     return multi.model_copy(update={"network": single.name, "options": single.resolve(options), "task": single.task})

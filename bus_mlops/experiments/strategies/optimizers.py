@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from bus_mlops.config import Config, Loss, NetworkChoice, Optimizer
+from bus_mlops.config import Adam, Config, CrossEntropy, Nadam, NetworkChoice, Optimizer, Sgd
 from bus_mlops.experiments.strategies.rows import Row, classifiers_of, make_row, make_spec
 from bus_mlops.experiments.strategies.strategy import strategy
 
@@ -20,9 +20,9 @@ class OptimizersSettings(NetworkChoice):
 
     optimizers: tuple[Optimizer, ...] = Field(
         default=(
-            Optimizer(name="adam", learning_rate=1e-5),
-            Optimizer(name="sgd", learning_rate=2e-3, momentum=0.9),
-            Optimizer(name="nadam", learning_rate=1e-5),
+            Adam(learning_rate=1e-5),
+            Sgd(learning_rate=2e-3, momentum=0.9),
+            Nadam(learning_rate=1e-5),
         ),
         min_length=1,
     )
@@ -44,7 +44,7 @@ class OptimizersSettings(NetworkChoice):
 def optimizers(config: Config, settings: OptimizersSettings) -> Iterator[Row]:
     """Each optimizer of the settings on each classifier."""
     for name, _ in classifiers_of(config, "optimizers", settings):
-        loss = Loss(positive_weight=WEIGHTED_CROSS_ENTROPY.get(name, 3.0))
+        loss = CrossEntropy(positive_weight=WEIGHTED_CROSS_ENTROPY.get(name, 3.0))
         for optimizer in settings.optimizers:
             spec = make_spec(config, name, "all", loss=loss, optimizer=optimizer)
             yield make_row(spec, optimizer.name.upper(), table=7)

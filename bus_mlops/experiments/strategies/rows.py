@@ -68,6 +68,7 @@ def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunS
         known = ", ".join(config.networks) or "none"
         raise ConfigError(f"networks.{name} is missing; params.yaml has: {known}") from None
     registered = entry(name)
+    _check_loss(name, network, registered)
     values = config.training.model_dump()
     values.update(_overrides(network))
     values.update({k: v.model_dump() if isinstance(v, Strict) else v for k, v in changes.items()})
@@ -116,6 +117,16 @@ def networks_of(
 def classifiers_of(config: Config, strategy: str, settings: NetworkChoice) -> Iterator[tuple[str, NetworkEntry]]:
     """`networks_of` for a strategy of classifiers, the networks that only name a class."""
     return networks_of(config, strategy, settings, lambda network: network.task is Task.CLASSIFICATION, "classifiers")
+
+
+def _check_loss(name: str, network: NetworkConfig, registered: NetworkEntry) -> None:
+    """What a network sets for itself must have an effect; `training.loss` is a default for networks of any task."""
+    if network.loss is None:
+        return
+    if not registered.task.classifies:
+        raise ConfigError(f"networks.{name}.loss has no effect, since the loss of {name} is Dice alone: remove it")
+    if not registered.task.segments and "mask_weight" in network.loss.model_fields_set:
+        raise ConfigError(f"networks.{name}.loss.mask_weight has no effect, since {name} draws no mask: remove it")
 
 
 def _overrides(network: NetworkConfig) -> dict[str, object]:

@@ -1,0 +1,81 @@
+"""What pydantic found wrong with a parameter file, in the words of the file: its keys, and what they could be."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+from pydantic import BaseModel
+
+Model = type[BaseModel]
+
+
+class Kind(NamedTuple):
+    """One of the models that a section may be, the key that names it, and the name; both empty for an only model."""
+
+    model: Model
+    key: str
+    name: str
+
+
+class Place(NamedTuple):
+    """A section of the file: the keys that lead to it, its model as far as that is decided, all that it may be."""
+
+    path: tuple[str, ...]
+    kind: Kind | None
+    kinds: tuple[Kind, ...]
+
+
+def describe(error: Any, root: Model) -> str:
+    """One of `ValidationError.errors()` of a mapping that was to be `root`: the key, the value, what is allowed."""
+    # Names of validators, such as `function-after[...]`, stand among the keys.
+    parts = [part for part in error["loc"] if not (isinstance(part, str) and "[" in part)]
+    if error["type"] == "extra_forbidden":
+        return _unknown_key(_follow(parts[:-1], root), str(parts[-1]))
+    key = ".".join(_follow(parts, root).path)
+    if error["type"] == "missing":
+        return f"key {key!r} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key} = {error['input']!r}: {message}" if key else message
+
+
+def _unknown_key(place: Place, key: str) -> str:
+    full = ".".join([*place.path, key])
+    if place.kind is None:
+        return f"unknown key {full!r}"
+    for other in place.kinds:
+        if key in other.model.model_fields:
+            named = ".".join([*place.path, other.key])
+            return f"{full} is for {named} {other.name}, but {other.key} is {place.kind.name}"
+    known = sorted(place.kind.model.model_fields)
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"unknown key {full!r}: {hint}known here: {', '.join(known)}"
+
+
+def _follow(parts: list[Any], root: Model) -> Place:
+    """Where a location of pydantic's leads: in it, the name of a kind follows the key of a section of several."""
+    path: list[str] = []
+    kind: Kind | None = Kind(root, "", "")
+    kinds: tuple[Kind, ...] = ()
+    for part in parts:
+        named = next((each for each in kinds if kind is None and each.name == part), None)
+        if named is not None:
+            kind = named
+            continue
+        path.append(str(part))
+        field = kind.model.model_fields.get(str(part)) if kind is not None else None
+        if field is not None:  # otherwise the name of an entry in a mapping, such as networks.mobilenet, or a number
+            kinds = tuple(_kinds(field.annotation))
+            kind = kinds[0] if len(kinds) == 1 else None
+    return Place(tuple(path), kind, kinds)
+
+
+def _kinds(annotation: Any) -> list[Kind]:
+    """The models in an annotation, such as those of `dict[str, A]` or of a union with a `Tag` for each."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        fields = annotation.model_fields.items()
+        literals = {key: get_args(field.annotation) for key, field in fields if get_origin(field.annotation) is Literal}
+        key, names = next(((key, names) for key, names in literals.items() if len(names) == 1), ("", ("",)))
+        return [Kind(annotation, key, names[0])]
+    return [kind for inner in get_args(annotation) for kind in _kinds(inner)]
