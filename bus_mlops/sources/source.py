@@ -107,11 +107,17 @@ class Source:
     def survey(self, folder: Path) -> Survey:
         """All that the folder holds; raises SourceError when there is nothing to survey."""
         survey = self.look(folder)
+        known: dict[str, Record] = {}
         for record in survey.records:
             if record.source != self.name:
                 raise SourceError(
                     f"the module of {self.name!r} yields records of {record.source!r} ({record.origin}): its records "
                     f"must say source={self.name!r}."
+                )
+            if known.setdefault(record.name, record) is not record:
+                raise SourceError(
+                    f"{record.origin}: image name {record.name!r} was already used by {known[record.name].origin}. "
+                    "Names must be unique within a source: take out one of the two, or name the images otherwise."
                 )
         return survey
 

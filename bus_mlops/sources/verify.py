@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass, field
 from functools import partial
@@ -21,7 +21,7 @@ from typing import Any
 from bus_mlops.errors import SourceError
 from bus_mlops.sources.inspection import Inspected, inspect_record
 from bus_mlops.sources.record import MALIGNANT, LabelConflict, Record, label_conflicts
-from bus_mlops.sources.registry import SOURCES, is_synthetic, no_sources, sources_present
+from bus_mlops.sources.registry import SOURCES, is_synthetic, no_sources
 from bus_mlops.sources.source import Kind, Official, Source, Survey
 
 Progress = Callable[[Iterable[Inspected], int], Iterable[Inspected]]
@@ -132,18 +132,22 @@ class Report:
         }
 
 
-def verify(root: Path, progress: Progress = lambda items, total: items) -> Report:
-    """Survey every source below root and decode each of its images and masks once.
+def verify(
+    root: Path,
+    progress: Progress = lambda items, total: items,
+    sources: Mapping[str, Source] = SOURCES,
+) -> Report:
+    """Survey each of the sources that is below root and decode each of its images and masks once.
 
     Phantoms (`PHANTOM.txt`) are compared with no official counts. Raises SourceError when root holds no
     source's folder at all.
     """
-    present = sources_present(root)
+    present = tuple(name for name in sources if (root / name).is_dir())
     if not present:
         hint = "".join(f" {note}" for note in _strangers(root))
         raise SourceError(f"{no_sources(root)}{hint}")
     synthetic = is_synthetic(root)
-    surveys = {name: _survey(SOURCES[name], root / name) for name in present}
+    surveys = {name: _survey(sources[name], root / name) for name in present}
     records = [record for survey, _ in surveys.values() for record in survey.records]
     with ThreadPoolExecutor() as pool:  # decoders release the lock
         inspected = list(progress(pool.map(partial(inspect_record, root=root), records), len(records)))
@@ -154,10 +158,10 @@ def verify(root: Path, progress: Progress = lambda items, total: items) -> Repor
         root=root,
         synthetic=synthetic,
         sources=tuple(
-            _report(SOURCES[name], survey, failure, by_source[name], synthetic)
+            _report(sources[name], survey, failure, by_source[name], synthetic)
             for name, (survey, failure) in surveys.items()
         ),
-        absent=tuple(name for name in SOURCES if name not in present),
+        absent=tuple(name for name in sources if name not in present),
         duplicates=_duplicates(records, inspected),
         notes=_strangers(root),
     )

@@ -1,7 +1,6 @@
 """The sources' quirks from folder to pixels: each has a test here, in test_readers.py or in tests/dataset."""
 
 import dataclasses
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +29,8 @@ from bus_mlops.sources import busi, busis, dataset_b, hmss, thammasat
 from bus_mlops.sources.phantoms.write import write_phantoms
 from bus_mlops.sources.record import Crop, Record
 from bus_mlops.sources.registry import SOURCES, by_name, read_sources
-from bus_mlops.sources.verify import verify
+
+PAPER = [SOURCES[name] for name in ("hmss", "busi", "busis", "thammasat", "dataset_b")]
 
 
 def real(root: Path) -> DataConfig:
@@ -38,7 +38,8 @@ def real(root: Path) -> DataConfig:
 
 
 def test_official_counts_are_those_of_the_corrected_table_2():
-    official = [source.official for source in SOURCES.values() if source.official]
+    official = [source.official for source in PAPER if source.official]
+    assert len(official) == 5
     assert sum(each.images for each in official) == 3641
     assert (sum(each.benign for each in official), sum(each.malignant for each in official)) == (1818, 1823)
     assert sum(each.cases for each in official) == 2102
@@ -49,8 +50,7 @@ def test_official_counts_are_those_of_the_corrected_table_2():
         743,
         466,
     )
-    assert {source.name for source in SOURCES.values() if not source.has_masks} == {"hmss", "thammasat"}
-    assert all(not each.names or len(each.names) == each.images for each in official)
+    assert {source.name for source in PAPER if not source.has_masks} == {"hmss", "thammasat"}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -195,14 +195,6 @@ def test_ids_are_unique_over_all_sources(tmp_path):
     assert all(record.case_id.startswith(f"{record.source}/") for record in records)
 
 
-def test_nothing_is_ever_written_into_the_sources(tmp_path):
-    root = five_sources(tmp_path)
-    before = digests(root)
-    read_sources(real(root))
-    assert verify(root).errors == 0
-    assert digests(root) == before
-
-
 def test_a_module_copied_and_half_renamed_is_noticed(tmp_path):
     busis_folder(tmp_path)
     with pytest.raises(SourceError, match=r"the module of 'minerva' yields records of 'busis'"):
@@ -214,9 +206,9 @@ def test_a_module_copied_and_half_renamed_is_noticed(tmp_path):
 
 
 def test_no_phantoms_of_a_source_without_a_plan(tmp_path, demo):
-    images = {**demo.phantom.images, "minerva": 3}
+    images = {**demo.phantom.images, "other": 3}
     config = demo.model_copy(update={"phantom": demo.phantom.model_copy(update={"images": images})})
-    with pytest.raises(ConfigError, match=r"phantom\.images\.minerva is 3, but phantoms are drawn for hmss"):
+    with pytest.raises(ConfigError, match=r"phantom\.images\.other is 3, but phantoms are drawn for hmss"):
         write_phantoms(config, tmp_path / "phantom")
 
 
@@ -267,7 +259,3 @@ def five_sources(root: Path) -> Path:
     dataset_b_folder(root / "dataset_b")
     picture(root / "busi" / "normal" / "normal (2).png")
     return root
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}

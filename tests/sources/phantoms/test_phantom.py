@@ -119,13 +119,6 @@ def test_more_copies_than_room_is_an_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_tiny_counts(tmp_path, count):
-    config = config_for(tmp_path / "p", dict.fromkeys(COUNTS, count))
-    write_phantoms(config, tmp_path / "p")
-    assert len(read_sources(config.data)) == 5 * count
-
-
 def test_descriptors_separate_the_labels_with_overlap():
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
