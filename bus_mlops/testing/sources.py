@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import shutil
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
@@ -198,7 +197,7 @@ def _check_tables(source: Source, folder: Path) -> None:
         for damaged in (None, b""):
             words = _check_damaged_table(source, folder, table, damaged)
             require(table.name in words, f"{source.name}: the error must name the damaged {table.name}: {words!r}")
-        rng = random.Random(0)
+        rng = np.random.default_rng(0)
         lines = data.splitlines(keepends=True)
         for damaged in (data[: len(data) // 2], b"".join([*lines, lines[-1]]), *(_altered(rng, data, _FUZZED))):
             _check_damaged_table(source, folder, table, damaged)
@@ -217,11 +216,11 @@ def _check_damaged_table(source: Source, folder: Path, table: Path, data: bytes 
         return words
 
 
-def _altered(rng: random.Random, data: bytes, count: int) -> Iterator[bytes]:
+def _altered(rng: np.random.Generator, data: bytes, count: int) -> Iterator[bytes]:
     for _ in range(count):
         changed = bytearray(data)
-        for _ in range(rng.randint(1, 6)):
-            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        for _ in range(rng.integers(1, 7)):
+            changed[rng.integers(len(changed))] = int(rng.integers(256))
         yield bytes(changed)
 
 
