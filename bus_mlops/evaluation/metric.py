@@ -66,6 +66,18 @@ class Metric:
         """
         return f"{100 * value:.1f}" if self.unit == "percent" else f"{value:.3f}"
 
+    def format_with_unit(self, value: float) -> str:
+        """A value (fraction) for a sentence.
+
+        >>> Metric("sensitivity", "Sensitivity", unit="percent").format_with_unit(0.8414)
+        '84.1 %'
+        """
+        return f"{self.format(value)} %" if self.unit == "percent" else self.format(value)
+
+    def format_published(self, value: float) -> str:
+        """A value (fraction) that the paper prints, with its digits: two where it prints a fraction."""
+        return self.format(value) if self.unit == "percent" else f"{value:.2f}"
+
     def format_spread(self, mean: float, deviation: float) -> str:
         """Mean and standard deviation as people read them; the latter may be NaN, of a single fold.
 

@@ -89,8 +89,8 @@ def fold_table(predictions: Mapping[str, pd.DataFrame], plans: Mapping[str, list
         select = split_rows(predictions[strategy])
         for row in rows:
             frame = fold_metrics(select(row), row)
-            for place, name in enumerate(ROW):
-                frame.insert(place, name, getattr(row, name))
+            for position, name in enumerate(ROW):
+                frame.insert(position, name, getattr(row, name))
             frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 

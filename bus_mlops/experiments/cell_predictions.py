@@ -10,7 +10,7 @@ import pandas as pd
 
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
-from bus_mlops.evaluation.metrics import classification_metrics, mask_overlap
+from bus_mlops.evaluation.metrics import classification_metrics, mask_metrics, mask_overlap, mean_overlap
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.tracking.ledger import MASKS, PREDICTIONS
 
@@ -69,7 +69,6 @@ def cell_metrics(frame: pd.DataFrame) -> dict[str, float]:
         if rows["probability"].notna().any():
             numbers = classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())
             values.update({f"{prefix}{name}": value for name, value in numbers.items()})
-        if rows["dice"].notna().any():
-            values[f"{prefix}dice"] = float(rows["dice"].mean())
-            values[f"{prefix}iou"] = float(rows["iou"].mean())
+        overlap = {f"{prefix}{name}": mean_overlap(rows[name].to_numpy()) for name in mask_metrics()}
+        values.update({name: value for name, value in overlap.items() if value == value})
     return values

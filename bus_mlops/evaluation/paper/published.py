@@ -7,18 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
+from bus_mlops.evaluation.metrics import METRICS, PAPER_METRICS
+
 PAPER_TABLES = (4, 5, 6, 7, 8, 9)
 
-# Name of a column in the csv files -> our name. The paper's "AUC" is computed on thresholded labels.
-_COLUMNS = {
-    "accuracy": "accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "f1": "f1",
-    "auc": "balanced_accuracy",
-    "fpr": "false_positive_rate",
-    "fnr": "false_negative_rate",
-}
 # How far two numbers of a row may lie apart before rounding and the mean over folds no longer explain it:
 # (column of consistency.csv, tolerance, sentence). Percentage points, except F1.
 _CHECKS = (
@@ -97,13 +89,11 @@ def published_counts() -> dict[str, dict[str, int]]:
 
 @lru_cache(maxsize=1)
 def _rows() -> dict[tuple[int, str, str], dict[str, float]]:
+    columns = [(METRICS[name], 100 if METRICS[name].unit == "percent" else 1) for name in PAPER_METRICS]
     rows = {}
     for table in PAPER_TABLES:
         for line in _read(f"table{table}.csv"):
-            values = {
-                ours: round(float(line[theirs]) / (1 if theirs == "f1" else 100), 6)
-                for theirs, ours in _COLUMNS.items()
-            }
+            values = {each.name: round(float(line[each.paper.lower()]) / scale, 6) for each, scale in columns}
             rows[table, line["model"], line["variant"]] = values
     return rows
 

@@ -5,18 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.paper.claims import Comparison
 from bus_mlops.evaluation.paper.contrasts import Contrast
 from bus_mlops.evaluation.paper.published import contradictions, paper_table
 
-METRICS = {
-    "balanced_accuracy": "balanced accuracy",
-    "roc_auc": "ROC AUC",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "false_negative_rate": "the false negative rate",
-    "f1": "F1",
-}
 ALPHA = 0.05
 _NOT_TESTED = {True: "Not tested: this run has no rows to compare.", False: "Not tested: one fold allows no test"}
 
@@ -88,14 +81,15 @@ def _printed_extreme(comparison: Comparison, table: int) -> str:
     own = " ".join(comparison.paper or ())
     beaten = [name for name, value in rows.items() if comparison.direction * (rows[own] - value) > 0]
     top = max(rows, key=lambda name: comparison.direction * rows[name])
+    most = METRICS[comparison.metric].format_with_unit(rows[top])
     text = f"Table {table}: {_word(comparison)} than {len(beaten)} of {len(rows) - 1} others"
-    return text + ("" if top == own else f"; {_superlative(comparison)} is {top} ({100 * rows[top]:.1f} %)")
+    return text + ("" if top == own else f"; {_superlative(comparison)} is {top} ({most})")
 
 
 def _lead(comparison: Comparison, verdict: str) -> str:
     sides = comparison.sides
     rises = comparison.direction > 0 if verdict != "opposite" else comparison.direction < 0
-    metric = METRICS[comparison.metric]
+    metric = METRICS[comparison.metric].phrase
     if comparison.kind == "all":
         what = f"{metric} of {sides.subject} is {'higher' if rises else 'lower'} than that of {sides.against}"
     else:
@@ -151,7 +145,7 @@ def _choice(
     same = f"The choice is the paper's for {len(choices) - len(other)} of {len(choices)} networks"
     if not other or overall is None:
         return f"{same}."
-    metric = METRICS[comparison.metric]
+    metric = METRICS[comparison.metric].phrase
     return f"{same} ({'; '.join(other)}). On test images {metric} of ours differs by {_sized(overall)}."
 
 
@@ -164,7 +158,8 @@ def _parameters(variant: str) -> str:
 def _furthest(comparison: Comparison, extreme: tuple[str, float] | None) -> str:
     if extreme is None:
         return ""
-    return f"Of all rows, {_superlative(comparison)} is {extreme[0]} ({100 * extreme[1]:.1f} %)."
+    title, value = extreme
+    return f"Of all rows, {_superlative(comparison)} is {title} ({METRICS[comparison.metric].format_with_unit(value)})."
 
 
 def _sized(test: Contrast, per: str = "") -> str:

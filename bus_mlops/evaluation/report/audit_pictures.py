@@ -1,4 +1,4 @@
-"""What the audit found, for the report: pictures of near-duplicates with both labels, and what was left out."""
+"""What the audit found, for the report: pictures of near-duplicates with both labels, and the excluded images."""
 
 from __future__ import annotations
 
@@ -39,43 +39,43 @@ def read_conflicts(data: Path, audit: Mapping[str, Any]) -> list[list[dict[str, 
         pixels = benchmark.images(max(benchmark.sizes))
     except DatasetError as error:
         raise EvaluationError(str(error)) from error
-    place = dict(zip(benchmark.frame["image_id"], benchmark.frame["index"], strict=True))
+    row_of = dict(zip(benchmark.frame["image_id"], benchmark.frame["index"], strict=True))
     shown = []
     for sides in clusters:
         images = []
         for label, image in [(0, each) for each in sides["benign"]] + [(1, each) for each in sides["malignant"]]:
-            if image not in place:
+            if image not in row_of:
                 raise EvaluationError(f"{image} was audited but is not in the benchmark. Run `dvc repro audit`.")
             buffer = io.BytesIO()
-            whole = Image.fromarray(np.asarray(pixels[place[image]]))
+            whole = Image.fromarray(np.asarray(pixels[row_of[image]]))
             whole.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR).save(buffer, "PNG")
             images.append({"image_id": image, "label": label, "picture": buffer.getvalue()})
         shown.append(images)
     return shown
 
 
-def read_left_out(data: Path, flow: Mapping[str, Mapping[str, Any]]) -> tuple[Exclusions, dict[str, dict[str, Any]]]:
-    """`left_out` of the files under `data`, and the assembly's flow counts after it.
+def read_excluded(data: Path, flow: Mapping[str, Mapping[str, Any]]) -> tuple[Exclusions, dict[str, dict[str, Any]]]:
+    """`excluded_images` of the files under `data`, and the assembly's flow counts after it.
 
-    Nothing is left out where one of the files is missing.
+    Nothing is excluded where one of the files is missing.
     """
     import pandas as pd
 
     names = ("benchmark/manifest.csv", "folds/folds.csv", "audit/exclusions.csv")
     if not all((data / name).is_file() for name in names):
         return {}, {source: dict(counts) for source, counts in flow.items()}
-    manifest, folds, exclusions = (pd.read_csv(data / name, dtype=str, keep_default_na=False) for name in names)
-    excluded = left_out(manifest, folds, exclusions)
-    return excluded, with_exclusions(flow, excluded, manifest[manifest["image_id"].isin(folds["image_id"])])
+    benchmark, folds, exclusions = (pd.read_csv(data / name, dtype=str, keep_default_na=False) for name in names)
+    excluded = excluded_images(benchmark, folds, exclusions)
+    return excluded, with_exclusions(flow, excluded, benchmark[benchmark["image_id"].isin(folds["image_id"])])
 
 
-def left_out(manifest: pd.DataFrame, folds: pd.DataFrame, exclusions: pd.DataFrame) -> Exclusions:
+def excluded_images(benchmark: pd.DataFrame, folds: pd.DataFrame, exclusions: pd.DataFrame) -> Exclusions:
     """Images of the benchmark that the folds do not hold: source -> reason -> how many.
 
     `conflicting labels` when exactly the audit's conflicts are out, else `near-duplicate` for what the audit
     lists as a duplicate; anything else is `not in the folds` (official folds do not hold every image).
     """
-    out = manifest.loc[~manifest["image_id"].isin(folds["image_id"]), ["image_id", "source"]]
+    out = benchmark.loc[~benchmark["image_id"].isin(folds["image_id"]), ["image_id", "source"]]
     if out.empty:
         return {}
     listed = {reason: set(rows["image_id"]) for reason, rows in exclusions.groupby("reason")}

@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.report import plots
-from bus_mlops.evaluation.report.audit_pictures import Exclusions, excluded_sentence, read_conflicts, read_left_out
+from bus_mlops.evaluation.report.audit_pictures import Exclusions, excluded_sentence, read_conflicts, read_excluded
 from bus_mlops.evaluation.report.rows import (
-    COLUMNS,
     audit_facts,
+    columns,
     finding_groups,
     flow_rows,
     gate_values,
     is_headline,
     leakage_rows,
     leakage_text,
+    mask_columns,
     table_rows,
 )
 from bus_mlops.evaluation.results import (
@@ -84,7 +86,7 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
         raise EvaluationError(f"{findings} is missing: run `dvc repro evaluate`.")
     audit = _json(data / "audit" / "audit.json")
     search, promotion = (_json(results / name) for name in ("search/best.json", "promotion/promotion.json"))
-    excluded, flow = read_left_out(data, benchmark["flow"])
+    excluded, flow = read_excluded(data, benchmark["flow"])
     return ReportInputs(
         benchmark={**benchmark, "flow": flow},
         strategies=_read_strategies(results),
@@ -101,25 +103,33 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
 
 
 def _read_strategies(results: Path) -> dict[str, StrategyResults]:
-    import pandas as pd
-
     folder = results / "predictions"
     headings = read_headings(results / "plan")
     curves = read_curves(folder, headings)
     strategies = {}
     for name, heading in headings.items():
         table = results / "tables" / f"{name}.csv"
-        if not table.is_file():
-            raise EvaluationError(f"{table} is missing: run `dvc repro evaluate`.")
         samples = folder / f"{name}_samples.npz"
         strategies[name] = StrategyResults(
             heading=heading,
-            table=pd.read_csv(table),
+            table=_read_table(table),
             predictions=read_predictions(folder / f"{name}.parquet"),
             curves=curves[curves["strategy"] == name],
             samples=read_samples(samples) if samples.is_file() else None,
         )
     return strategies
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    if not path.is_file():
+        raise EvaluationError(f"{path} is missing: run `dvc repro evaluate`.")
+    table = pd.read_csv(path)
+    for name in METRICS:
+        if f"{name}_mean" not in table.columns:
+            raise EvaluationError(f"{path} lacks the metric {name!r}, which was added since: run `dvc repro evaluate`.")
+    return table
 
 
 def render_report(inputs: ReportInputs) -> str:
@@ -134,7 +144,8 @@ def render_report(inputs: ReportInputs) -> str:
     return environment.from_string(text).render(
         phantom=phantom,
         title=_title(phantom),
-        columns=COLUMNS,
+        columns=columns(),
+        mask_columns=mask_columns(),
         flow_headings=headings,
         flow=flow,
         sources=list(inputs.benchmark["flow"]),
@@ -176,12 +187,13 @@ def _highlights(inputs: ReportInputs) -> list[tuple[str, str, str]]:
         (f"{len(inputs.benchmark['flow'])}", "sources", f"{images} images kept" if images else ""),
         (f"{len(rows)}", "table rows", f"in {len(inputs.strategies)} strategies"),
     ]
-    for metric, heading in (("roc_auc", "best ROC AUC"), ("dice", "best Dice")):
-        known = [(record[f"{metric}_mean"], record, title) for record, title in rows]
+    for metric in (METRICS["roc_auc"], METRICS["dice"]):
+        known = [(record[f"{metric.name}_mean"], record, title) for record, title in rows]
         known = [each for each in known if each[0] == each[0]]
         if known:
             value, record, title = max(known, key=lambda each: float(each[0]))
-            cards.append((f"{value:.3f}", heading, f"{record['model']} {record['variant']} ({title})"))
+            best = metric.format_with_unit(value), f"best {metric.heading}"
+            cards.append((*best, f"{record['model']} {record['variant']} ({title})"))
     if inputs.findings:
         shown = sum(each["verdict"] == "shown" for each in inputs.findings)
         cards.append((f"{shown} of {len(inputs.findings)}", "expected effects show", "each with its test"))
@@ -206,7 +218,7 @@ def _strategy(name: str, results: StrategyResults) -> dict[str, Any]:
         "grid": rows if len(shown) < len(rows) else [],
         "scope": f"{_range(results.table['images'])} test images in {_range(results.table['folds'])} folds",
         "many": len(test) > plots.MOST_CURVES,
-        "has_masks": any(row["dice"] for row in rows),
+        "has_masks": any(any(row["masks"]) for row in rows),
         "has_paper": any(cell["paper"] for row in rows for cell in row["cells"]),
         "roc": _figure(plots.roc_figure(test)) if test else "",
         "confusion": _figure(plots.confusion_figure(test)) if test else "",

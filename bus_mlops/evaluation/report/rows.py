@@ -6,28 +6,23 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bus_mlops.evaluation.paper.sentences import METRICS, points, probability
+from bus_mlops.evaluation.metric import Metric
+from bus_mlops.evaluation.metrics import METRICS, PAPER_METRICS
+from bus_mlops.evaluation.paper.sentences import points, probability
+from bus_mlops.sources.registry import SOURCES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# (metric, heading, printed as percent); the paper prints F1 as a fraction.
-COLUMNS = (
-    ("balanced_accuracy", "Balanced accuracy", True),
-    ("accuracy", "Accuracy", True),
-    ("sensitivity", "Sensitivity", True),
-    ("specificity", "Specificity", True),
-    ("f1", "F1", False),
-    ("false_positive_rate", "FPR", True),
-    ("false_negative_rate", "FNR", True),
-)
-SOURCE_NAMES = {
-    "hmss": "HMSS",
-    "busi": "BUSI",
-    "busis": "BUSIS",
-    "thammasat": "Thammasat",
-    "dataset_b": "Dataset B",
-}
+
+def columns() -> list[Metric]:
+    """The metrics of probabilities as the report shows them: those with an interval, the paper's, then all others."""
+    return sorted((each for each in METRICS.values() if not each.of_masks), key=lambda each: not each.interval)
+
+
+def mask_columns() -> list[Metric]:
+    """The metrics of masks as the report shows them."""
+    return [each for each in METRICS.values() if each.of_masks]
 
 
 def is_headline(record: Mapping[Any, Any]) -> bool:
@@ -36,7 +31,7 @@ def is_headline(record: Mapping[Any, Any]) -> bool:
 
 
 def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """One entry a row: title, counts, ROC area with interval, and a cell for each metric and the paper's."""
+    """One entry a row: title, counts, and a cell for each of `columns` and `mask_columns`."""
     rows = []
     printed = {
         (record["model"], record["family"]): record["variant"]
@@ -50,24 +45,15 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
                 "variant": record["variant"],
                 "images": record["images"],
                 "folds": record["folds"],
-                "roc_auc": _plus_minus(record, "roc_auc", percent=False),
-                "pooled": _interval(record),
                 "headline": is_headline(record),
                 "choice": _choice(record, printed.get((record["model"], record["family"]))),
-                "cells": [_cell(record, name, percent) for name, _, percent in COLUMNS],
-                "dice": _plus_minus(record, "dice", percent=True),
-                "iou": _plus_minus(record, "iou", percent=True),
+                "cells": [_cell(record, metric) for metric in columns()],
+                "masks": [_spread(record, metric) for metric in mask_columns()],
                 "leaks": leaks(record),
                 "contradiction": _text(record["contradiction"]),
             }
         )
     return rows
-
-
-def _interval(record: Mapping[Any, Any]) -> str:
-    if not _known(record["roc_auc_low"]):
-        return "masks only"
-    return f"{record['roc_auc_low']:.3f} to {record['roc_auc_high']:.3f}"
 
 
 def _choice(record: Mapping[Any, Any], printed: str | None) -> str:
@@ -111,7 +97,7 @@ def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
         }
         for each in finding["tests"]
     ]
-    return {**finding, "tests": tests, "heading": METRICS[finding["metric"]].removeprefix("the ")}
+    return {**finding, "tests": tests, "heading": METRICS[finding["metric"]].phrase.removeprefix("the ")}
 
 
 def _p(value: float | None) -> str:
@@ -138,24 +124,21 @@ def leakage_text(leakage: Mapping[str, Any]) -> str:
     )
 
 
-def _cell(record: Mapping[Any, Any], name: str, percent: bool) -> dict[str, str]:
-    published, points = record[f"paper_{name}"], record[f"difference_{name}"]
-    if not _known(published):
-        return {"ours": _plus_minus(record, name, percent), "paper": "", "difference": ""}
-    return {
-        "ours": _plus_minus(record, name, percent),
-        "paper": f"{100 * published:.1f}" if percent else f"{published:.2f}",
-        "difference": f"{points:+.1f}".replace("-", "−"),
-    }
+def _cell(record: Mapping[Any, Any], metric: Metric) -> dict[str, str]:
+    name = metric.name
+    cell = {"ours": _spread(record, metric), "interval": "", "paper": "", "difference": ""}
+    if metric.interval:
+        ends = record[f"{name}_low"], record[f"{name}_high"]
+        cell["interval"] = " to ".join(map(metric.format, ends)) if _known(ends[0]) else "masks only"
+    if name in PAPER_METRICS and _known(record[f"paper_{name}"]):
+        cell["paper"] = metric.format_published(record[f"paper_{name}"])
+        cell["difference"] = points(record[f"difference_{name}"] / 100)
+    return cell
 
 
-def _plus_minus(record: Mapping[Any, Any], name: str, percent: bool) -> str:
-    mean, deviation = record[f"{name}_mean"], record[f"{name}_std"]
-    if not _known(mean):
-        return ""
-    scale, digits = (100, 1) if percent else (1, 3)
-    text = f"{scale * mean:.{digits}f}"
-    return f"{text} ± {scale * deviation:.{digits}f}" if _known(deviation) else text
+def _spread(record: Mapping[Any, Any], metric: Metric) -> str:
+    mean, deviation = record[f"{metric.name}_mean"], record[f"{metric.name}_std"]
+    return metric.format_spread(mean, deviation) if _known(mean) else ""
 
 
 FLOW = ("listed", "read", "excluded", "kept", "cases", "benign", "malignant", "with_mask")
@@ -163,14 +146,15 @@ FLOW = ("listed", "read", "excluded", "kept", "cases", "benign", "malignant", "w
 
 def flow_rows(flow: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headings and one line a source of the counts that assembly recorded, with a line of totals."""
-    rows = [
-        [SOURCE_NAMES.get(source, source), *(_count(counts.get(key)) for key in FLOW)]
-        for source, counts in flow.items()
-    ]
+    rows = [[_source_title(source), *(_count(counts.get(key)) for key in FLOW)] for source, counts in flow.items()]
     if len(flow) > 1:
         totals = [sum(_number(counts.get(key)) for counts in flow.values()) for key in FLOW]
         rows.append(["all", *(str(total) for total in totals)])
     return ["source", *(key.replace("_", " ") for key in FLOW)], rows
+
+
+def _source_title(name: str) -> str:
+    return SOURCES[name].title if name in SOURCES else name
 
 
 def audit_facts(audit: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.metric import Metric
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.report.rows import leaks
 from bus_mlops.evaluation.results import read_headings
 from bus_mlops.files import read_json
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
+
+# A terminal has room for three.
+_SHOWN = tuple(METRICS[name] for name in ("roc_auc", "sensitivity", "specificity"))
 
 
 def render_summary(results: Path, phantom: bool, left_to_paper: Sequence[str] = ()) -> Group:
@@ -69,21 +74,14 @@ def _table(tables: dict[str, list[dict[str, str]]]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("mean ± std over folds", overflow="fold", min_width=18)
-    for heading, width in (
-        ("ROC AUC", 13),
-        ("sens. %", 10),
-        ("paper", 5),
-        ("spec. %", 10),
-        ("paper", 5),
-    ):
-        style = "dim" if heading == "paper" else None
-        table.add_column(heading, justify="right", min_width=width, no_wrap=True, style=style)
+    for metric in _SHOWN:
+        table.add_column(metric.title, justify="right", min_width=13, no_wrap=True)
+        if metric.paper:
+            table.add_column("paper", justify="right", min_width=5, no_wrap=True, style="dim")
     for title, records in tables.items():
         table.add_row(Text(title, style="bold"))
         for record in records:
-            cells = [_plus_minus(record, "roc_auc", 1, 3)]
-            for name in ("sensitivity", "specificity"):
-                cells += [_plus_minus(record, name, 100, 1), _paper(record, name)]
+            cells = [text for metric in _SHOWN for text in _cells(record, metric)]
             note = f" [red]({leaks(record)})[/red]" if leaks(record) else ""
             table.add_row(f"  {record['model']} {record['variant']}{note}", *cells)
     return table
@@ -126,14 +124,12 @@ def _line(name: str, value: str, style: str = "") -> Text:
     return Text.assemble((f"{name}  ", "bold"), (value, style))
 
 
-def _plus_minus(record: dict[str, str], name: str, scale: int, digits: int) -> str:
-    mean, deviation = record[f"{name}_mean"], record[f"{name}_std"]
-    if not mean:  # a network that only draws masks
-        return ""
-    text = f"{scale * float(mean):.{digits}f}"
-    return f"{text} ± {scale * float(deviation):.{digits}f}" if deviation else text
-
-
-def _paper(record: dict[str, str], name: str) -> str:
-    value = record[f"paper_{name}"]
-    return f"{100 * float(value):.1f}" if value else ""
+def _cells(record: dict[str, str], metric: Metric) -> list[str]:
+    """Mean and deviation of a row and, of a metric that the paper prints, its number."""
+    mean, deviation = (record[f"{metric.name}_{part}"] for part in ("mean", "std"))
+    # A network that only draws masks has none, a single fold no deviation.
+    ours = metric.format_spread(float(mean), float(deviation or "nan")) if mean else ""
+    if not metric.paper:
+        return [ours]
+    published = record[f"paper_{metric.name}"]
+    return [ours, metric.format_published(float(published)) if published else ""]

@@ -17,6 +17,7 @@ from bus_mlops import profiles
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.choice import with_choice
 from bus_mlops.evaluation.comparison import corrected_resampled_test
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.paper.claims import (
     AUGMENTATIONS,
     COMPARISONS,
@@ -27,7 +28,7 @@ from bus_mlops.evaluation.paper.claims import (
 from bus_mlops.evaluation.paper.contrasts import Contrast
 from bus_mlops.evaluation.paper.findings import Finding, find
 from bus_mlops.evaluation.paper.published import paper_claims
-from bus_mlops.evaluation.paper.sentences import METRICS, printed
+from bus_mlops.evaluation.paper.sentences import printed
 from bus_mlops.evaluation.results import PlannedRow, read_plans
 from bus_mlops.evaluation.tables import fold_table
 from bus_mlops.experiments.plan import write_plans

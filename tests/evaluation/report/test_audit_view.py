@@ -13,7 +13,7 @@ from projects import plant_conflict, run_stage_script
 
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.report.audit_pictures import excluded_sentence, left_out, read_conflicts, read_left_out
+from bus_mlops.evaluation.report.audit_pictures import excluded_images, excluded_sentence, read_conflicts, read_excluded
 
 
 def test_pictures_of_a_conflict_are_those_of_its_images(tiny_project: Path):
@@ -35,14 +35,14 @@ def test_pictures_of_a_conflict_are_those_of_its_images(tiny_project: Path):
     assert read_conflicts(data, {"conflicts": {"clusters": []}}) == []
 
 
-def test_what_the_folds_left_out_is_counted_with_its_reason(tiny_project: Path):
+def test_what_the_folds_exclude_is_counted_with_its_reason(tiny_project: Path):
     before = Benchmark.open(tiny_project / "data/benchmark").info["flow"]
-    assert read_left_out(tiny_project / "data", before) == ({}, before)
+    assert read_excluded(tiny_project / "data", before) == ({}, before)
     values = yaml.safe_load((tiny_project / "params.yaml").read_text())
     values["audit"] = {"exclude": "duplicates"}
     (tiny_project / "params.yaml").write_text(yaml.safe_dump(values))
     assert run_stage_script("folds", tiny_project).returncode == 0
-    excluded, flow = read_left_out(tiny_project / "data", before)
+    excluded, flow = read_excluded(tiny_project / "data", before)
     assert excluded == {"busi": {"near-duplicate": 2}, "hmss": {"near-duplicate": 1}}
     assert excluded_sentence(excluded).startswith("3 images were left out")
     assert flow["busi"]["listed"] == 26
@@ -50,7 +50,7 @@ def test_what_the_folds_left_out_is_counted_with_its_reason(tiny_project: Path):
     assert flow["busi"]["excluded"] == {"near-duplicate": 2}
     assert all(counts["benign"] + counts["malignant"] == counts["kept"] for counts in flow.values())
     assert flow["busis"] == before["busis"]
-    assert read_left_out(tiny_project, before) == ({}, before)
+    assert read_excluded(tiny_project, before) == ({}, before)
 
 
 def test_reasons():
@@ -58,6 +58,6 @@ def test_reasons():
     rows = [("a/1", "conflict"), ("a/2", "conflict"), ("a/1", "duplicate")]
     exclusions = pd.DataFrame(rows, columns=["image_id", "reason"])
     folds = manifest[["image_id"]]
-    assert left_out(manifest, folds.iloc[2:], exclusions) == {"a": {"conflicting labels": 2}}
-    assert left_out(manifest, folds.iloc[1:], exclusions) == {"a": {"near-duplicate": 1}}
-    assert left_out(manifest, folds.iloc[:2], exclusions) == {"b": {"not in the folds": 1}}
+    assert excluded_images(manifest, folds.iloc[2:], exclusions) == {"a": {"conflicting labels": 2}}
+    assert excluded_images(manifest, folds.iloc[1:], exclusions) == {"a": {"near-duplicate": 1}}
+    assert excluded_images(manifest, folds.iloc[:2], exclusions) == {"b": {"not in the folds": 1}}
