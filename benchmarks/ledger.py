@@ -92,7 +92,7 @@ def measure(config: Config, count: int) -> None:
     with open_runner(config) as runner:
         template = runner.cells(specs[0], FOLDS, "title", {})
         recorded = [record(runner, cell) for cell in template]
-        runner.ledger.summarise(template[0].parent_run, template[0].fingerprint, FOLDS)
+        runner.ledger.parents.summarise(template[0].parent_run, template[0].fingerprint, FOLDS)
         prints = [spec.fingerprint(*runner.digests(spec)) for spec in specs]
     copy_runs(store, prints[0], prints[1:])
 
@@ -133,7 +133,7 @@ def record(runner: Runner, cell: Cell) -> Cost:
         def log() -> None:
             run_id = ledger.start(cell.parent_run, "title", cell.spec, {**tags, "folds_digest": cell.folds_digest})
             for epoch in range(1, EPOCHS + 1):
-                ledger.epoch(run_id, epoch, dict.fromkeys(names, 1 / epoch))
+                ledger.writer.epoch(run_id, epoch, dict.fromkeys(names, 1 / epoch))
             ledger.finish(run_id, {f"metric_{n}": 0.5 for n in range(14)}, Path(folder), {"best_epoch": "1"})
 
         return timed(log)

@@ -108,7 +108,7 @@ def test_a_run_that_may_not_be_deleted_is_closed_and_counts_nowhere(server, monk
     log_in(server, "ben", monkeypatch)
     ledger = Ledger(tracking)
     run_id = ledger.client.create_run(own.experiment, tags={"kind": "fold"}).info.run_id
-    ledger.discard(run_id, "left to anna")
+    ledger.writer.discard(run_id, "left to anna")
     run = ledger.client.get_run(run_id)
     assert (run.info.status, run.info.lifecycle_stage) == ("KILLED", "active")
     assert run.data.tags["ended"] == "left to anna"

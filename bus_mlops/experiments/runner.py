@@ -43,7 +43,9 @@ class Runner:
         is_refit = tuple(folds) == (REFIT,)
         fingerprint = spec.fingerprint(data, split, is_refit)
         tags = {**self._job.tags, **tags, "data_digest": data, "folds_digest": split, "leaks": leaks}
-        parent = self.ledger.parent(spec, fingerprint, title, tags, kind="refit" if is_refit else "spec")
+        parent = self.ledger.parents.find_or_create(
+            spec, fingerprint, title, tags, kind="refit" if is_refit else "spec"
+        )
         return [Cell(spec, fold, fingerprint, parent, title, data, split, leaks) for fold in folds]
 
     def digests(self, spec: RunSpec) -> tuple[str, str]:
@@ -124,8 +126,8 @@ class Runner:
         for cell in cells:
             folds.setdefault((cell.parent_run, cell.fingerprint), []).append(cell.fold)
         for (parent, fingerprint), asked in folds.items():
-            if not self.ledger.is_summarised(fingerprint, asked):
-                self.ledger.summarise(parent, fingerprint, asked)
+            if not self.ledger.parents.is_summarised(fingerprint, asked):
+                self.ledger.parents.summarise(parent, fingerprint, asked)
 
     def _failure(self, name: str, cells: Mapping[LedgerKey, Cell], failed: Mapping[LedgerKey, CellEvent]) -> str:
         alone = "." if name not in ("all", *self.config.strategies) else ", or `bus-mlops train --only-failed`."

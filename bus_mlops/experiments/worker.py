@@ -49,7 +49,7 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
     if sqlite_file(job.tracking.uri) is None:
         holder = _rival(cell, job, ledger, run_id)
         if holder is not None:
-            ledger.discard(run_id, f"left to {holder}")
+            ledger.writer.discard(run_id, f"left to {holder}")
             return _event(cell, "elsewhere", message=holder)
     emit(_event(cell, "started", run_id=run_id))
     attempt = _Attempt(cell, job, programs, ledger, run_id, emit)
@@ -61,7 +61,7 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
             metrics = attempt.train(Path(folder))
             done = _done(cell, ledger)  # by somebody who took this process for dead, as after a laptop's sleep
             if done is not None:
-                ledger.discard(run_id, f"run {done.run_id} was finished before it")
+                ledger.writer.discard(run_id, f"run {done.run_id} was finished before it")
             else:
                 ledger.finish(run_id, metrics, Path(folder), {"best_epoch": f"{metrics['best_epoch']:.0f}"})
     except BaseException as error:
@@ -76,7 +76,7 @@ def _rival(cell: Cell, job: Job, ledger: Ledger, run_id: str) -> str | None:
         return rival(ledger, cell.key, run_id, job.driver)
     except BaseException as error:  # nobody has heard of the run yet, to close it
         with suppress(Exception):
-            ledger.fail(run_id, "FAILED", f"{type(error).__name__}: {error}")
+            ledger.writer.fail(run_id, "FAILED", f"{type(error).__name__}: {error}")
         raise
 
 
@@ -151,7 +151,9 @@ class _Attempt:
                 self.checkpoint.remove()
         interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
         with suppress(Exception):
-            self._ledger.fail(self._run_id, "KILLED" if interrupted else "FAILED", f"{type(error).__name__}: {error}")
+            self._ledger.writer.fail(
+                self._run_id, "KILLED" if interrupted else "FAILED", f"{type(error).__name__}: {error}"
+            )
 
     def _go_on(self, program: Program) -> None:
         """Take up the state that an attempt before this one left, and record its epochs for this run too."""
@@ -163,18 +165,18 @@ class _Attempt:
         if not self._state.history:
             return
         for log in self._state.history:
-            self._ledger.epoch(self._run_id, log.epoch, _values(log))
+            self._ledger.writer.epoch(self._run_id, log.epoch, _values(log))
         done = len(self._state.history)
         self._note(f"goes on after epoch {done} of {log.epochs}", {"resumed": f"after epoch {done}"})
 
     def _note(self, message: str, tags: dict[str, str]) -> None:
-        self._ledger.tag(self._run_id, tags)
+        self._ledger.writer.tag(self._run_id, tags)
         self._emit(_event(self._cell, "note", run_id=self._run_id, epoch=len(self._state.history), message=message))
 
     def _on_epoch(self, log: EpochLog) -> None:
         rate = self._images / log.seconds
         progress = f"epoch {log.epoch} of {log.epochs}, {rate:.0f} images/s"
-        self._ledger.epoch(self._run_id, log.epoch, _values(log), progress)
+        self._ledger.writer.epoch(self._run_id, log.epoch, _values(log), progress)
         self._save_checkpoint()
         values = {**_values(log), "images_per_second": rate}
         self._emit(_event(self._cell, "epoch", run_id=self._run_id, epoch=log.epoch, values=values))

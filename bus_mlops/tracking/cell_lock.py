@@ -36,7 +36,7 @@ def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | Non
                 continue
             if tags.get(LOCK_TAG) == HELD or run.info.run_id < run_id:
                 return processes.name(tags)
-        ledger.tag(run_id, {LOCK_TAG: HELD})
+        ledger.writer.tag(run_id, {LOCK_TAG: HELD})
         if time.monotonic() - looked < SETTLE:
             return None
-        ledger.tag(run_id, {LOCK_TAG: "withdrawn"})
+        ledger.writer.tag(run_id, {LOCK_TAG: "withdrawn"})

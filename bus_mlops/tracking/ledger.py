@@ -16,6 +16,8 @@ from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.params import flatten, nested
 from bus_mlops.tracking.parents import FEW, ParentRuns
+from bus_mlops.tracking.run_writer import RunWriter
+from bus_mlops.tracking.search import search_all
 from bus_mlops.tracking.store import experiment_id, open_client
 
 if TYPE_CHECKING:
@@ -29,19 +31,24 @@ MASKS = "masks.npz"
 MODEL = "model.keras"
 
 
-class Ledger(ParentRuns):
-    """Reads and writes runs; safe to open in several processes at once."""
+class Ledger:
+    """The runs of cells, and what finds and writes them; safe to open in several processes at once.
+
+    `writer` writes to runs of any kind, `parents` keeps those that the runs of cells belong to.
+    """
 
     def __init__(self, tracking: TrackingConfig) -> None:
-        client = open_client(tracking)
-        super().__init__(client, experiment_id(client, tracking.experiment, tracking.artifacts))
+        self.client = open_client(tracking)
+        self.experiment = experiment_id(self.client, tracking.experiment, tracking.artifacts)
+        self.writer = RunWriter(self.client)
+        self.parents = ParentRuns(self.client, self.writer, self.experiment)
         self._artifact_uris: dict[str, str] = {}
 
     # -- reading ---------------------------------------------------------------------------------
 
     def runs(self, query: str) -> list[Run]:
         """All runs of the experiment that match an MLflow filter string, the latest first."""
-        found = super().runs(query)
+        found = search_all(self.client, self.experiment, query)
         self._artifact_uris.update({run.info.run_id: run.info.artifact_uri for run in found})
         return found
 
@@ -114,8 +121,8 @@ class Ledger(ParentRuns):
         fixed = {"kind": "fold", "mlflow.parentRunId": parent_run, **processes.identity(), **tags}
         run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
-        self._log(run_id, params=flatten(spec.model_dump(mode="json")))
-        self._log_inputs(run_id, tags)
+        self.writer.write(run_id, params=flatten(spec.model_dump(mode="json")))
+        self.writer.inputs(run_id, tags)
         return run_id
 
     def alive(self, run_id: str) -> None:
@@ -126,7 +133,7 @@ class Ledger(ParentRuns):
     def finish(self, run_id: str, metrics: Mapping[str, float], folder: Path, tags: Mapping[str, str]) -> None:
         """Record results and artifacts; FINISHED is set last, so a finished run has everything."""
         self.client.log_artifacts(run_id, str(folder))
-        self._log(run_id, metrics=metrics, tags={"progress": "done", **tags})
+        self.writer.write(run_id, metrics=metrics, tags={"progress": "done", **tags})
         self.client.set_terminated(run_id, "FINISHED")
 
     def discard_artifacts(self, run_id: str) -> None:
@@ -136,13 +143,13 @@ class Ledger(ParentRuns):
     def keep(self, run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
         """Store what a failed run leaves for a post-mortem."""
         self.client.log_artifacts(run_id, str(folder))
-        self.tag(run_id, tags)
+        self.writer.tag(run_id, tags)
 
     def close_if_running(self, run_id: str, reason: str, status: str = "KILLED") -> bool:
         """Close a run unless it has been closed already; returns whether it had not."""
         running = self.client.get_run(run_id).info.status == "RUNNING"
         if running:
-            self.fail(run_id, status, reason)
+            self.writer.fail(run_id, status, reason)
         return bool(running)
 
     def close_all(self, driver: str, reason: str) -> None:

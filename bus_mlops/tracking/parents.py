@@ -20,21 +20,20 @@ if TYPE_CHECKING:
 FEW = 50
 
 
-class ParentRuns(RunWriter):
+class ParentRuns:
     """The parent runs of an experiment."""
 
-    def __init__(self, client: MlflowClient, experiment: str) -> None:
-        super().__init__(client)
-        self.experiment = experiment
+    def __init__(self, client: MlflowClient, writer: RunWriter, experiment: str) -> None:
+        self._client = client
+        self._writer = writer
+        self._experiment = experiment
         self._parents: dict[str, Run] = {}
         self._lookups = 0
         self._complete: dict[str, set[int]] = {}
 
-    def runs(self, query: str) -> list[Run]:
-        """All runs of the experiment that match an MLflow filter string, the latest first."""
-        return search_all(self.client, self.experiment, query)
-
-    def parent(self, spec: RunSpec, fingerprint: str, title: str, tags: Mapping[str, str], kind: str = "spec") -> str:
+    def find_or_create(
+        self, spec: RunSpec, fingerprint: str, title: str, tags: Mapping[str, str], kind: str = "spec"
+    ) -> str:
         """The id of the parent run of a fingerprint, created when it is new; tags are added to it.
 
         `kind` is "spec", whose children are folds, or "refit", which no comparison of folds may meet.
@@ -43,17 +42,17 @@ class ParentRuns(RunWriter):
         if found is not None:
             return self._join(found, tags)
         fixed = {"kind": kind, "fingerprint": fingerprint, "network": spec.network, **tags}
-        run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
+        run = self._client.create_run(self._experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
         first = next(iter(self._parents_of(fingerprint, kind)), run)
         if first.info.run_id != run_id:  # another driver has planned the same meanwhile
-            self.discard(run_id, f"run {first.info.run_id} is there already")
+            self._writer.discard(run_id, f"run {first.info.run_id} is there already")
             self._parents[fingerprint] = first
             return self._join(first, tags)
-        self._log(run_id, params=flatten(spec.model_dump(mode="json")))
-        self._log_inputs(run_id, tags)
+        self._writer.write(run_id, params=flatten(spec.model_dump(mode="json")))
+        self._writer.inputs(run_id, tags)
         # Nobody would close it if this process were stopped: RUNNING are its folds.
-        self.client.update_run(run_id, status="SCHEDULED")
+        self._client.update_run(run_id, status="SCHEDULED")
         self._parents[fingerprint] = run
         return run_id
 
@@ -61,7 +60,7 @@ class ParentRuns(RunWriter):
         """Add what is new among these tags to a parent run; returns its id."""
         new = {name: value for name, value in tags.items() if parent.data.tags.get(name) != value}
         if new:
-            self.tag(parent.info.run_id, new)
+            self._writer.tag(parent.info.run_id, new)
             parent.data.tags.update(new)
         return str(parent.info.run_id)
 
@@ -73,7 +72,7 @@ class ParentRuns(RunWriter):
         if self._lookups <= FEW:
             found = self._parents_of(fingerprint, kind)
         else:
-            found = [run for each in ("spec", "refit") for run in self.runs(f"tags.kind = '{each}'")]
+            found = [run for each in ("spec", "refit") for run in self._runs(f"tags.kind = '{each}'")]
         for run in sorted(found, key=_age):
             of_run = run.data.tags["fingerprint"]
             self._parents.setdefault(of_run, run)
@@ -83,7 +82,10 @@ class ParentRuns(RunWriter):
 
     def _parents_of(self, fingerprint: str, kind: str) -> list[Run]:
         """The parent runs of a fingerprint, the first one first: several if drivers planned it at the same moment."""
-        return sorted(self.runs(f"tags.kind = '{kind}' and tags.fingerprint = '{fingerprint}'"), key=_age)
+        return sorted(self._runs(f"tags.kind = '{kind}' and tags.fingerprint = '{fingerprint}'"), key=_age)
+
+    def _runs(self, query: str) -> list[Run]:
+        return search_all(self._client, self._experiment, query)
 
     def is_summarised(self, fingerprint: str, folds: Iterable[int]) -> bool:
         """Whether the parent run of a fingerprint is FINISHED with all of these folds."""
@@ -96,7 +98,7 @@ class ParentRuns(RunWriter):
         trained count too.
         """
         finished = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
-        children = self.runs(f"{finished} and tags.fingerprint = '{fingerprint}'")
+        children = self._runs(f"{finished} and tags.fingerprint = '{fingerprint}'")
         latest = {int(r.data.tags["fold"]): r.data.metrics for r in reversed(children)}
         values: dict[str, float] = {}
         names = sorted({name for metrics in latest.values() for name in metrics})
@@ -108,9 +110,9 @@ class ParentRuns(RunWriter):
             if len(column) > 1:
                 values[f"{name}_std"] = statistics.stdev(column)
         done = ", ".join(str(f) for f in sorted(latest))
-        self._log(parent_run, metrics=values, tags={"folds_finished": done})
+        self._writer.write(parent_run, metrics=values, tags={"folds_finished": done})
         complete = set(folds) <= set(latest)
-        self.client.set_terminated(parent_run, "FINISHED" if complete else "FAILED")
+        self._client.set_terminated(parent_run, "FINISHED" if complete else "FAILED")
         self._complete[fingerprint] = set(latest) if complete else set()
         return values
 

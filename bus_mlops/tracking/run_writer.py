@@ -24,7 +24,7 @@ class RunWriter:
     """Writes metrics, parameters, tags and inputs of runs through a client."""
 
     def __init__(self, client: MlflowClient) -> None:
-        self.client = client
+        self._client = client
         self._epochs: dict[str, list[Metric]] = {}
         self._flushed: dict[str, float] = {}
         self._background = ThreadPoolExecutor(1, thread_name_prefix="ledger")
@@ -48,12 +48,12 @@ class RunWriter:
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
-        self._log(run_id, tags=tags)
+        self.write(run_id, tags=tags)
 
     def fail(self, run_id: str, status: str, reason: str) -> None:
         """Close a run as FAILED or KILLED with the reason."""
         self.tag(run_id, {"ended": reason[:4000]})
-        self.client.set_terminated(run_id, status)
+        self._client.set_terminated(run_id, status)
 
     def discard(self, run_id: str, reason: str) -> None:
         """Close and delete a run that is not needed after all; where only owners may delete, nothing asks for it."""
@@ -62,12 +62,12 @@ class RunWriter:
         self.fail(run_id, "KILLED", reason)
         self.tag(run_id, {"kind": "discarded"})
         try:
-            self.client.delete_run(run_id)
+            self._client.delete_run(run_id)
         except MlflowException as error:
             if error.error_code != "PERMISSION_DENIED":
                 raise
 
-    def _log(
+    def write(
         self,
         run_id: str,
         metrics: Mapping[str, float] | None = None,
@@ -87,14 +87,15 @@ class RunWriter:
     def _write(self, run_id: str, metrics: list[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Param, RunTag
 
-        self.client.log_batch(
+        self._client.log_batch(
             run_id,
             metrics=metrics,
             params=[Param(name, value) for name, value in params.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
 
-    def _log_inputs(self, run_id: str, tags: Mapping[str, str]) -> None:
+    def inputs(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Record the data sets that the digests among a run's tags name."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         inputs = []
@@ -105,4 +106,4 @@ class RunWriter:
             digest = tags[f"{name}_digest"]
             dataset = Dataset(f"bus-{context}", digest[:36], "local", f'{{"uri": "data/{context}"}}')
             inputs.append(DatasetInput(dataset, [InputTag("mlflow.data.context", context)]))
-        self.client.log_inputs(run_id, inputs)
+        self._client.log_inputs(run_id, inputs)

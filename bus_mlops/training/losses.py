@@ -31,6 +31,7 @@ class LossParameters(NamedTuple):
 def loss_parameters(loss: Loss) -> LossParameters:
     """The numbers that a loss of the configuration stands for.
 
+    >>> from bus_mlops.config import Focal
     >>> loss_parameters(Focal(gamma=3, alpha=0.75))[:3]
     (0.75, 0.25, 3.0)
     """

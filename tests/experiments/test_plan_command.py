@@ -41,7 +41,7 @@ def record(config: Config, spec: RunSpec, folds: list[int], speed: float) -> Non
     digests = digests_of(Benchmark.open(BENCHMARK), Folds.open(FOLDS / "folds.csv"), spec.cohort, spec.network)
     fingerprint = spec.fingerprint(*digests)
     ledger = Ledger(config.tracking)
-    parent = ledger.parent(spec, fingerprint, "row", {})
+    parent = ledger.parents.find_or_create(spec, fingerprint, "row", {})
     for fold in folds:
         run_id = ledger.start(parent, "row", spec, {"fingerprint": fingerprint, "fold": str(fold)})
         ledger.finish(run_id, {"images_per_second": speed}, Path("results/plan"), {})

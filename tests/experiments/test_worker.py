@@ -27,7 +27,7 @@ def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data,
     spec = make_spec(load_config(tiny_data / "params.yaml"), "mobilenet", "multitask")
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 5})})
     benchmark, folds = tiny_data / "data/benchmark", tiny_data / "data/folds/folds.csv"
-    parent = ledger.parent(spec, "f" * 64, "title", {})
+    parent = ledger.parents.find_or_create(spec, "f" * 64, "title", {})
     cell = Cell(spec, 1, "f" * 64, parent, "title", "d" * 64, "e" * 64)
     programs = Programs()
     losses = []

@@ -106,7 +106,7 @@ def record_model(store: Store, strategy: str, network: str, separation: float, m
     title, fingerprint = network.title(), f"{strategy}-{network}-{seed}"
     split = store.folds.digest(store.folds.frame["image_id"])
     tags = {"data_digest": DATA, "folds_digest": split, "leaks": "0 groups", "folds_kind": "grouped"}
-    parent = store.ledger.parent(spec, fingerprint, title, {**tags, f"strategy.{strategy}": title})
+    parent = store.ledger.parents.find_or_create(spec, fingerprint, title, {**tags, f"strategy.{strategy}": title})
     frames = []
     for fold, member in zip(FOLDS, members, strict=True):
         folder = store.folder / f"{fingerprint}-{fold}"

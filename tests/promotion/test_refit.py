@@ -58,7 +58,7 @@ def record(ledger: Ledger, spec: RunSpec, benchmark: Benchmark, folds: Folds, se
     data, split = digests_of(benchmark, folds, spec.cohort, spec.network)
     tags = {"data_digest": data, "folds_digest": split, "leaks": "0 groups", "git_clean": "yes"}
     fingerprint = spec.fingerprint(data, split)
-    parent = ledger.parent(spec, fingerprint, spec.network, tags)
+    parent = ledger.parents.find_or_create(spec, fingerprint, spec.network, tags)
     for fold in (1, 2):
         rng = np.random.default_rng([spec.seed, fold])
         rows = folds.frame[folds.frame["source"].isin(spec.cohort)].rename(columns={f"fold_{fold}": "part"})

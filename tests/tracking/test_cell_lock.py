@@ -22,7 +22,7 @@ def ledger(tmp_path_factory):
 @pytest.fixture
 def announce(ledger, demo):
     spec = make_spec(demo, "mobilenet", "all")
-    parent = ledger.parent(spec, "f" * 64, "title", {})
+    parent = ledger.parents.find_or_create(spec, "f" * 64, "title", {})
 
     def start(fold, driver):
         tags = {"fingerprint": "f" * 64, "fold": str(fold), "driver": driver}
@@ -70,5 +70,5 @@ def test_a_finished_cell_is_not_taken_again(ledger, announce, monkeypatch, tmp_p
 def test_a_dead_holder_is_no_rival(ledger, announce, monkeypatch):
     monkeypatch.setattr(cell_lock, "SETTLE", 0.5)
     holder = announce(4, "dead")
-    ledger.tag(holder, {"claim": "held", "process.place": "elsewhere", "process.heartbeat": "0"})
+    ledger.writer.tag(holder, {"claim": "held", "process.place": "elsewhere", "process.heartbeat": "0"})
     assert cell_lock.rival(ledger, LedgerKey("f" * 64, 4), announce(4, "living"), "living") is None

@@ -34,7 +34,7 @@ def ledger(tracking, request):
 
 
 def start(ledger, spec, fold=1, fingerprint="f" * 64):
-    parent = ledger.parent(spec, fingerprint, "title", {})
+    parent = ledger.parents.find_or_create(spec, fingerprint, "title", {})
     return parent, ledger.start(parent, "title", spec, {**TAGS, "fingerprint": fingerprint, "fold": str(fold)})
 
 
@@ -42,8 +42,8 @@ def test_a_cell_from_start_to_finish(ledger, demo, tmp_path):
     spec = make_spec(demo, "mobilenet", "all")
     parent, run_id = start(ledger, spec)
     assert ledger.finished() == {}
-    ledger.epoch(run_id, 1, {"loss": 0.7, "validation_loss": 0.8})
-    ledger.epoch(run_id, 2, {"loss": 0.5, "validation_loss": 0.6})
+    ledger.writer.epoch(run_id, 1, {"loss": 0.7, "validation_loss": 0.8})
+    ledger.writer.epoch(run_id, 2, {"loss": 0.5, "validation_loss": 0.6})
     frame = pd.DataFrame({"image_id": ["busi/a"], "probability": [1 / 3]})
     frame.to_csv(tmp_path / PREDICTIONS, index=False)
     ledger.finish(run_id, {"roc_auc": 0.9}, tmp_path, {})
@@ -54,7 +54,7 @@ def test_a_cell_from_start_to_finish(ledger, demo, tmp_path):
     assert {i.dataset.name for i in run.inputs.dataset_inputs} == {"bus-benchmark", "bus-folds"}
     history = ledger.client.get_metric_history(run_id, "validation_loss")
     assert [(m.step, m.value) for m in history] == [(1, 0.8), (2, 0.6)]
-    assert parent == ledger.parent(spec, "f" * 64, "title", {"strategy.losses": "row"})
+    assert parent == ledger.parents.find_or_create(spec, "f" * 64, "title", {"strategy.losses": "row"})
     assert ledger.client.get_run(parent).data.tags["strategy.losses"] == "row"
 
 
@@ -66,7 +66,7 @@ def test_a_spec_can_be_read_back_from_its_run(ledger, demo):
     for number, spec in enumerate(specs):
         parent, run_id = start(ledger, spec, fingerprint=str(number))
         assert ledger.spec(parent) == ledger.spec(run_id) == spec
-    ledger._log(parent, params={"training.unheard_of": "1"})
+    ledger.writer.write(parent, params={"training.unheard_of": "1"})
     with pytest.raises(LedgerError, match=f"parameters of run {parent} are not those of this version"):
         ledger.spec(parent)
 
@@ -92,9 +92,9 @@ def test_drivers_that_plan_the_same_at_the_same_time_have_one_parent_run(trackin
     monkeypatch.setattr(parents, "FEW", 0)  # all parent runs are asked for at once, before the others are made
     first, second = (Ledger(tracking.model_copy(update={"experiment": request.node.name})) for _ in range(2))
     spec = make_spec(demo, "mobilenet", "all")
-    second.parent(spec, "a" * 64, "title", {})
-    made = first.parent(spec, "b" * 64, "title", {"strategy.losses": "row"})
-    assert second.parent(spec, "b" * 64, "title", {"strategy.optimizers": "row"}) == made
+    second.parents.find_or_create(spec, "a" * 64, "title", {})
+    made = first.parents.find_or_create(spec, "b" * 64, "title", {"strategy.losses": "row"})
+    assert second.parents.find_or_create(spec, "b" * 64, "title", {"strategy.optimizers": "row"}) == made
     assert first.client.get_run(made).data.tags.keys() >= {"strategy.losses", "strategy.optimizers"}
     assert [run.info.run_id for run in first.runs(f"tags.fingerprint = '{'b' * 64}'")] == [made]
 
@@ -113,17 +113,17 @@ def test_the_parent_holds_mean_and_standard_deviation(ledger, demo, tmp_path):
     for fold, value in ((1, 0.8), (2, 0.9)):
         parent, run_id = start(ledger, spec, fold)
         ledger.finish(run_id, {"roc_auc": value}, tmp_path, {})
-    assert not ledger.is_summarised("f" * 64, (1, 2))
-    ledger.summarise(parent, "f" * 64, (1, 2))
-    assert ledger.is_summarised("f" * 64, (1, 2))
-    assert not ledger.is_summarised("f" * 64, (1, 2, 3))
+    assert not ledger.parents.is_summarised("f" * 64, (1, 2))
+    ledger.parents.summarise(parent, "f" * 64, (1, 2))
+    assert ledger.parents.is_summarised("f" * 64, (1, 2))
+    assert not ledger.parents.is_summarised("f" * 64, (1, 2, 3))
     run = ledger.client.get_run(parent)
     assert run.data.metrics["roc_auc_mean"] == pytest.approx(0.85)
     assert run.data.metrics["roc_auc_std"] == pytest.approx(0.0707, abs=1e-4)
     assert run.info.status == "FINISHED"
     anew = Ledger(ledger_config(ledger))
-    anew.parent(spec, "f" * 64, "title", {})
-    assert anew.is_summarised("f" * 64, (1, 2))
+    anew.parents.find_or_create(spec, "f" * 64, "title", {})
+    assert anew.parents.is_summarised("f" * 64, (1, 2))
 
 
 def ledger_config(ledger) -> TrackingConfig:
@@ -169,9 +169,9 @@ def test_a_run_whose_process_died_is_closed_and_a_living_one_is_not(
 def test_epochs_are_written_together_and_none_is_lost(ledger, demo, tmp_path):
     _, run_id = start(ledger, make_spec(demo, "mobilenet", "all"))
     for epoch in range(1, 1501):  # more than MLflow takes in a call
-        ledger.epoch(run_id, epoch, {"loss": 1 / epoch}, f"epoch {epoch} of 1500")
-    assert len(ledger._epochs[run_id]) > 1, "each epoch was a call of its own"
-    assert len(ledger._writing[run_id]) in (2, 3)
+        ledger.writer.epoch(run_id, epoch, {"loss": 1 / epoch}, f"epoch {epoch} of 1500")
+    assert len(ledger.writer._epochs[run_id]) > 1, "each epoch was a call of its own"
+    assert len(ledger.writer._writing[run_id]) in (2, 3)
     ledger.finish(run_id, {"roc_auc": 0.9}, tmp_path, {})
     history = ledger.client.get_metric_history(run_id, "loss")
     assert sorted((m.step, m.value) for m in history) == [(epoch, 1 / epoch) for epoch in range(1, 1501)]
@@ -192,7 +192,7 @@ def test_a_cell_counts_as_failed_until_a_later_run_finishes_it(ledger, demo, tmp
 
 def test_a_driver_that_stops_closes_its_own_runs_only(ledger, demo):
     spec = make_spec(demo, "mobilenet", "all")
-    parent = ledger.parent(spec, "f" * 64, "title", {})
+    parent = ledger.parents.find_or_create(spec, "f" * 64, "title", {})
     runs = {
         driver: ledger.start(parent, "title", spec, {**TAGS, "fold": "1", "driver": driver}) for driver in ("a", "b")
     }
@@ -212,7 +212,7 @@ def test_an_epoch_that_could_not_be_written_is_not_lost_in_silence(ledger, demo,
     _, run_id = start(ledger, make_spec(demo, "mobilenet", "all"))
     ledger.client.set_terminated(run_id, "FINISHED")
     ledger.client.delete_run(run_id)
-    ledger.epoch(run_id, 1, {"loss": 0.5})
+    ledger.writer.epoch(run_id, 1, {"loss": 0.5})
     with pytest.raises(Exception, match="must be in the 'active' state"):
         ledger.finish(run_id, {}, tmp_path, {})
 
