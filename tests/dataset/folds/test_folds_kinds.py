@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from bus_mlops.config import FoldsConfig
 from bus_mlops.dataset.folds.assignment import UNUSED, Folds
 from bus_mlops.dataset.folds.leakage import check_leakage, leak_tag
-from bus_mlops.dataset.folds.make import balance, describe_balance, make_folds, require_sources, write_folds
+from bus_mlops.dataset.folds.make import (
+    balance,
+    describe_balance,
+    make_folds,
+    require_both_labels,
+    require_sources,
+    write_folds,
+)
 from bus_mlops.dataset.folds.official import OfficialRow, official_folds
 from bus_mlops.errors import ConfigError, DatasetError, LeakageError
 from bus_mlops.experiments.plan import make_plans
@@ -54,6 +61,24 @@ def test_image_level_folds_tear_groups_apart_and_say_how_many():
         assert parts["validation"] / (parts["train"] + parts["validation"]) == pytest.approx(0.2, abs=0.01)
     alone = frame[frame["source"] == "busi"]
     assert leak_tag(frame, ["busi"]) == leak_tag(alone, ["busi"]) == f"{len(leaks_by_hand(alone))} groups"
+
+
+def test_the_odd_images_of_many_sources_do_not_meet_in_the_first_fold():
+    names = [f"source_{letter}" for letter in "abcdefghijklmnopqrst"]
+    manifest, groups = example(dict.fromkeys(names, 21))  # one more than ten folds share out evenly
+    frame = make_folds(manifest, groups, FoldsConfig(kind="image-level", count=10), 3)
+    tested = [int((frame[f"fold_{fold}"] == "test").sum()) for fold in range(1, 11)]
+    assert sum(tested) == 21 * 20
+    assert tested[0] < 2 * 20 + 20  # the first fold would get the odd image of each
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_part_with_one_label_is_named(part):
+    manifest, groups = example({"busi": 60})
+    frame = make_folds(manifest, groups, FoldsConfig(), 0)
+    frame.loc[(frame["fold_2"] == part) & (frame["label"] == 1), "fold_2"] = "unused"
+    with pytest.raises(DatasetError, match=rf"the {part} part of fold 2 would hold \d+ images of 1 of the 2 labels"):
+        require_both_labels(frame)
 
 
 def leaks_by_hand(frame: pd.DataFrame) -> set[str]:
