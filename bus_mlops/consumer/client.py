@@ -58,11 +58,14 @@ class Prediction:
 
 
 def load_model(uri: str | Path, tracking_uri: str | None = None) -> BusModel:
-    """Load `models:/name@alias`, `models:/name/3`, a package folder or `s3://...`, checking every file's sha256.
+    """Load a model, checking every file's sha256.
 
-    The store is `tracking_uri`, else MLFLOW_TRACKING_URI, else `tracking.uri` of ./params.yaml, else
-    ./mlflow.db. RegistryError if there is no such model (it names what there is) or a file was changed (it
-    names the file).
+    Args:
+        uri: `models:/name@alias`, `models:/name/3`, a package folder or `s3://...`.
+        tracking_uri: The store; else MLFLOW_TRACKING_URI, else `tracking.uri` of ./params.yaml, else ./mlflow.db.
+
+    Raises:
+        RegistryError: There is no such model (it names what there is) or a file was changed (it names the file).
     """
     location = resolve(str(uri), tracking_uri)
     package = read_package(location.folder)
@@ -87,9 +90,14 @@ class BusModel:
     def predict(self, images: Sequence[Image], *, masks: bool = False, explanations: bool = False) -> list[Prediction]:
         """One `Prediction` an image, in order; an image that cannot be read gives a row with `error` set.
 
-        Images are paths, the bytes of an image file, the same as `Base64`, or uint8 arrays (H, W) or (H, W, 3)
-        of 0-255. An explanation costs 64 more predictions an image. RegistryError if masks are asked of a model
-        that has none.
+        Args:
+            images: Paths, the bytes of an image file, the same as `Base64`, or uint8 arrays (H, W) or (H, W, 3),
+                0-255.
+            masks: Also predict the lesion's mask.
+            explanations: Also draw what the probability rests on; costs 64 more predictions an image.
+
+        Raises:
+            RegistryError: Masks are asked of a model that has none.
         """
         if isinstance(images, str | bytes | Path):
             raise TypeError(f"predict takes a list of images but got one {type(images).__name__}: put it in a list.")
@@ -104,9 +112,11 @@ class BusModel:
         return self._batches(enumerate(images), masks, explanations)
 
     def check_example(self) -> float:
-        """Predict the package's own example and return the distance from the stored probability (0-1).
+        """Predict the package's own example.
 
-        A large value means that this machine's runtime computes something else than the one that wrote it.
+        Returns:
+            The distance from the stored probability (0-1). A large one means that this machine's runtime computes
+            something else than the one that wrote it.
         """
         import json
 

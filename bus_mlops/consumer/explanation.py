@@ -28,9 +28,14 @@ def occlusion_map(
 ) -> NDArray[np.float32]:
     """The map (H, W), -1 to 1: probability of the image minus probability with that place covered.
 
-    `square` is the network's input (S, S, 3), 0-255, `predict` takes (B, S, S, 3) and returns B probabilities
-    (0-1), `shape` is (H, W) of the original image. The cover is the image's mean, since black would look like
-    a shadow or a cyst. Places of the padding are covered too, and cut off.
+    The cover is the image's mean, since black would look like a shadow or a cyst. Places of the padding are covered
+    too, and cut off.
+
+    Args:
+        square: The network's input (S, S, 3), 0-255.
+        probability: Of the image as it is (0-1).
+        predict: Takes (B, S, S, 3) and returns B probabilities (0-1).
+        shape: (H, W) of the original image.
     """
     covered = np.concatenate([predict(batch) for batch in _batches(square)])
     falls = (probability - covered).reshape(GRID, GRID)

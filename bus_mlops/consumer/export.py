@@ -36,7 +36,11 @@ class Checked:
 
 
 def checked(uri: str, tracking_uri: str | None = None) -> Checked:
-    """Find a package as `load_model` does and check every file; RegistryError names the one that was changed."""
+    """Find a package as `load_model` does and check every file.
+
+    Raises:
+        RegistryError: A file was changed; names it.
+    """
     location = resolve(uri, tracking_uri)
     package = read_package(location.folder)
     verify(location.folder, package, location.digest)
@@ -46,10 +50,15 @@ def checked(uri: str, tracking_uri: str | None = None) -> Checked:
 
 
 def export(uri: str, target: str, tracking_uri: str | None = None) -> Origin:
-    """Copy a package with its checksums to a folder or to `s3://BUCKET/PREFIX`, and say what was copied.
+    """Copy a package with its checksums to a folder or to `s3://BUCKET/PREFIX`.
 
     SHA256SUMS is written last, so that a copy cut off is never taken for a package; to export again finishes it.
-    RegistryError if the target holds something else.
+
+    Returns:
+        What was copied.
+
+    Raises:
+        RegistryError: The target holds something else.
     """
     source = checked(uri, tracking_uri)
     if target.startswith("s3://"):

@@ -46,10 +46,13 @@ class Location:
 
 @settings(MLFLOW)
 def resolve(uri: str, tracking_uri: str | None = None) -> Location:
-    """Find a package, fetching it from a remote store if need be; RegistryError says what there is.
+    """Find a package, fetching it from a remote store if need be.
 
     Where the store cannot be asked, what `bus-mlops pull` has fetched from it is used, with a warning that says
     which version and of when.
+
+    Raises:
+        RegistryError: It is not there; says what there is.
     """
     if uri.startswith("s3://"):
         return _ask_or_recall("s3", uri, lambda: _from_s3(uri))

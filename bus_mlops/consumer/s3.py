@@ -28,7 +28,11 @@ _URI = re.compile(r"^s3://([^/]+)/+(.*[^/])/*$")
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Bucket and prefix of `s3://BUCKET/PREFIX`; RegistryError if one is missing."""
+    """Bucket and prefix of `s3://BUCKET/PREFIX`.
+
+    Raises:
+        RegistryError: One is missing.
+    """
     match = _URI.match(uri)
     if match is None:
         raise RegistryError(f"{uri!r} is not understood. Give s3://BUCKET/PREFIX.")
@@ -61,9 +65,12 @@ def readable(uri: str) -> Iterator[None]:
 
 
 def upload(client: Any, path: Path, bucket: str, key: str, digest: str) -> bool:
-    """Make an object hold a file with this sha256; False if it did already.
+    """Make an object hold a file with this sha256.
 
     A file of more than one part goes on with the parts that an upload cut off has left behind.
+
+    Returns:
+        False if it did already.
     """
     size = path.stat().st_size
     head = _head(client, bucket, key)

@@ -37,6 +37,7 @@ class Application:
         builder: Its name there.
         files: The names of a file with its ImageNet weights without top: the one that Keras downloads, and the same
             in Keras 3's own format.
+        normalization: What these weights were trained on.
     """
 
     builder: str

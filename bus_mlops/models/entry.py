@@ -47,8 +47,12 @@ class NetworkEntry:
     """One network of the zoo.
 
     Attributes:
+        name: Its name in params.yaml.
         label: Its name in tables.
         published: Its name in the paper's tables if that differs.
+        task: What it answers.
+        builder: `module:function`, imported when it is built.
+        options: What else its layers may depend on.
         source: Where its layers come from.
         input_size: The paper's, in pixels.
         multiple: Input sizes must be a multiple of it, in pixels.

@@ -24,7 +24,10 @@ def survey(folder: Path) -> Survey:
     """The records of `benign/` and `malignant/`, right in the folder or below `Dataset_BUSI_with_GT/`.
 
     Masks are `<name>_mask.png`, `<name>_mask_1.png` and so on. Problems are images without mask, masks without
-    image and files of the other class; SourceError when a class's folder is missing or there is no image.
+    image and files of the other class.
+
+    Raises:
+        SourceError: A class's folder is missing, or there is no image.
     """
     root = _root(folder)
     records, problems = list[Record](), list[Problem]()

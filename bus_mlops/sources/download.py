@@ -53,10 +53,14 @@ class _TemporaryError(Exception):
 
 @dataclass(frozen=True)
 class Manners:
-    """How a server is treated: requests a second, attempts an image, seconds of waiting.
+    """How a server is treated.
 
-    `backoff` is the pause before the second attempt and doubles with each further one; `timeout` is how long
-    the server may be silent, `deadline` how long one attempt may take in all.
+    Attributes:
+        rate: Requests a second.
+        attempts: An image.
+        backoff: The pause in seconds before the second attempt; doubles with each further one.
+        timeout: How many seconds the server may be silent.
+        deadline: How many seconds one attempt may take in all.
     """
 
     rate: float = 1.0
@@ -84,10 +88,13 @@ class Client:
     _next: float = 0.0
 
     def image(self, url: str) -> Download:
-        """The image at a URL; raises DownloadError saying why there is none.
+        """The image at a URL.
 
         Server errors, closed connections, silence and truncated bodies are tried again; a page instead of an
         image and other refusals are not.
+
+        Raises:
+            DownloadError: Says why there is none.
         """
         pause = self.manners.backoff
         for attempt in range(1, self.manners.attempts + 1):

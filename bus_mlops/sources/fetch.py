@@ -69,8 +69,9 @@ class Fetched:
 def read_list(metadata: Path, source: Source) -> list[ListedImage]:
     """The images that a copy of a source's table lists, by its columns of names and addresses.
 
-    Raises SourceError when the table is missing or malformed, or names an image twice, ConfigError for a source
-    that cannot be downloaded.
+    Raises:
+        SourceError: The table is missing or malformed, or names an image twice.
+        ConfigError: The source cannot be downloaded.
     """
     download = _download_facts(source)
     if not metadata.is_file():
@@ -100,9 +101,19 @@ def fetch(
 ) -> Fetched:
     """Download what is missing of a source's images into its folder below root, and put its table beside them.
 
-    Raises ConfigError when the source cannot be downloaded or root holds phantoms, SourceError when another table
-    is there. An image that does not arrive is a failure in what is returned, and the rest go on; after several in
-    a row the fetch stops.
+    Args:
+        source: Its columns say where the images are.
+        metadata: The table.
+        root: The folder of all sources.
+        client: What asks the server.
+        progress: Called for each image that is done with.
+
+    Returns:
+        An image that does not arrive is a failure in it, and the rest go on; after several in a row the fetch stops.
+
+    Raises:
+        ConfigError: The source cannot be downloaded, or root holds phantoms.
+        SourceError: Another table is there.
     """
     if is_synthetic(root):
         raise ConfigError(f"{root} holds synthetic images ({NOTICE_FILE} says so). Name another folder with --root.")

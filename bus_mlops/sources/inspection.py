@@ -17,9 +17,11 @@ from bus_mlops.sources.record import Record
 
 @dataclass
 class Inspected:
-    """What was found in the files of one record; `messages` are errors, files are relative to the source.
+    """What was found in the files of one record; files are relative to the source.
 
-    `pixels` is a sha256 over shape and RGB values of the cropped image, empty where it cannot be read.
+    Attributes:
+        messages: Errors.
+        pixels: A sha256 over shape and RGB values of the cropped image, empty where it cannot be read.
     """
 
     name: str

@@ -18,8 +18,11 @@ CROP_COLUMNS = ("crop r1", "crop r2", "crop col1", "crop col2")
 class ListedSource:
     """What tells one table-led source from another.
 
-    `case` is the column of the case id, None where every image is its own case; `mask` makes a mask's name
-    from a row; `crop` turns the four crop columns into a rectangle; `suffix` is the usual one of its files.
+    Attributes:
+        case: The column of the case id, None where every image is its own case.
+        mask: Makes a mask's name from a row.
+        crop: Turns the four crop columns into a rectangle.
+        suffix: The usual one of its files.
     """
 
     source: str
@@ -39,7 +42,8 @@ class ListedSource:
     def survey(self, folder: Path) -> Survey:
         """The records in the table's order, and every row and file that does not fit.
 
-        Raises SourceError when table, columns or folders are missing.
+        Raises:
+            SourceError: Table, columns or folders are missing.
         """
         table = find_table(folder, self.tables)
         columns = [self.name, self.label, *([self.case] if self.case else []), *self.extra_columns]

@@ -72,7 +72,11 @@ def label_conflicts(records: Iterable[Record]) -> list[LabelConflict]:
 
 
 def parse_label(value: str, where: str, benign: str = "benign", malignant: str = "malignant") -> int:
-    """0 or 1 for a source's own words, upper or lower case; raises SourceError for any other."""
+    """0 or 1 for a source's own words, upper or lower case.
+
+    Raises:
+        SourceError: It is another word.
+    """
     word = value.strip().casefold()
     if word == benign.casefold():
         return BENIGN
@@ -92,7 +96,8 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 def images_by_name(folder: Path) -> dict[str, Path]:
     """Name without suffix -> file, of all images right in a folder; hidden files are passed over.
 
-    Raises SourceError when two files differ only in their suffix, since a table names images without it.
+    Raises:
+        SourceError: Two files differ only in their suffix, since a table names images without it.
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -114,7 +119,11 @@ def strip_suffix(name: str) -> str:
 
 
 def existing_folder(root: Path, names: Sequence[str], what: str) -> Path:
-    """The first of `names` that is a folder below root; raises SourceError naming all that were tried."""
+    """The first of `names` that is a folder below root.
+
+    Raises:
+        SourceError: None is; names all that were tried.
+    """
     for name in names:
         if (root / name).is_dir():
             return root / name

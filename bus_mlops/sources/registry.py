@@ -35,7 +35,11 @@ def _load(module: str) -> Source:
 
 
 def by_name(sources: Iterable[Source]) -> dict[str, Source]:
-    """Sources under their names; raises SourceError when two have the same, as after copying a module."""
+    """Sources under their names.
+
+    Raises:
+        SourceError: Two have the same, as after copying a module.
+    """
     found: dict[str, Source] = {}
     for source in sources:
         if found.setdefault(source.name, source) is not source:
@@ -67,8 +71,11 @@ def no_sources(root: Path) -> SourceError:
 def read_sources(data: DataConfig) -> list[Record]:
     """The records of the configured sources, sorted by image id.
 
-    `sources: all` reads those whose folder is there, a list must be there completely. Raises SourceError
-    naming the folder and what to do, ConfigError when `kind` is not what the folder holds.
+    `sources: all` reads those whose folder is there, a list must be there completely.
+
+    Raises:
+        SourceError: One is not there or not in order; names the folder and what to do.
+        ConfigError: `kind` is not what the folder holds.
     """
     _require_honest(data)
     present = sources_present(data.root)

@@ -26,9 +26,11 @@ Kind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One kind of problem and all that have it; `stops`: the source cannot be read until it is mended.
+    """One kind of problem and all that have it.
 
-    `items` are paths relative to the source's folder, or the places of bad rows.
+    Attributes:
+        items: Paths relative to the source's folder, or the places of bad rows.
+        stops: The source cannot be read until it is mended.
     """
 
     kind: Kind
@@ -49,7 +51,11 @@ class Survey:
         return tuple(item for problem in self.problems if problem.kind == kind for item in problem.items)
 
     def require_sound(self) -> list[Record]:
-        """The records; raises SourceError with the message of every problem that stops."""
+        """The records.
+
+        Raises:
+            SourceError: Holds the message of every problem that stops.
+        """
         messages = [problem.message for problem in self.problems if problem.stops]
         if messages:
             raise SourceError("\n  ".join(messages))
@@ -105,7 +111,11 @@ class Source:
             raise SourceError(f"the source name {self.name!r} must be lower-case letters and _, as in 'my_hospital'.")
 
     def survey(self, folder: Path) -> Survey:
-        """All that the folder holds; raises SourceError when there is nothing to survey."""
+        """All that the folder holds.
+
+        Raises:
+            SourceError: There is nothing to survey.
+        """
         survey = self.look(folder)
         known: dict[str, Record] = {}
         for record in survey.records:
@@ -122,7 +132,11 @@ class Source:
         return survey
 
     def read(self, folder: Path) -> list[Record]:
-        """The records of the folder; raises SourceError naming every file and row that is not in order."""
+        """The records of the folder.
+
+        Raises:
+            SourceError: Names every file and row that is not in order.
+        """
         return self.survey(folder).require_sound()
 
 

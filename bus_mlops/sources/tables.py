@@ -46,7 +46,11 @@ class Row:
 
 
 def find_table(folder: Path, names: Sequence[str]) -> Path:
-    """The first of `names` that is a file in the folder; raises SourceError naming all that were tried."""
+    """The first of `names` that is a file in the folder.
+
+    Raises:
+        SourceError: None is; names all that were tried.
+    """
     for name in names:
         if (folder / name).is_file():
             return folder / name
@@ -58,8 +62,10 @@ def find_table(folder: Path, names: Sequence[str]) -> Path:
 def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     """The rows of a .csv or .xlsx that hold anything in the required columns; others are legend or blank.
 
-    A byte-order mark is accepted. Raises SourceError for a missing column, another encoding than UTF-8, a
-    file that is no table, or one without rows.
+    A byte-order mark is accepted.
+
+    Raises:
+        SourceError: A column is missing, the encoding is not UTF-8, the file is no table, or it has no rows.
     """
     lines = _xlsx_lines(path) if path.suffix.lower() == ".xlsx" else _csv_lines(path)
     header_line = next(lines, None)

@@ -139,8 +139,10 @@ def verify(
 ) -> Report:
     """Survey each of the sources that is below root and decode each of its images and masks once.
 
-    Phantoms (`PHANTOM.txt`) are compared with no official counts. Raises SourceError when root holds no
-    source's folder at all.
+    Phantoms (`PHANTOM.txt`) are compared with no official counts.
+
+    Raises:
+        SourceError: Root holds no source's folder at all.
     """
     present = tuple(name for name in sources if (root / name).is_dir())
     if not present:

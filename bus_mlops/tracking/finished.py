@@ -34,7 +34,8 @@ class RecordedRun:
 def finished_runs(tracking: TrackingConfig) -> list[RecordedRun]:
     """The finished cells of the configured experiment; none where the store or the experiment is not there yet.
 
-    Raises LedgerError when a store that should be there cannot be reached.
+    Raises:
+        LedgerError: A store that should be there cannot be reached.
     """
     file = sqlite_file(tracking.uri)
     if file is not None and not file.exists():

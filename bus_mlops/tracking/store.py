@@ -22,7 +22,11 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def open_client(tracking: TrackingConfig) -> MlflowClient:
-    """A client for tracking and registry; raises LedgerError when the store cannot be reached."""
+    """A client for tracking and registry.
+
+    Raises:
+        LedgerError: The store cannot be reached.
+    """
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -34,7 +34,8 @@ class Checkpoint:
     def load(self, program: Program) -> FitState:
         """The state to go on from, without epochs if there is no file.
 
-        Raises TrainingError, which says why, if the file cannot be gone on from.
+        Raises:
+            TrainingError: The file cannot be gone on from; says why.
         """
         for partial in self._path.parent.glob(f".{self._path.name}.*"):  # of a process killed while writing
             partial.unlink(missing_ok=True)
@@ -58,7 +59,11 @@ class Checkpoint:
         return latest
 
     def save(self, program: Program, state: FitState) -> None:
-        """Write the state after an epoch; an OSError, as of a full disk, leaves the former file as it was."""
+        """Write the state after an epoch.
+
+        Raises:
+            OSError: As of a full disk; the former file stays as it was.
+        """
         assert state.best is not None
         about = {
             "identity": self._identity,

@@ -69,8 +69,9 @@ def fit(
     part (a refit) there is none to choose by: the last epoch's weights stay, and what validation shows is NaN. `seed`
     is the cell's: initial weights, order, augmentation and dropout follow from it alone. `state`, if given, is brought
     up to date before each call of `on_epoch`; one that has epochs already is gone on from, to the same last bit.
-    Raises TrainingError on an empty part, missing masks, or a loss that is not finite; errors of `on_epoch` pass
-    through.
+
+    Raises:
+        TrainingError: A part is empty, masks are missing, or a loss is not finite; errors of `on_epoch` pass through.
     """
     _check(spec, masks, train_index, validation_index)
     data = CellData(images, labels, masks if spec.task.segments else None, has_mask)
@@ -114,9 +115,13 @@ def evaluate(program: Program, data: CellData, index: np.ndarray) -> tuple[float
 
 
 def train_epoch(program: Program, spec: RunSpec, data: CellData, index: np.ndarray, seed: int, epoch: int) -> float:
-    """Train one epoch (1-based) in the order that follows from seed and epoch; returns the mean loss of its images.
+    """Train one epoch (1-based) in the order that follows from seed and epoch.
 
-    Raises TrainingError on a loss that is not finite.
+    Returns:
+        The mean loss of its images.
+
+    Raises:
+        TrainingError: The loss is not finite.
     """
     order = np.random.default_rng([seed, epoch]).permutation(index)
     size = spec.training.batch_size

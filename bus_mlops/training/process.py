@@ -18,10 +18,15 @@ _CHATTER = ("absl::InitializeLog()", "oneDNN custom operations are on")
 
 
 def configure_process(threads: int) -> None:
-    """Make this process ready for training: deterministic ops, `threads` threads, quiet logs.
+    """Make this process ready for training: deterministic ops, quiet logs.
 
-    To be called before anything else touches TensorFlow; numbers depend on `threads`, so it is part of what
-    makes a run repeatable. Raises TrainingError if TensorFlow already runs with another number of threads.
+    To be called before anything else touches TensorFlow.
+
+    Args:
+        threads: Numbers depend on it, so it is part of what makes a run repeatable.
+
+    Raises:
+        TrainingError: TensorFlow already runs with another number of threads.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ["KERAS_BACKEND"] = "tensorflow"

@@ -65,7 +65,9 @@ class Program:
     """The compiled program of all cells with one `RunSpec.program_key()`.
 
     `weights_folder` is looked at first for pretrained weights, which are read when the first cell needs them.
-    Raises NetworkError for a specification that cannot be built.
+
+    Raises:
+        NetworkError: The specification cannot be built.
     """
 
     def __init__(self, spec: RunSpec, weights_folder: Path | None = None) -> None:
@@ -92,8 +94,9 @@ class Program:
     def reset(self, spec: RunSpec, cell_seed: int) -> None:
         """Bring everything to the start of a cell: weights, optimizer, rates, loss weights, seeds.
 
-        Raises NetworkError if the specification needs another program, WeightsError if its pretrained weights
-        are not to be had.
+        Raises:
+            NetworkError: The specification needs another program.
+            WeightsError: Its pretrained weights are not to be had.
         """
         ours, asked = self.spec.program_key(), spec.program_key()
         if asked != ours:
@@ -115,7 +118,11 @@ class Program:
         self._seed.assign(cell_seed % 2**31)
 
     def train_batch(self, batch: Batch, step: int) -> tf.Tensor:
-        """One step of the optimizer; returns the batch's loss, a scalar. `step` counts from 0 over all epochs."""
+        """One step of the optimizer; `step` counts from 0 over all epochs.
+
+        Returns:
+            The batch's loss, a scalar.
+        """
         arrays = [array for array in batch if array is not None]
         return self._train_step(*arrays, np.int32(step))
 

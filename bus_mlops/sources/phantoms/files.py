@@ -20,7 +20,11 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def save_screenshot(path: Path, image: NDArray[np.uint8], rng: np.random.Generator) -> Crop:
-    """A JPEG of the scanner's whole screen around the image; returns where the image is."""
+    """A JPEG of the scanner's whole screen around the image.
+
+    Returns:
+        Where the image is.
+    """
     top, bottom, left, right = (int(margin) for margin in rng.integers(6, 28, 4))
     height, width = image.shape
     screen = np.full((top + height + bottom, left + width + right), 24, dtype=np.uint8)

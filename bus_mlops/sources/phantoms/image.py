@@ -34,9 +34,12 @@ class Device:
 class Lesion:
     """A lesion by its BI-RADS descriptors; lengths are fractions of the image's shorter side, echoes in dB.
 
-    `elongation` is width over height (orientation), `lobulation` and `spicules` are relative departures of
-    the outline from an ellipse (shape and margin), `blur` the width of the margin, `posterior` the
-    enhancement (positive) or shadow (negative) behind it.
+    Attributes:
+        elongation: Width over height (orientation).
+        lobulation: Relative departure of the outline from an ellipse (shape).
+        spicules: The same of the margin.
+        blur: The width of the margin.
+        posterior: The enhancement (positive) or shadow (negative) behind it.
     """
 
     x: float

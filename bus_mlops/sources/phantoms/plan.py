@@ -51,12 +51,14 @@ def images_by_case(labels: Labels, size: Callable[[], int]) -> list[Labels]:
 class PhantomPlan:
     """What the phantoms of a source look like.
 
-    `malignant` is the share (0-1) of malignant images, that of the real source; `write` lays the phantoms out in a
-    folder as the source's owner does and returns the images' names, in the order given; `cases` groups the labels
-    of all images into the labels of each case; `second_lesion` is the share (0-1) of images with two lesions.
-
-    `near_copies`: the source takes some of the planted near-duplicates, up to a third of its images.
-    `conflicting_copy`: from three of them on, the last bears the label that its original does not.
+    Attributes:
+        malignant: The share (0-1) of malignant images, that of the real source.
+        write: Lays the phantoms out in a folder as the source's owner does and returns the images' names, in the order
+            given.
+        cases: Groups the labels of all images into the labels of each case.
+        second_lesion: The share (0-1) of images with two lesions.
+        near_copies: The source takes some of the planted near-duplicates, up to a third of its images.
+        conflicting_copy: From three of them on, the last bears the label that its original does not.
     """
 
     malignant: float

@@ -31,11 +31,15 @@ images that are altered copies of others, planted so that the audit has somethin
 
 
 def write_phantoms(config: Config, folder: Path) -> dict[str, int]:
-    """Draw `config.phantom` into a folder, which appears complete or not at all; returns images per source.
+    """Draw `config.phantom` into a folder, which appears complete or not at all.
 
     Near-duplicates count among a source's images. With no images asked for, only the notice is written.
-    Raises ConfigError when a source has no plan, the near-duplicates do not fit, or the folder holds anything
-    but phantoms.
+
+    Returns:
+        Images per source.
+
+    Raises:
+        ConfigError: A source has no plan, the near-duplicates do not fit, or the folder holds anything but phantoms.
     """
     plans = {name: source.phantoms() for name, source in SOURCES.items() if source.phantoms}
     counts = _counts(config.phantom.images, plans)
