@@ -12,12 +12,13 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, create_model
 
-from bus_mlops.config import Config, NetworkChoice, StrategySettings
-from bus_mlops.config.base import Known
+from bus_mlops.config import Config, NetworkChoice, PromotionConfig, StrategySettings
+from bus_mlops.config.base import Known, Strict
 from bus_mlops.config.mistakes import describe
 from bus_mlops.errors import ConfigError
 from bus_mlops.experiments.strategies import in_order
 from bus_mlops.extensions import load_extensions
+from bus_mlops.gate import gate
 from bus_mlops.paths import EXTENSIONS, PARAMS
 from bus_mlops.sources.registry import SOURCES
 
@@ -57,7 +58,7 @@ def parse_config(values: dict[str, Any], where: str = "params.yaml") -> Config:
 
 def config_model() -> type[Config]:
     """`Config` with the sections that the registries decide."""
-    return _compose(strategy_section())
+    return _compose(strategy_section(), promotion_section())
 
 
 def strategy_section() -> type[StrategySettings]:
@@ -65,16 +66,37 @@ def strategy_section() -> type[StrategySettings]:
     return _strategy_section(tuple((each.name, each.settings) for each in in_order()))
 
 
+def promotion_section() -> type[PromotionConfig]:
+    """`promotion` with the limits of each registered rule of the gate, each below its own key."""
+    return _promotion_section(tuple((each.name, each.limits) for each in gate.in_order()))
+
+
 # One model for the same registries: pydantic takes objects of two models for unequal.
 @lru_cache(maxsize=8)
-def _compose(strategies: type[StrategySettings]) -> type[Config]:
-    return create_model("Config", __base__=Config, strategy_settings=(strategies, Field(default_factory=strategies)))
+def _compose(strategies: type[StrategySettings], promotion: type[PromotionConfig]) -> type[Config]:
+    return create_model(
+        "Config",
+        __base__=Config,
+        strategy_settings=(strategies, Field(default_factory=strategies)),
+        promotion=(promotion, Field(default_factory=promotion)),
+    )
 
 
 @lru_cache(maxsize=8)
 def _strategy_section(settings: tuple[tuple[str, type[NetworkChoice]], ...]) -> type[StrategySettings]:
     fields: dict[str, Any] = {name: (kind, Field(default_factory=kind)) for name, kind in settings}
     return create_model("StrategySettings", __base__=StrategySettings, **fields)
+
+
+@lru_cache(maxsize=8)
+def _promotion_section(limits: tuple[tuple[str, type[Strict]], ...]) -> type[PromotionConfig]:
+    for name, model in limits:
+        taken = sorted(model.model_fields.keys() & PromotionConfig.model_fields.keys())
+        if taken:
+            raise ConfigError(f"the gate rule {name} has a limit {taken[0]!r}, which promotion has already: rename it.")
+    # Bases, not fields, so that the validators of the limits hold here too; a rule without limits adds nothing.
+    bases: Any = tuple(dict.fromkeys(model for _, model in limits if model.model_fields))
+    return create_model("PromotionConfig", __base__=(PromotionConfig, *bases))
 
 
 def _known() -> Known:

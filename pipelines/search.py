@@ -1,4 +1,4 @@
-"""DVC stage `search`: Optuna over MT-ESTAN's loss, judged on validation parts."""
+"""DVC stage `search`: Optuna over the candidate network's loss, judged on validation parts."""
 
 from bus_mlops.config import Config, SearchConfig
 from bus_mlops.entry import run_stage
@@ -12,7 +12,7 @@ from bus_mlops.spec import RunSpec
 def main(config: Config) -> None:
     plan = read_json(PLAN / "search.json")
     if plan["spec"] is None:
-        reason = "mt_estan is not among the networks of params.yaml"
+        reason = f"{config.promotion.candidate_network} is not among the networks of params.yaml"
         print(f"[search] skipped: {reason}")
         write_json(SEARCH / "best.json", {"best": None, "note": f"No search: {reason}."})
         return

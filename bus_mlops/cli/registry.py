@@ -25,27 +25,21 @@ Reason = Annotated[str | None, typer.Option("--reason", help="Why; stays in the 
 
 
 def gate(candidate: Candidates = None, baseline: Baseline = None, as_json: AsJson = False) -> None:
-    """Judge recorded runs by the rules G0 to G6; registers and moves nothing. Exits with 1 on a refusal."""
+    """Judge recorded runs by the gate's rules; registers and moves nothing. Exits with 1 on a refusal."""
     import sys
     import tempfile
     from contextlib import redirect_stdout
 
-    from bus_mlops.dataset.benchmark import Benchmark
-    from bus_mlops.dataset.folds.assignment import Folds
-    from bus_mlops.paths import BENCHMARK, FOLDS, PREDICTIONS
     from bus_mlops.project import load_config
     from bus_mlops.promotion.candidate_package import package_candidate
+    from bus_mlops.promotion.inputs import PromotionInputs
     from bus_mlops.promotion.judgement import judge_candidates
-    from bus_mlops.tracking.ledger import Ledger
 
-    config = load_config()
-    ledger = Ledger(config.tracking)
-    judgement = judge_candidates(
-        config, ledger, Folds.open(FOLDS / "folds.csv"), PREDICTIONS, candidate or (), baseline
-    )
+    inputs = PromotionInputs.open(load_config())
+    judgement = judge_candidates(inputs, candidate or (), baseline)
     # What a refit prints on its way is no part of the report, which may be JSON.
     with tempfile.TemporaryDirectory(prefix="bus-gate-") as folder, redirect_stdout(sys.stderr):
-        _, report = package_candidate(config, ledger, Benchmark.open(BENCHMARK), judgement, Path(folder))
+        _, report = package_candidate(inputs, judgement, Path(folder))
     _print_report(report, as_json)
     if not report.passed:
         raise typer.Exit(1)
@@ -58,22 +52,16 @@ def promote(
     reason: Reason = None,
 ) -> None:
     """Judge, register with the evidence, and make champion what passes; the stage `promote` does the same."""
-    from bus_mlops.dataset.benchmark import Benchmark
-    from bus_mlops.dataset.folds.assignment import Folds
     from bus_mlops.errors import RegistryError
-    from bus_mlops.paths import BENCHMARK, FOLDS, PREDICTIONS
     from bus_mlops.project import load_config
     from bus_mlops.promotion import records
+    from bus_mlops.promotion.inputs import PromotionInputs
     from bus_mlops.promotion.promote import promote as decide
-    from bus_mlops.tracking.ledger import Ledger
 
     if reason and not force:
         raise RegistryError("--reason is for --force: a promotion through the gate has the gate's reasons.")
     why = records.require_reason(reason, "promote --force") if force else None
-    config = load_config()
-    folds = Folds.open(FOLDS / "folds.csv")
-    ledger, benchmark = Ledger(config.tracking), Benchmark.open(BENCHMARK)
-    outcome = decide(config, ledger, benchmark, folds, PREDICTIONS, candidate or (), baseline, why)
+    outcome = decide(PromotionInputs.open(load_config()), candidate or (), baseline, why)
     for line in outcome.lines():
         print(line)
 
@@ -85,7 +73,7 @@ def history(as_json: AsJson = False) -> None:
     from bus_mlops.project import load_config
     from bus_mlops.promotion import records
     from bus_mlops.promotion.aliases import read_aliases
-    from bus_mlops.promotion.judgement import registered_name
+    from bus_mlops.promotion.inputs import registered_name
     from bus_mlops.tracking.store import open_client
 
     config = load_config()
@@ -113,7 +101,7 @@ def rollback(
 ) -> None:
     """Make a former champion champion again; on the record like every other decision."""
     from bus_mlops.project import load_config
-    from bus_mlops.promotion.judgement import registered_name
+    from bus_mlops.promotion.inputs import registered_name
     from bus_mlops.promotion.rollback import roll_back
     from bus_mlops.tracking.store import open_client
 
@@ -129,7 +117,7 @@ def verify(
     from dataclasses import asdict
 
     from bus_mlops.project import load_config
-    from bus_mlops.promotion.judgement import registered_name
+    from bus_mlops.promotion.inputs import registered_name
     from bus_mlops.promotion.verification import verify_version
     from bus_mlops.tracking.ledger import Ledger
 

@@ -57,6 +57,10 @@ class Config(Strict):
                     raise ValueError(
                         f"strategy_settings.{strategy}.networks must be among the networks ({names}) but got {name!r}"
                     )
+        candidate = self.promotion.candidate_network
+        if "candidate_network" in self.promotion.model_fields_set and candidate not in self.networks:
+            names = ", ".join(self.networks)
+            raise ValueError(f"promotion.candidate_network must be among the networks ({names}) but got {candidate!r}")
         if self.promotion.baseline not in ("champion", "best", *self.networks):
             names = ", ".join(("champion", "best", *self.networks))
             raise ValueError(f"promotion.baseline must be one of {names} but got {self.promotion.baseline!r}")

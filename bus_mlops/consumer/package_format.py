@@ -12,11 +12,12 @@ registry.json           in an exported copy only: this module's `Origin`
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bus_mlops.errors import RegistryError
@@ -39,6 +40,17 @@ _TINY = 1e-7
 _SUM_LINE = re.compile(r"^([0-9a-f]{64})  (.+)$")
 
 
+def logit(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """log(p / (1 - p)) of probabilities (N,) that are kept away from 0 and 1, where it does not exist."""
+    inside = np.clip(probabilities, _TINY, 1 - _TINY)
+    return np.asarray(np.log(inside) - np.log1p(-inside), dtype=np.float64)
+
+
+def sigmoid(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """1 / (1 + exp(-x)) of logits (N,), without overflow."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -700, 700))), dtype=np.float64)
+
+
 class Calibration(BaseModel):
     """Platt scaling of a network's probability: sigmoid(slope * logit(p) + intercept); by default nothing."""
 
@@ -50,17 +62,17 @@ class Calibration(BaseModel):
     def __call__(self, probability: float) -> float:
         """The calibrated probability, 0-1; never changes the order of two probabilities.
 
-        >>> Calibration(slope=2, intercept=0)(0.75)
+        >>> round(Calibration(slope=2, intercept=0)(0.75), 12)
         0.9
         """
+        return float(self.apply([probability])[0])
+
+    def apply(self, probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """The calibrated probabilities (N,), 0-1; NaN stays NaN."""
+        p = np.asarray(probabilities, dtype=np.float64)
         if (self.slope, self.intercept) == (1.0, 0.0):
-            return probability
-        if math.isnan(probability):
-            return probability
-        inside = min(max(probability, _TINY), 1 - _TINY)
-        logit = math.log(inside / (1 - inside))
-        # The sigmoid, as a tanh that cannot overflow.
-        return (1 + math.tanh((self.slope * logit + self.intercept) / 2)) / 2
+            return p
+        return sigmoid(self.slope * logit(p) + self.intercept)
 
 
 class Member(BaseModel):

@@ -1,7 +1,8 @@
-"""Is one model better than another? Corrected resampled t-test and clustered paired bootstrap."""
+"""Is one model better than another? Corrected resampled t-test, clustered paired bootstrap, Holm's adjustment."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,6 +71,25 @@ def corrected_resampled_test(
     reach = float(stats.t.ppf((1 + confidence) / 2, degrees)) * error
     p = float(stats.t.sf(t, degrees))
     return ResampledTest(mean, t, degrees, p, mean - reach, mean + reach, confidence, int(a.size))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p values, in the order given: below alpha where the hypothesis is rejected at level alpha.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on, never below its predecessor, never above 1
+    (Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979). NaN
+    (not tested) stays NaN and is not counted.
+
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    result = [float("nan")] * len(p_values)
+    known = sorted((p, i) for i, p in enumerate(p_values) if p == p)
+    largest = 0.0
+    for rank, (p, i) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        result[i] = largest
+    return result
 
 
 def paired_bootstrap_difference(

@@ -38,6 +38,11 @@ class Interval:
     confidence: float
     resamples: int
 
+    @property
+    def in_words(self) -> str:
+        """A difference (fraction) with its interval, for people."""
+        return f"{self.estimate:+.3f} ({100 * self.confidence:g} % interval {self.low:+.3f} to {self.high:+.3f})"
+
 
 def spread(values: npt.ArrayLike) -> Spread:
     """Mean and standard deviation over folds (in the unit of the values); raises EvaluationError on NaN.

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from bus_mlops.config import Config, NetworkChoice
 from bus_mlops.config.base import Strict
 from bus_mlops.errors import DatasetError
-from bus_mlops.experiments.strategies import STRATEGIES, Row, Strategy, make_spec
-from bus_mlops.experiments.strategies.tuned import MT_ESTAN, TUNED
+from bus_mlops.experiments.strategies import STRATEGIES, Row, Strategy
+from bus_mlops.experiments.strategies.tuned import candidate_spec, tuned
 from bus_mlops.files import read_json, write_json
 from bus_mlops.images.geometry import GEOMETRY_VERSION
 from bus_mlops.spec import NUMERICS_VERSION, RunSpec
@@ -45,13 +45,14 @@ class StrategyPlan(Strict):
 
 
 def make_plans(config: Config) -> dict[str, StrategyPlan]:
-    """The plan of each strategy of the profile, and `tuned`, which has no row if the profile lacks MT-ESTAN."""
+    """The plan of each strategy of the profile, and `tuned`, which has no row if the profile lacks its network."""
     plans = {}
     for name in config.strategies:
         strategy = STRATEGIES.get_known(name)
         plans[name] = _plan(config, strategy, strategy.settings_of(config))
     # The tuned network is compared with those of `approaches`, so it gets as many seeds.
-    plans[TUNED.name] = _plan(config, TUNED, config.strategy_settings.of("approaches", NetworkChoice))
+    candidate = tuned(config)
+    plans[candidate.name] = _plan(config, candidate, config.strategy_settings.of("approaches", NetworkChoice))
     return plans
 
 
@@ -72,9 +73,9 @@ def _plan(config: Config, strategy: Strategy[Any], settings: NetworkChoice) -> S
 
 def search_plan(config: Config) -> dict[str, Any]:
     """What the search tries: the base spec, the space and the folds whose validation parts judge it."""
-    if MT_ESTAN not in config.networks:
+    spec = candidate_spec(config)
+    if spec is None:
         return {"spec": None}
-    spec = make_spec(config, MT_ESTAN, "multitask")
     if config.search.epochs is not None:
         training = spec.training.model_copy(update={"epochs": config.search.epochs})
         spec = spec.model_copy(update={"training": training})

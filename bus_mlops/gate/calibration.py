@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from bus_mlops.consumer.package_format import Calibration
+from bus_mlops.consumer.package_format import Calibration, logit, sigmoid
 from bus_mlops.evaluation.metric import validated
 
-# Float32 sigmoids reach 0 and 1 exactly, where the logit does not exist; `Calibration` clips likewise.
-_TINY = 1e-7
 _STEPS = 100
 
 
@@ -27,19 +25,11 @@ def fit_calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Cali
     y, p = validated(labels, probabilities)
     positives = int(y.sum())
     targets = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (y.size - positives + 2))
-    logits = _logit(p)
+    logits = logit(p)
     slope, intercept = _newton(logits, targets, free_slope=bool(np.ptp(logits) > 0))
     if slope <= 0:
         slope, intercept = _newton(logits, targets, free_slope=False)
     return Calibration(slope=slope, intercept=intercept)
-
-
-def apply_calibration(calibration: Calibration, probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The calibrated probabilities (N,), 0-1, each as `Calibration` itself gives it."""
-    p = np.asarray(probabilities, dtype=np.float64)
-    if (calibration.slope, calibration.intercept) == (1.0, 0.0):
-        return p
-    return _sigmoid(calibration.slope * _logit(p) + calibration.intercept)
 
 
 def _newton(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], free_slope: bool) -> tuple[float, float]:
@@ -49,7 +39,7 @@ def _newton(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], f
     found = np.zeros(design.shape[1])
     value = _likelihood(fixed, targets)
     for _ in range(_STEPS):
-        p = _sigmoid(fixed + design @ found)
+        p = sigmoid(fixed + design @ found)
         hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-10 * np.eye(found.size)
         step = np.linalg.solve(hessian, design.T @ (targets - p))
         while _likelihood(fixed + design @ (found + step), targets) < value and np.abs(step).max() > 1e-10:
@@ -63,12 +53,3 @@ def _newton(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], f
 
 def _likelihood(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]) -> float:
     return float(np.sum(targets * logits - np.logaddexp(0, logits)))
-
-
-def _logit(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    inside = np.clip(probabilities, _TINY, 1 - _TINY)
-    return np.asarray(np.log(inside) - np.log1p(-inside), dtype=np.float64)
-
-
-def _sigmoid(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -700, 700))), dtype=np.float64)

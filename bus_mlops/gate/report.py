@@ -9,8 +9,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class GateRule:
-    """One rule: its numbers (fractions), the limit in words, the outcome and a sentence for people."""
+class RuleResult:
+    """What a rule found: its numbers (fractions), the limit in words, the outcome and a sentence for people."""
 
     id: str
     title: str
@@ -29,7 +29,7 @@ class GateReport:
     model_name: str
     metric: str
     threshold: str
-    rules: tuple[GateRule, ...]
+    rules: tuple[RuleResult, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -38,7 +38,7 @@ class GateReport:
         return all(rule.passed for rule in self.rules)
 
     @property
-    def failed(self) -> tuple[GateRule, ...]:
+    def failed(self) -> tuple[RuleResult, ...]:
         """The rules that did not pass."""
         return tuple(rule for rule in self.rules if not rule.passed)
 

@@ -1,4 +1,4 @@
-"""G6, the package: it loads and answers in a process that has the consumer's install and nothing more."""
+"""What a package does in a process that has the consumer's install and nothing more; the gate judges it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import bus_mlops
 from bus_mlops.consumer.package_format import ARTIFACT, PACKAGE_FILE
 from bus_mlops.errors import RegistryError
-from bus_mlops.gate.report import GateRule
+from bus_mlops.gate.comparison import PackageCheck
 
 # What a training has and a consumer lacks; the clean process must not be able to import any of it.
 TRAINING_ONLY = ("tensorflow", "keras", "dvc", "optuna", "sklearn", "tf2onnx")
@@ -29,35 +29,24 @@ print(json.dumps({"there": there, "difference": model.check_example(), "members"
 """
 
 
-def check_package(model: Path, tolerance: float) -> GateRule:
-    """G6 for an MLflow model folder (`MLmodel`, `artifacts/`): signature, and its stored example in a clean process.
+def check_package(model: Path) -> PackageCheck:
+    """Look at the signature of an MLflow model folder (`MLmodel`, `artifacts/`) and let its package answer its example.
 
-    `tolerance` is the greatest difference in probability (0-1). A package that does not load is a failed rule.
+    A package that does not load is no exception but the check's `error`.
     """
-    limit = f"signature; example within {tolerance:g} without {', '.join(TRAINING_ONLY[:4])}"
-    missing = _missing_signature(model)
+    unsigned: tuple[str, ...] = ()
     try:
+        unsigned = _unsigned(model)
         answer = ask_clean_process(packaged(model))
     except RegistryError as error:
-        said = "; ".join([*missing, str(error)])
-        return GateRule("G6", "package", {"signature": _yes(not missing)}, limit, False, said)
-    difference = float(answer["difference"])
-    problems = list(missing)
-    if answer["there"]:
-        problems.append(f"the clean process could import {', '.join(answer['there'])}")
-    if not difference <= tolerance:
-        problems.append(f"its example comes out {difference:.2g} away from the stored prediction")
-    found = f"Loads with {answer['members']} members in a process without TensorFlow, has a signature, and repeats " + (
-        f"its stored example to {difference:.1g}."
+        return PackageCheck(forbidden=TRAINING_ONLY, unsigned=unsigned, error=str(error))
+    return PackageCheck(
+        forbidden=TRAINING_ONLY,
+        unsigned=unsigned,
+        importable=tuple(answer["there"]),
+        members=int(answer["members"]),
+        difference=float(answer["difference"]),
     )
-    values: dict[str, float | int | str] = {
-        "difference": difference,
-        "tolerance": tolerance,
-        "members": int(answer["members"]),
-        "signature": _yes(not missing),
-    }
-    sentence = "; ".join(problems) + "." if problems else found
-    return GateRule("G6", "package", values, limit, not problems, sentence[0].upper() + sentence[1:])
 
 
 def ask_clean_process(package: Path) -> dict[str, Any]:
@@ -137,21 +126,18 @@ def packaged(model: Path) -> Path:
     return found[0]
 
 
-def _missing_signature(model: Path) -> list[str]:
+def _unsigned(model: Path) -> tuple[str, ...]:
+    """The parts that the model's signature lacks."""
     import yaml
 
     try:
         described = yaml.safe_load((model / "MLmodel").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        return [f"its MLmodel cannot be read ({error})"]
+        raise RegistryError(f"its MLmodel cannot be read ({error})") from error
     signature = described.get("signature") or {}
-    return [f"its signature has no {part}" for part in ("inputs", "outputs") if not signature.get(part)]
+    return tuple(part for part in ("inputs", "outputs") if not signature.get(part))
 
 
 def _top_level(found: Distribution) -> set[str]:
     names = {str(path.parts[0]) for path in found.files or () if path.parts[0] not in ("..", "__pycache__")}
     return {name for name in names if not name.endswith(".pth")}
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"

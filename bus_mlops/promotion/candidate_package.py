@@ -1,4 +1,4 @@
-"""From a candidate's recorded runs to a package, an MLflow model folder, and the gate's rule G6 on it."""
+"""From a candidate's recorded runs to a package, an MLflow model folder, and the gate's rules on it."""
 
 from __future__ import annotations
 
@@ -9,43 +9,42 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bus_mlops.config import Config
 from bus_mlops.consumer.package_format import ARTIFACT, Calibration, read_package
-from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.evaluation.metrics import classification_metrics
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.experiments.cell import REFIT
-from bus_mlops.gate.calibration import apply_calibration, fit_calibration
+from bus_mlops.gate.calibration import fit_calibration
+from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
 from bus_mlops.git import git_tags
 from bus_mlops.packaging.clean_load import check_package
 from bus_mlops.packaging.package import write_package
 from bus_mlops.packaging.pyfunc import pyfunc_options
-from bus_mlops.promotion.judgement import Judgement, registered_name
+from bus_mlops.promotion.inputs import PromotionInputs
+from bus_mlops.promotion.judgement import Judgement
 from bus_mlops.promotion.refit import UNTESTED, refit
 from bus_mlops.promotion.trained_model import Cell, TrainedModel
-from bus_mlops.tracking.ledger import MODEL, Ledger
+from bus_mlops.tracking.ledger import MODEL
 
 
-def package_candidate(
-    config: Config, ledger: Ledger, benchmark: Benchmark, judgement: Judgement, folder: Path
-) -> tuple[Path, GateReport]:
-    """Write the candidate's package below `folder`, and complete the gate's report with G6 on it.
+def package_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path) -> tuple[Path, GateReport]:
+    """Write the candidate's package below `folder`, and complete the gate's report with the rules on packages.
 
-    G6 looks at the MLflow model folder that would be registered. Raises RegistryError where no package can be made.
+    They look at the MLflow model folder that would be registered. Raises RegistryError where no package can be made.
     """
     import mlflow
 
-    package = write_candidate(config, ledger, benchmark, judgement, folder / "package")
+    package = write_candidate(inputs, judgement, folder / "package")
     model = folder / "model"
     options = pyfunc_options(package, read_package(package))
     mlflow.pyfunc.save_model(str(model), artifacts={ARTIFACT: str(package)}, **options)
-    rule = check_package(model, config.promotion.example_tolerance)
-    return package, replace(judgement.report, rules=(*judgement.report.rules, rule))
+    packaged = replace(judgement.comparison, package=check_package(model))
+    return package, run_gate(packaged, judgement.terms.promotion, judgement.report)
 
 
-def write_candidate(config: Config, ledger: Ledger, benchmark: Benchmark, judgement: Judgement, folder: Path) -> Path:
+def write_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path) -> Path:
     """The candidate's networks, of its folds or refitted, with their calibrations, as consumers will load them."""
+    config, ledger, benchmark = inputs.config, inputs.ledger, inputs.benchmark
     candidate, members = judgement.candidate, config.package.members
     if members == "refit":
         runs = refit(config, ledger, candidate)
@@ -60,7 +59,7 @@ def write_candidate(config: Config, ledger: Ledger, benchmark: Benchmark, judgem
         color=benchmark.color,
         threshold=threshold_of(candidate, cells, calibrations, config.promotion.threshold),
         metadata={
-            "name": registered_name(config),
+            "name": inputs.model_name,
             "phantom": config.data.kind == "phantom",
             "trained_on": _trained_on(candidate, members),
             "lineage": lineage_of(candidate, runs),
@@ -101,7 +100,7 @@ def threshold_of(candidate: TrainedModel, cells: list[Cell], calibrations: list[
     parts = [_validation(candidate, cell) for cell in cells]
     labels = np.concatenate([rows["label"].to_numpy() for rows in parts])
     probabilities = np.concatenate(
-        [apply_calibration(c, rows["probability"].to_numpy()) for c, rows in zip(calibrations, parts, strict=True)]
+        [c.apply(rows["probability"].to_numpy()) for c, rows in zip(calibrations, parts, strict=True)]
     )
     return youden_threshold(labels, probabilities)
 
@@ -141,5 +140,5 @@ def _trained_on(candidate: TrainedModel, members: str) -> str:
 
 def _verdict(report: GateReport, members: str) -> str:
     failed = ", ".join(rule.id for rule in report.failed)
-    verdict = f"refused by {failed}" if failed else "G0 to G5 passed"
+    verdict = f"refused by {failed}" if failed else f"passed {', '.join(rule.id for rule in report.rules)}"
     return f"{verdict}, judged on the networks of the folds; {UNTESTED}" if members == "refit" else verdict

@@ -9,7 +9,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from bus_mlops.config import PromotionConfig
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.files import write_json
 from bus_mlops.gate.report import GateReport
@@ -31,7 +30,7 @@ class JudgedModel(BaseModel):
 
 
 class Evidence(BaseModel):
-    """`evidence.json`: what the gate was given."""
+    """`evidence.json`: what the gate was given; `promotion` as plain values, so that no schema need know its limits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,22 +39,23 @@ class Evidence(BaseModel):
     seed: int
     expected_folds: tuple[int, ...]
     folds_kind: str
-    promotion: PromotionConfig
+    promotion: dict[str, Any]
     candidate: JudgedModel
     baseline: JudgedModel
     rivals: tuple[JudgedModel, ...] = ()
     champion: str | None = None
 
 
-def evidence_of(judgement: Judgement, promotion: PromotionConfig, folds: Folds) -> Evidence:
-    """What a judgement was decided on."""
+def evidence_of(judgement: Judgement) -> Evidence:
+    """What a judgement was made on."""
+    terms = judgement.terms
     return Evidence(
-        model=judgement.context.model_name,
-        phantom=judgement.context.is_phantom,
-        seed=judgement.context.seed,
-        expected_folds=judgement.context.expected_folds,
-        folds_kind=folds.kind,
-        promotion=promotion,
+        model=terms.model_name,
+        phantom=terms.is_phantom,
+        seed=terms.seed,
+        expected_folds=terms.expected_folds,
+        folds_kind=terms.folds.kind,
+        promotion=dict(terms.promotion),
         candidate=_judged_model(judgement.candidate),
         baseline=_judged_model(judgement.baseline),
         rivals=tuple(_judged_model(rival) for rival in judgement.rivals),

@@ -1,30 +1,48 @@
-"""Who competes with whom: candidates, baseline, their folds, and the gate's rules G0 to G5 on both."""
+"""Who is compared with whom: candidates, baseline, the folds of both, and the gate's rules on them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bus_mlops.config import Config, PromotionConfig
+from bus_mlops.config import Config
 from bus_mlops.dataset.folds.assignment import TEST, TRAIN, Folds
 from bus_mlops.dataset.folds.leakage import check_leakage
 from bus_mlops.errors import EvaluationError, LeakageError, LedgerError, NothingToJudgeError, RegistryError
 from bus_mlops.evaluation.metrics import classification_metrics
 from bus_mlops.evaluation.results import by_cell, read_predictions
-from bus_mlops.gate.gate import GateContext, GateReport, run_gate
+from bus_mlops.gate.comparison import Comparison, GateContext, compare
+from bus_mlops.gate.gate import run_gate
+from bus_mlops.gate.report import GateReport
 from bus_mlops.promotion.aliases import read_aliases
+from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.trained_model import TrainedModel, find_trained_model, with_common_seeds
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import Ledger
 
-MT_ESTAN = "mt_estan"
 # Tags of a version: the runs of its folds and those of what it was compared with, as JSON lists.
 RUNS_TAG, BASELINE_RUNS_TAG = "lineage.runs", "baseline.runs"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms models are judged, today's or those that a record keeps.
+
+    `promotion` holds the keys of that section of `params.yaml`, the limits of the rules among them, as plain values.
+    """
+
+    model_name: str
+    is_phantom: bool
+    folds: Folds
+    expected_folds: tuple[int, ...]
+    seed: int
+    promotion: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,90 +52,92 @@ class Judgement:
     candidate: TrainedModel
     baseline: TrainedModel
     rivals: tuple[TrainedModel, ...]
-    context: GateContext
+    terms: Terms
+    comparison: Comparison
     report: GateReport
     champion: str | None
 
 
-def registered_name(config: Config) -> str:
-    """The registered model's name; one trained on phantoms says so."""
-    return "bus-mt-estan-phantom" if config.data.kind == "phantom" else "bus-mt-estan"
-
-
 def judge_candidates(
-    config: Config,
-    ledger: Ledger,
-    folds: Folds,
-    predictions: Path,
-    candidate_runs: Sequence[str] = (),
-    baseline_run: str | None = None,
+    inputs: PromotionInputs, candidate_runs: Sequence[str] = (), baseline_run: str | None = None
 ) -> Judgement:
     """Judge the candidates against the baseline; of several the best one that passed, else the best one, is returned.
 
     Candidates are the given runs, else those of `promotion.candidates`; the baseline is the given run, else that
     of `promotion.baseline`. Raises NothingToJudgeError, EvaluationError, LedgerError, RegistryError.
     """
-    name = registered_name(config)
-    champion = read_aliases(ledger.client, name).champion
-    candidates = _candidates(config, ledger, predictions, candidate_runs)
-    baseline = _baseline(config, ledger, predictions, candidates, champion, baseline_run)
-    expected = expected_folds(folds, candidates[0], config.folds.run)
+    promotion = inputs.config.promotion
+    champion = read_aliases(inputs.ledger.client, inputs.model_name).champion
+    candidates = _candidates(inputs, candidate_runs)
+    baseline = _baseline(inputs, candidates, champion, baseline_run)
+    expected = expected_folds(inputs.folds, candidates[0], inputs.config.folds.run)
     (baseline, *candidates), notes = with_common_seeds([baseline, *candidates], expected)
-    if champion and config.promotion.baseline != "champion" and baseline_run is None:
-        notes += (f"Version {champion} is champion, but promotion.baseline asks for {config.promotion.baseline}.",)
-    judgements = [
-        _judge(config, folds, candidate, baseline, candidates, expected, champion, notes) for candidate in candidates
-    ]
-    return max(
-        judgements, key=lambda each: (each.report.passed, score(each.candidate.part("test"), config.promotion.metric))
+    if champion and promotion.baseline != "champion" and baseline_run is None:
+        notes += (f"Version {champion} is champion, but promotion.baseline asks for {promotion.baseline}.",)
+    terms = terms_of(inputs, expected)
+    judgements = []
+    for candidate in candidates:
+        rivals = tuple(each for each in candidates if each is not candidate)
+        comparison = compare_models([candidate, baseline, *rivals], terms, notes)
+        report = run_gate(comparison, terms.promotion)
+        judgements.append(Judgement(candidate, baseline, rivals, terms, comparison, report, champion))
+    return max(judgements, key=lambda each: (each.report.passed, score(each.candidate.part("test"), promotion.metric)))
+
+
+def terms_of(inputs: PromotionInputs, expected: Sequence[int]) -> Terms:
+    """Today's terms, with the folds (1-based) that each model must have."""
+    config = inputs.config
+    return Terms(
+        model_name=inputs.model_name,
+        is_phantom=config.data.kind == "phantom",
+        folds=inputs.folds,
+        expected_folds=tuple(expected),
+        seed=config.seed,
+        # Whose network it is, the runs say: it is no condition.
+        promotion=config.promotion.model_dump(mode="json", exclude={"candidate_network"}),
     )
 
 
-def gate_context(
-    name: str,
-    is_phantom: bool,
-    folds: Folds,
-    candidate: TrainedModel,
-    baseline: TrainedModel,
-    expected: Sequence[int],
-    seed: int,
-) -> GateContext:
-    """What the gate must know besides predictions; EvaluationError if these are not the candidate's folds."""
-    cohort = cohort_of(folds, candidate)
-    if folds.digest(cohort["image_id"]) != candidate.lineage.folds_digest:
+def compare_models(models: Sequence[TrainedModel], terms: Terms, notes: tuple[str, ...] = ()) -> Comparison:
+    """Candidate, baseline and rivals, in this order, as the gate judges them; the same for a decision and its check.
+
+    Raises EvaluationError if the folds are not the candidate's.
+    """
+    candidate, baseline, *rivals = models
+    others = tuple(f"Candidate of the same decision: {rival.title}." for rival in rivals)
+    return compare(
+        [each.predictions for each in models],
+        _context(candidate, baseline, terms),
+        metric=terms.promotion["metric"],
+        threshold=terms.promotion["threshold"],
+        resamples=terms.promotion["bootstrap"],
+        titles=[f"{each.strategy}: {each.title}" for each in models],
+        notes=(*others, *notes),
+    )
+
+
+def _context(candidate: TrainedModel, baseline: TrainedModel, terms: Terms) -> GateContext:
+    cohort = cohort_of(terms.folds, candidate)
+    if terms.folds.digest(cohort["image_id"]) != candidate.lineage.folds_digest:
         raise EvaluationError(
             f"{candidate.title} was not trained on these folds: their digest differs from that of its runs. Bring the "
             "folds back (`dvc checkout data/folds`), or train it on the present ones (`dvc repro`)."
         )
-    counts = {part: {fold: int((cohort[f"fold_{fold}"] == part).sum()) for fold in expected} for part in (TRAIN, TEST)}
+    counts = {
+        part: {fold: int((cohort[f"fold_{fold}"] == part).sum()) for fold in terms.expected_folds}
+        for part in (TRAIN, TEST)
+    }
     return GateContext(
-        model_name=name,
-        is_phantom=is_phantom,
-        expected_folds=tuple(expected),
+        model_name=terms.model_name,
+        is_phantom=terms.is_phantom,
+        expected_folds=terms.expected_folds,
         candidate=candidate.lineage,
         baseline=baseline.lineage,
         n_train=counts[TRAIN],
         n_test=counts[TEST],
-        leak_check=leak_check(folds),
-        seed=seed,
+        leak_check=leak_check(terms.folds),
+        seed=terms.seed,
     )
-
-
-def judge(
-    candidate: TrainedModel,
-    baseline: TrainedModel,
-    rivals: Sequence[TrainedModel],
-    promotion: PromotionConfig,
-    context: GateContext,
-    notes: tuple[str, ...] = (),
-) -> GateReport:
-    """Rules G0 to G5; the same for a decision and for its verification."""
-    report = run_gate(
-        candidate.predictions, baseline.predictions, promotion, context, [rival.predictions for rival in rivals]
-    )
-    others = tuple(f"Candidate of the same decision: {rival.title}." for rival in rivals)
-    titles = [f"{each.strategy}: {each.title}" for each in (candidate, baseline)]
-    return replace(report, candidate=titles[0], baseline=titles[1], notes=(*report.notes, *others, *notes))
 
 
 def expected_folds(folds: Folds, candidate: TrainedModel, selected: Sequence[int] | None) -> tuple[int, ...]:
@@ -153,58 +173,47 @@ def score(test: pd.DataFrame, metric: str) -> float:
     return float(np.mean(values))
 
 
-def _judge(
-    config: Config,
-    folds: Folds,
-    candidate: TrainedModel,
-    baseline: TrainedModel,
-    candidates: Sequence[TrainedModel],
-    expected: Sequence[int],
-    champion: str | None,
-    notes: tuple[str, ...],
-) -> Judgement:
-    rivals = tuple(each for each in candidates if each is not candidate)
-    is_phantom = config.data.kind == "phantom"
-    context = gate_context(registered_name(config), is_phantom, folds, candidate, baseline, expected, config.seed)
-    report = judge(candidate, baseline, rivals, config.promotion, context, notes)
-    return Judgement(candidate, baseline, rivals, context, report, champion)
-
-
-def _candidates(config: Config, ledger: Ledger, predictions: Path, runs: Sequence[str]) -> list[TrainedModel]:
+def _candidates(inputs: PromotionInputs, runs: Sequence[str]) -> list[TrainedModel]:
+    promotion, ledger = inputs.config.promotion, inputs.ledger
+    network = promotion.candidate_network
     if runs:
         found = [find_trained_model(ledger, run) for run in runs]
     else:
         # What is left of a strategy that is no longer planned is not judged.
-        unplanned = [name for name in config.promotion.candidates if name not in ("tuned", *config.strategies)]
+        unplanned = [name for name in promotion.candidates if name not in ("tuned", *inputs.config.strategies)]
         if unplanned:
             raise NothingToJudgeError(
                 f"promotion.candidates names {unplanned[0]}, which is not among the strategies of params.yaml: add it "
                 "there, or take it out of promotion.candidates."
             )
-        found = [_of_network(ledger, _frame(predictions, s), MT_ESTAN) for s in config.promotion.candidates]
+        found = [_of_network(ledger, _frame(inputs.predictions, s), network) for s in promotion.candidates]
+    for model in found:
+        if model.network != network:
+            raise RegistryError(
+                f"run {min(model.runs.values())} is of the network {model.network}, but {inputs.model_name} holds "
+                f"models of {network} only: set promotion.candidate_network to {model.network} in params.yaml, and it "
+                "is judged and registered under its own name."
+            )
     # Two strategies may have led to the same parameters; it is one candidate then.
     return list({tuple(sorted(each.fingerprints.values())): each for each in found}.values())
 
 
 def _baseline(
-    config: Config,
-    ledger: Ledger,
-    predictions: Path,
-    candidates: Sequence[TrainedModel],
-    champion: str | None,
-    run: str | None,
+    inputs: PromotionInputs, candidates: Sequence[TrainedModel], champion: str | None, run: str | None
 ) -> TrainedModel:
+    config, ledger = inputs.config, inputs.ledger
     if run is not None:
         return find_trained_model(ledger, run)
     wanted = config.promotion.baseline
     if wanted == "champion" and champion is not None:
-        return _of_champion(ledger, registered_name(config), champion, candidates)
-    frame = _rivals(config, predictions)
+        return _of_champion(ledger, inputs.model_name, champion, candidates)
+    frame = _rivals(config, inputs.predictions)
     if wanted not in ("champion", "best"):
         return _of_network(ledger, frame, wanted)
-    others = sorted(set(frame["network"]) - {MT_ESTAN})
+    candidate = config.promotion.candidate_network
+    others = sorted(set(frame["network"]) - {candidate})
     if not others:
-        raise NothingToJudgeError("there is nothing to compare MT-ESTAN with: add another network to params.yaml.")
+        raise NothingToJudgeError(f"there is nothing to compare {candidate} with: add another network to params.yaml.")
     test = frame[frame["part"] == TEST]
     return _of_network(
         ledger, frame, max(others, key=lambda n: score(test[test["network"] == n], config.promotion.metric))
@@ -216,7 +225,8 @@ def _rivals(config: Config, predictions: Path) -> pd.DataFrame:
     planned = [name for name in ("multitask", "approaches") if name in config.strategies]
     if not planned:
         raise NothingToJudgeError(
-            "there is nothing to compare MT-ESTAN with: add multitask or approaches to strategies of params.yaml."
+            f"there is nothing to compare {config.promotion.candidate_network} with: add multitask or approaches to "
+            "strategies of params.yaml."
         )
     frame = pd.concat([_frame(predictions, name) for name in planned], ignore_index=True)
     return frame[frame["probability"].notna()]

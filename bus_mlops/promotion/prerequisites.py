@@ -6,22 +6,22 @@ from collections.abc import Mapping
 
 from bus_mlops.config import Config
 from bus_mlops.experiments.plan import StrategyPlan
-from bus_mlops.experiments.strategies.tuned import MT_ESTAN
 
 
 def nothing_to_judge(config: Config, plans: Mapping[str, StrategyPlan]) -> str | None:
     """Why the stage `promote` will have no candidate, or nothing to compare it with; None when it has both."""
+    candidate = config.promotion.candidate_network
     for strategy in config.promotion.candidates:
-        if MT_ESTAN not in _networks(plans, strategy):
-            return f"no promotion: its candidate would be {MT_ESTAN} of {strategy}, which is not planned"
+        if candidate not in _networks(plans, strategy):
+            return f"no promotion: its candidate would be {candidate} of {strategy}, which is not planned"
     rivals = [name for strategy in ("multitask", "approaches") for name in _networks(plans, strategy)]
     baseline = config.promotion.baseline
     if baseline not in ("champion", "best"):
         return None if baseline in rivals else f"no promotion: its baseline {baseline} is not planned with masks"
-    if any(name != MT_ESTAN for name in rivals):
+    if any(name != candidate for name in rivals):
         return None
     until = " until there is a champion" if baseline == "champion" else ""
-    return f"no promotion{until}: multitask and approaches plan no other network that {MT_ESTAN} could be compared with"
+    return f"no promotion{until}: multitask and approaches plan no other network that {candidate} could be compared with"
 
 
 def _networks(plans: Mapping[str, StrategyPlan], strategy: str) -> list[str]:

@@ -10,17 +10,14 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bus_mlops.config import Config
 from bus_mlops.consumer.package_format import GATE_TAG
-from bus_mlops.dataset.benchmark import Benchmark
-from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.errors import PromotionConflictError
 from bus_mlops.files import read_json, write_json
-from bus_mlops.gate.report import GateReport, GateRule
+from bus_mlops.gate.report import GateReport, RuleResult
 from bus_mlops.packaging.package import log_package
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import check_right, locked, read_aliases, settle
@@ -33,11 +30,13 @@ from bus_mlops.promotion.evidence import (
     write_evidence,
     write_report,
 )
-from bus_mlops.promotion.judgement import BASELINE_RUNS_TAG, RUNS_TAG, Judgement, judge_candidates, registered_name
+from bus_mlops.promotion.inputs import PromotionInputs
+from bus_mlops.promotion.judgement import BASELINE_RUNS_TAG, RUNS_TAG, Judgement, judge_candidates
 from bus_mlops.promotion.trained_model import TrainedModel
 from bus_mlops.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 EVIDENCE_TAG, REPORT_TAG, FORCED_TAG = "evidence", "gate.sha256", "forced"
@@ -81,11 +80,7 @@ class Outcome:
 
 
 def promote(
-    config: Config,
-    ledger: Ledger,
-    benchmark: Benchmark,
-    folds: Folds,
-    predictions: Path,
+    inputs: PromotionInputs,
     candidate_runs: Sequence[str] = (),
     baseline_run: str | None = None,
     force_reason: str | None = None,
@@ -94,40 +89,34 @@ def promote(
 
     Arguments as in `judge_candidates` and `decide`. What a command that was killed left is finished first.
     """
-    check_right(ledger.client, registered_name(config))
-    settle(ledger.client, registered_name(config))
-    records.close_abandoned(ledger.client)
-    judgement = judge_candidates(config, ledger, folds, predictions, candidate_runs, baseline_run)
-    return decide(config, ledger, benchmark, folds, judgement, force_reason)
+    client = inputs.ledger.client
+    check_right(client, inputs.model_name)
+    settle(client, inputs.model_name)
+    records.close_abandoned(client)
+    return decide(inputs, judge_candidates(inputs, candidate_runs, baseline_run), force_reason)
 
 
-def decide(
-    config: Config,
-    ledger: Ledger,
-    benchmark: Benchmark,
-    folds: Folds,
-    judgement: Judgement,
-    force_reason: str | None = None,
-) -> Outcome:
+def decide(inputs: PromotionInputs, judgement: Judgement, force_reason: str | None = None) -> Outcome:
     """Register the candidate of a judgement and decide on it; the same evidence is decided once.
 
     With `force_reason` a refused candidate becomes champion all the same, and the record says so. Raises
     PromotionConflictError if the champion has changed since the judgement, RegistryError where no package can be made.
     """
-    name, client = registered_name(config), ledger.client
-    digest = evidence_digest(evidence_of(judgement, config.promotion, folds), judgement.report, config.package.members)
+    name, ledger = inputs.model_name, inputs.ledger
+    client = ledger.client
+    digest = evidence_digest(evidence_of(judgement), judgement.report, inputs.config.package.members)
     version = _registered_before(ledger, name, digest)
     fresh = version is None
     if version is None:
-        version = _register(config, ledger, benchmark, folds, judgement, digest)
-    report = read_report(ledger, str(version.run_id))
+        version = _register(inputs, judgement, digest)
+    judgement = replace(judgement, report=read_report(ledger, str(version.run_id)))
     former = records.latest(client, name, str(version.version))
     if former is None or former.decision == records.CONFLICT or (force_reason and former.decision == records.REFUSED):
-        record = _record_for(config, ledger, version, judgement, report)
-        former = _decide(ledger, version, record, judgement, report, force_reason)
+        record = _record_for(inputs, version, judgement)
+        former = _decide(client, version, record, judgement, force_reason)
         fresh = True
     is_champion = read_aliases(client, name).champion == str(version.version)
-    return Outcome(name, str(version.version), former.decision, is_champion, report, digest, fresh)
+    return Outcome(name, str(version.version), former.decision, is_champion, judgement.report, digest, fresh)
 
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
@@ -140,24 +129,21 @@ def read_report(ledger: Ledger, run_id: str) -> GateReport:
     """The gate's report that a record keeps."""
     with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
         values = read_json(ledger.artifact(run_id, f"{FOLDER}/{REPORT_FILE}", Path(folder)))
-    rules = tuple(GateRule(**rule) for rule in values["rules"])
+    rules = tuple(RuleResult(**rule) for rule in values["rules"])
     names = ("candidate", "baseline", "model_name", "metric", "threshold")
     return GateReport(**{key: values[key] for key in names}, rules=rules, notes=tuple(values["notes"]))
 
 
-def _register(
-    config: Config, ledger: Ledger, benchmark: Benchmark, folds: Folds, judgement: Judgement, digest: str
-) -> ModelVersion:
+def _register(inputs: PromotionInputs, judgement: Judgement, digest: str) -> ModelVersion:
     """A record with the evidence and the package, and a version that points to it; no alias yet."""
-    client = ledger.client
-    evidence = evidence_of(judgement, config.promotion, folds)
+    client, tracking = inputs.ledger.client, inputs.config.tracking
     title = f"promotion of {judgement.candidate.title}"
-    record = records.open_record(client, config.tracking, "promotion", title, _decision_tags(judgement, digest))
+    record = records.open_record(client, tracking, "promotion", title, _decision_tags(judgement, digest))
     try:
         with tempfile.TemporaryDirectory(prefix="bus-package-") as temporary:
             folder = Path(temporary)
-            package, report = package_candidate(config, ledger, benchmark, judgement, folder)
-            write_evidence(folder / FOLDER, evidence, report, folds)
+            package, report = package_candidate(inputs, judgement, folder)
+            write_evidence(folder / FOLDER, evidence_of(judgement), report, inputs.folds)
             client.log_artifacts(record, str(folder / FOLDER), FOLDER)
             tags = {
                 **_decision_tags(judgement, digest),
@@ -166,10 +152,10 @@ def _register(
             }
             version = log_package(
                 package,
-                registered_name=judgement.context.model_name,
+                registered_name=inputs.model_name,
                 run_id=record,
                 tags=tags,
-                tracking_uri=config.tracking.uri,
+                tracking_uri=tracking.uri,
             )
     except BaseException:
         client.set_terminated(record, "FAILED")
@@ -179,30 +165,25 @@ def _register(
     return version
 
 
-def _record_for(config: Config, ledger: Ledger, version: ModelVersion, judgement: Judgement, report: GateReport) -> str:
+def _record_for(inputs: PromotionInputs, version: ModelVersion, judgement: Judgement) -> str:
     """The record that registered the version if it is still without a decision, else a new one with the report."""
-    client = ledger.client
+    client = inputs.ledger.client
     if not records.is_closed(client.get_run(version.run_id)):
         return str(version.run_id)
     title = f"promotion of {judgement.candidate.title}, again"
     tags = {**_decision_tags(judgement, version.tags[EVIDENCE_TAG]), "first_record": str(version.run_id)}
-    record = records.open_record(client, config.tracking, "promotion", title, tags)
+    record = records.open_record(client, inputs.config.tracking, "promotion", title, tags)
     with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
-        write_report(Path(folder), report)
+        write_report(Path(folder), judgement.report)
         client.log_artifacts(record, folder, FOLDER)
     return record
 
 
 def _decide(
-    ledger: Ledger,
-    version: ModelVersion,
-    record: str,
-    judgement: Judgement,
-    report: GateReport,
-    force_reason: str | None,
+    client: MlflowClient, version: ModelVersion, record: str, judgement: Judgement, force_reason: str | None
 ) -> records.Decision:
     """Close the record and move the aliases, if the champion is still the one of the judgement."""
-    client, number = ledger.client, str(version.version)
+    report, number = judgement.report, str(version.version)
     becomes_champion = report.passed or force_reason is not None
     kind = records.PROMOTED if report.passed else records.FORCED if force_reason else records.REFUSED
     decision = {
@@ -249,7 +230,7 @@ def _decision_tags(judgement: Judgement, digest: str) -> dict[str, str]:
     """Tags of the record and of the version: who was compared with whom, on what."""
     candidate, baseline = judgement.candidate, judgement.baseline
     return {
-        "model": judgement.context.model_name,
+        "model": judgement.terms.model_name,
         "candidate": candidate.title,
         "candidate.fingerprint": ", ".join(candidate.fingerprints[seed] for seed in candidate.seeds),
         "baseline": baseline.title,

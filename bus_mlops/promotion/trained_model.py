@@ -12,7 +12,7 @@ import pandas as pd
 
 from bus_mlops.consumer.package_format import sha256_file
 from bus_mlops.errors import LedgerError
-from bus_mlops.gate.inputs import NO_LEAKS, Lineage
+from bus_mlops.gate.comparison import NO_LEAKS, Lineage
 from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
 from bus_mlops.tracking.params import nested
 

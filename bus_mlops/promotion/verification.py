@@ -6,16 +6,19 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.errors import BusMlopsError, RegistryError
-from bus_mlops.gate.report import GateRule
+from bus_mlops.gate.comparison import PackageCheck
+from bus_mlops.gate.gate import run_gate
+from bus_mlops.gate.report import GateReport
+from bus_mlops.gate.rule import RULES
 from bus_mlops.packaging.clean_load import check_package
 from bus_mlops.promotion import records
 from bus_mlops.promotion.evidence import EVIDENCE_FILE, FOLDER, REPORT_FILE, Evidence, JudgedModel, read_evidence
-from bus_mlops.promotion.judgement import gate_context, judge
+from bus_mlops.promotion.judgement import Terms, compare_models
 from bus_mlops.promotion.promote import REPORT_TAG
 from bus_mlops.promotion.rollback import check_files
 from bus_mlops.promotion.trained_model import TrainedModel, read_trained_model
@@ -65,40 +68,42 @@ def verify_version(ledger: Ledger, name: str, number: str) -> list[Check]:
         if len(models) < len(judged):
             return [*checks, Check("gate", False, "cannot be recomputed without the predictions")]
         again = _judge_again(ledger, version, evidence, folds, list(models.values()))
+    if isinstance(again, Check):
+        return [*checks, again]
     return checks + _compare(report["rules"], again)
 
 
 def _judge_again(
     ledger: Ledger, version: ModelVersion, evidence: Evidence, folds: Folds, models: list[TrainedModel]
-) -> list[GateRule]:
-    candidate, baseline, *rivals = models
+) -> GateReport | Check:
+    """The gate on the recorded terms; a check that does not hold where the models can no longer be compared."""
+    terms = Terms(
+        evidence.model, evidence.phantom, folds, evidence.expected_folds, evidence.seed, promotion=evidence.promotion
+    )
     try:
-        context = gate_context(
-            evidence.model, evidence.phantom, folds, candidate, baseline, evidence.expected_folds, evidence.seed
-        )
-        rules = list(judge(candidate, baseline, rivals, evidence.promotion, context).rules)
+        comparison = compare_models(models, terms)
     except BusMlopsError as error:
-        rules = [GateRule("G0", "integrity", {}, "computable", False, str(error))]
+        return Check("gate", False, f"cannot be recomputed: {error}")
     try:
-        rules.append(check_package(check_files(ledger.client, version), evidence.promotion.example_tolerance))
+        package = check_package(check_files(ledger.client, version))
     except BusMlopsError as error:
-        rules.append(GateRule("G6", "package", {}, "computable", False, str(error)))
-    return rules
+        package = PackageCheck(error=str(error))
+    return run_gate(replace(comparison, package=package), evidence.promotion)
 
 
-def _compare(stored: list[dict[str, Any]], again: list[GateRule]) -> list[Check]:
+def _compare(stored: list[dict[str, Any]], again: GateReport) -> list[Check]:
     """A check a rule: the same verdict, and the same numbers but for what depends on the machine."""
-    computed = {rule.id: rule for rule in again}
+    computed = {rule.id: rule for rule in again.rules}
     checks = []
     for rule in stored:
         name = f"{rule['id']} {rule['title']}"
         now = computed.get(rule["id"])
         if now is None:
-            checks.append(Check(name, False, "could not be recomputed"))
+            checks.append(Check(name, False, "could not be recomputed: no rule of that id is registered here"))
             continue
         verdict = f"{'passed' if rule['passed'] else 'failed'} then, {'passes' if now.passed else 'fails'} now"
-        # How far the example lies from its stored answer depends on the processor; the limit is what counts.
-        exact = rule["id"] == "G6" or _same(rule["values"], now.values)
+        # How far an example lies from its stored answer depends on the processor; the limit is what counts.
+        exact = RULES[rule["id"]].needs_package or _same(rule["values"], now.values)
         holds = now.passed == rule["passed"] and exact
         checks.append(Check(name, holds, f"{verdict}{'' if exact else ', with other numbers'}. {now.sentence}"))
     return checks

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from bus_mlops.evaluation.comparison import corrected_resampled_test
+from bus_mlops.evaluation.comparison import corrected_resampled_test, holm
 
 
 @dataclass(frozen=True)
@@ -40,23 +40,6 @@ def contrasts(differences: Mapping[str, npt.ArrayLike], test_to_train: float) ->
     ]
     adjusted = holm([each.p for each in tested])
     return [Contrast(e.name, e.difference, e.low, e.high, e.p, p) for e, p in zip(tested, adjusted, strict=True)]
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment, in the order given; NaN (not tested) stays NaN and is not counted.
-
-    Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    result = [float("nan")] * len(p_values)
-    known = sorted((p, i) for i, p in enumerate(p_values) if p == p)
-    largest = 0.0
-    for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
-        result[i] = largest
-    return result
 
 
 def _contrast(name: str, values: npt.NDArray[np.float64], test_to_train: float) -> Contrast:

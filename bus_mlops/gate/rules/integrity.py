@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
-from bus_mlops.config import PromotionConfig
+from pydantic import Field
+
+from bus_mlops.config.base import Strict
 from bus_mlops.evaluation.results import CELL
-from bus_mlops.gate.inputs import NO_LEAKS, GateContext, Lineage
-from bus_mlops.gate.report import GateRule
+from bus_mlops.gate.comparison import NO_LEAKS, Comparison, GateContext, Lineage
+from bus_mlops.gate.rule import Verdict, rule
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def check_integrity(
-    candidate: pd.DataFrame, baseline: pd.DataFrame, promotion: PromotionConfig, context: GateContext
-) -> GateRule:
-    """G0: same data and folds, grouped folds without leaks, all folds finished, committed code, an honest name."""
+class IntegrityLimits(Strict):
+    """What the runs of a model must show."""
+
+    require_clean_git: bool = Field(default=True, description="G0: all runs come from committed code")
+
+
+@rule("G0", "integrity")
+def integrity(comparison: Comparison, limits: IntegrityLimits) -> Verdict:
+    """Same data and folds, grouped folds without leaks, all folds finished, committed code, an honest name."""
+    context, candidate = comparison.context, comparison.candidate.test
     problems = [
         *_lineage_problems(context),
-        *_fold_problems(candidate, baseline, context),
-        *_git_problems(promotion, context),
+        *_fold_problems(candidate, comparison.baseline.test, context),
+        *(_git_problems(context) if limits.require_clean_git else []),
     ]
     if context.is_phantom and "phantom" not in context.model_name:
         problems.append(f"trained on phantoms, but the name {context.model_name!r} does not say so")
@@ -26,9 +37,10 @@ def check_integrity(
         f"same {images} images, same {folds} folds (grouped, no leak) x {seeds} "
         f"seed{'' if seeds == 1 else 's'}, all finished; git {_clean(context.candidate)}"
     )
-    return GateRule(
-        id="G0",
-        title="integrity",
+    return Verdict(
+        passed=not problems,
+        limit="no problem",
+        sentence=found[0].upper() + found[1:] + ".",
         values={
             "images": images,
             "folds": folds,
@@ -39,9 +51,6 @@ def check_integrity(
             "commits": ", ".join(sorted({*context.candidate.commits, *context.baseline.commits})),
             "problems": len(problems),
         },
-        limit="no problem",
-        passed=not problems,
-        sentence=found[0].upper() + found[1:] + ".",
     )
 
 
@@ -80,9 +89,7 @@ def _fold_problems(candidate: pd.DataFrame, baseline: pd.DataFrame, context: Gat
     return problems
 
 
-def _git_problems(promotion: PromotionConfig, context: GateContext) -> list[str]:
-    if not promotion.require_clean_git:
-        return []
+def _git_problems(context: GateContext) -> list[str]:
     return [
         f"the {who}'s runs are of {_clean(lineage)}: commit (params.yaml too) before training"
         for who, lineage in (("candidate", context.candidate), ("baseline", context.baseline))

@@ -1,0 +1,63 @@
+"""G4, every source: what is better on the whole must not be worse in one hospital."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from bus_mlops.config.base import Strict
+from bus_mlops.config.data import SourceName
+from bus_mlops.gate.comparison import Comparison, pair_of
+from bus_mlops.gate.rule import Verdict, rule
+
+
+class SourceLimits(Strict):
+    """How far (fraction) the metric may fall in a source, and which sources are large enough to decide."""
+
+    source_margin: float = Field(default=0.05, ge=0, lt=1, description="G4: a source's greatest fall")
+    source_margins: dict[SourceName, float] = Field(default_factory=dict, description="G4: sources with their own")
+    source_malignant: int = Field(default=30, ge=1, description="G4: fewer malignant cases are reported only")
+
+    @field_validator("source_margins")
+    @classmethod
+    def _margins(cls, margins: dict[str, float]) -> dict[str, float]:
+        for source, margin in margins.items():
+            if not 0 <= margin < 1:
+                raise ValueError(f"promotion.source_margins.{source} must be at least 0 and below 1 but got {margin}")
+        return margins
+
+
+@rule("G4", "every source")
+def sources(comparison: Comparison, limits: SourceLimits) -> Verdict:
+    """In no source does the metric fall by more than the source's margin.
+
+    The point estimate decides: one source is too small to rule a fall out. A source with few malignant (or few
+    benign) cases is reported only.
+    """
+    metric = comparison.metric
+    values: dict[str, float | int | str] = {}
+    said, fallen = [], []
+    for source, rows in comparison.paired.groupby("source", sort=True):
+        name, pair = str(source), pair_of(rows)
+        margin = limits.source_margins.get(name, limits.source_margin)
+        cases = {label: int(rows.loc[rows["label"] == label, "case_id"].nunique()) for label in (0, 1)}
+        values |= {f"{name}_malignant": cases[1], f"{name}_benign": cases[0]}
+        if min(cases.values()) < limits.source_malignant:
+            said.append(f"{name} has too few cases to decide ({cases[1]} malignant, {cases[0]} benign)")
+            if min(cases.values()) < 2:
+                continue
+            values[f"{name}_difference"] = pair.difference(metric)
+            said[-1] += f", seen {values[f'{name}_difference']:+.3f}"
+            continue
+        interval = pair.interval(metric, comparison.resamples, comparison.seed)
+        values |= {f"{name}_difference": interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        values[f"{name}_margin"] = margin
+        said.append(f"{name} {interval.in_words}")
+        if interval.estimate < -margin:
+            fallen.append(f"{name} falls by more than {margin:g}")
+    margins = [f"{name} >= {-margin:g}" for name, margin in sorted(limits.source_margins.items())]
+    return Verdict(
+        passed=not fallen,
+        limit="; ".join([f"each source >= {-limits.source_margin:g}", *margins]),
+        sentence=f"Difference in {metric}: " + "; ".join(said + (fallen or ["no source falls by more"])) + ".",
+        values=values,
+    )

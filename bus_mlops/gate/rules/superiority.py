@@ -1,0 +1,118 @@
+"""G2, superiority: the primary metric over folds x seeds, corrected for overlapping training parts and for rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from bus_mlops.config.base import Strict
+from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.comparison import ResampledTest, corrected_resampled_test, holm
+from bus_mlops.gate.comparison import CONFIDENCE, Comparison, GateContext
+from bus_mlops.gate.rule import Verdict, rule
+
+
+class SuperiorityLimits(Strict):
+    """How improbable the difference must be by chance, and in which words it is said."""
+
+    test: Literal["resampled_t", "bayesian"] = Field(default="resampled_t", description="G2")
+    alpha: float = Field(default=0.05, gt=0, lt=1, description="G2: p below it, or P(better) above 1 - alpha")
+
+
+@rule("G2", "superiority")
+def superiority(comparison: Comparison, limits: SuperiorityLimits) -> Verdict:
+    """The metric is higher than the baseline's over (fold, seed); rivals of the decision share alpha (Holm)."""
+    metric, context = comparison.metric, comparison.context
+    ours, theirs = (model.metric_by_cell(metric) for model in (comparison.candidate, comparison.baseline))
+    test = _test(ours, theirs, context)
+    rivals = [_test(rival.metric_by_cell(metric), theirs, context).p_one_sided for rival in comparison.rivals]
+    p = holm([test.p_one_sided, *rivals])[0]
+    passed = p < limits.alpha and test.difference > 0
+    values: dict[str, float | int | str] = {
+        "candidate": float(np.mean(list(ours.values()))),
+        "baseline": float(np.mean(list(theirs.values()))),
+        "folds": len({fold for fold, _ in ours}),
+        "seeds": len({seed for _, seed in ours}),
+        **{key: value for key, value in asdict(test).items() if key != "confidence"},
+        "candidates": 1 + len(rivals),
+        "p_adjusted": p,
+        "p_better": 1 - p,
+    }
+    if limits.test == "bayesian":
+        limit, found = f"P(better) > {1 - limits.alpha:g}", f"P(better) = {1 - p:.3f}"
+    else:
+        limit, found = f"p < {limits.alpha:g}", f"one-sided p = {p:.3f}"
+    seeds = f"{values['seeds']} seed{'' if values['seeds'] == 1 else 's'}"
+    sentence = (
+        f"{metric} {values['candidate']:.3f} against {values['baseline']:.3f}: a difference of "
+        f"{test.difference:+.3f} (95 % interval {test.low:+.3f} to {test.high:+.3f}) over {values['folds']} folds x "
+        f"{seeds} of each, {found}"
+        + (f" (Holm, {1 + len(rivals)} candidates)" if rivals else "")
+        + "; "
+        + _why(passed, test.difference)
+    )
+    return Verdict(passed, limit, sentence, values)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Student's t posterior of the mean difference: `better` = P(candidate is better), 0-1."""
+
+    mean: float
+    scale: float
+    degrees_of_freedom: int
+    better: float
+
+
+def correlated_posterior(candidate: npt.ArrayLike, baseline: npt.ArrayLike, test_to_train: float) -> Posterior:
+    """The Bayesian correlated t-test on paired (fold, seed) values (k,), with the usual improper prior.
+
+    The mean difference is Student's t with k - 1 degrees of freedom around d and scale
+    sqrt((1/k + rho/(1 - rho)) s^2), rho = n_test/(n_test + n_train) (Corani and Benavoli, A Bayesian approach for
+    comparing cross-validated algorithms, Machine Learning 100, 2015, eq. 11). P(better) is one minus the one-sided p
+    of the corrected resampled t-test: another reading of the same evidence. Raises EvaluationError.
+
+    >>> posterior = correlated_posterior([0.82, 0.84, 0.83, 0.86, 0.85], [0.80] * 5, test_to_train=0.25)
+    >>> round(posterior.mean, 3), round(posterior.better, 4)
+    (0.04, 0.9902)
+    """
+    from scipy import stats
+
+    test = corrected_resampled_test(candidate, baseline, test_to_train)
+    differences = np.asarray(candidate, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
+    rho = test_to_train / (1 + test_to_train)
+    scale = float(np.sqrt(1 / test.pairs + rho / (1 - rho)) * differences.std(ddof=1))
+    if scale <= 1e-12:  # equal differences, but for rounding
+        better = 0.5 if abs(test.difference) <= 1e-12 else float(test.difference > 0)
+    else:
+        better = float(stats.t.sf(0.0, test.degrees_of_freedom, loc=test.difference, scale=scale))
+    return Posterior(test.difference, scale, test.degrees_of_freedom, better)
+
+
+def _test(
+    ours: Mapping[tuple[int, int], float], theirs: Mapping[tuple[int, int], float], context: GateContext
+) -> ResampledTest:
+    if set(ours) != set(theirs):
+        raise EvaluationError("the models were not evaluated on the same (fold, seed) pairs")
+    cells = sorted(ours)
+    unknown = [fold for fold, _ in cells if fold not in context.n_test or fold not in context.n_train]
+    if unknown:
+        raise EvaluationError(f"the number of training or test images of fold {unknown[0]} is not known")
+    ratios = [context.n_test[fold] / context.n_train[fold] for fold, _ in cells]
+    return corrected_resampled_test(
+        [ours[cell] for cell in cells],
+        [theirs[cell] for cell in cells],
+        test_to_train=sum(ratios) / len(ratios),
+        confidence=CONFIDENCE,
+    )
+
+
+def _why(passed: bool, difference: float) -> str:
+    if passed:
+        return "more than chance explains."
+    return "chance alone could explain it." if difference > 0 else "the candidate is not better."

@@ -1,0 +1,40 @@
+"""What a promotion works on: a project after its training stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bus_mlops.config import Config
+from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.paths import BENCHMARK, FOLDS, PREDICTIONS
+from bus_mlops.tracking.ledger import Ledger
+
+
+def registered_name(config: Config) -> str:
+    """The registered model's name: that of the candidate network; one trained on phantoms says so."""
+    name = "bus-" + config.promotion.candidate_network.replace("_", "-")
+    return f"{name}-phantom" if config.data.kind == "phantom" else name
+
+
+@dataclass(frozen=True)
+class PromotionInputs:
+    """Parameters, ledger, images and folds; `predictions` is the folder that holds a file for each strategy."""
+
+    config: Config
+    ledger: Ledger
+    benchmark: Benchmark
+    folds: Folds
+    predictions: Path
+
+    @classmethod
+    def open(cls, config: Config) -> PromotionInputs:
+        """Those of the project in the working folder."""
+        folds = Folds.open(FOLDS / "folds.csv")
+        return cls(config, Ledger(config.tracking), Benchmark.open(BENCHMARK), folds, PREDICTIONS)
+
+    @property
+    def model_name(self) -> str:
+        """The registered model's name."""
+        return registered_name(self.config)
