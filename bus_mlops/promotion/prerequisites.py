@@ -21,7 +21,9 @@ def nothing_to_judge(config: Config, plans: Mapping[str, StrategyPlan]) -> str |
     if any(name != candidate for name in rivals):
         return None
     until = " until there is a champion" if baseline == "champion" else ""
-    return f"no promotion{until}: multitask and approaches plan no other network that {candidate} could be compared with"
+    return (
+        f"no promotion{until}: multitask and approaches plan no other network that {candidate} could be compared with"
+    )
 
 
 def _networks(plans: Mapping[str, StrategyPlan], strategy: str) -> list[str]:

@@ -20,7 +20,6 @@ from PIL import Image
 from rich.console import Console
 from sklearn import metrics as reference
 
-from bus_mlops.config import PromotionConfig
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.evaluate import evaluate
 from bus_mlops.evaluation.report import plots
@@ -29,7 +28,8 @@ from bus_mlops.evaluation.report.provenance import provenance
 from bus_mlops.evaluation.report.summary import render_summary
 from bus_mlops.evaluation.results import read_curves, read_samples
 from bus_mlops.evaluation.roc import evenly
-from bus_mlops.gate.gate import GateContext, Lineage, run_gate
+from bus_mlops.gate.comparison import GateContext, Lineage, compare
+from bus_mlops.gate.gate import run_gate
 
 HEADINGS = {
     "approaches": {"order": 9, "title": "Approaches", "explanation": "Made for ultrasound."},
@@ -165,7 +165,7 @@ def write_gate(root: Path) -> None:
     sizes = dict.fromkeys(range(1, 6), 128), dict.fromkeys(range(1, 6), 40)
     context = GateContext("bus-mt-estan-phantom", True, (1, 2, 3, 4, 5), same, same, *sizes, "passed")
     worse, better = (frame[frame["model"] == model] for model in ("MobileNet", "ResNet50"))
-    report = run_gate(worse, better, PromotionConfig(bootstrap=200), context)
+    report = run_gate(compare([worse, better], context, metric="roc_auc", resamples=200), {})
     (root / "results/promotion").mkdir()
     (root / "results/promotion/gate.json").write_text(report.to_json())
 

@@ -10,7 +10,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from bus_mlops.consumer.package_format import Calibration
-from bus_mlops.gate.calibration import apply_calibration, fit_calibration
+from bus_mlops.gate.calibration import fit_calibration
 from bus_mlops.gate.calibration_error import calibration_difference, calibration_error
 
 
@@ -40,7 +40,7 @@ def test_it_is_scikit_learns_logistic_regression_on_smoothed_labels():
 def test_calibrated_probabilities_are_better_calibrated_on_new_images():
     labels, probabilities = sample(1, 2000)
     new_labels, new = sample(2, 2000)
-    calibrated = apply_calibration(fit_calibration(labels, probabilities), new)
+    calibrated = fit_calibration(labels, probabilities).apply(new)
     assert calibration_error(new_labels, calibrated) < 0.3 * calibration_error(new_labels, new)
 
 
@@ -52,7 +52,7 @@ def test_the_order_is_kept_and_every_answer_is_a_probability(data):
     unit = st.floats(0, 1, width=32)
     probabilities = np.array(data.draw(st.lists(unit, min_size=size + 2, max_size=size + 2)))
     calibration = fit_calibration(labels, probabilities)
-    calibrated = apply_calibration(calibration, probabilities)
+    calibrated = calibration.apply(probabilities)
     assert calibration.slope > 0
     assert ((calibrated >= 0) & (calibrated <= 1)).all()
     assert (np.diff(calibrated[np.argsort(probabilities)]) >= -1e-12).all()
@@ -65,7 +65,7 @@ def test_separable_labels_and_a_network_worse_than_chance_have_an_answer():
     turned = fit_calibration([1, 1, 0, 0, 0], [0.1, 0.2, 0.8, 0.9, 0.9])
     assert turned.slope == 1
     assert turned.intercept < 0
-    assert apply_calibration(Calibration(), [0.0, 1.0]).tolist() == [0.0, 1.0]
+    assert Calibration().apply([0.0, 1.0]).tolist() == [0.0, 1.0]
 
 
 def test_the_error_is_that_of_equally_filled_bins():
@@ -76,7 +76,7 @@ def test_the_error_is_that_of_equally_filled_bins():
 
 def test_the_difference_is_paired_and_by_groups():
     labels, probabilities = sample(4, 600)
-    calibrated = apply_calibration(fit_calibration(labels, probabilities), probabilities)
+    calibrated = fit_calibration(labels, probabilities).apply(probabilities)
     groups = np.arange(600) // 3
     interval = calibration_difference(labels, calibrated, probabilities, groups, resamples=300)
     expected = calibration_error(labels, calibrated) - calibration_error(labels, probabilities)

@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bus_mlops.config import PromotionConfig
 from bus_mlops.errors import EvaluationError
-from bus_mlops.gate.gate import GateContext, GateReport, Lineage, run_gate
+from bus_mlops.gate.comparison import Comparison, GateContext, Lineage, PackageCheck, compare
+from bus_mlops.gate.gate import run_gate
+from bus_mlops.gate.report import GateReport
 
 FOLDS = 5
 IMAGES = 240
@@ -31,7 +32,7 @@ CONTEXT = GateContext(
     seed=7,
 )
 LIMITS = {"minimum_sensitivity": 0.0, "minimum_specificity": 0.0, "source_margin": 0.2, "calibration_margin": 0.2}
-PROMOTION = PromotionConfig.model_validate({"bootstrap": 300, "threshold": "half", **LIMITS})
+SETTINGS: dict[str, Any] = {"metric": "roc_auc", "threshold": "half"}
 
 
 def frame(separation: float, seed: int, cohort_seed: int = 0, name: str = "model") -> pd.DataFrame:
@@ -69,9 +70,14 @@ def frame(separation: float, seed: int, cohort_seed: int = 0, name: str = "model
 
 
 def judge(candidate: pd.DataFrame, baseline: pd.DataFrame, **changes: Any) -> GateReport:
+    """The report on two models, with limits, settings or parts of the context changed."""
+    return run_gate(compared(candidate, baseline, **changes), {**LIMITS, **changes})
+
+
+def compared(candidate: pd.DataFrame, *others: pd.DataFrame, **changes: Any) -> Comparison:
     context = replace(CONTEXT, **{k: v for k, v in changes.items() if hasattr(CONTEXT, k)})
-    promotion = PROMOTION.model_copy(update={k: v for k, v in changes.items() if k in type(PROMOTION).model_fields})
-    return run_gate(candidate, baseline, promotion, context)
+    settings: Any = {**SETTINGS, **{k: v for k, v in changes.items() if k in SETTINGS}}
+    return compare([candidate, *others], context, resamples=300, **settings)
 
 
 def values_of(report: GateReport, rule: int) -> dict[str, float]:
@@ -123,15 +129,15 @@ def test_a_model_is_not_better_than_itself(better):
 )
 def test_integrity_can_fail(better, baseline, changes, sentence):
     context = replace(CONTEXT, **changes)
-    report = run_gate(better, baseline, PROMOTION, context)
+    report = run_gate(compare([better, baseline], context, resamples=300, **SETTINGS), LIMITS)
     assert failed(report) == ["G0"]
     assert sentence in report.rules[0].sentence
 
 
 def test_uncommitted_code_may_be_allowed(better, baseline):
     changed = replace(LINEAGE, git_clean="no")
-    allowed = PROMOTION.model_copy(update={"require_clean_git": False})
-    report = run_gate(better, baseline, allowed, replace(CONTEXT, candidate=changed))
+    context = replace(CONTEXT, candidate=changed)
+    report = run_gate(compare([better, baseline], context, **SETTINGS), {**LIMITS, "require_clean_git": False})
     assert report.passed
     assert "git uncommitted changes" in report.rules[0].sentence
 
@@ -237,14 +243,15 @@ def test_worse_calibration_is_refused_though_every_other_number_is_better(better
 
 def test_several_candidates_share_alpha(better, baseline):
     alone = values_of(judge(better, baseline), 2)
-    together = run_gate(better, baseline, PROMOTION, CONTEXT, [baseline, baseline])
+    comparison = compared(better, baseline, baseline, baseline)
+    together = run_gate(comparison, LIMITS)
     values = values_of(together, 2)
     assert values["candidates"] == 3
     assert values["p_adjusted"] == pytest.approx(3 * alone["p_one_sided"])
     assert "Holm, 3 candidates" in together.rules[2].sentence
-    between = PROMOTION.model_copy(update={"alpha": 2 * alone["p_one_sided"]})
-    assert run_gate(better, baseline, between, CONTEXT).passed
-    assert [rule.id for rule in run_gate(better, baseline, between, CONTEXT, [baseline, baseline]).failed] == ["G2"]
+    between = {"alpha": 2 * alone["p_one_sided"]}
+    assert judge(better, baseline, **between).passed
+    assert failed(run_gate(comparison, {**LIMITS, **between})) == ["G2"]
 
 
 def test_the_bayesian_reading_gives_the_same_verdict_in_other_words(better, baseline):
@@ -304,6 +311,31 @@ def test_an_infinite_statistic_is_valid_json(better, baseline):
 def test_no_predictions_is_an_error(better, baseline):
     with pytest.raises(EvaluationError, match="no test predictions"):
         judge(better[better["part"] == "validation"], baseline)
+
+
+CHECK = PackageCheck(forbidden=("tensorflow", "keras"), members=5, difference=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "Loads with 5 members in a process without TensorFlow, has a signature, and repeats its stored"),
+        ({"difference": 0.01}, "Its example comes out 0.01 away from the stored prediction."),
+        ({"difference": float("nan")}, "Its example comes out nan away from the stored prediction."),
+        ({"unsigned": ("outputs",)}, "Its signature has no outputs."),
+        ({"importable": ("keras",)}, "The clean process could import keras."),
+        ({"error": "it does not load", "unsigned": ("inputs",)}, "Its signature has no inputs; it does not load."),
+    ],
+)
+def test_a_package_adds_its_rule_to_the_report_and_changes_no_other(better, baseline, changes, sentence):
+    comparison = compared(better, baseline)
+    before = run_gate(comparison, LIMITS)
+    after = run_gate(replace(comparison, package=replace(CHECK, **changes)), LIMITS, before)
+    assert after.rules[:-1] == before.rules
+    added = after.rules[-1]
+    assert (added.id, added.title, added.passed) == ("G6", "package", not changes)
+    assert added.sentence.startswith(sentence)
+    assert added.limit == "signature; example within 0.0001 without tensorflow, keras"
 
 
 def test_the_gate_needs_no_mlflow():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from predictions import FOLDS, two_models
 
-from bus_mlops.config import PromotionConfig
-from bus_mlops.gate.gate import GateContext, GateReport, Lineage, run_gate
+from bus_mlops.gate.comparison import GateContext, Lineage, compare
+from bus_mlops.gate.gate import run_gate
+from bus_mlops.gate.report import GateReport
 
 # Of 1,200 images 240 are tested in each fold, a fifth of the others is for validation.
 LINEAGE = Lineage("d" * 64, "f" * 64)
@@ -20,13 +21,12 @@ CONTEXT = GateContext(
     n_test=dict.fromkeys(range(1, FOLDS + 1), 240),
     leak_check="passed",
 )
-# The defaults, but for the number of resamples.
-PROMOTION = PromotionConfig(bootstrap=100)
 
 
 def judged(seed: int, areas: tuple[float, float]) -> GateReport:
     candidate, baseline = two_models(seed, areas)
-    return run_gate(candidate, baseline, PROMOTION, CONTEXT)
+    # The default limits, with few resamples.
+    return run_gate(compare([candidate, baseline], CONTEXT, metric="roc_auc", resamples=100), {})
 
 
 def difference(report: GateReport) -> float:

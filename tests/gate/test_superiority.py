@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bus_mlops.evaluation.comparison import corrected_resampled_test
-from bus_mlops.gate.superiority import correlated_posterior, holm
+from bus_mlops.evaluation.comparison import corrected_resampled_test, holm
+from bus_mlops.gate.rules.superiority import correlated_posterior
 
 
 def rejected(p_values: list[float], alpha: float) -> set[int]:

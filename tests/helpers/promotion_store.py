@@ -24,6 +24,7 @@ from bus_mlops.paths import BENCHMARK, PARAMS
 from bus_mlops.project import parse_config
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import Aliases, read_aliases
+from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judgement import Judgement, judge_candidates
 from bus_mlops.promotion.promote import Outcome, decide, promote
 from bus_mlops.sources.phantoms.write import write_phantoms
@@ -74,18 +75,21 @@ class Store:
     def predictions(self) -> Path:
         return self.folder / paths.PREDICTIONS
 
-    def judge(self, candidate_runs: Sequence[str] = (), baseline_run: str | None = None, **promotion: Any) -> Judgement:
+    def inputs(self, members: str | None = None, **promotion: Any) -> PromotionInputs:
+        """What promotion works on, with parts of the configuration changed."""
         config = with_promotion(self.config, **promotion)
-        return judge_candidates(config, self.ledger, self.folds, self.predictions, candidate_runs, baseline_run)
+        if members is not None:
+            config = config.model_copy(update={"package": config.package.model_copy(update={"members": members})})
+        return PromotionInputs(config, self.ledger, self.benchmark, self.folds, self.predictions)
+
+    def judge(self, candidate_runs: Sequence[str] = (), baseline_run: str | None = None, **promotion: Any) -> Judgement:
+        return judge_candidates(self.inputs(**promotion), candidate_runs, baseline_run)
 
     def decide(self, judgement: Judgement, **promotion: Any) -> Outcome:
-        config = with_promotion(self.config, **promotion)
-        return decide(config, self.ledger, self.benchmark, self.folds, judgement)
+        return decide(self.inputs(**promotion), judgement)
 
     def promote(self, members: str = "one", force_reason: str | None = None, **promotion: Any) -> Outcome:
-        config = with_promotion(self.config, **promotion)
-        config = config.model_copy(update={"package": config.package.model_copy(update={"members": members})})
-        return promote(config, self.ledger, self.benchmark, self.folds, self.predictions, force_reason=force_reason)
+        return promote(self.inputs(members, **promotion), force_reason=force_reason)
 
     def aliases(self) -> Aliases:
         return read_aliases(self.ledger.client, NAME)

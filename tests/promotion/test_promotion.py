@@ -22,7 +22,8 @@ from bus_mlops.project import parse_config
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import Aliases
 from bus_mlops.promotion.candidate_package import calibration_of, member_cells, threshold_of
-from bus_mlops.promotion.judgement import _rivals, judge_candidates, registered_name
+from bus_mlops.promotion.inputs import registered_name
+from bus_mlops.promotion.judgement import _rivals, judge_candidates
 from bus_mlops.promotion.promote import REPORT_TAG, Outcome
 from bus_mlops.promotion.rollback import check_files, roll_back
 from bus_mlops.promotion.trained_model import find_trained_model
@@ -34,6 +35,11 @@ from bus_mlops.tracking.ledger import MODEL, PREDICTIONS
 def test_a_model_of_phantoms_says_so_in_its_name(demo_values, kind, name):
     demo_values["data"]["kind"] = kind
     assert registered_name(parse_config(demo_values)) == name
+
+
+def test_the_registered_name_is_that_of_the_candidate_network(demo_values):
+    demo_values["promotion"]["candidate_network"] = "mobilenet_multitask"
+    assert registered_name(parse_config(demo_values)) == "bus-mobilenet-multitask-phantom"
 
 
 def test_folds_and_seeds_of_a_spec_are_one_model_and_only_common_seeds_count(store):
@@ -81,8 +87,14 @@ def test_a_named_baseline_and_named_runs_are_taken(store):
     named = store.judge(baseline="mobilenet")
     assert named.baseline.network == "mobilenet"
     run, other = named.baseline.runs[2021, 1], store.judge().baseline.runs[2021, 1]
-    swapped = store.judge([other], run)
+    swapped = store.judge([other], run, candidate_network="resnet50")
     assert (swapped.candidate.network, swapped.baseline.network) == ("resnet50", "mobilenet")
+    assert swapped.report.model_name == "bus-resnet50-phantom"
+    with pytest.raises(
+        RegistryError,
+        match=rf"of the network resnet50, but {NAME} holds models of mt_estan only: set promotion.candidate_network to",
+    ):
+        store.judge([other], run)
     with pytest.raises(LedgerError, match="run nobody is not in the store"):
         store.judge(["nobody"])
 
@@ -116,7 +128,7 @@ def test_missing_predictions_are_an_error_that_names_the_file(store, tmp_path, m
         if path.stem != missing:
             shutil.copy(path, tmp_path)
     with pytest.raises(EvaluationError, match=rf"{missing}\.parquet is missing: run `dvc repro`"):
-        judge_candidates(store.config, store.ledger, store.folds, tmp_path)
+        judge_candidates(replace(store.inputs(), predictions=tmp_path))
 
 
 def test_predictions_that_the_ledger_does_not_know_and_other_folds_are_refused(store, tmp_path):
@@ -124,11 +136,11 @@ def test_predictions_that_the_ledger_does_not_know_and_other_folds_are_refused(s
     frame = pd.read_parquet(tmp_path / "tuned.parquet").assign(fingerprint="of another database")
     frame.to_parquet(tmp_path / "tuned.parquet")
     with pytest.raises(LedgerError, match="no finished run for fold 1 of mt_estan"):
-        judge_candidates(store.config, store.ledger, store.folds, tmp_path)
+        judge_candidates(replace(store.inputs(), predictions=tmp_path))
     swapped = fold_frame().rename(columns={"fold_1": "fold_2", "fold_2": "fold_1"})
     other = Folds.checked(swapped[fold_frame().columns], "other folds")
     with pytest.raises(EvaluationError, match="was not trained on these folds"):
-        judge_candidates(store.config, store.ledger, other, store.predictions)
+        judge_candidates(replace(store.inputs(), folds=other))
 
 
 def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):

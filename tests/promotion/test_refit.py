@@ -28,6 +28,7 @@ from bus_mlops.gate.calibration import fit_calibration
 from bus_mlops.paths import BENCHMARK, FOLDS
 from bus_mlops.project import parse_config
 from bus_mlops.promotion.candidate_package import calibration_of
+from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.promote import promote
 from bus_mlops.promotion.refit import refit_epochs, spec_of
 from bus_mlops.promotion.trained_model import TrainedModel, find_trained_model
@@ -144,7 +145,8 @@ def test_a_refit_is_trained_once_packaged_and_meets_no_comparison(project):
             update={"promotion": project.config.promotion.model_copy(update={"alpha": alpha})}
         )
         names = runs_of(candidate)[:1], runs_of(project.baseline)[0]
-        return promote(config, ledger, project.benchmark, project.folds, Path("no predictions"), *names, "a test")
+        inputs = PromotionInputs(config, ledger, project.benchmark, project.folds, Path("no predictions"))
+        return promote(inputs, *names, "a test")
 
     outcome = decide(0.05)
     gate = {rule.id: rule for rule in outcome.report.rules}

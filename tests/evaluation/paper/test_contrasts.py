@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bus_mlops.evaluation.paper.contrasts import contrasts, holm
+from bus_mlops.evaluation.comparison import holm
+from bus_mlops.evaluation.paper.contrasts import contrasts
 
 RATIO = 0.25
 
