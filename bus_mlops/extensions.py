@@ -36,7 +36,7 @@ def _run(name: str, path: Path) -> None:
     # Builders are looked up here by name; not a real import, which would leave a cache in the user's folder.
     sys.modules[name] = module
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 - the user's own code, meant to be run
     except Exception as error:
         _forget(name)
         raise ExtensionError(f"{path} cannot be run: {type(error).__name__}: {error}") from error

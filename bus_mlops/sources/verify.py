@@ -134,7 +134,7 @@ class Report:
 
 def verify(
     root: Path,
-    progress: Progress = lambda items, total: items,
+    progress: Progress = lambda items, _: items,
     sources: Mapping[str, Source] = SOURCES,
 ) -> Report:
     """Survey each of the sources that is below root and decode each of its images and masks once.

@@ -100,7 +100,7 @@ def warp_masks(masks: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
 
 # Compiled into one loop over pixels, five to ten times as fast as TensorFlow's operations one after the other.
 # The draw stays outside: there the same seed leads to other numbers.
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow is not read for its types
 def _change(images: tf.Tensor, masks: tf.Tensor | None, drawn: Draw) -> tuple[tf.Tensor, tf.Tensor | None]:
     matrices = transforms(drawn, images.shape[1])
     return warp(images, matrices), None if masks is None else warp_masks(masks, matrices)
@@ -120,10 +120,14 @@ def augment(
         return tf.cast(images, tf.float32), None if masks is None else tf.cast(masks, tf.float32)
 
     def changed() -> tuple[tf.Tensor, tf.Tensor | None]:
-        return _change(images, masks, draw(values, tf.shape(images)[0], seed, step))
+        result: tuple[tf.Tensor, tf.Tensor | None] = _change(
+            images, masks, draw(values, tf.shape(images)[0], seed, step)
+        )
+        return result
 
     active = tf.reduce_any(tf.stack(list(values)) > 0)
-    return tf.cond(active, changed, unchanged)
+    result: tuple[tf.Tensor, tf.Tensor | None] = tf.cond(active, changed, unchanged)
+    return result
 
 
 def _places(matrices: tf.Tensor, side: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -64,7 +64,7 @@ class Checkpoint:
         Raises:
             OSError: As of a full disk; the former file stays as it was.
         """
-        assert state.best is not None
+        assert state.best is not None  # noqa: S101 - there has been an epoch
         about = {
             "identity": self._identity,
             "history": [asdict(log) for log in state.history],
@@ -75,7 +75,7 @@ class Checkpoint:
         arrays = {f"state_{number}": value for number, value in enumerate(program.state())}
         arrays |= {f"best_{number}": value for number, value in enumerate(best)}
         with replacing(self._path) as temporary:
-            np.savez(temporary, about=np.array(json.dumps(about)), **arrays)
+            np.savez(temporary, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]  # none is `allow_pickle`
 
     def remove(self) -> None:
         """Delete the file, if there is one; one that cannot be deleted is left."""

@@ -112,7 +112,7 @@ class LocalEngine:
 
     def _receive(self, worker: _Worker, attempts: dict[LedgerKey, int], queue: list[Cell]) -> CellEvent | None:
         cell = worker.cell
-        assert cell is not None
+        assert cell is not None  # noqa: S101 - it is one of `_ready`
         try:
             event: CellEvent = worker.connection.recv()
         except (EOFError, ConnectionError):

@@ -182,4 +182,5 @@ def _scan(rng: np.random.Generator, echo: Field, device: Device, unit: float) ->
         looks.append(magnitude / np.sqrt((magnitude**2).mean()))
     decibel = echo + 20 * np.log10(np.mean(looks, axis=0) + 1e-3)
     gray = 255 * (decibel + device.gain + rng.normal(0, 1.5) + device.dynamic_range) / device.dynamic_range
-    return np.clip(np.rint(gray), 0, 255).astype(np.uint8)
+    image: NDArray[np.uint8] = np.clip(np.rint(gray), 0, 255).astype(np.uint8)
+    return image

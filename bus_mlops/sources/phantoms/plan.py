@@ -27,10 +27,11 @@ class Phantom:
     @property
     def mask(self) -> NDArray[np.uint8]:
         """All lesions in one (H, W) mask, 0 or 255."""
-        return np.any(self.masks, axis=0).astype(np.uint8) * np.uint8(255)
+        lesions: NDArray[np.bool_] = np.any(self.masks, axis=0)
+        return lesions.astype(np.uint8) * np.uint8(255)
 
 
-def one_image_a_case(rng: np.random.Generator, labels: Labels) -> list[Labels]:
+def one_image_a_case(_: np.random.Generator, labels: Labels) -> list[Labels]:
     """Every image is a case of its own."""
     return [[label] for label in labels]
 
