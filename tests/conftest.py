@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,16 @@ from bus_mlops.project import parse_config
 
 # As an entry point of ours does.
 environment.quiet()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    """Commands run within a test decide what is shown; the next test begins without that."""
+    ours = logging.getLogger("bus_mlops")
+    before = ours.handlers, ours.level, ours.propagate
+    yield
+    ours.handlers, level, ours.propagate = before
+    ours.setLevel(level)
 
 
 @pytest.fixture

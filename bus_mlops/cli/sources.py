@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bus_mlops.logs import are_shown
 from bus_mlops.sources.registry import SOURCES
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _track(items: Iterable[Inspected], total: int) -> Iterable[Inspected]:
     from rich.progress import track
 
     console = Console(stderr=True)
-    hidden = not console.is_terminal
+    hidden = not (console.is_terminal and are_shown())
     return track(items, "looking at the images", total, console=console, transient=True, disable=hidden)
 
 
@@ -143,9 +144,11 @@ class _Ticker:
 
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.bar = Progress(
+            *columns, console=console, transient=True, disable=not (console.is_terminal and are_shown())
+        )
         self.task = self.bar.add_task("downloading", total=total)
-        self.total, self.count, self.silent = total, 0, console.is_terminal
+        self.total, self.count, self.silent = total, 0, console.is_terminal or not are_shown()
 
     def __enter__(self) -> _Ticker:
         self.bar.start()

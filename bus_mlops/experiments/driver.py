@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import signal
@@ -24,6 +25,8 @@ from bus_mlops.paths import BENCHMARK, CHECKPOINTS, EXTENSIONS, FOLDS
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.processes import identity
 from bus_mlops.tracking.store import absolute
+
+LOG = logging.getLogger(__name__)
 
 # Seconds that a stop may spend on closing runs.
 CLOSING_SECONDS = 4.0
@@ -53,7 +56,7 @@ def open_runner(config: Config) -> Iterator[Runner]:
             stack.enter_context(exclusive(file.resolve().with_name(f"{file.resolve().name}.lock")))
         ledger = Ledger(config.tracking)
         for closed in ledger.reconcile(alone=file is not None):
-            print(f"closed a run whose process had died: {closed}", flush=True)
+            LOG.info("closed a run whose process had died: %s", closed)
         runner = Runner(config, ledger, engine, job)
         try:
             with engine:
@@ -78,7 +81,7 @@ def _close_runs(ledger: Ledger, driver: str, at_work_on: str) -> None:
     closing.start()
     closing.join(CLOSING_SECONDS)
     if not closed.is_set():
-        print("the MLflow store does not answer; the runs at work are closed at the next start", flush=True)
+        LOG.warning("the MLflow store does not answer; the runs at work are closed at the next start")
 
 
 @contextmanager
@@ -90,7 +93,7 @@ def exclusive(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        print("another training is at work on this store; waiting for it to end ...", flush=True)
+        LOG.info("another training is at work on this store; waiting for it to end ...")
         lock.acquire()
     try:
         yield

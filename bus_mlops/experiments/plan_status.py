@@ -5,7 +5,7 @@ It needs neither data nor a store: without them it says that nothing is recorded
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -47,15 +47,13 @@ class Work:
     unknown: set[str] = field(default_factory=set)
 
 
-def show_plan(config: Config, remarks: Sequence[str] = ()) -> None:
-    """Print the plan as a table, then the remarks, and notes on what the table leaves out."""
-    from rich.console import Console
-
+def describe_plan(config: Config) -> tuple[Table, list[str]]:
+    """The plan as a table, and notes on what the table leaves out."""
     from bus_mlops.errors import DatasetError, LedgerError
     from bus_mlops.experiments.plan import make_plans
 
     plans = make_plans(config)
-    recorded, nothing, notes = None, "0", list(remarks)
+    recorded, nothing, notes = None, "0", []
     try:
         recorded = _recorded(config)
         if recorded is None:
@@ -64,14 +62,12 @@ def show_plan(config: Config, remarks: Sequence[str] = ()) -> None:
         nothing = "?"
         notes.append(f"what is done, and the time for the rest, cannot be told: {error}")
     table, total = render(config, plans, recorded, nothing)
-    Console().print(table)
     if total.unknown:
         notes.append(f"without the time for networks that never ran: {', '.join(sorted(total.unknown))}")
     if plans["tuned"].rows:
         trials = config.search.trials * len(config.search.folds)
         notes.append(f"`tuned` comes after up to {trials} cells of the search, which are not counted")
-    for note in notes:
-        print(note)
+    return table, notes
 
 
 def render(

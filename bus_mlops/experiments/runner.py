@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,6 +20,8 @@ from bus_mlops.experiments.progress.display import Progress
 from bus_mlops.paths import BENCHMARK, FOLDS
 from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking.ledger import Ledger
+
+LOG = logging.getLogger(__name__)
 
 # Seconds between two looks whether another driver has finished the cells that are left.
 WAIT_SECONDS = 15.0
@@ -66,10 +69,7 @@ class Runner:
         unique = {cell.key: cell for cell in cells}
         missing = [cell for key, cell in unique.items() if key not in finished]
         have = len(unique) - len(missing)
-        print(
-            f"[{name}] {len(unique)} runs, {have} of them recorded already, {len(missing)} to train",
-            flush=True,
-        )
+        LOG.info("[%s] %d runs, %d of them recorded already, %d to train", name, len(unique), have, len(missing))
         failed: dict[LedgerKey, CellEvent] = {}
         if missing:
             self.at_work_on = name

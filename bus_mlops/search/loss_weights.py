@@ -8,6 +8,7 @@ interrupted search, another study or a strategy's table, costs nothing. The pape
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from bus_mlops.spec import LedgerKey, RunSpec
 
 if TYPE_CHECKING:
     import optuna
+
+LOG = logging.getLogger(__name__)
 
 # Trials asked for at a time: fixed, so that results do not depend on the number of workers; the sampler draws its
 # first trials at random anyway, and later spreads those of a batch (constant liar).
@@ -60,7 +63,7 @@ def search_loss_weights(runner: Runner, spec: RunSpec, config: SearchConfig, stu
         state = TrialState.PRUNED if len(failed) < len(trials) or _complete(study) else TrialState.FAIL
         for trial in failed:
             study.tell(trial, state=state)
-            print(f"[search] {_words(trial.params)}: failed", flush=True)
+            LOG.warning("[search] %s: failed", _words(trial.params))
         for trial in trials:
             if trial not in failed:
                 _judge(runner, study, trial, own[trial.number], config)
@@ -74,10 +77,14 @@ def _judge(runner: Runner, study: optuna.Study, trial: optuna.Trial, runs: list[
     value = statistics.fmean(_objective(runner, run_id, config) for run_id in runs)
     trial.set_user_attr("runs", runs)
     study.tell(trial, value)
-    print(
-        f"[search] trial {len(_complete(study))} of {config.trials}: {_words(trial.params)}: "
-        f"validation {config.objective} {value:.3f} (best {study.best_value:.3f})",
-        flush=True,
+    LOG.info(
+        "[search] trial %d of %d: %s: validation %s %.3f (best %.3f)",
+        len(_complete(study)),
+        config.trials,
+        _words(trial.params),
+        config.objective,
+        value,
+        study.best_value,
     )
 
 
@@ -86,7 +93,7 @@ def _run(runner: Runner, cells: list[Cell]) -> tuple[Mapping[LedgerKey, str], Ce
     try:
         return runner.run(cells, "search"), None
     except CellsFailedError as error:
-        print(f"[search] {error}", flush=True)
+        LOG.warning("[search] %s", error)
         return error.finished, error
 
 

@@ -18,7 +18,7 @@ from botocore.exceptions import EndpointConnectionError
 from s3_server import S3Server, s3_server
 from typer.testing import CliRunner
 
-from bus_mlops.cli.copies import export, pull
+from bus_mlops.cli.consumer import export, pull
 from bus_mlops.consumer import export as bundle
 from bus_mlops.consumer import s3
 from bus_mlops.consumer.client import load_model

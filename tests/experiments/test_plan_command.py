@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 from bus_mlops.config import Config
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.plan import make_plans
-from bus_mlops.experiments.plan_status import show_plan
+from bus_mlops.experiments.plan_status import describe_plan
 from bus_mlops.experiments.progress.forecast import Forecast
 from bus_mlops.experiments.progress.grid_state import duration
 from bus_mlops.experiments.strategies import make_spec
@@ -20,6 +23,14 @@ from bus_mlops.project import load_config
 from bus_mlops.spec import RunSpec
 from bus_mlops.tracking.finished import RecordedRun, finished_runs
 from bus_mlops.tracking.ledger import Ledger
+
+
+def as_text(table: Table, notes: list[str]) -> str:
+    """A plan as a terminal shows it."""
+    console = Console(file=StringIO(), width=120)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join([captured.get(), *notes])
 
 
 def columns(output: str, strategy: str) -> list[str]:
@@ -47,24 +58,22 @@ def record(config: Config, spec: RunSpec, folds: list[int], speed: float) -> Non
         ledger.finish(run_id, {"images_per_second": speed}, Path("results/plan"), {})
 
 
-def test_without_a_store_nothing_is_recorded_and_none_is_made(demo, tmp_path, monkeypatch, capsys):
+def test_without_a_store_nothing_is_recorded_and_none_is_made(demo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    show_plan(demo)
-    shown = capsys.readouterr().out
+    shown = as_text(*describe_plan(demo))
     assert columns(shown, "losses") == ["5", "5", "15", "0", "?"]
     assert "no runs recorded yet" in shown
     assert list(tmp_path.iterdir()) == []
 
 
-def test_recorded_runs_are_counted_and_timed(tiny_project, monkeypatch, capsys):
+def test_recorded_runs_are_counted_and_timed(tiny_project, monkeypatch):
     monkeypatch.chdir(tiny_project)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     config = with_store(load_config(), tiny_project)
     bce, wbce = (row.spec for row in make_plans(config)["losses"].rows)
     record(config, bce, [1, 2], speed=0.5)
     record(config, wbce, [2], speed=0.5)
-    show_plan(config)
-    shown = capsys.readouterr().out
+    shown = as_text(*describe_plan(config))
 
     images = int((Folds.open(FOLDS / "folds.csv").parts(1) == "train").sum())
     seconds = images * wbce.training.epochs / 0.5 / 2  # one cell is left; two workers
@@ -78,17 +87,15 @@ def test_recorded_runs_are_counted_and_timed(tiny_project, monkeypatch, capsys):
     assert len(finished_runs(config.tracking)) == 3
     assert finished_runs(config.tracking.model_copy(update={"experiment": "another"})) == []
     (FOLDS / "folds.csv").unlink()
-    show_plan(config)
-    shown = capsys.readouterr().out
+    shown = as_text(*describe_plan(config))
     assert columns(shown, "losses") == ["2", "2", "4", "?", "?"]
     assert "cannot be told: data/folds/folds.csv not found. Run `dvc repro folds`" in shown
 
 
-def test_a_store_that_cannot_be_read_is_said_beside_the_plan(demo, tmp_path, monkeypatch, capsys):
+def test_a_store_that_cannot_be_read_is_said_beside_the_plan(demo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mlflow.db").write_text("no database")
-    show_plan(demo)
-    shown = capsys.readouterr().out
+    shown = as_text(*describe_plan(demo))
     assert columns(shown, "losses") == ["5", "5", "15", "?", "?"]
     assert "cannot be told: mlflow.db is not an SQLite database" in shown
 

@@ -88,12 +88,12 @@ def is_papers(cell: Cell) -> bool:
     return all(getattr(loss, name) == value for name, value in PAPER.items())
 
 
-def test_the_search_goes_on_without_a_trial_one_of_whose_cells_fails(search, tmp_path, capsys):
+def test_the_search_goes_on_without_a_trial_one_of_whose_cells_fails(search, tmp_path, caplog):
     report = search(lambda cell: is_papers(cell) and cell.fold == 2)
     assert report["trials"] == 5
     assert PAPER not in [{name: trial.get(name) for name in PAPER} for trial in report["history"]]
     assert states(tmp_path) == ["PRUNED"] + ["COMPLETE"] * 5
-    printed = capsys.readouterr().out
+    printed = caplog.text
     assert "the loss diverged" in printed
     assert "only-failed" not in printed  # which knows of strategies, not of trials
     assert search(lambda cell: True) == report  # nothing is left to train

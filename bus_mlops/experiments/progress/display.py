@@ -1,7 +1,8 @@
-"""Progress that a person can leave running: one live view in a terminal, plain lines elsewhere, a tag in MLflow."""
+"""Progress that a person can leave running: one live view in a terminal, log lines elsewhere, a tag in MLflow."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from bus_mlops.experiments.cell import Cell, CellEvent
 from bus_mlops.experiments.progress.grid_state import GridState
+from bus_mlops.logs import are_shown
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+LOG = logging.getLogger(__name__)
 
 # Without a terminal a line about epochs is printed, and with or without one the state is published, at most this
 # often, in seconds.
@@ -46,7 +50,7 @@ class Progress:
         self.state = GridState(cells, already)
         self._console = console or Console(highlight=False, markup=False)
         self._live: Live | None = None
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        if are_shown() and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(console=self._console, get_renderable=self._view, refresh_per_second=2, transient=True)
         self._printed = self._published = 0.0
 
@@ -73,17 +77,20 @@ class Progress:
         elif event.kind == "finished":
             self.line(f"{where}: {_results(event)}; {self.state.summary()}")
         elif event.kind == "failed":
-            self.line(f"{where}: FAILED: {event.message}; {self.state.summary()}")
+            self.line(f"{where}: FAILED: {event.message}; {self.state.summary()}", logging.WARNING)
         elif event.kind in ("lost", "note"):
-            self.line(f"{where}: {event.message}")
+            self.line(f"{where}: {event.message}", logging.WARNING if event.kind == "lost" else logging.INFO)
         elif event.kind == "elsewhere":
             self.line(f"{where}: left to {event.message}")
         if time.monotonic() - self._published > DISPLAY_SECONDS:
             self._tell_publicly()
 
-    def line(self, text: str) -> None:
-        """Print a line, above the live view if there is one."""
-        self._console.print(f"[{self._name}] {text}", soft_wrap=True)
+    def line(self, text: str, level: int = logging.INFO) -> None:
+        """Log a line, or print it above the live view if there is one."""
+        if self._live is not None:
+            self._console.print(f"[{self._name}] {text}", soft_wrap=True)
+        else:
+            LOG.log(level, "[%s] %s", self._name, text)
         self._printed = time.monotonic()
 
     def _epoch(self, where: str, event: CellEvent) -> None:

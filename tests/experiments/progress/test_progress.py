@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from io import StringIO
 
 import pytest
@@ -15,6 +16,11 @@ from bus_mlops.spec import LedgerKey
 
 XTERM = {"TERM": "xterm"}
 RESULTS = {"roc_auc": 0.91, "sensitivity": 0.8, "specificity": 0.9, "seconds_training": 30.0}
+
+
+@pytest.fixture(autouse=True)
+def _messages_are_shown(caplog):
+    caplog.set_level(logging.INFO, "bus_mlops")
 
 
 @pytest.fixture
@@ -79,15 +85,17 @@ def show(cells, events, terminal):
     return text.getvalue(), published
 
 
-def test_without_a_terminal_there_are_plain_lines(cells):
+def test_without_a_terminal_there_are_plain_lines(cells, caplog):
     events = [started(1), epoch(1, 1), epoch(1, 2), finished(1), CellEvent("failed", "f", 2, message="no such file")]
     text, published = show(cells, events, terminal=False)
-    lines = text.splitlines()
+    assert text == ""
+    lines = caplog.messages
     assert len(lines) == 3, "epochs are told once in a while only"
     assert "MobileNet CE, fold 1, epoch 1 of 10, loss 0.500; 0 of 4 runs done, 1 running" in lines[0]
     assert "fold 1: ROC AUC 0.910, sensitivity 80 %, specificity 90 %, 30 s; 1 of 4 runs done" in lines[1]
     assert "fold 2: FAILED: no such file" in lines[2]
-    assert "\x1b" not in text
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "WARNING"]
+    assert "\x1b" not in caplog.text
     assert published[-1].startswith("1 of 4 runs done, 1 failed")
 
 
@@ -99,13 +107,26 @@ def test_in_a_terminal_each_worker_has_a_row(cells):
     assert "57" in text
 
 
-def test_a_dumb_terminal_gets_plain_lines(cells):
+def test_quiet_there_are_failures_and_no_view(cells, caplog):
+    caplog.set_level(logging.WARNING, "bus_mlops")
+    text = StringIO()
+    console = Console(file=text, force_terminal=True, width=110, _environ=XTERM)
+    with Progress("losses", cells, console=console) as progress:
+        for event in (started(1), epoch(1, 1), finished(1), CellEvent("failed", "f", 2, message="no such file")):
+            progress(event)
+    assert text.getvalue() == ""
+    assert [message.split(";")[0] for message in caplog.messages] == [
+        "[losses] MobileNet CE, fold 2: FAILED: no such file"
+    ]
+
+
+def test_a_dumb_terminal_gets_plain_lines(cells, caplog):
     text = StringIO()
     console = Console(file=text, force_terminal=True, width=110, highlight=False, _environ={"TERM": "dumb"})
     with Progress("losses", cells, console=console) as progress:
         progress(started(1))
         progress(epoch(1, 1))
-    assert "fold 1, epoch 1 of 10" in text.getvalue()
+    assert "fold 1, epoch 1 of 10" in caplog.text
 
 
 def test_in_a_narrow_terminal_the_numbers_are_not_cut(demo):

@@ -16,7 +16,7 @@ from PIL import Image
 from tiny_package import speckle
 from typer.testing import CliRunner
 
-from bus_mlops.cli.predict import predict
+from bus_mlops.cli.consumer import predict
 from bus_mlops.consumer.client import load_model
 from bus_mlops.errors import ImageError, RegistryError
 
@@ -130,7 +130,7 @@ def test_changed_model_is_refused(package_folder, scans, tmp_path):
 def test_cold_start_is_short(package_folder, tiny_registry, scans, store, tmp_path):
     """A new process answers within seconds and imports neither TensorFlow nor, for a folder, MLflow."""
     code = (
-        "import sys, typer\nfrom bus_mlops.cli.predict import predict\n"
+        "import sys, typer\nfrom bus_mlops.cli.consumer import predict\n"
         "import atexit\natexit.register(lambda: print(sorted({'tensorflow', 'keras', 'sklearn', 'mlflow'} "
         "& set(sys.modules)), file=sys.stderr))\ntyper.run(predict)"
     )

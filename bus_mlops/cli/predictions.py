@@ -1,4 +1,4 @@
-"""`bus-mlops predict`: image files in; a table or JSON, and masks if wanted, out."""
+"""What `bus-mlops predict` reads and writes: image files in; a table or JSON, and masks, out."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from bus_mlops.errors import ImageError
 
@@ -16,44 +14,6 @@ if TYPE_CHECKING:
     from bus_mlops.consumer.client import BusModel, Prediction
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
-
-
-def predict(
-    images: Annotated[
-        list[Path],
-        typer.Argument(help="Image files as the scanner wrote them, or folders (the images directly in them)."),
-    ],
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="models:/NAME@champion, models:/NAME/VERSION, a package folder or s3://..."),
-    ],
-    mask_dir: Annotated[
-        Path | None,
-        typer.Option(help="Write the lesion masks here: PNG, 0 and 255, of the image's own size."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON list on standard output, nothing else.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace masks that are there and differ.")] = False,
-    tracking_uri: Annotated[
-        str | None,
-        typer.Option(help="MLflow store. Default: MLFLOW_TRACKING_URI, else params.yaml, else ./mlflow.db."),
-    ] = None,
-) -> None:
-    """Predict malignancy with a registered model. Research use only.
-
-    Exits with 1 if any image could not be read; the others are answered all the same.
-    """
-    files = expand(images)
-    targets = mask_paths(files, mask_dir) if mask_dir is not None else {}
-    from bus_mlops.consumer.client import load_model
-    from bus_mlops.environment import settings
-
-    # A consumer at a terminal would rather know soon that the server is away than wait minutes.
-    with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
-        loaded = load_model(model, tracking_uri)
-    rows = _with_masks(loaded.stream(files, masks=bool(targets)), targets, force)
-    failed = _print_json(rows) if as_json else _print_table(loaded, rows, len(files))
-    if failed:
-        raise typer.Exit(1)
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -85,7 +45,7 @@ def mask_paths(files: Sequence[Path], folder: Path) -> dict[str, Path]:
     return targets
 
 
-def _with_masks(
+def with_masks(
     rows: Iterable[Prediction], targets: dict[str, Path], force: bool
 ) -> Iterator[tuple[Prediction, str | None, str | None]]:
     """Each prediction with the mask file written for it and the reason if it failed, one at a time."""
@@ -110,7 +70,8 @@ def _write_mask(target: Path, content: bytes, force: bool) -> str | None:
     return None
 
 
-def _print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> int:
+def print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> int:
+    """Print a JSON list, an object an image; returns how many images failed."""
     answers: list[dict[str, Any]] = []
     failed = 0
     for row, written, problem in rows:
@@ -134,7 +95,8 @@ def _print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> in
     return failed
 
 
-def _print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, str | None]], count: int) -> int:
+def print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, str | None]], count: int) -> int:
+    """Print a table, then what failed on standard error; returns how many of the `count` images did."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""The command `bus-mlops audit`: look at the audit's findings, also in pictures. Imports stay inside."""
+"""`bus-mlops audit`: duplicates and label conflicts of the benchmark, also in pictures. Heavy imports happen inside."""
 
 from __future__ import annotations
 

@@ -1,0 +1,122 @@
+"""`bus-mlops predict`, `serve`, `export` and `pull`: using a promoted model. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bus_mlops.errors import RegistryError
+
+LOG = logging.getLogger(__name__)
+VERSION_HELP = "models:/NAME/VERSION, models:/NAME@champion, or a number if only one model is registered."
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri", help="MLflow store. Default: MLFLOW_TRACKING_URI, else params.yaml, else ./mlflow.db."
+    ),
+]
+
+
+def predict(
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Image files as the scanner wrote them, or folders (the images directly in them)."),
+    ],
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="models:/NAME@champion, models:/NAME/VERSION, a package folder or s3://..."),
+    ],
+    mask_dir: Annotated[
+        Path | None,
+        typer.Option(help="Write the lesion masks here: PNG, 0 and 255, of the image's own size."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON list on standard output, nothing else.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace masks that are there and differ.")] = False,
+    tracking_uri: Store = None,
+) -> None:
+    """Predict malignancy with a registered model. Research use only.
+
+    Exits with 1 if any image could not be read; the others are answered all the same.
+    """
+    from bus_mlops.cli import predictions
+    from bus_mlops.consumer.client import load_model
+    from bus_mlops.environment import settings
+
+    files = predictions.expand(images)
+    targets = predictions.mask_paths(files, mask_dir) if mask_dir is not None else {}
+    # A consumer at a terminal would rather know soon that the server is away than wait minutes.
+    with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
+        loaded = load_model(model, tracking_uri)
+    rows = predictions.with_masks(loaded.stream(files, masks=bool(targets)), targets, force)
+    failed = predictions.print_json(rows) if as_json else predictions.print_table(loaded, rows, len(files))
+    if failed:
+        raise typer.Exit(1)
+
+
+def export(
+    version: Annotated[str, typer.Argument(help=VERSION_HELP)],
+    target: Annotated[str, typer.Argument(metavar="DIR_OR_S3", help="A folder, or s3://BUCKET/PREFIX.")],
+    tracking_uri: Store = None,
+) -> None:
+    """Copy a version with its checksums to a folder or an S3 bucket, for machines without the registry.
+
+    Stopped half way, the same command goes on where it stopped.
+    """
+    from bus_mlops.consumer import export as bundle
+    from bus_mlops.consumer.resolve import version_uri
+
+    origin = bundle.export(version_uri(version, tracking_uri), target, tracking_uri)
+    print(f"{origin.name} version {origin.version or 'unregistered'} is in {target}")
+    print(f"sha256 of its SHA256SUMS: {origin.digest}")
+    print(f"Use it: bus-mlops predict --model {target} scan.png")
+
+
+def pull(
+    model: Annotated[str, typer.Argument(help=f"{VERSION_HELP[:-1]}, or s3://BUCKET/PREFIX.")],
+    tracking_uri: Store = None,
+) -> None:
+    """Keep a model on this machine, so that it can be used when the registry cannot be reached."""
+    from bus_mlops.consumer import export as bundle
+    from bus_mlops.consumer.resolve import version_uri
+
+    uri = version_uri(model, tracking_uri)
+    folder, pulled = bundle.pull(uri, tracking_uri)
+    print(f"{pulled.name} version {pulled.version or 'unregistered'} ({pulled.digest[:12]}) is in {folder}")
+    print(f"Use it, also offline: bus-mlops predict --model {uri} scan.png")
+
+
+def serve(
+    model: Annotated[
+        str, typer.Argument(help="models:/NAME@champion, models:/NAME/VERSION, a package folder or s3://...")
+    ],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5001,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    max_images: Annotated[int, typer.Option(min=1, help="Of one request.")] = 64,
+    max_megabytes: Annotated[int, typer.Option(min=1, help="Of one request's body.")] = 64,
+    max_requests: Annotated[int, typer.Option(min=1, help="Under way at once; more get status 503.")] = 32,
+    tracking_uri: Store = None,
+) -> None:
+    """Serve a model: REST at /invocations, a page at /, /health and /version. Research use only.
+
+    There is no password: listen on other addresses than this machine's own only behind a proxy that asks for one.
+    """
+    if importlib.util.find_spec("pandas") is None:
+        raise RegistryError("serving needs pandas, which MLflow's scoring server uses: pip install 'bus-mlops[serve]'.")
+    import uvicorn
+
+    from bus_mlops.consumer.client import load_model
+    from bus_mlops.serving.app import create_app
+    from bus_mlops.serving.requests import Limits
+
+    loaded = load_model(model, tracking_uri)
+    limits = Limits(max_images, max_megabytes, max_requests)
+    with tempfile.TemporaryDirectory(prefix="bus-serving-") as folder:
+        app = create_app(loaded, Path(folder), limits)
+        which = f"version {loaded.version}" if loaded.version else loaded.digest[:12]
+        LOG.info("%s %s: http://%s:%d (Ctrl-C to stop). %s", loaded.name, which, host, port, loaded.package.notice)
+        uvicorn.run(app, host=host, port=port, log_level="warning")

@@ -1,0 +1,182 @@
+"""`bus-mlops profile`, `plan`, `train`, `summary` and what belongs to them: reproducing the benchmark.
+
+Heavy imports happen inside the commands.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bus_mlops.error_messages import readable_errors
+
+LOG = logging.getLogger(__name__)
+_LINE = "{:<25}{:<15}{:>11}{:>7}{:>8}  {}"
+
+
+def profile(
+    name: Annotated[str | None, typer.Argument(help="demo, busi, paper or official-code")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Explain the profiles.")] = False,
+    data_root: Annotated[Path | None, typer.Option(help="Folder with one folder per source.")] = None,
+    weights_folder: Annotated[Path | None, typer.Option(help="Folder with ImageNet weights.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a params.yaml that you changed.")] = False,
+) -> None:
+    """Write a whole parameter set to params.yaml."""
+    from bus_mlops import profiles
+    from bus_mlops.errors import ConfigError
+    from bus_mlops.files import replacing
+    from bus_mlops.paths import PARAMS
+    from bus_mlops.project import parse_config
+
+    if list_ or name is None:
+        for each in profiles.NAMES:
+            print(f"{each}\n    {profiles.explanation(each)}\n")
+        return
+    import yaml
+
+    wanted = profiles.customised(name, data_root=data_root, weights_folder=weights_folder)
+    parse_config(yaml.safe_load(wanted), f"profile {name}")
+    if PARAMS.exists() and not force:
+        present = PARAMS.read_text(encoding="utf-8", errors="replace")
+        if present != wanted and not _is_profile(present):
+            raise ConfigError(
+                f"{PARAMS} differs from every profile, so you seem to have changed it. Keep a copy, or add --force."
+            )
+    with replacing(PARAMS) as path:
+        path.write_text(wanted, encoding="utf-8")
+    LOG.info("params.yaml now holds the profile %s. Next: dvc repro", name)
+
+
+def _is_profile(present: str) -> bool:
+    """Whether a text is a profile but for the folders that `profile` itself fills in."""
+    import re
+
+    from bus_mlops import profiles
+
+    def bare(text: str) -> str:
+        return re.sub(r"(?m)^(  root|weights_folder): .*$", "", text)
+
+    return any(bare(present) == bare(profiles.text(name)) for name in profiles.NAMES)
+
+
+def plan() -> None:
+    """Show what params.yaml asks for: strategies, specs and cells, what is done, and the time for the rest."""
+    from rich.console import Console
+
+    from bus_mlops.experiments.plan import make_plans
+    from bus_mlops.experiments.plan_status import describe_plan
+    from bus_mlops.project import load_config
+    from bus_mlops.promotion.prerequisites import nothing_to_judge
+
+    config = load_config()
+    table, notes = describe_plan(config)
+    Console().print(table)
+    for note in filter(None, (nothing_to_judge(config, make_plans(config)), *notes)):
+        print(note)
+
+
+def train(
+    strategy: Annotated[str, typer.Argument(help="a strategy of params.yaml, or 'all'")] = "all",
+    only_failed: Annotated[
+        bool, typer.Option("--only-failed", help="Repeat the runs that failed before, and nothing else.")
+    ] = False,
+) -> None:
+    """Train the missing runs of a strategy without DVC (data and folds must be there)."""
+    from bus_mlops.errors import ConfigError
+    from bus_mlops.experiments.driver import open_runner
+    from bus_mlops.experiments.plan import make_plans
+    from bus_mlops.experiments.runner import plan_cells
+    from bus_mlops.project import load_config
+
+    config = load_config()
+    plans = make_plans(config)
+    plans.pop("tuned")
+    if strategy != "all" and strategy not in plans:
+        raise ConfigError(f"strategy {strategy!r} is not in params.yaml; it has: {', '.join(plans)}")
+    # Inside, since typer would turn Ctrl-C into a silent exit.
+    with readable_errors(), open_runner(config) as runner:
+        cells = [c for name, plan in plans.items() if strategy in ("all", name) for c in plan_cells(runner, plan)]
+        if only_failed:
+            cells = runner.failed_before(cells)
+            if not cells:
+                LOG.info(
+                    "no run of this plan failed: nothing to repeat. (A changed parameter or network makes other runs; "
+                    "they are trained without --only-failed.)"
+                )
+                return
+        runner.run(cells, strategy)
+
+
+def reconcile() -> None:
+    """Close runs that dead processes left RUNNING; done by itself at the start of every training."""
+    from bus_mlops.project import load_config
+    from bus_mlops.tracking.ledger import Ledger
+
+    ledger = Ledger(load_config().tracking)
+    closed = ledger.reconcile()
+    for name in closed:
+        print(f"closed {name}")
+    alive = ledger.elsewhere(driver="")
+    print(f"{len(closed)} runs closed; {len(alive)} runs are at work" + "".join(f"\n  {w}" for w in alive.values()))
+
+
+def summary() -> None:
+    """Print the results, where the report is, the gate's verdict, and what to try next."""
+    import yaml
+    from rich.console import Console
+
+    from bus_mlops import profiles
+    from bus_mlops.evaluation.report.summary import render_summary
+    from bus_mlops.experiments.paper_gap import left_to_paper
+    from bus_mlops.paths import RESULTS
+    from bus_mlops.project import load_config, parse_config
+
+    config = load_config()
+    paper = parse_config(yaml.safe_load(profiles.text("paper")), "profile paper")
+    Console().print(render_summary(RESULTS, config.data.kind == "phantom", left_to_paper(config, paper)))
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Open the MLflow UI on the store of params.yaml."""
+    import os
+    import sys
+
+    from bus_mlops.errors import LedgerError
+    from bus_mlops.files import sqlite_file
+    from bus_mlops.project import load_config
+
+    tracking = load_config().tracking
+    if tracking.uri.startswith(("http://", "https://")):
+        LOG.info("The runs are on a server already: %s", tracking.uri)
+        return
+    file = sqlite_file(tracking.uri)
+    if file is not None and not file.exists():
+        raise LedgerError(f"{file} is not there yet: `make reproduce` (or `dvc repro`) records runs in it first.")
+    LOG.info("MLflow UI: http://%s:%d (Ctrl-C to stop)", host, port)
+    # Background jobs would double the memory and are of no use here.
+    variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
+    arguments = ["--backend-store-uri", tracking.uri, "--host", host, "--port", str(port), "--workers", "1"]
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], variables)
+
+
+def models() -> None:
+    """List the networks: task, parameters, cost of an image, input size, scaling; then name in tables and source."""
+    from bus_mlops.extensions import load_extensions
+    from bus_mlops.models.zoo import NETWORKS
+    from bus_mlops.paths import EXTENSIONS
+
+    load_extensions(EXTENSIONS)
+    print(_LINE.format("name", "task", "parameters", "GMAC", "input", "scaling"))
+    for each in NETWORKS.values():
+        parameters = f"{each.parameters:,}" if each.parameters else "-"
+        cost = f"{each.gmac:.2f}" if each.gmac else "-"
+        size = f"{each.input_size} px"
+        print(_LINE.format(each.name, each.task, parameters, cost, size, each.scaling))
+        print(f"    {each.title({})}: {each.source}")
+    print("\nParameters and GMAC (10^9 multiply-accumulates an image): at that input size, with default options.")
