@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from pydantic import ValidationError
+
 from bus_mlops.config import Config, NetworkChoice
 from bus_mlops.errors import ConfigError
 from bus_mlops.experiments.strategies.rows import Row
@@ -45,13 +47,20 @@ def strategy(*, order: int, title: str, explanation: str, settings: type[S]) -> 
     """Register the decorated function as the strategy of its name; the arguments are `Strategy`'s.
 
     The function is called with the configuration and its own settings, and yields rows (`make_row`). Raises
-    ConfigError for a name that another strategy, or another file of the plan, has already.
+    ConfigError for a name that another strategy, or another file of the plan, has already, and for settings without
+    defaults.
     """
 
     def register(function: MakeRows[S]) -> MakeRows[S]:
         name = function.__name__
         if name in RESERVED:
             raise ConfigError(f"a strategy cannot be called {name!r}, which names something else: rename the function.")
+        try:
+            settings()
+        except ValidationError as error:
+            raise ConfigError(
+                f"{settings.__name__} of the strategy {name!r}: every field needs a default: {error}"
+            ) from error
         STRATEGIES.add(name, Strategy(name, order, title, explanation, settings, function), function.__module__)
         return function
 

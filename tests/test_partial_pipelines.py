@@ -1,0 +1,113 @@
+"""Profiles that lack a part (MT-ESTAN, masks, a rival) run from plan to report, by the scripts that DVC runs.
+
+All of them train in one project, so that the ledger shares what they have in common.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from projects import run_stage_script
+from typer.testing import CliRunner
+
+from bus_mlops.cli.app import app
+from bus_mlops.errors import NothingToJudgeError
+
+SINGLE = {"networks": ["mobilenet"], "strategies": ["losses"]}
+WITHOUT_MULTITASK = {"networks": ["mobilenet"], "strategies": ["transfer_learning", "losses"]}
+WITHOUT_MT_ESTAN = {"networks": ["mobilenet", "mobilenet_multitask"], "strategies": ["losses", "multitask"]}
+WITHOUT_RIVAL = {"networks": ["mobilenet", "mt_estan"], "strategies": ["transfer_learning", "approaches"]}
+NO_SEARCH = "No search: mt_estan is not among the networks of params.yaml."
+
+
+@pytest.fixture(scope="module")
+def project(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folded project whose ledger all profiles of this module share."""
+    folder = Path(shutil.copytree(tiny_data, tmp_path_factory.mktemp("partial") / "project"))
+    (folder / "params.yaml").rename(folder / "all.yaml")
+    return folder
+
+
+def run_pipeline(project: Path, networks: list[str], strategies: list[str]) -> dict[str, str]:
+    """What each stage prints, from plan to report; the stages of the data are the same for all profiles."""
+    values = yaml.safe_load((project / "all.yaml").read_text())
+    values["networks"] = {name: values["networks"][name] for name in networks}
+    values["strategies"] = strategies
+    values["training"]["epochs"] = 1
+    values["search"]["trials"] = 1  # the paper's weights, which are those of the profile: nothing more to train
+    (project / "params.yaml").write_text(yaml.safe_dump(values))
+    shutil.rmtree(project / "results", ignore_errors=True)  # as DVC does with the outputs of a stage
+    stages = [["plan"], *(["train", each] for each in strategies)]
+    printed = {}
+    for stage in (*stages, ["search"], ["tuned"], ["evaluate"], ["promote"], ["report"]):
+        done = run_stage_script(stage[0], project, *stage[1:])
+        assert done.returncode == 0, done.stdout + done.stderr
+        printed[" ".join(stage)] = done.stdout
+    return printed
+
+
+def command(*arguments: str) -> str:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    return " ".join(done.stdout.split())
+
+
+def note(project: Path) -> str:
+    record = json.loads((project / "results" / "promotion" / "promotion.json").read_text())
+    assert record["passed"] is None
+    return str(record["note"])
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        pytest.param(SINGLE, id="a single strategy"),
+        pytest.param(WITHOUT_MULTITASK, id="no multitask network"),
+        pytest.param(WITHOUT_MT_ESTAN, id="no MT-ESTAN"),
+    ],
+)
+def test_without_mt_estan_there_is_a_report(project, profile, monkeypatch):
+    printed = run_pipeline(project, **profile)
+    assert "no promotion: its candidate would be mt_estan of tuned, which is not planned" in printed["plan"]
+    assert "tuned" not in printed["plan"].splitlines()[0]
+    assert "skipped" in printed["search"]
+    assert "note:" not in printed["evaluate"]
+    assert note(project).startswith("No promotion: no predictions of mt_estan that could be judged")
+    report = (project / "results" / "report.html").read_text()
+    assert NO_SEARCH in report
+    assert note(project) in report
+    assert all(f'<section id="{name}">' in report for name in profile["strategies"])
+    assert not any(f'<section id="{name}">' in report for name in ("tuned", "search", "gate"))
+
+    monkeypatch.chdir(project)
+    planned = command("plan")
+    assert "no promotion: its candidate would be mt_estan of tuned" in planned
+    assert "tuned │" not in planned
+    assert "0 to train" in command("train")
+    assert "no decision about bus-mt-estan-phantom yet" in command("history")
+    assert note(project) in command("summary")
+    refused = CliRunner().invoke(app, ["gate"]).exception
+    assert isinstance(refused, NothingToJudgeError)
+
+
+def test_mt_estan_without_a_rival_is_searched_and_reported_and_not_judged(project, monkeypatch):
+    printed = run_pipeline(project, **WITHOUT_RIVAL)
+    told = "no promotion until there is a champion: multitask and approaches plan no other network"
+    assert told in printed["plan"]
+    assert "trial 1 of 1" in printed["search"]
+    assert "nothing to compare MT-ESTAN with" in note(project)
+    report = (project / "results" / "report.html").read_text()
+    assert '<section id="search">' in report
+    assert '<section id="tuned">' in report
+    assert '<section id="gate">' not in report
+    assert note(project) in report
+
+    monkeypatch.chdir(project)
+    assert told in command("plan")
+    assert note(project) in command("summary")
+    refused = CliRunner().invoke(app, ["gate"]).exception
+    assert isinstance(refused, NothingToJudgeError)
