@@ -99,7 +99,7 @@ def test_mt_estan_without_a_rival_is_searched_and_reported_and_not_judged(projec
     told = "no promotion until there is a champion: multitask and approaches plan no other network"
     assert told in printed["plan"]
     assert "trial 1 of 1" in printed["search"]
-    assert "nothing to compare MT-ESTAN with" in note(project)
+    assert "nothing to compare mt_estan with" in note(project)
     report = (project / "results" / "report.html").read_text()
     assert '<section id="search">' in report
     assert '<section id="tuned">' in report
