@@ -16,7 +16,10 @@ _PREFIX = "bus_mlops_extension_"
 def load_extensions(folder: Path) -> None:
     """Make what users add that of the folder's `*.py`: new files are run, changed ones once more.
 
-    A folder that is not there has none. Raises ExtensionError naming the file that cannot be run.
+    A folder that is not there has none.
+
+    Raises:
+        ExtensionError: Names the file that cannot be run.
     """
     files = {_PREFIX + path.stem: path for path in sorted(folder.resolve().glob("*.py"))}
     for name, module in [(name, module) for name, module in sys.modules.items() if name.startswith(_PREFIX)]:

@@ -25,14 +25,22 @@ class Registry(dict[str, T], Generic[T]):
         Registry._all.append(self)  # type: ignore[arg-type]
 
     def add(self, name: str, item: T, module: str) -> None:
-        """Add a thing that a module brings; a second one of the same name raises the registry's error."""
+        """Add a thing that a module brings.
+
+        Raises:
+            BusMlopsError: The registry's own; there is another of the same name.
+        """
         if name in self:
             raise self._error(f"{self._kind} {name!r} is registered twice.")
         self[name] = item
         self._module_of[name] = module
 
     def get_known(self, name: str) -> T:
-        """The thing of that name; raises the registry's error, which lists the names."""
+        """The thing of that name.
+
+        Raises:
+            BusMlopsError: The registry's own; lists the names.
+        """
         try:
             return self[name]
         except KeyError:

@@ -41,7 +41,11 @@ class StrategySettings(Strict):
     """
 
     def of(self, strategy: str, kind: type[S]) -> S:
-        """The settings of a strategy, which are of that kind; raises ConfigError if this section has none."""
+        """The settings of a strategy, which are of that kind.
+
+        Raises:
+            ConfigError: This section has none.
+        """
         settings = getattr(self, strategy, None)
         if not isinstance(settings, kind):
             raise ConfigError(

@@ -25,7 +25,10 @@ def with_choice(predictions: pd.DataFrame, planned: Sequence[PlannedRow]) -> lis
     validation, not by which metric. Of its seven, F1 is the only one that explains what it printed: in Table 6
     weighting lowers accuracy, specificity and balanced accuracy of every network below that of cross-entropy,
     which is weight 1 of the grid, and sensitivity alone would favour the largest weight. F1 has a price: where half
-    of the images are malignant, calling everything malignant scores 0.67. Raises EvaluationError.
+    of the images are malignant, calling everything malignant scores 0.67.
+
+    Raises:
+        EvaluationError: A row has no validation predictions, or they cannot be measured.
     """
     select = split_rows(predictions, "validation")
     scored = [replace(row, validation=_validation(select(row), row)) if row.family else row for row in planned]

@@ -31,15 +31,24 @@ class ResampledTest:
 def corrected_resampled_test(
     candidate: npt.ArrayLike, baseline: npt.ArrayLike, test_to_train: float, confidence: float = 0.95
 ) -> ResampledTest:
-    """Nadeau and Bengio's test that the candidate's metric is higher, paired over (fold, seed); values (k,).
+    """Nadeau and Bengio's test that the candidate's metric is higher, paired over (fold, seed).
 
     t = d / sqrt((1/k + n_test/n_train) s^2) with k - 1 degrees of freedom, d and s^2 the mean and sample
-    variance of the k differences, `test_to_train` = n_test/n_train of a fold (Nadeau and Bengio, Inference
-    for the generalization error, Machine Learning 52, 2003, section 4). The plain t-test forgets that
-    training parts overlap and finds differences that are not there. `p_one_sided` is for "the candidate is
-    better"; the interval is two-sided. When all differences are equal, t is 0 for no difference and
-    infinite otherwise.
-    Raises EvaluationError.
+    variance of the k differences (Nadeau and Bengio, Inference for the generalization error, Machine Learning 52,
+    2003, section 4). The plain t-test forgets that training parts overlap and finds differences that are not there.
+    When all differences are equal, t is 0 for no difference and infinite otherwise.
+
+    Args:
+        candidate: The metric of each (fold, seed), (k,).
+        baseline: The same of the baseline, in the same order.
+        test_to_train: n_test/n_train of a fold.
+        confidence: Of the two-sided interval.
+
+    Returns:
+        Among others `p_one_sided`, for "the candidate is better".
+
+    Raises:
+        EvaluationError: The two are not of the same length of at least 2, hold NaN, or the ratio is not above 0.
 
     >>> test = corrected_resampled_test([0.82, 0.84, 0.83, 0.86, 0.85], [0.80] * 5, test_to_train=0.25)
     >>> round(test.difference, 3), round(test.t, 3), round(test.p_one_sided, 4)
@@ -104,10 +113,25 @@ def paired_bootstrap_difference(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of candidate minus baseline (fraction) on the same images, all (N,).
+    """Percentile interval of candidate minus baseline (fraction) on the same images.
 
     Each resample draws whole groups and computes both models on the very same images, so what is hard for
-    both cancels. For non-inferiority compare `low` with minus the margin. Raises EvaluationError.
+    both cancels. For non-inferiority compare `low` with minus the margin.
+
+    Args:
+        metric: A name in `METRICS`.
+        labels: (N,), 0 or 1.
+        candidate: Probabilities (N,), 0-1.
+        baseline: The same of the baseline.
+        groups: What is drawn together, (N,).
+        candidate_threshold: From which probability on the label is malignant; one, or (N,).
+        baseline_threshold: The same of the baseline.
+        resamples: How many.
+        confidence: Of the two-sided interval.
+        seed: Of the draw.
+
+    Raises:
+        EvaluationError: The arrays do not fit, or too many resamples lack a class.
     """
     y, p = validated(labels, candidate)
     _, q = validated(labels, baseline)

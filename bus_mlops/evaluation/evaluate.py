@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 
 def evaluate(plans_folder: Path, predictions_folder: Path, folds_file: Path, results: Path) -> list[str]:
-    """Write tables, `findings.json`, `metrics.json` and `plots/*.csv` under `results`; returns what to print.
+    """Write tables, `findings.json`, `metrics.json` and `plots/*.csv` under `results`.
 
-    A table is `tables/<strategy>.csv`: a folder, since strategies are parameters and DVC's outputs are not.
+    A table is `tables/<strategy>.csv`: a folder, since strategies are parameters and DVC's outputs are not. The plans
+    say which rows there must be; predictions of a strategy that is no longer planned are left alone and named.
 
-    The plans say which rows there must be; predictions of a strategy that is no longer planned are left alone
-    and named. Raises EvaluationError when a planned row, fold or image has no prediction.
+    Returns:
+        Lines to print.
+
+    Raises:
+        EvaluationError: A planned row, fold or image has no prediction.
     """
     import pandas as pd
 

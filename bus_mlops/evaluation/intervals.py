@@ -45,7 +45,10 @@ class Interval:
 
 
 def spread(values: npt.ArrayLike) -> Spread:
-    """Mean and standard deviation over folds (in the unit of the values); raises EvaluationError on NaN.
+    """Mean and standard deviation over folds, in the unit of the values.
+
+    Raises:
+        EvaluationError: A value is NaN.
 
     >>> folds = spread([0.7, 0.8, 0.9])
     >>> round(folds.mean, 3), round(folds.deviation, 3), folds.count
@@ -68,11 +71,24 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of a metric of probabilities over pooled out-of-fold predictions, all (N,), fractions.
+    """Percentile interval of a metric (fraction) of probabilities over pooled out-of-fold predictions.
 
     Whole groups (the images of a case, and their near-duplicates) are drawn with replacement, because images
     of one case are not independent: drawing images would give an interval that is too narrow. It carries the
-    chance of which cases were collected, not that of a training. Raises EvaluationError.
+    chance of which cases were collected, not that of a training.
+
+    Args:
+        metric: A name in `METRICS`.
+        labels: (N,), 0 or 1.
+        probabilities: (N,), 0-1.
+        groups: What is drawn together, (N,).
+        threshold: From which probability on the label is malignant; one, or (N,).
+        resamples: How many.
+        confidence: Of the two-sided interval.
+        seed: Of the draw.
+
+    Raises:
+        EvaluationError: The arrays do not fit, or too many resamples lack a class.
     """
     y, p = validated(labels, probabilities)
     weights = group_weights(groups, resamples, seed)

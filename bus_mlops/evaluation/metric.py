@@ -24,14 +24,17 @@ Resample = Callable[[Array, Array, GroupWeights, Any], Array]
 class Metric:
     """A metric of probabilities, or of masks.
 
-    `name` is its name in params.yaml, tables, MLflow and `metrics.json`, where values are fractions; `heading` is
-    that of its column. `unit` says how people see it: a fraction with three digits, or in percent with one.
-    `direction` is 1 where a higher value is better and -1 where a lower one is. With `interval`, tables give its 95 %
-    interval over the pooled test predictions. `phrase` is what a sentence calls it, `paper` its heading in the
-    paper's tables, empty where they do not print it.
-
     One of masks is the mean of the predictions' column of its name. One of probabilities is computed by `compute`;
     `resample` does so for all resamples of a bootstrap at once, where that can be done faster than one by one.
+
+    Attributes:
+        name: In params.yaml, tables, MLflow and `metrics.json`, where values are fractions.
+        heading: Of its column.
+        unit: How people see it: a fraction with three digits, or in percent with one.
+        direction: 1 where a higher value is better and -1 where a lower one is.
+        interval: Tables give its 95 % interval over the pooled test predictions.
+        phrase: What a sentence calls it.
+        paper: Its heading in the paper's tables, empty where they do not print it.
     """
 
     name: str
@@ -89,7 +92,8 @@ class Metric:
     def value(self, labels: npt.ArrayLike, probabilities: npt.ArrayLike, threshold: npt.ArrayLike = 0.5) -> float:
         """The metric of one set of images; `labels` (N,) is 0 or 1, `probabilities` (N,) 0-1.
 
-        Raises EvaluationError, for a value that is no number too.
+        Raises:
+            EvaluationError: The inputs are not so, or the value is no number.
         """
         return self.of_validated(*validated(labels, probabilities), np.asarray(threshold, dtype=np.float64))
 
@@ -132,7 +136,12 @@ class Metric:
 def validated(
     labels: npt.ArrayLike, probabilities: npt.ArrayLike, both_classes: bool = True
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Labels as integers and probabilities as floats, both (N,); raises EvaluationError for anything else."""
+    """Labels as integers and probabilities as floats, both (N,).
+
+    Raises:
+        EvaluationError: They are none, of different shapes, not 0 or 1, not within 0-1, or (with `both_classes`) all of
+            one class.
+    """
     y = np.asarray(labels)
     p = np.asarray(probabilities, dtype=np.float64)
     if y.ndim != 1 or y.shape != p.shape:

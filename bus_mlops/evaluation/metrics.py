@@ -36,7 +36,9 @@ def metric(
     The function is called with `labels` (N,), 0 benign or 1 malignant, both of which occur, `probabilities` (N,) of
     malignancy (0-1), and `threshold` (0-1), a number or one for each image; an image is called malignant when its
     probability reaches it. It returns a number; a share is a fraction. Intervals call it once a resample.
-    Raises EvaluationError when the function does not work, or for a name that is taken.
+
+    Raises:
+        EvaluationError: The function does not work, or the name is taken.
     """
     fields = {"heading": heading, "unit": unit, "direction": direction, "interval": interval}
     return lambda function: _register(function, function, None, fields)
@@ -195,9 +197,15 @@ def classification_metrics(
 ) -> dict[str, float]:
     """All `probability_metrics` of one set of images, shares as fractions between 0 and 1.
 
-    `labels` (N,) is 0 benign or 1 malignant, `probabilities` (N,) is that of malignancy (0-1); an image is
-    called malignant when its probability reaches `threshold` (a number, or one an image). `balanced_accuracy`
-    is what the paper prints as "AUC"; `roc_auc` is the area under the ROC curve. Raises EvaluationError.
+    `balanced_accuracy` is what the paper prints as "AUC"; `roc_auc` is the area under the ROC curve.
+
+    Args:
+        labels: (N,), 0 benign or 1 malignant.
+        probabilities: Of malignancy (N,), 0-1.
+        threshold: An image is called malignant when its probability reaches it; a number, or one an image.
+
+    Raises:
+        EvaluationError: The inputs are not so, or all of one class.
 
     >>> values = classification_metrics([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
     >>> values["accuracy"], values["sensitivity"], values["roc_auc"]
@@ -211,7 +219,10 @@ def classification_metrics(
 def mask_overlap(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Array, Array]:
     """Dice and intersection over union (fractions) of each image; (N, S, S) 0/1 masks give two (N,).
 
-    NaN where the truth is empty (no ground truth). Raises EvaluationError for different shapes.
+    NaN where the truth is empty (no ground truth).
+
+    Raises:
+        EvaluationError: The shapes differ.
 
     >>> dice, iou = mask_overlap([[[1, 1], [0, 0]]], [[[1, 0], [0, 0]]])
     >>> round(float(dice[0]), 3), float(iou[0])

@@ -50,9 +50,12 @@ class Heading:
 class PlannedRow:
     """One row that a strategy's table must have, and where the paper prints its own number for it.
 
-    `training` is that of the row's spec. `family` ("BCE", "WBCE", "Focal") groups the rows of a model of which one
-    is chosen on validation; `validation` (a fraction) and `chosen` say how, see `choice.with_choice`.
-    `seeds` are those that each fold was planned with; empty when they are not checked.
+    Attributes:
+        training: That of the row's spec.
+        family: "BCE", "WBCE" or "Focal"; groups the rows of a model of which one is chosen on validation.
+        validation: By what it was chosen (a fraction), see `choice.with_choice`.
+        chosen: Whether it was.
+        seeds: Those that each fold was planned with; empty when they are not checked.
     """
 
     strategy: str
@@ -101,13 +104,18 @@ class Samples:
 def read_plans(folder: Path) -> dict[str, list[PlannedRow]]:
     """The planned rows of each strategy from `<strategy>.json`, in the order of the tables.
 
-    Raises EvaluationError when there is none.
+    Raises:
+        EvaluationError: There is none.
     """
     return {name: _planned(values, path) for name, (_, values, path) in _plan_files(folder).items()}
 
 
 def read_headings(folder: Path) -> dict[str, Heading]:
-    """The heading of each strategy that has rows, in the order of the tables; EvaluationError when there is none."""
+    """The heading of each strategy that has rows, in the order of the tables.
+
+    Raises:
+        EvaluationError: There is none.
+    """
     return {name: heading for name, (heading, _, _) in _plan_files(folder).items()}
 
 
@@ -154,7 +162,11 @@ def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """One strategy's predictions, validation and test parts; raises EvaluationError if it is missing."""
+    """One strategy's predictions, validation and test parts.
+
+    Raises:
+        EvaluationError: The file is missing.
+    """
     import pandas as pd
 
     if not path.is_file():
@@ -163,7 +175,11 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def checked_predictions(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The same frame, if it has every column of the contract and known parts; raises EvaluationError."""
+    """The same frame.
+
+    Raises:
+        EvaluationError: A column of the contract is missing, or a part is unknown.
+    """
     missing = [column for column in PREDICTION_COLUMNS if column not in frame.columns]
     if missing:
         raise EvaluationError(f"{where} lacks the column {missing[0]!r}: train the strategy again.")
@@ -193,7 +209,11 @@ def read_curves(folder: Path, strategies: Iterable[str]) -> pd.DataFrame:
 
 
 def read_samples(path: Path) -> Samples | None:
-    """Read `<strategy>_samples.npz`, None if it is empty; raises EvaluationError when arrays do not fit."""
+    """Read `<strategy>_samples.npz`, None if it is empty.
+
+    Raises:
+        EvaluationError: Its arrays do not fit.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             if len(file["image_id"]) == 0:
@@ -238,7 +258,11 @@ def split_rows(frame: pd.DataFrame, part: str = "test") -> Callable[[PlannedRow]
 
 
 def resampling_ratio(folds: pd.DataFrame, row: PlannedRow) -> float:
-    """n_test / n_train on the row's cohort, the mean over its folds; raises EvaluationError without train images."""
+    """n_test / n_train on the row's cohort, the mean over its folds.
+
+    Raises:
+        EvaluationError: A fold has no train images.
+    """
     ours = folds[folds["source"].isin(list(row.cohort))]
     parts = [ours[f"fold_{fold}"] for fold in row.folds]
     counts = [((part == "test").sum(), (part == "train").sum()) for part in parts]

@@ -65,7 +65,10 @@ def resampled_roc_auc(labels: Array, probabilities: Array, weights: GroupWeights
 def roc_curve(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[Array, Array, Array]:
     """False positive rates, true positive rates and thresholds of the ROC curve, corners only.
 
-    The first threshold is infinite (nothing is called malignant). Raises EvaluationError.
+    The first threshold is infinite (nothing is called malignant).
+
+    Raises:
+        EvaluationError: As in `validated`.
     """
     from sklearn.metrics import roc_curve as curve
 
@@ -83,7 +86,10 @@ def youden_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> flo
     """The probability from which on to say malignant that maximises sensitivity + specificity - 1.
 
     Halfway between two scores, the lowest one among equals (the more sensitive). To be chosen on validation
-    images, never on those that it is then judged by. Raises EvaluationError.
+    images, never on those that it is then judged by.
+
+    Raises:
+        EvaluationError: As in `validated`.
 
     >>> youden_threshold([0, 0, 1, 1], [0.1, 0.4, 0.6, 0.9])
     0.5

@@ -42,9 +42,15 @@ def strategy_table(
     of masks are NaN where there are none; a segmentation row has only these. Beside them `paper_<metric>` (fractions),
     `difference_<metric>` (ours minus the paper's, percentage points) and `contradiction` (how the paper's row
     contradicts itself). The paper's "AUC" is `paper_balanced_accuracy`. `leaks` is the number of leakage groups that
-    lie on both sides of a split. Where rows form families (losses), `validation_f1` decided on `chosen`: see
-    `choice.with_choice`, which marks the planned rows. With `folds` (folds.csv) every planned image must have been
-    predicted. Raises EvaluationError.
+    lie on both sides of a split. Where rows form families (losses), `validation_f1` decided on `chosen`.
+
+    Args:
+        predictions: Of the strategy.
+        planned: Its rows, marked by `choice.with_choice`.
+        folds: folds.csv; with it every planned image must have been predicted.
+
+    Raises:
+        EvaluationError: A planned row, fold or image has no prediction.
     """
     import pandas as pd
 
@@ -63,9 +69,14 @@ def strategy_table(
 
 
 def fold_metrics(part: pd.DataFrame, row: PlannedRow) -> pd.DataFrame:
-    """Every metric (fraction) of each (fold, seed) of one row's test predictions; raises EvaluationError.
+    """Every metric (fraction) of each (fold, seed) of one row's test predictions.
 
-    Columns fold, seed, images, `METRICS`: of probabilities (NaN for a segmentation row), of masks (NaN without them).
+    Returns:
+        Columns fold, seed, images, `METRICS`: of probabilities (NaN for a segmentation row), of masks (NaN without
+        them).
+
+    Raises:
+        EvaluationError: A cell cannot be measured; names it.
     """
     import pandas as pd
 

@@ -16,9 +16,11 @@ REFIT = 0
 
 @dataclass(frozen=True)
 class Cell:
-    """One training: a spec, a fold (1-based, or REFIT), its fingerprint and the parent run that it reports to.
+    """One training: a spec and a fold of it.
 
-    `leaks` says how many leakage groups its folds tear apart, e.g. `0 groups`.
+    Attributes:
+        fold: From 1, or REFIT.
+        leaks: How many leakage groups its folds tear apart, e.g. `0 groups`.
     """
 
     spec: RunSpec
@@ -95,8 +97,10 @@ class Job:
 class CellEvent:
     """News of a cell.
 
-    `kind` is started, note (words about it, after so many epochs), epoch, lost (its worker died, it is begun again),
-    finished, failed, or elsewhere (another process is training it; `message` says which).
+    Attributes:
+        kind: started, note (words about it, after so many epochs), epoch, lost (its worker died, it is begun again),
+            finished, failed, or elsewhere (another process is training it).
+        message: Words for people; of `elsewhere`, which process.
     """
 
     kind: str

@@ -13,7 +13,8 @@ from bus_mlops.paths import BENCHMARK
 def digests_of(benchmark: Benchmark, folds: Folds, cohort: Collection[str], network: str) -> tuple[str, str]:
     """Digest of the cohort's images and of their folds, 64 hexadecimal digits each: no image outside the folds counts.
 
-    Raises DatasetError, naming the network that asks, when the benchmark has none of the cohort's sources.
+    Raises:
+        DatasetError: The benchmark has none of the cohort's sources; names the network that asks.
     """
     frame = benchmark.frame
     # audit.exclude leaves images out of the folds; the leakage stage has checked that no others are missing

@@ -101,7 +101,11 @@ def input_sizes(plans: dict[str, StrategyPlan]) -> list[int]:
 
 
 def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
-    """Write `<strategy>.json`, `search.json` and `sizes.json` into a folder; returns the plans."""
+    """Write `<strategy>.json`, `search.json` and `sizes.json` into a folder.
+
+    Returns:
+        The plan of each strategy.
+    """
     plans = make_plans(config)
     for name, plan in plans.items():
         write_json(folder / f"{name}.json", plan.model_dump(mode="json"))
@@ -111,7 +115,11 @@ def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
 
 
 def read_plan(folder: Path, strategy: str) -> StrategyPlan:
-    """Read back one strategy's plan; raises DatasetError when it has not been written, or by another version."""
+    """Read back one strategy's plan.
+
+    Raises:
+        DatasetError: It has not been written, or by another version.
+    """
     path = folder / f"{strategy}.json"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none"

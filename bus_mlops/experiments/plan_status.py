@@ -73,9 +73,16 @@ def describe_plan(config: Config) -> tuple[Table, list[str]]:
 def render(
     config: Config, plans: dict[str, StrategyPlan], recorded: Recorded | None, nothing: str = "0"
 ) -> tuple[Table, Work]:
-    """The table of all strategies with a last line that counts each spec once, and that line's work.
+    """The table of all strategies with a last line that counts each spec once.
 
-    Without `recorded` the column "done" says `nothing`.
+    Args:
+        config: Of the plans.
+        plans: By strategy.
+        recorded: What has run, if that is known.
+        nothing: What the column "done" says otherwise.
+
+    Returns:
+        The table, and the work of its last line.
     """
     from rich.table import Table
 

@@ -12,7 +12,11 @@ NAMES = ("demo", "busi", "paper", "official-code")
 
 
 def text(name: str) -> str:
-    """The YAML of a profile, comments included; raises ConfigError for an unknown name."""
+    """The YAML of a profile, comments included.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
     if name not in NAMES:
         raise ConfigError(f"unknown profile {name!r}; there are: {', '.join(NAMES)}")
     return (files("bus_mlops.profiles") / f"{name}.yaml").read_text(encoding="utf-8")

@@ -29,10 +29,14 @@ class Sides:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One finding: one side against the other in `metric`, expected to rise (1) or fall (-1).
+    """One finding: one side against the other.
 
-    `name` is also that of the paper's statement in `claims.csv`. `paper` says which rows of its table it rests on
-    (the beginnings of both variants' names; for kind `all` the one row); empty where the paper prints none.
+    Attributes:
+        name: Also that of the paper's statement in `claims.csv`.
+        metric: A name in `METRICS`.
+        direction: Expected to rise (1) or fall (-1).
+        paper: Which rows of its table it rests on (the beginnings of both variants' names; for kind `all` the one row);
+            empty where the paper prints none.
     """
 
     name: str

@@ -25,12 +25,17 @@ FEWEST_DOSES = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One statement with its evidence; differences are fractions, `tests` and `overall` two-sided.
+    """One statement with its evidence; differences are fractions.
 
-    `verdict` is `shown`, `not shown`, `opposite` (the reverse is significant) or `not tested` (no such rows, or one
-    fold). The paper's choice of parameters is `shown` where ours is the same, and `opposite` where ours differs and is
-    significantly better on test images. `claim` is the paper's statement in our words, `paper` what its own table
-    says, `note` what is wrong with the statement.
+    Attributes:
+        claim: The paper's statement in our words.
+        verdict: `shown`, `not shown`, `opposite` (the reverse is significant) or `not tested` (no such rows, or one
+            fold). The paper's choice of parameters is `shown` where ours is the same, and `opposite` where ours differs
+            and is significantly better on test images.
+        tests: Two-sided, one a network.
+        overall: Two-sided, of the mean over networks.
+        paper: What its own table says.
+        note: What is wrong with the statement.
     """
 
     name: str
@@ -89,13 +94,18 @@ Differences = dict[str, "pd.Series[float]"]
 def find(plans: Mapping[str, Sequence[PlannedRow]], metrics: pd.DataFrame, folds: pd.DataFrame) -> list[Finding]:
     """Every finding of the planned strategies, in the paper's order.
 
-    `plans` are rows with their choice (`choice.with_choice`), `metrics` is `tables.fold_table`, `folds` folds.csv.
-
     The test is Nadeau and Bengio's corrected resampled t-test over (fold, seed). `overall` is that of the mean over
     networks, which gives the verdict at 5 %; the tests of single networks are adjusted by Holm's method. A single
     augmentation counts when its adjusted p does; MT-ESTAN must beat every other approach, each at 5 %. The number
     of networks with the expected sign is a count, not a test: networks share images and folds.
-    Raises EvaluationError.
+
+    Args:
+        plans: Rows with their choice (`choice.with_choice`), by strategy.
+        metrics: `tables.fold_table`.
+        folds: folds.csv.
+
+    Raises:
+        EvaluationError: Rows to compare were trained on different folds or seeds.
     """
     rows = {name: Rows(planned, metrics[metrics["strategy"] == name]) for name, planned in plans.items()}
     known = [each for each in COMPARISONS if each.strategy in plans]

@@ -25,7 +25,8 @@ Exclusions = dict[str, dict[str, int]]
 def read_conflicts(data: Path, audit: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
     """For each cluster with both labels its images: id, label (0, 1) and a PNG of 128 x 128 pixels.
 
-    Raises EvaluationError when the benchmark is not the one that was audited.
+    Raises:
+        EvaluationError: The benchmark is not the one that was audited.
     """
     from PIL import Image
 

@@ -74,9 +74,12 @@ class ReportInputs:
 
 
 def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> ReportInputs:
-    """Collect the inputs under the project's `data` and `results` folders; raises EvaluationError.
+    """Collect the inputs under the project's `data` and `results` folders.
 
-    Plans, predictions, tables and findings must be there; audit, leakage, search and gate are shown where they are.
+    Audit, leakage, search and gate are shown where they are.
+
+    Raises:
+        EvaluationError: Plans, predictions, tables or findings are missing.
     """
     benchmark = _json(data / "benchmark" / "benchmark.json")
     if benchmark is None:

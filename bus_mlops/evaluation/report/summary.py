@@ -26,8 +26,10 @@ _SHOWN = tuple(METRICS[name] for name in ("roc_auc", "sensitivity", "specificity
 def render_summary(results: Path, phantom: bool, left_to_paper: Sequence[str] = ()) -> Group:
     """Results table, report, the gate's verdict with the failing rule's numbers, and three commands to try.
 
-    A pure function of the files under `results` and of what the profile leaves to the profile `paper`; raises
-    EvaluationError when no table has been written.
+    A pure function of the files under `results` and of what the profile leaves to the profile `paper`.
+
+    Raises:
+        EvaluationError: No table has been written.
     """
     from rich.console import Group
     from rich.text import Text

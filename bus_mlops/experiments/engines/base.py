@@ -16,7 +16,11 @@ class Engine(Protocol):
     """A pool of workers that keeps its compiled programs between calls of `run`."""
 
     def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[LedgerKey, CellEvent]:
-        """Train the cells; returns the last event (finished, failed or elsewhere) of each by its key."""
+        """Train the cells.
+
+        Returns:
+            The last event (finished, failed or elsewhere) of each by its key.
+        """
 
     def __enter__(self) -> Engine:
         """Start using the engine."""

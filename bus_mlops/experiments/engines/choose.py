@@ -8,7 +8,11 @@ from bus_mlops.experiments.engines.base import Engine
 
 
 def make_engine(job: Job, config: EngineConfig) -> Engine:
-    """The engine of `config.kind`, not yet started; raises ConfigError when its package is missing."""
+    """The engine of `config.kind`, not yet started.
+
+    Raises:
+        ConfigError: Its package is missing.
+    """
     if config.kind == "ray":
         from bus_mlops.experiments.engines.ray_engine import RayEngine
 

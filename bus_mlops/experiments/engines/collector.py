@@ -33,7 +33,11 @@ class Collector:
         self._on_event(event)
 
     def give_up(self, group: list[Cell], reason: str) -> list[Cell]:
-        """Fail the cell that a dead task was at (all of them, if it reached none); returns those not begun."""
+        """Fail the cell that a dead task was at (all of them, if it reached none).
+
+        Returns:
+            Those not begun.
+        """
         left = [cell for cell in group if cell.key not in self.done]
         begun = [cell for cell in left if cell.key in self._run] or left
         self.fail(begun, reason)

@@ -76,7 +76,11 @@ class LocalEngine:
         self._scratch.cleanup()
 
     def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[LedgerKey, CellEvent]:
-        """Train the cells; returns the last event of each by its key."""
+        """Train the cells.
+
+        Returns:
+            The last event of each by its key.
+        """
         queue = list(cells)
         attempts: dict[LedgerKey, int] = {}
         done: dict[LedgerKey, CellEvent] = {}

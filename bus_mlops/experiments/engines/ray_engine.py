@@ -44,7 +44,8 @@ OBJECT_STORE_BYTES = 100_000_000
 class RayEngine:
     """Trains groups of cells as Ray tasks, on the cluster at `config.address` or on a Ray of its own.
 
-    Raises ConfigError when Ray is not installed.
+    Raises:
+        ConfigError: Ray is not installed.
     """
 
     def __init__(self, job: Job, config: RayEngineConfig) -> None:
@@ -97,7 +98,14 @@ class RayEngine:
         ray.shutdown()
 
     def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[LedgerKey, CellEvent]:
-        """Train the cells; returns the last event of each by its key; raises RunError when the cluster is lost."""
+        """Train the cells.
+
+        Returns:
+            The last event of each by its key.
+
+        Raises:
+            RunError: The cluster is lost.
+        """
         import ray
 
         if not self._connected:

@@ -26,7 +26,11 @@ class Workbench:
         self._ledger: Ledger | None = None
 
     def train(self, cell: Cell, emit: Callable[[CellEvent], None]) -> CellEvent:
-        """Train a cell; returns its last event. What goes wrong is told by a `failed` event, never raised."""
+        """Train a cell. What goes wrong is told by a `failed` event, never raised.
+
+        Returns:
+            Its last event.
+        """
         try:
             if not self._is_ready:
                 from bus_mlops.training.process import configure_process

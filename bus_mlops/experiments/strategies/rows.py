@@ -26,8 +26,9 @@ class PaperRow(Strict):
 class Row(Strict):
     """One row of a strategy's table.
 
-    `family` groups the variants of a model of which the paper shows one, chosen on validation: Table 6's weights
-    and focal parameters. Empty elsewhere.
+    Attributes:
+        family: Groups the variants of a model of which the paper shows one, chosen on validation: Table 6's weights and
+            focal parameters. Empty elsewhere.
     """
 
     model: str
@@ -40,9 +41,14 @@ class Row(Strict):
 def make_row(spec: RunSpec, variant: str, table: int | None = None, family: str = "") -> Row:
     """The row of a spec, beside the paper's of that table, network and variant if there is one.
 
-    `table` is the number of the paper's table; None for a strategy that the paper does not have.
+    Args:
+        spec: What is trained.
+        variant: Its name in the table.
+        table: The number of the paper's table; None for a strategy that the paper does not have.
+        family: As in `Row`.
 
-    Raises NetworkError when the network cannot take images of the spec's size.
+    Raises:
+        NetworkError: The network cannot take images of the spec's size.
     """
     network = entry(spec.network)
     network.check_size(spec.training.input_size)
@@ -60,7 +66,9 @@ def make_row(spec: RunSpec, variant: str, table: int | None = None, family: str 
 def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunSpec:
     """The spec of a network of the profile: `training`, then the network's own settings, then `changes`.
 
-    Raises ConfigError or NetworkError for a network, option or start that cannot be.
+    Raises:
+        ConfigError: The network is not in the profile, or a change is not allowed.
+        NetworkError: An option or start cannot be.
     """
     try:
         network = config.networks[name]
@@ -97,8 +105,15 @@ def networks_of(
 ) -> Iterator[tuple[str, NetworkEntry]]:
     """The profile's networks that a strategy uses, by name: those of its settings, or all that fit.
 
-    `kind` says in messages which networks fit. Raises ConfigError when a network of the settings does not fit, or when
-    none does.
+    Args:
+        config: The profile.
+        strategy: Its name.
+        settings: Name the networks, or none.
+        fits: Whether the strategy can use one.
+        kind: Says in messages which networks fit.
+
+    Raises:
+        ConfigError: A network of the settings does not fit, or none does.
     """
     wanted = settings.networks
     found = [(name, entry(name)) for name in (config.networks if wanted is None else wanted)]
