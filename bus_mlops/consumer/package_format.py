@@ -128,7 +128,11 @@ def read_origin(folder: Path) -> Origin | None:
 
 
 def parse_origin(content: bytes, where: str) -> Origin:
-    """The content of a `registry.json`; RegistryError if it is not one."""
+    """The content of a `registry.json`.
+
+    Raises:
+        RegistryError: It is not one.
+    """
     try:
         return Origin.model_validate_json(content)
     except ValidationError as error:
@@ -136,7 +140,11 @@ def parse_origin(content: bytes, where: str) -> Origin:
 
 
 def read_package(folder: Path) -> Package:
-    """Read `package.json`; RegistryError where it is missing or not of this version."""
+    """Read `package.json`.
+
+    Raises:
+        RegistryError: It is missing or not of this version.
+    """
     path = folder / PACKAGE_FILE
     try:
         return Package.model_validate_json(path.read_bytes())
@@ -173,7 +181,8 @@ def write_sums(folder: Path) -> Path:
 def verify(folder: Path, package: Package, digest: str | None = None) -> None:
     """Check every file of a package against SHA256SUMS, and that file against `digest` if one is given.
 
-    Raises RegistryError naming the first file that is missing, changed, or used without being listed.
+    Raises:
+        RegistryError: Names the first file that is missing, changed, or used without being listed.
     """
     sums = read_sums(folder)
     if digest is not None and sha256_file(folder / SUMS_FILE) != digest:
@@ -195,7 +204,11 @@ def verify(folder: Path, package: Package, digest: str | None = None) -> None:
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """The sha256 of every file that SHA256SUMS lists; RegistryError if it is missing or names a file outside."""
+    """The sha256 of every file that SHA256SUMS lists.
+
+    Raises:
+        RegistryError: It is missing or names a file outside.
+    """
     path = folder / SUMS_FILE
     try:
         lines = path.read_text(encoding="utf-8").splitlines()

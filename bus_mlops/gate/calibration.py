@@ -16,7 +16,10 @@ def fit_calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Cali
 
     Labels are smoothed to (n1 + 1)/(n1 + 2) and 1/(n0 + 2), so that separable classes have a finite answer (Platt,
     Probabilistic outputs for support vector machines, 1999). A slope that would turn the order round (validation
-    images ranked worse than by chance) stays 1 and only the intercept is fitted. Raises EvaluationError.
+    images ranked worse than by chance) stays 1 and only the intercept is fitted.
+
+    Raises:
+        EvaluationError: As in `evaluation.metric.validated`.
 
     >>> calibration = fit_calibration([0, 1] * 50, [0.6, 0.9] * 50)
     >>> 0.9 < calibration(0.9) < 1, 0 < calibration(0.6) < 0.1

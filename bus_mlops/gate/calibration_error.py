@@ -17,7 +17,10 @@ def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins:
 
     sum over bins of |sum of (p - y) in the bin| / N (Naeini et al., Obtaining well calibrated probabilities using
     Bayesian binning, 2015, with bins of equal counts). Small samples give values above 0 even to perfect
-    probabilities. Raises EvaluationError.
+    probabilities.
+
+    Raises:
+        EvaluationError: As in `evaluation.metric.validated`.
 
     >>> round(calibration_error([0, 0, 0, 1], [0.5, 0.5, 0.5, 0.5]), 3)
     0.25
@@ -35,9 +38,21 @@ def calibration_difference(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of candidate minus baseline calibration error on the same images, all (N,).
+    """Percentile interval of candidate minus baseline calibration error on the same images.
 
-    Whole groups are drawn; the bins are those of the full sample. Raises EvaluationError.
+    Whole groups are drawn; the bins are those of the full sample.
+
+    Args:
+        labels: (N,), 0 or 1.
+        candidate: Probabilities (N,), 0-1.
+        baseline: The same of the baseline.
+        groups: What is drawn together, (N,).
+        resamples: How many.
+        confidence: Of the two-sided interval.
+        seed: Of the draw.
+
+    Raises:
+        EvaluationError: As in `evaluation.metric.validated`.
     """
     y, p = validated(labels, candidate)
     _, q = validated(labels, baseline)

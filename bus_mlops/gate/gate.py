@@ -21,9 +21,9 @@ def run_gate(comparison: Comparison, limits: Mapping[str, Any], earlier: GateRep
     """Judge a candidate by all rules; one whose numbers cannot be computed fails and says why.
 
     Args:
-        comparison: candidate, baseline and rivals. Without a package, rules that judge one are left out.
-        limits: the keys of `promotion` in `params.yaml`, of which each rule takes its own.
-        earlier: a report on the same models, whose results stand; so a package adds its rules to it.
+        comparison: Candidate, baseline and rivals. Without a package, rules that judge one are left out.
+        limits: The keys of `promotion` in `params.yaml`, of which each rule takes its own.
+        earlier: A report on the same models, whose results stand; so a package adds its rules to it.
     """
     known = {each.id: each for each in earlier.rules} if earlier else {}
     applicable = [each for each in in_order() if comparison.package is not None or not each.needs_package]

@@ -65,7 +65,7 @@ def rule(identifier: str, title: str, *, needs_package: bool = False) -> Callabl
     An EvaluationError that it raises is a refusal with that reason.
 
     Raises:
-        ConfigError: the id is taken, or a key of the limits; or the limits are no such model or lack a default.
+        ConfigError: The id is taken, or a key of the limits; or the limits are no such model or lack a default.
     """
 
     def register(function: Judge) -> Judge:

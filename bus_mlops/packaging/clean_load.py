@@ -50,7 +50,11 @@ def check_package(model: Path) -> PackageCheck:
 
 
 def ask_clean_process(package: Path) -> dict[str, Any]:
-    """Load a package in a new interpreter that sees only the base install of bus-mlops; RegistryError if it fails."""
+    """Load a package in a new interpreter that sees only the base install of bus-mlops.
+
+    Raises:
+        RegistryError: It does not load, or does not answer in time.
+    """
     with tempfile.TemporaryDirectory(prefix="bus-consumer-") as temporary:
         site = Path(temporary) / "site"
         link_base_install(site)
@@ -83,7 +87,11 @@ def link_base_install(site: Path) -> None:
 
 
 def base_install() -> list[Distribution]:
-    """The distributions that bus-mlops needs without extras, theirs included; RegistryError if one is missing."""
+    """The distributions that bus-mlops needs without extras, theirs included.
+
+    Raises:
+        RegistryError: One is missing.
+    """
     from packaging.requirements import Requirement
 
     try:
@@ -118,7 +126,11 @@ def base_install() -> list[Distribution]:
 
 
 def packaged(model: Path) -> Path:
-    """The package inside an MLflow model folder; RegistryError if it holds none."""
+    """The package inside an MLflow model folder.
+
+    Raises:
+        RegistryError: It holds none.
+    """
     folder = model / "artifacts"
     found = [each for each in (folder / ARTIFACT, *folder.glob("*")) if (each / PACKAGE_FILE).is_file()]
     if not found:

@@ -30,7 +30,10 @@ from bus_mlops.tracking.ledger import MODEL
 def package_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path) -> tuple[Path, GateReport]:
     """Write the candidate's package below `folder`, and complete the gate's report with the rules on packages.
 
-    They look at the MLflow model folder that would be registered. Raises RegistryError where no package can be made.
+    They look at the MLflow model folder that would be registered.
+
+    Raises:
+        RegistryError: No package can be made.
     """
     import mlflow
 

@@ -99,8 +99,14 @@ def promote(
 def decide(inputs: PromotionInputs, judgement: Judgement, force_reason: str | None = None) -> Outcome:
     """Register the candidate of a judgement and decide on it; the same evidence is decided once.
 
-    With `force_reason` a refused candidate becomes champion all the same, and the record says so. Raises
-    PromotionConflictError if the champion has changed since the judgement, RegistryError where no package can be made.
+    Args:
+        inputs: The project after its training stages.
+        judgement: Of these inputs.
+        force_reason: With it a refused candidate becomes champion all the same, and the record says so.
+
+    Raises:
+        PromotionConflictError: The champion has changed since the judgement.
+        RegistryError: No package can be made.
     """
     name, ledger = inputs.model_name, inputs.ledger
     client = ledger.client

@@ -68,7 +68,11 @@ def now() -> str:
 
 
 def open_record(client: MlflowClient, tracking: TrackingConfig, kind: str, title: str, tags: Mapping[str, str]) -> str:
-    """Begin a record of kind `promotion` or `rollback`; returns the id of its run."""
+    """Begin a record of kind `promotion` or `rollback`.
+
+    Returns:
+        The id of its run.
+    """
     experiment = experiment_id(client, EXPERIMENT, tracking.artifacts)
     fixed = {"kind": kind, **processes.identity(), **git_tags(), **tags}
     return str(client.create_run(experiment, tags=fixed, run_name=title).info.run_id)
@@ -94,9 +98,12 @@ def is_closed(run: Run) -> bool:
 
 
 def close_abandoned(client: MlflowClient) -> list[str]:
-    """Mark, as KILLED, records whose process died before a version was registered; returns their run ids.
+    """Mark, as KILLED, records whose process died before a version was registered.
 
     A record with a version is left open: the command that decides on the version goes on with it.
+
+    Returns:
+        Their run ids.
     """
     closed = []
     for run in _runs(client, "attributes.status = 'RUNNING'"):
@@ -146,7 +153,11 @@ def check_record(client: MlflowClient, run_id: str) -> str:
 
 
 def require_reason(reason: str | None, command: str) -> str:
-    """A reason that says something; RegistryError for an empty one."""
+    """A reason that says something.
+
+    Raises:
+        RegistryError: It is empty.
+    """
     text = (reason or "").strip()
     if not text or len(text) > 1000:
         raise RegistryError(f"{command} needs --reason TEXT (1 to 1000 characters): it stays in the record for others.")

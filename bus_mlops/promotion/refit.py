@@ -25,9 +25,14 @@ UNTESTED = "the refitted network itself, trained on their test images too, was n
 
 
 def refit(config: Config, ledger: Ledger, candidate: TrainedModel) -> dict[Cell, str]:
-    """Train what the ledger lacks of the candidate's refit; returns (seed, REFIT) -> run id.
+    """Train what the ledger lacks of the candidate's refit.
 
-    Raises RegistryError if images, folds or code are no longer those of the candidate, RunError if a training fails.
+    Returns:
+        (seed, REFIT) -> run id.
+
+    Raises:
+        RegistryError: Images, folds or code are no longer those of the candidate.
+        RunError: A training fails.
     """
     from bus_mlops.experiments.driver import open_runner
 
@@ -50,7 +55,11 @@ def refit_epochs(ledger: Ledger, candidate: TrainedModel) -> int:
 
 
 def spec_of(runner: Runner, candidate: TrainedModel, seed: int) -> RunSpec:
-    """What a seed of the candidate was trained with; RegistryError if it would not be trained so today."""
+    """What a seed of the candidate was trained with.
+
+    Raises:
+        RegistryError: It would not be trained so today.
+    """
     run = candidate.runs[min(cell for cell in candidate.runs if cell[0] == seed)]
     spec = runner.ledger.spec(run)
     if spec.fingerprint(*runner.digests(spec)) != candidate.fingerprints[seed]:

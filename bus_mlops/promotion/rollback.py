@@ -23,8 +23,9 @@ def roll_back(
 ) -> records.Decision:
     """Make `to`, by default the version with the alias `previous`, champion again; the present one becomes previous.
 
-    Raises RegistryError where there is nothing to go back to, `to` was never champion, or its package was changed;
-    PromotionConflictError if somebody else moves the champion meanwhile.
+    Raises:
+        RegistryError: There is nothing to go back to, `to` was never champion, or its package was changed.
+        PromotionConflictError: Somebody else moves the champion meanwhile.
     """
     reason = records.require_reason(reason, "rollback")
     check_right(client, name)
@@ -56,7 +57,11 @@ def roll_back(
 
 
 def check_files(client: MlflowClient, version: ModelVersion) -> Path:
-    """Fetch a version's model folder and check every file of its package; RegistryError naming what was changed."""
+    """Fetch a version's model folder and check every file of its package.
+
+    Raises:
+        RegistryError: Names what was changed.
+    """
     from mlflow.artifacts import download_artifacts
 
     uri = client.get_model_version_download_uri(version.name, str(version.version))

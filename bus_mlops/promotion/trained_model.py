@@ -26,7 +26,9 @@ Cell = tuple[int, int]
 class TrainedModel:
     """A trained model: (seed, fold) -> run id, the predictions of all of them, and where they come from.
 
-    `fingerprints` maps each seed to what it computes, `digests` each run to the sha256 of its predictions.
+    Attributes:
+        fingerprints: What each seed computes.
+        digests: The sha256 of each run's predictions.
     """
 
     title: str
@@ -65,7 +67,10 @@ class TrainedModel:
 def find_trained_model(ledger: Ledger, run_id: str) -> TrainedModel:
     """The model behind a recorded run: a spec's run or one of its folds' runs, with all seeds of that spec.
 
-    Seeds are other recorded specs on the same images and folds that differ in the seed alone. Raises LedgerError.
+    Seeds are other recorded specs on the same images and folds that differ in the seed alone.
+
+    Raises:
+        LedgerError: The run is not recorded or not finished.
     """
     from mlflow.exceptions import MlflowException
 
@@ -89,7 +94,11 @@ def find_trained_model(ledger: Ledger, run_id: str) -> TrainedModel:
 
 
 def read_trained_model(ledger: Ledger, run_ids: Sequence[str]) -> TrainedModel:
-    """A model from the runs of its folds, exactly those; raises LedgerError where one is gone or differs."""
+    """A model from the runs of its folds, exactly those.
+
+    Raises:
+        LedgerError: One is gone or differs.
+    """
     runs = [ledger.client.get_run(run_id) for run_id in run_ids]
     cells = {_cell(run): run.info.run_id for run in runs}
     first, tags = runs[0], [run.data.tags for run in runs]

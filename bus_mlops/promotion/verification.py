@@ -43,7 +43,11 @@ class Check:
 
 
 def verify_version(ledger: Ledger, name: str, number: str) -> list[Check]:
-    """All checks of a registered version; one that cannot be made does not hold. RegistryError if it is unknown."""
+    """All checks of a registered version; one that cannot be made does not hold.
+
+    Raises:
+        RegistryError: The version is unknown.
+    """
     version = _version(ledger, name, number)
     checks = [
         _check("package files", lambda: _files(ledger, version)),

@@ -101,7 +101,11 @@ class Ledger:
             ) from error
 
     def spec(self, run_id: str) -> RunSpec:
-        """The spec that a run recorded as its parameters; LedgerError where another version wrote others."""
+        """The spec that a run recorded as its parameters.
+
+        Raises:
+            LedgerError: Another version wrote others.
+        """
         try:
             return RunSpec.model_validate(nested(self.client.get_run(run_id).data.params))
         except ValidationError as error:
@@ -146,7 +150,11 @@ class Ledger:
         self.writer.tag(run_id, tags)
 
     def close_if_running(self, run_id: str, reason: str, status: str = "KILLED") -> bool:
-        """Close a run unless it has been closed already; returns whether it had not."""
+        """Close a run unless it has been closed already.
+
+        Returns:
+            Whether it had not.
+        """
         running = self.client.get_run(run_id).info.status == "RUNNING"
         if running:
             self.writer.fail(run_id, status, reason)
@@ -158,9 +166,13 @@ class Ledger:
             self.close_if_running(run.info.run_id, reason)
 
     def reconcile(self, alone: bool = False) -> list[str]:
-        """Close, as KILLED, runs left RUNNING by processes that are gone; returns their names.
+        """Close, as KILLED, runs left RUNNING by processes that are gone.
 
-        Who holds the lock of a store is `alone` on it: whatever is RUNNING then is of the dead.
+        Args:
+            alone: Who holds the lock of a store is: whatever is RUNNING then is of the dead.
+
+        Returns:
+            The names of the runs.
         """
         closed = []
         for run in self.runs("attributes.status = 'RUNNING' and tags.kind = 'fold'"):

@@ -96,6 +96,9 @@ class ParentRuns:
 
         It is FINISHED when all of `folds`, those that were asked for, are; otherwise FAILED. Folds that another driver
         trained count too.
+
+        Returns:
+            What was written: `<metric>_mean`, and `<metric>_std` of more than one fold.
         """
         finished = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
         children = self._runs(f"{finished} and tags.fingerprint = '{fingerprint}'")

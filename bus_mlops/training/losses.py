@@ -17,8 +17,12 @@ from bus_mlops.config import Loss
 class LossParameters(NamedTuple):
     """Scalars (numbers, tensors or variables) of one formula that is weighted cross-entropy as well as focal loss.
 
-    `positive` and `negative` weigh malignant and benign cases, `gamma` is the exponent on the error, 0 for
-    cross-entropy; `classification` and `mask` weigh the two parts of a multitask sum.
+    Attributes:
+        positive: Weight of malignant cases.
+        negative: Weight of benign cases.
+        gamma: The exponent on the error, 0 for cross-entropy.
+        classification: Weight of the first part of a multitask sum.
+        mask: Weight of the second.
     """
 
     positive: Any

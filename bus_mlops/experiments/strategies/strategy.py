@@ -23,9 +23,12 @@ RESERVED = ("all", "search", "sizes", "tuned")
 class Strategy(Generic[S]):
     """One table of a reproduction: which rows it has, and how it is shown.
 
-    `order` is its place among the tables: the paper's have the numbers of their tables, 4 to 9. `title` and
-    `explanation` (a sentence or two) head it in report and summary. `settings` is the model of its section of
-    `strategy_settings`, all of whose fields have defaults; `make_rows` yields the rows.
+    Attributes:
+        order: Its place among the tables: the paper's have the numbers of their tables, 4 to 9.
+        title: Heads it in report and summary.
+        explanation: A sentence or two below the title.
+        settings: The model of its section of `strategy_settings`, all of whose fields have defaults.
+        make_rows: Yields the rows.
     """
 
     name: str

@@ -75,7 +75,10 @@ def correlated_posterior(candidate: npt.ArrayLike, baseline: npt.ArrayLike, test
     The mean difference is Student's t with k - 1 degrees of freedom around d and scale
     sqrt((1/k + rho/(1 - rho)) s^2), rho = n_test/(n_test + n_train) (Corani and Benavoli, A Bayesian approach for
     comparing cross-validated algorithms, Machine Learning 100, 2015, eq. 11). P(better) is one minus the one-sided p
-    of the corrected resampled t-test: another reading of the same evidence. Raises EvaluationError.
+    of the corrected resampled t-test: another reading of the same evidence.
+
+    Raises:
+        EvaluationError: As in `evaluation.comparison.corrected_resampled_test`.
 
     >>> posterior = correlated_posterior([0.82, 0.84, 0.83, 0.86, 0.85], [0.80] * 5, test_to_train=0.25)
     >>> round(posterior.mean, 3), round(posterior.better, 4)
