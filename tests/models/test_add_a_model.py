@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from built_networks import assert_every_layer_learns, assert_same_after_saving, network_spec
 from projects import ROOT
 
 from bus_mlops.config import TrackingConfig
@@ -20,11 +19,12 @@ from bus_mlops.experiments.plan import make_plans
 from bus_mlops.extensions import load_extensions
 from bus_mlops.models import weights, zoo
 from bus_mlops.project import load_config
-from bus_mlops.spec import RunSpec
+from bus_mlops.testing.networks import network_spec
 from bus_mlops.tracking.ledger import Ledger
 
 PAGE = ROOT / "docs" / "how-to" / "add-a-model.md"
 CNN, UNET, PARAMS = "extensions/small_cnn.py", "extensions/tiny_unet.py", "params.yaml"
+TEST = "tests/test_networks.py"
 
 
 def blocks() -> dict[str, str]:
@@ -67,13 +67,9 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def own_spec(name: str, **training: object) -> RunSpec:
-    return network_spec(name, None, **training).model_copy(update={"code": zoo.entry(name).code})
-
-
 def test_the_page_is_two_files_and_a_few_lines():
     page = blocks()
-    assert set(page) == {CNN, UNET, PARAMS}
+    assert set(page) == {CNN, UNET, PARAMS, TEST}
     assert all(page[name].count("@network(") == 1 for name in (CNN, UNET))
     assert len(page[CNN].splitlines()) <= 20
 
@@ -119,15 +115,19 @@ def test_a_changed_file_changes_the_plan_and_nothing_else_does(inside):
     assert make_plans(load_config()) == before
 
 
-def test_both_are_networks_as_the_zoo_wants_them(inside, tmp_path):
-    for name in ("small_cnn", "tiny_unet"):
-        model = zoo.build(own_spec(name, scaling="unit"))
-        assert_same_after_saving(model, tmp_path)
-        assert_every_layer_learns(model)
+def test_the_pages_own_test_passes(project):
+    (project / "tests").mkdir()
+    (project / TEST).write_text(blocks()[TEST])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TEST], cwd=project, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
 
 
 def test_the_second_starts_from_imagenet_and_has_an_option(inside, imagenet_weights):
-    spec = own_spec("tiny_unet", weights="imagenet")
+    spec = network_spec("tiny_unet", None, weights="imagenet")
     values = weights.pretrained_values(zoo.build(spec), spec, imagenet_weights)
     assert sum(value.size for value in values.values()) == 3_228_864
     assert zoo.entry("tiny_unet").title({"filters": 8}) == "Tiny U-Net (filters 8)"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from built_networks import network_spec
 from projects import ROOT
 
 from bus_mlops.errors import ExtensionError, NetworkError
 from bus_mlops.extensions import load_extensions
 from bus_mlops.models import zoo
 from bus_mlops.paths import EXTENSIONS
+from bus_mlops.testing.networks import network_spec
 
 HEAD = """
 from bus_mlops.models.extensions import network

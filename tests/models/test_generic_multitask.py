@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from built_networks import (
-    assert_every_layer_learns,
-    assert_onnx_agrees,
-    assert_same_after_saving,
-    network_spec,
-    random_images,
-    trainable_parameters,
-)
+from built_networks import trainable_parameters
 
 from bus_mlops.errors import NetworkError
 from bus_mlops.models import zoo
 from bus_mlops.models.generic_multitask import SKIPS
+from bus_mlops.testing.networks import check_built_network, check_entry, check_onnx, network_spec, random_images
 
 # With transposed convolutions: of all layers, of what training changes; without them: of all layers.
 TOTALS = {
@@ -87,13 +80,9 @@ def test_the_image_that_joins_the_decoder_is_not_normalised_as_the_backbone_is(s
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_saved_network_answers_alike(build: Build, backbone: str, tmp_path: Path) -> None:
-    assert_same_after_saving(build(backbone), tmp_path)
-
-
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_layer_learns(build: Build, backbone: str) -> None:
-    assert_every_layer_learns(build(backbone))
+def test_it_keeps_the_contract_of_networks(build: Build, backbone: str) -> None:
+    check_entry(zoo.entry(f"{backbone}_multitask"))
+    check_built_network(network_spec(f"{backbone}_multitask"), build(backbone))
 
 
 def test_a_size_that_the_decoder_cannot_double_to_is_an_error() -> None:
@@ -115,5 +104,5 @@ def test_it_takes_an_odd_number_of_sixteens(backbone: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("upsampling", ["transposed", "repeat"])
-def test_onnx_agrees(upsampling: str, tmp_path: Path) -> None:
-    assert_onnx_agrees(zoo.build(network_spec("mobilenet_multitask", {"upsampling": upsampling})), tmp_path)
+def test_onnx_agrees(upsampling: str) -> None:
+    check_onnx(zoo.build(network_spec("mobilenet_multitask", {"upsampling": upsampling})))

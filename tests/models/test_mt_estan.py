@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-from built_networks import network_spec, random_images, trainable_parameters
+from built_networks import trainable_parameters
 
 from bus_mlops.models import weights, zoo
 from bus_mlops.models.mt_estan import TAPS
+from bus_mlops.testing.networks import check_network, check_onnx, network_spec, random_images
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "densenet121")]
 ENCODERS = ["mobilenet", *SLOW]
@@ -113,19 +113,8 @@ def test_width_scales_everything_but_the_encoder():
         pytest.param({"width": 0.0625, "encoder": "densenet121"}, "imagenet", marks=pytest.mark.slow),
     ],
 )
-def test_a_saved_network_loads_without_custom_objects(tmp_path, options, scaling):
-    model = zoo.build(network_spec("mt_estan", options, scaling=scaling, batch_norm_momentum=0.8))
-    path = tmp_path / "model.keras"
-    model.save(path)
-    loaded = keras.saving.load_model(path, compile=False, safe_mode=True)
-    images = random_images(model)
-    before, after = model(images), loaded(images)
-    assert set(before) == set(after) == {"malignancy", "mask"}
-    for name in before:
-        np.testing.assert_array_equal(np.asarray(before[name]), np.asarray(after[name]))
-    norms = [layer for layer in loaded.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert norms
-    assert all(layer.momentum == 0.8 for layer in norms)
+def test_it_keeps_the_contract_of_networks(options, scaling):
+    check_network("mt_estan", options, onnx=False, scaling=scaling, batch_norm_momentum=0.8)
 
 
 @pytest.mark.slow
@@ -141,9 +130,5 @@ def test_a_saved_network_loads_without_this_package(tmp_path):
 
 
 @pytest.mark.slow
-def test_onnx_agrees(tmp_path):
-    from bus_mlops.packaging.onnx_export import export_onnx
-
-    model = zoo.build(network_spec("mt_estan", {"width": 0.0625, "encoder": "mobilenet"}))
-    model.save(tmp_path / "model.keras")
-    assert export_onnx(tmp_path / "model.keras", tmp_path / "model.onnx") < 1e-4
+def test_onnx_agrees():
+    check_onnx(zoo.build(network_spec("mt_estan", {"width": 0.0625, "encoder": "mobilenet"})))

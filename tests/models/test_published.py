@@ -12,17 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from built_networks import (
-    assert_every_layer_learns,
-    assert_same_after_saving,
-    network_spec,
-    random_images,
-    trainable_parameters,
-)
+from built_networks import trainable_parameters
 
 from bus_mlops.errors import RegistryError
 from bus_mlops.models import weights, zoo
 from bus_mlops.packaging.onnx_export import export_onnx
+from bus_mlops.testing.networks import check_built_network, check_entry, check_onnx, network_spec, random_images
 from bus_mlops.training.initialization import reset_weights
 
 # Parameters of all layers and those that training changes, from the specification.
@@ -48,7 +43,7 @@ def build() -> Iterator[Build]:
     """Each form once for this module, at 64 px, its weights as at the start of a cell."""
 
     @functools.cache
-    def built(name: str, form: object) -> keras.Model:
+    def built(name: str, form: Any) -> keras.Model:
         model = zoo.build(network_spec(name, {OPTION[name]: form}, scaling="unit", dropout=0.25))
         reset_weights(model, 1)
         return model
@@ -67,35 +62,18 @@ def test_totals_are_those_of_the_specification(build, name, form):
 
 
 @pytest.mark.parametrize(("name", "form"), EVERY)
-def test_a_saved_network_answers_alike(build, name, form, tmp_path):
-    assert_same_after_saving(build(name, form), tmp_path)
-
-
-@pytest.mark.parametrize(("name", "form"), EVERY)
-def test_every_layer_learns(build, name, form):
-    assert_every_layer_learns(build(name, form))
-
-
-@pytest.mark.parametrize(("name", "form"), EVERY)
-def test_a_used_network_that_is_reset_is_a_fresh_one(build, name, form):
-    used, fresh = build(name, form), zoo.build(network_spec(name, {OPTION[name]: form}, scaling="unit", dropout=0.25))
-    rng = np.random.default_rng(0)
-    for variable in used.weights:
-        variable.assign(rng.normal(size=variable.shape))
-    for model in (used, fresh):
-        reset_weights(model, 1)
-    assert [variable.path for variable in used.weights] == [variable.path for variable in fresh.weights]
-    for a, b in zip(used.weights, fresh.weights, strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=a.path)
+def test_it_keeps_the_contract_of_networks(build, name, form):
+    spec = network_spec(name, {OPTION[name]: form}, scaling="unit", dropout=0.25)
+    check_entry(zoo.entry(name))
+    check_built_network(spec, build(name, form))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "form"), [("emt_net", "upsampling"), ("sha_mtl", "mask_gate"), ("vakanski", "published")]
 )
-def test_onnx_agrees(build, name, form, tmp_path):
-    build(name, form).save(tmp_path / "model.keras")
-    assert export_onnx(tmp_path / "model.keras", tmp_path / "model.onnx") < 1e-4
+def test_onnx_agrees(build, name, form):
+    check_onnx(build(name, form))
 
 
 @pytest.mark.slow

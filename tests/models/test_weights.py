@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from built_networks import network_spec, random_images
 from pretrained_files import write_pretrained
 
 from bus_mlops.config import Training
@@ -17,6 +16,7 @@ from bus_mlops.models import weights, zoo
 from bus_mlops.models.applications import APPLICATIONS
 from bus_mlops.models.naming import with_stable_names
 from bus_mlops.spec import RunSpec
+from bus_mlops.testing.networks import network_spec, random_images
 
 SHARED = Path(__file__).parents[3] / "shared" / "weights"
 needs_weights = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ImageNet weights in ../shared/weights")

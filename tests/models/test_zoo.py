@@ -7,13 +7,13 @@ import subprocess
 import sys
 
 import pytest
-from built_networks import network_spec
 from projects import ROOT
 
 from bus_mlops.errors import NetworkError
 from bus_mlops.models import zoo
 from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.spec import RunSpec, Task
+from bus_mlops.testing.networks import network_spec
 
 # From the specification: parameters of all layers; 10^9 multiply-accumulates, in the digits that it prints; the side
 # in pixels that these are for.

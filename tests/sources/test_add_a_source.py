@@ -32,11 +32,12 @@ def blocks() -> dict[str, str]:
 
 
 def patched(text: str, diff: str) -> str:
-    """The text after a diff of context and added lines, which must fit in exactly one place."""
+    """The text after a diff of context and added lines, which must fit in exactly one place, or be in it already."""
     lines = diff.splitlines(keepends=True)
     before = "".join(line[1:] for line in lines if line[0] == " ")
+    after = "".join(line[1:] for line in lines)
     assert text.count(before) == 1, before
-    return text.replace(before, "".join(line[1:] for line in lines))
+    return text if after in text else text.replace(before, after)
 
 
 def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -142,7 +143,8 @@ def test_verify_knows_it_and_names_what_is_wrong(project, tmp_path):
 def test_without_the_line_the_name_is_refused(project, tmp_path):
     other = tmp_path / "unregistered"
     shutil.copytree(project, other, ignore=shutil.ignore_patterns("__pycache__", "data", "results"))
-    shutil.copy(ROOT / REGISTRY, other / REGISTRY)
+    registry = (other / REGISTRY).read_text()
+    (other / REGISTRY).write_text(registry.replace('    "minerva",\n', ""))
     done = command(other, "plan")
     assert done.returncode == 1
     assert "data.sources.0 = 'minerva': must be one of hmss, busi, busis, thammasat, dataset_b" in done.stderr
