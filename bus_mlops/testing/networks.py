@@ -29,13 +29,15 @@ def network_spec(network: str, options: Mapping[str, Option] | None = None, **tr
     """A specification at the smallest size of 64 px or more that the network takes, with random weights."""
     entry = zoo.entry(network)
     smallest = max(64, entry.minimum)
-    values = {"input_size": -(-smallest // entry.multiple) * entry.multiple, "weights": "random", **training}
+    values: dict[str, Any] = {"input_size": -(-smallest // entry.multiple) * entry.multiple, "weights": "random"}
+    if not entry.backbone:  # which alone has a normalisation of ImageNet's
+        values["scaling"] = entry.scaling
     return RunSpec(
         network=network,
         options=dict(options or {}),
         cohort=("any",),
         task=entry.task,
-        training=Training.model_validate(values),
+        training=Training.model_validate(values | training),
         seed=0,
         code=entry.code,
     )

@@ -19,7 +19,7 @@ from bus_mlops.experiments.plan import make_plans
 from bus_mlops.extensions import load_extensions
 from bus_mlops.models import weights, zoo
 from bus_mlops.project import load_config
-from bus_mlops.testing.networks import network_spec
+from bus_mlops.testing.networks import check_network, network_spec
 from bus_mlops.tracking.ledger import Ledger
 
 PAGE = ROOT / "docs" / "how-to" / "add-a-model.md"
@@ -115,6 +115,11 @@ def test_a_changed_file_changes_the_plan_and_nothing_else_does(inside):
     assert make_plans(load_config()) == before
 
 
+def test_the_first_keeps_the_contract_of_networks(inside):
+    check_network("small_cnn", onnx=False)
+
+
+@pytest.mark.slow
 def test_the_pages_own_test_passes(project):
     (project / "tests").mkdir()
     (project / TEST).write_text(blocks()[TEST])
