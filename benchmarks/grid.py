@@ -189,7 +189,7 @@ def our_cell(options: dict[str, Any], threads: int, keep: bool) -> Callable[[int
 
     configure_process(threads)
     from bus_mlops.experiments.programs import Programs
-    from bus_mlops.training.fit import fit
+    from bus_mlops.training.fit import CellData, fit
 
     images, labels, masks, (train, validation, test) = noise(options)
     job = Job(Path(), Path(), TrackingConfig(), Path(), None, threads, "benchmark")
@@ -200,7 +200,7 @@ def our_cell(options: dict[str, Any], threads: int, keep: bool) -> Callable[[int
         programs = programs if keep else Programs()
         spec = make_spec(options, number)
         program = programs.get(Cell(spec, 1, "", "", "", "", ""), job)
-        fit(program, spec, images, labels, masks, train, validation, seed=number)
+        fit(program, spec, CellData(images, labels, train, validation, masks), seed=number)
         program.predict(images, test)
 
     return run

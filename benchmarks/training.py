@@ -132,11 +132,12 @@ def ours(options: dict[str, Any], folder: Path, threads: int) -> Iterator[None]:
     spec = make_spec(options)
     program = Program(spec)
     program.reset(spec, 0)
-    data = CellData(images, labels(len(images)), masks if spec.task.segments else None, None)
+    every = np.arange(len(images))
+    data = CellData(images, labels(len(images)), every, None, masks if spec.task.segments else None)
 
     def epochs() -> Iterator[None]:
         for epoch in range(1, 1000):
-            train_epoch(program, spec, data, np.arange(len(images)), 0, epoch)
+            train_epoch(program, spec, data, 0, epoch)
             yield
 
     return epochs()

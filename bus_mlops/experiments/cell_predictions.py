@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from bus_mlops.training.program import Program
 
 
-def predict_parts(
-    program: Program, cell: Cell, benchmark: Benchmark, folds: Folds, part: dict[str, np.ndarray], folder: Path
+def write_predictions(
+    program: Program, cell: Cell, benchmark: Benchmark, folds: Folds, rows: dict[str, np.ndarray], folder: Path
 ) -> dict[str, float]:
     """Write the predictions of the test and the validation part into a folder; returns their metrics."""
     frames = [
-        _predictions(program, cell, benchmark, folds, name, part[name], folder) for name in ("test", "validation")
+        _predictions(program, cell, benchmark, folds, part, rows[part], folder) for part in ("test", "validation")
     ]
     frame = pd.concat(frames, ignore_index=True)
     frame.to_csv(folder / PREDICTIONS, index=False)

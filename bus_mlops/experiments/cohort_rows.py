@@ -11,7 +11,7 @@ from bus_mlops.errors import DatasetError
 from bus_mlops.experiments.cell import Cell
 
 
-def cohort_parts(benchmark: Benchmark, folds: Folds, cell: Cell) -> dict[str, np.ndarray]:
+def cohort_rows(benchmark: Benchmark, folds: Folds, cell: Cell) -> dict[str, np.ndarray]:
     """Row numbers of the train, validation and test part of a cell's cohort, in manifest order.
 
     Images that the fold leaves unused are in none of them; raises DatasetError when a part is empty. A refit trains

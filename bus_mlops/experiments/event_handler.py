@@ -11,7 +11,7 @@ from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import Ledger
 
 
-class Listener:
+class EventHandler:
     """Passes events to the progress, and closes the run of a worker that died.
 
     A store that is away for a moment does not stop the workers: what it missed is closed later.

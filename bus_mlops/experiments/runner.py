@@ -13,7 +13,7 @@ from bus_mlops.dataset.folds.leakage import leak_tag
 from bus_mlops.experiments.cell import REFIT, Cell, CellEvent, Job
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.engines.base import Engine
-from bus_mlops.experiments.event_handler import Listener
+from bus_mlops.experiments.event_handler import EventHandler
 from bus_mlops.experiments.failures import CellsFailedError, failure_table
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.progress.display import Progress
@@ -90,13 +90,13 @@ class Runner:
         self, missing: list[Cell], finished: dict[LedgerKey, str], progress: Progress
     ) -> dict[LedgerKey, CellEvent]:
         """Train cells or wait for those that another driver is at; fills `finished`, returns the failures."""
-        listener = Listener(missing, self._job, self.ledger, progress)
+        handler = EventHandler(missing, self._job, self.ledger, progress)
         failed: dict[LedgerKey, CellEvent] = {}
         told = False
         while missing:
             elsewhere = self.ledger.elsewhere(self._job.driver)
             ours = [cell for cell in missing if cell.key not in elsewhere]
-            done = self._engine.run(ours, listener) if ours else {}
+            done = self._engine.run(ours, handler) if ours else {}
             finished |= {key: event.run_id for key, event in done.items() if event.kind == "finished"}
             failed |= {key: event for key, event in done.items() if event.kind == "failed"}
             missing = [cell for cell in missing if cell.key not in finished and cell.key not in failed]

@@ -20,8 +20,8 @@ from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.errors import TrainingError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
-from bus_mlops.experiments.cell_predictions import predict_parts
-from bus_mlops.experiments.cohort_rows import cohort_parts
+from bus_mlops.experiments.cell_predictions import write_predictions
+from bus_mlops.experiments.cohort_rows import cohort_rows
 from bus_mlops.experiments.programs import Programs
 from bus_mlops.files import sqlite_file
 from bus_mlops.tracking.cell_lock import rival
@@ -108,32 +108,28 @@ class _Attempt:
 
     def train(self, folder: Path) -> dict[str, float]:
         """Train, and write what the run keeps into a folder; returns the metrics."""
-        from bus_mlops.training.fit import fit
+        from bus_mlops.training.fit import CellData, fit
 
         cell, began = self._cell, time.monotonic()
         benchmark = Benchmark.open(self._job.benchmark)
         folds = Folds.open(self._job.folds)
         size = cell.spec.training.input_size
-        part = cohort_parts(benchmark, folds, cell)
-        self._images = len(part["train"])
+        rows = cohort_rows(benchmark, folds, cell)
+        self._images = len(rows["train"])
         program = self._programs.get(cell, self._job)
         self._go_on(program)
         prepared = time.monotonic()
-        result = fit(
-            program,
-            cell.spec,
+        data = CellData(
             benchmark.images(size),
             benchmark.frame["label"].to_numpy(np.int64),
+            rows["train"],
+            None if cell.is_refit else rows["validation"],
             benchmark.masks(size),
-            part["train"],
-            None if cell.is_refit else part["validation"],
-            seed=cell.seed,
-            has_mask=benchmark.frame["has_mask"].to_numpy(),
-            on_epoch=self._on_epoch,
-            state=self._state,
+            benchmark.frame["has_mask"].to_numpy(),
         )
+        result = fit(program, cell.spec, data, seed=cell.seed, on_epoch=self._on_epoch, state=self._state)
         seconds = prepared - began + result.seconds
-        metrics = {} if cell.is_refit else predict_parts(program, cell, benchmark, folds, part, folder)
+        metrics = {} if cell.is_refit else write_predictions(program, cell, benchmark, folds, rows, folder)
         pd.DataFrame(result.history).to_csv(folder / CURVES, index=False)
         program.save(folder / MODEL)
         metrics["best_epoch"] = float(result.best_epoch)

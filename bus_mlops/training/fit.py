@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -28,16 +28,19 @@ class FitResult:
 
 @dataclass(frozen=True)
 class CellData:
-    """The arrays of a benchmark and which of its images a cell uses.
+    """The arrays of a benchmark, and which of its images a cell trains on and validates on.
 
-    images uint8 (N, S, S) gray or (N, S, S, 3) 0-255; labels (N,) 0/1; masks uint8 (N, S, S) 0/1 and has_mask
-    (N,) 0/1, None for networks that only classify. Batches are read from the (memory-mapped) arrays one at a time.
+    images uint8 (N, S, S) gray or (N, S, S, 3) 0-255; labels (N,) 0/1; train and validation are row numbers, None for
+    a refit, which has no validation part; masks uint8 (N, S, S) 0/1, None for networks that only classify; has_mask
+    (N,) 0/1, None if every image has one. Batches are read from the (memory-mapped) arrays one at a time.
     """
 
     images: np.ndarray
     labels: np.ndarray
-    masks: np.ndarray | None
-    has_mask: np.ndarray | None
+    train: np.ndarray
+    validation: np.ndarray | None
+    masks: np.ndarray | None = None
+    has_mask: np.ndarray | None = None
 
     def batch(self, index: np.ndarray) -> Batch:
         """The arrays at these indices, in this order."""
@@ -52,29 +55,24 @@ class CellData:
 def fit(
     program: Program,
     spec: RunSpec,
-    images: np.ndarray,
-    labels: np.ndarray,
-    masks: np.ndarray | None,
-    train_index: np.ndarray,
-    validation_index: np.ndarray | None,
+    data: CellData,
     *,
     seed: int,
-    has_mask: np.ndarray | None = None,
     on_epoch: Callable[[EpochLog], None] = lambda log: None,
     state: FitState | None = None,
 ) -> FitResult:
     """Reset the program, train `spec.training.epochs` epochs, and leave it with the best epoch's weights.
 
-    Best is the least validation loss, the first of equals (the paper's checkpoint). With None instead of a validation
-    part (a refit) there is none to choose by: the last epoch's weights stay, and what validation shows is NaN. `seed`
-    is the cell's: initial weights, order, augmentation and dropout follow from it alone. `state`, if given, is brought
+    Best is the least validation loss, the first of equals (the paper's checkpoint). Without a validation part
+    there is none to choose by: the last epoch's weights stay, and what validation shows is NaN. `seed` is the cell's:
+    initial weights, order, augmentation and dropout follow from it alone. `state`, if given, is brought
     up to date before each call of `on_epoch`; one that has epochs already is gone on from, to the same last bit.
 
     Raises:
         TrainingError: A part is empty, masks are missing, or a loss is not finite; errors of `on_epoch` pass through.
     """
-    _check(spec, masks, train_index, validation_index)
-    data = CellData(images, labels, masks if spec.task.segments else None, has_mask)
+    _check(spec, data)
+    data = data if spec.task.segments else replace(data, masks=None)
     state = FitState() if state is None else state
     program.reset(spec, seed)
     if state.history:
@@ -83,11 +81,11 @@ def fit(
     started = time.monotonic() - state.seconds
     for epoch in range(len(state.history) + 1, spec.training.epochs + 1):
         clock = time.monotonic()
-        loss = train_epoch(program, spec, data, train_index, seed, epoch)
-        validation_loss, area = _validate(program, spec, data, validation_index, epoch)
+        loss = train_epoch(program, spec, data, seed, epoch)
+        validation_loss, area = _validate(program, spec, data, epoch)
         log = EpochLog(epoch, spec.training.epochs, loss, validation_loss, area, time.monotonic() - clock)
         state.history.append(log)
-        if state.best is None or validation_index is None or log.validation_loss < state.best.validation_loss:
+        if state.best is None or data.validation is None or log.validation_loss < state.best.validation_loss:
             state.best, state.best_weights = log, program.snapshot()
         state.seconds = time.monotonic() - started
         on_epoch(log)
@@ -114,7 +112,7 @@ def evaluate(program: Program, data: CellData, index: np.ndarray) -> tuple[float
     return total / len(index), float(area[0])
 
 
-def train_epoch(program: Program, spec: RunSpec, data: CellData, index: np.ndarray, seed: int, epoch: int) -> float:
+def train_epoch(program: Program, spec: RunSpec, data: CellData, seed: int, epoch: int) -> float:
     """Train one epoch (1-based) in the order that follows from seed and epoch.
 
     Returns:
@@ -123,7 +121,7 @@ def train_epoch(program: Program, spec: RunSpec, data: CellData, index: np.ndarr
     Raises:
         TrainingError: The loss is not finite.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(index)
+    order = np.random.default_rng([seed, epoch]).permutation(data.train)
     size = spec.training.batch_size
     step = (epoch - 1) * math.ceil(len(order) / size)
     parts = list(batches(order, size))
@@ -134,21 +132,19 @@ def train_epoch(program: Program, spec: RunSpec, data: CellData, index: np.ndarr
     return total / len(order)
 
 
-def _validate(
-    program: Program, spec: RunSpec, data: CellData, index: np.ndarray | None, epoch: int
-) -> tuple[float, float]:
-    if index is None:
+def _validate(program: Program, spec: RunSpec, data: CellData, epoch: int) -> tuple[float, float]:
+    if data.validation is None:
         return math.nan, math.nan
-    loss, area = evaluate(program, data, index)
+    loss, area = evaluate(program, data, data.validation)
     _check_finite(spec, epoch, loss, "validation loss")
     return loss, area
 
 
-def _check(spec: RunSpec, masks: np.ndarray | None, train: np.ndarray, validation: np.ndarray | None) -> None:
-    for name, index in (("training", train), ("validation", validation)):
+def _check(spec: RunSpec, data: CellData) -> None:
+    for name, index in (("training", data.train), ("validation", data.validation)):
         if index is not None and len(index) == 0:
             raise TrainingError(f"the {name} part of {spec.network} is empty: add images or change the folds.")
-    if spec.task.segments and masks is None:
+    if spec.task.segments and data.masks is None:
         raise TrainingError(f"{spec.network} needs masks but got none: train it on sources that have them.")
 
 

@@ -17,7 +17,7 @@ from bus_mlops.dataset.exclusions import count_excluded, kept, list_exclusions, 
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.errors import ConfigError, DatasetError
 from bus_mlops.experiments.cell import Cell
-from bus_mlops.experiments.cohort_rows import cohort_parts
+from bus_mlops.experiments.cohort_rows import cohort_rows
 from bus_mlops.project import parse_config
 
 
@@ -143,7 +143,7 @@ def test_digests_and_parts_ignore_images_outside_the_folds(tiny_project: Path):
 
     fewer = Folds.checked(folds.frame[folds.frame["image_id"] != ids.iloc[0]].astype(str), "folds.csv")
     cell = Cell(make_spec(), 1, "f", "p", "t", "d", "s")
-    rows = np.concatenate(list(cohort_parts(benchmark, fewer, cell).values()))
+    rows = np.concatenate(list(cohort_rows(benchmark, fewer, cell).values()))
     assert sorted(benchmark.frame["image_id"].iloc[rows]) == sorted(ids.iloc[1:])
 
 

@@ -12,7 +12,7 @@ from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import UNUSED, Folds
 from bus_mlops.errors import DatasetError
 from bus_mlops.experiments.cell import REFIT, Cell
-from bus_mlops.experiments.cohort_rows import cohort_parts
+from bus_mlops.experiments.cohort_rows import cohort_rows
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_images_that_a_fold_leaves_unused_are_in_no_part(opened):
     out = [frame.index[(frame["source"] == "busi") & (frame[column] == part)][0] for part in ("train", "test")]
     frame.loc[out, column] = UNUSED
     official = Folds.checked(frame, "official", benchmark.frame["image_id"], kind="official")
-    before, after = (cohort_parts(benchmark, each, cell(2, "busi", "busis")) for each in (folds, official))
+    before, after = (cohort_rows(benchmark, each, cell(2, "busi", "busis")) for each in (folds, official))
     lost = {part: set(before[part]) - set(after[part]) for part in before}
     rows = benchmark.frame.set_index("image_id")["index"]
     ids = frame["image_id"]
@@ -51,7 +51,7 @@ def test_a_refit_trains_on_every_image_that_some_fold_uses(opened):
     frame.loc[some, "fold_2"] = UNUSED
     absent = frame["image_id"][of_busi[1]]
     frame = frame.drop(of_busi[1])  # left out by audit.exclude
-    parts = cohort_parts(benchmark, replace(folds, frame=frame), cell(REFIT, "busi"))
+    parts = cohort_rows(benchmark, replace(folds, frame=frame), cell(REFIT, "busi"))
     left_out = {frame["image_id"][of_busi[0]], absent}
     expected = [i for i in benchmark.frame["image_id"] if i.startswith("busi/") and i not in left_out]
     assert benchmark.frame["image_id"].iloc[parts["train"]].tolist() == expected
@@ -65,7 +65,7 @@ def test_a_fold_that_tests_another_source_is_an_error_that_says_so(opened):
     frame.loc[busi, ["fold_1", "fold_2"]] = ["train", "test"]
     by_source = replace(folds, frame=frame, kind="source")
     with pytest.raises(DatasetError, match=r"fold 1 has no validation image of busi\. Choose other folds"):
-        cohort_parts(benchmark, by_source, cell(1, "busi"))
+        cohort_rows(benchmark, by_source, cell(1, "busi"))
     frame.loc[busi & (frame.index % 2 == 0), "fold_1"] = "validation"
     with pytest.raises(DatasetError, match="fold 1 has no test image of busi"):
-        cohort_parts(benchmark, by_source, cell(1, "busi"))
+        cohort_rows(benchmark, by_source, cell(1, "busi"))

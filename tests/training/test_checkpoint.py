@@ -8,7 +8,7 @@ from small_cells import make_data, make_spec
 
 from bus_mlops.errors import TrainingError
 from bus_mlops.training.checkpoint import Checkpoint
-from bus_mlops.training.fit import FitResult, fit
+from bus_mlops.training.fit import CellData, FitResult, fit
 from bus_mlops.training.program import Program
 from bus_mlops.training.state import EpochLog, FitState
 
@@ -30,8 +30,8 @@ def train(program, spec, checkpoint, cut_after=0) -> FitResult:
         if log.epoch == cut_after:
             raise CutOffError
 
-    parts = index[:27], index[27:34]
-    return fit(program, spec, data.images, data.labels, data.masks, *parts, seed=5, on_epoch=on_epoch, state=state)
+    cell = CellData(data.images, data.labels, index[:27], index[27:34], data.masks)
+    return fit(program, spec, cell, seed=5, on_epoch=on_epoch, state=state)
 
 
 def outcome(program, spec, result):
@@ -71,7 +71,7 @@ def test_a_refit_that_has_no_validation_goes_on_too(tmp_path):
     program, checkpoint = Program(spec), Checkpoint(tmp_path / "refit.npz", IDENTITY)
 
     def run(state: FitState) -> np.ndarray:
-        fit(program, spec, data.images, data.labels, None, index, None, seed=1, state=state, on_epoch=save(state))
+        fit(program, spec, CellData(data.images, data.labels, index, None), seed=1, state=state, on_epoch=save(state))
         return program.predict(data.images, index).probability
 
     def save(state: FitState):
@@ -88,7 +88,7 @@ def test_a_refit_that_has_no_validation_goes_on_too(tmp_path):
 def trained() -> tuple[Program, FitState]:
     spec, data, index = make_spec(epochs=1), make_data(8, 32), np.arange(8)
     program, state = Program(spec), FitState()
-    fit(program, spec, data.images, data.labels, None, index, index, seed=1, state=state)
+    fit(program, spec, CellData(data.images, data.labels, index, index), seed=1, state=state)
     return program, state
 
 

@@ -13,7 +13,7 @@ from bus_mlops.training.state import EpochLog
 
 
 def run(program, spec, data, train, validation, **more):
-    return fit(program, spec, data.images, data.labels, data.masks, train, validation, **more)
+    return fit(program, spec, CellData(data.images, data.labels, train, validation, data.masks), **more)
 
 
 def test_it_learns_16_images_and_keeps_the_best_epoch():
@@ -31,7 +31,7 @@ def test_it_learns_16_images_and_keeps_the_best_epoch():
     assert result.best_epoch == 1 + int(np.argmin(losses))
     assert result.best_validation_loss == min(losses)
     # The weights left behind are those of the best epoch, not of the last.
-    cell = CellData(data.images, data.labels, None, None)
+    cell = CellData(data.images, data.labels, index, index)
     loss, area = evaluate(program, cell, index)
     assert loss == min(losses)
     assert area == logs[result.best_epoch - 1].validation_roc_auc
@@ -57,8 +57,9 @@ def test_validation_loss_is_the_training_loss_of_whole_batches():
     program, data = Program(spec), make_data(40, 64)
     program.reset(spec, 3)
     has_mask = (np.arange(40) % 3 > 0).astype(np.uint8)
-    cell = CellData(data.images, data.labels, data.masks, has_mask)
-    loss, area = evaluate(program, cell, np.arange(40))
+    index = np.arange(40)
+    cell = CellData(data.images, data.labels, index, index, data.masks, has_mask)
+    loss, area = evaluate(program, cell, index)
 
     probability, masks = program.predict(data.images, np.arange(40))
     assert masks is not None
@@ -98,7 +99,7 @@ def test_empty_parts_and_missing_masks_are_errors():
     with pytest.raises(TrainingError, match="validation part"):
         run(program, make_spec(), data, index, none, seed=0)
     with pytest.raises(TrainingError, match="needs masks"):
-        fit(program, make_spec("mt_estan"), data.images, data.labels, None, index, index, seed=0)
+        fit(program, make_spec("mt_estan"), CellData(data.images, data.labels, index, index), seed=0)
 
 
 def test_without_validation_the_last_epoch_stays():
@@ -117,7 +118,7 @@ def test_without_validation_the_last_epoch_stays():
     np.testing.assert_array_equal(program.predict(data.images, np.arange(24)).probability, refitted)
 
 
-def test_an_error_of_the_listener_stops_the_training():
+def test_an_error_of_the_callback_stops_the_training():
     spec = make_spec(epochs=5)
     seen = []
 

@@ -16,7 +16,7 @@ from bus_mlops.training.process import configure_process
 configure_process(1)
 import numpy as np, psutil
 from small_cells import make_data, make_spec
-from bus_mlops.training.fit import fit
+from bus_mlops.training.fit import CellData, fit
 from bus_mlops.training.program import Program
 
 data, index, memory = make_data(40, 32), np.arange(40), []
@@ -30,7 +30,7 @@ for cell in range(50):
         augmentation={"rotation": cell % 3, "zoom": 0.1 * (cell % 2)},
     )
     count = 20 + cell % 7
-    fit(program, spec, data.images, data.labels, None, index[:count], index[30:35], seed=cell)
+    fit(program, spec, CellData(data.images, data.labels, index[:count], index[30:35]), seed=cell)
     program.predict(data.images, index[35:])
     memory.append(psutil.Process().memory_info().rss)
 print(memory[4], memory[49])

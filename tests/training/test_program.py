@@ -13,7 +13,7 @@ from small_cells import make_data, make_spec
 
 from bus_mlops.errors import NetworkError
 from bus_mlops.spec import RunSpec
-from bus_mlops.training.fit import fit
+from bus_mlops.training.fit import CellData, fit
 from bus_mlops.training.program import Batch, Program
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def train(program: Program, spec: RunSpec, seed: int) -> str:
     """Train a cell on 40 images; a digest of losses, probabilities and masks."""
     data = make_data(40, spec.training.input_size)
     index = np.arange(40)
-    result = fit(program, spec, data.images, data.labels, data.masks, index[:27], index[27:34], seed=seed)
+    result = fit(program, spec, CellData(data.images, data.labels, index[:27], index[27:34], data.masks), seed=seed)
     probability, masks = program.predict(data.images, index)
     digest = hashlib.sha256(probability.tobytes())
     digest.update(b"" if masks is None else masks.tobytes())
@@ -123,7 +123,7 @@ def test_nothing_is_traced_twice_and_every_parameter_counts():
 def test_a_network_that_only_segments_learns_from_dice_and_has_no_probability():
     spec, data, index = make_spec("estan", epochs=3), make_data(12, 64), np.arange(12)
     program = Program(spec)
-    result = fit(program, spec, data.images, data.labels, data.masks, index[:8], index[8:], seed=1)
+    result = fit(program, spec, CellData(data.images, data.labels, index[:8], index[8:], data.masks), seed=1)
     probability, masks = program.predict(data.images, index)
     assert np.isnan(probability).all()
     assert masks is not None
@@ -133,7 +133,7 @@ def test_a_network_that_only_segments_learns_from_dice_and_has_no_probability():
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     assert all(np.isnan(log["validation_roc_auc"]) for log in result.history)
     # Labels play no part.
-    other = fit(program, spec, data.images, 1 - data.labels, data.masks, index[:8], index[8:], seed=1)
+    other = fit(program, spec, CellData(data.images, 1 - data.labels, index[:8], index[8:], data.masks), seed=1)
     assert [log["loss"] for log in other.history] == [log["loss"] for log in result.history]
 
 
