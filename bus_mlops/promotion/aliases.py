@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 LOCK_TAG = "promotion.claim."
 NEVER_SET = "may-this-account-promote"
 # A move takes a second. A lock of another machine, whose processes cannot be looked at, is dead after ten minutes.
-DEAD_AFTER = 600.0
-PATIENCE = 60.0
-POLL = 0.05
+DEAD_AFTER_SECONDS = 600.0
+PATIENCE_SECONDS = 60.0
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class AliasLock:
 
 
 @contextmanager
-def locked(client: MlflowClient, name: str, patience: float = PATIENCE) -> Iterator[AliasLock]:
+def locked(client: MlflowClient, name: str, patience: float = PATIENCE_SECONDS) -> Iterator[AliasLock]:
     """Hold the right to move the aliases of `name`, after finishing what a writer that died had begun.
 
     RegistryError if others hold the right for longer than `patience` seconds.
@@ -180,7 +180,7 @@ def _pause(lock: AliasLock, deadline: float, withdrawn: bool) -> None:
             f"the aliases of {lock.name} are being moved by {', '.join(holders) or 'another process'}, for too long. "
             f"Wait for it or stop it; the next command then finishes its move."
         )
-    time.sleep(POLL * random.uniform(0.5, 1.5))
+    time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))
 
 
 def _living(lock: AliasLock) -> dict[str, dict[str, Any]]:
@@ -198,7 +198,7 @@ def _is_dead(value: Mapping[str, Any]) -> bool:
     if value.get("abandoned"):
         return True
     if value.get("process.host") != socket.gethostname():
-        return time.time() - float(value.get("process.heartbeat", 0)) > DEAD_AFTER
+        return time.time() - float(value.get("process.heartbeat", 0)) > DEAD_AFTER_SECONDS
     return processes.is_dead(value)
 
 

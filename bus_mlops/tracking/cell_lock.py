@@ -1,9 +1,9 @@
 """Who may train a cell when several drivers share a served store, without a lock that MLflow does not have.
 
-A driver announces a run, lets `SETTLE` seconds pass, and looks: of those that announced at the same time the least
+A driver announces a run, lets `SETTLE_SECONDS` pass, and looks: of those that announced at the same time the least
 run id wins, and writes `claim = held`, before which everybody who comes later gives way. It is Fischer's timed
 mutual exclusion (Lamport, "A fast mutual exclusion algorithm", 1987): sound as long as a write takes less than
-`SETTLE` seconds to be seen, and one that took longer is withdrawn. An SQLite store needs none of it: there one
+`SETTLE_SECONDS` to be seen, and one that took longer is withdrawn. An SQLite store needs none of it: there one
 driver at a time holds a lock file.
 """
 
@@ -15,7 +15,7 @@ from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.ledger import Ledger
 
-SETTLE = 5.0
+SETTLE_SECONDS = 5.0
 LOCK_TAG = "claim"
 HELD = "held"
 
@@ -26,7 +26,7 @@ def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | Non
     A run of the same driver is no rival: its engine starts a cell again only after the death of its worker.
     """
     while True:
-        time.sleep(SETTLE)
+        time.sleep(SETTLE_SECONDS)
         looked = time.monotonic()
         for run in ledger.runs_of(key):
             tags = run.data.tags
@@ -37,6 +37,6 @@ def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | Non
             if tags.get(LOCK_TAG) == HELD or run.info.run_id < run_id:
                 return processes.name(tags)
         ledger.writer.tag(run_id, {LOCK_TAG: HELD})
-        if time.monotonic() - looked < SETTLE:
+        if time.monotonic() - looked < SETTLE_SECONDS:
             return None
         ledger.writer.tag(run_id, {LOCK_TAG: "withdrawn"})
