@@ -174,10 +174,11 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str) -> Mod
 def _record_for(inputs: PromotionInputs, version: ModelVersion, judgement: Judgement) -> str:
     """The record that registered the version if it is still without a decision, else a new one with the report."""
     client = inputs.ledger.client
-    if not records.is_closed(client.get_run(version.run_id)):
-        return str(version.run_id)
+    first = str(version.run_id)
+    if not records.is_closed(client.get_run(first)):
+        return first
     title = f"promotion of {judgement.candidate.title}, again"
-    tags = {**_decision_tags(judgement, version.tags[EVIDENCE_TAG]), "first_record": str(version.run_id)}
+    tags = {**_decision_tags(judgement, version.tags[EVIDENCE_TAG]), "first_record": first}
     record = records.open_record(client, inputs.config.tracking, "promotion", title, tags)
     with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
         write_report(Path(folder), judgement.report)

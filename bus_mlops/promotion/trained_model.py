@@ -70,7 +70,7 @@ def find_trained_model(ledger: Ledger, run_id: str) -> TrainedModel:
     Seeds are other recorded specs on the same images and folds that differ in the seed alone.
 
     Raises:
-        LedgerError: The run is not recorded or not finished.
+        LedgerError: The run is not in the store, is no training on folds, or has no finished fold.
     """
     from mlflow.exceptions import MlflowException
 

@@ -38,5 +38,6 @@ def test_a_promotion_killed_while_it_registers_is_finished_by_the_next_one(recor
     assert (outcome.version, outcome.decision, outcome.is_champion) == ("1", "promoted", True)
     assert store.aliases() == Aliases(champion="1")
     assert [each.decision for each in store.history()] == ["promoted"]
-    experiment = client.get_experiment_by_name(records.EXPERIMENT).experiment_id
-    assert client.search_runs([experiment], "attributes.status = 'RUNNING'") == []
+    experiment = client.get_experiment_by_name(records.EXPERIMENT)
+    assert experiment is not None
+    assert client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'") == []

@@ -190,6 +190,7 @@ def check_lineage(store: Store, outcome: Outcome) -> None:
     assert json.loads(version.tags["lineage.runs"]) == [candidate.runs[cell] for cell in sorted(candidate.runs)]
     assert version.tags["data_digest"] == DATA
     assert version.tags["folds_digest"] == candidate.lineage.folds_digest
+    assert version.run_id is not None
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     gate = {item.path for item in client.list_artifacts(version.run_id, "gate")}
@@ -240,6 +241,7 @@ def check_verification(store: Store) -> None:
     frame = pd.read_csv(stored)
     frame.assign(probability=0.95 - 0.9 * frame["label"]).to_csv(stored, index=False)
     card.write_text("better than it is")
+    assert version.run_id is not None
     client.set_tag(version.run_id, "why", "because")
     failed = {check.what: check.found for check in verify_version(store.ledger, NAME, "2") if not check.holds}
     assert "MODEL_CARD.md was changed" in failed["package files"]
