@@ -16,6 +16,7 @@ from bus_mlops.config import Config, NetworkChoice, PromotionConfig, StrategySet
 from bus_mlops.config.base import Known, Strict
 from bus_mlops.config.mistakes import describe
 from bus_mlops.errors import ConfigError
+from bus_mlops.evaluation.metrics import probability_metrics
 from bus_mlops.experiments.strategies import in_order
 from bus_mlops.extensions import load_extensions
 from bus_mlops.gate import gate
@@ -100,4 +101,8 @@ def _promotion_section(limits: tuple[tuple[str, type[Strict]], ...]) -> type[Pro
 
 
 def _known() -> Known:
-    return Known({name: source.has_masks for name, source in SOURCES.items()}, tuple(each.name for each in in_order()))
+    return Known(
+        sources={name: source.has_masks for name, source in SOURCES.items()},
+        strategies=tuple(each.name for each in in_order()),
+        metrics=probability_metrics(),
+    )

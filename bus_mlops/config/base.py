@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, ValidationInfo
 
 
 class Strict(BaseModel):
@@ -31,13 +31,25 @@ def kind_named_by(field: str, *kinds: str) -> Discriminator:
 class Known:
     """What the registries hold, handed to validation as its context, so that the schema depends on none of them.
 
-    `sources` says of each source whether it has masks; `strategies` are the names that may be planned.
+    `sources` says of each source whether it has masks; `strategies` are the names that may be planned, `metrics` those
+    that a model may be judged by.
     """
 
     sources: Mapping[str, bool]
     strategies: tuple[str, ...]
+    metrics: tuple[str, ...]
 
 
 def known(info: ValidationInfo[Any]) -> Known | None:
     """The registries that this validation was given; None for values that were checked before, as in a record."""
     return info.context if isinstance(info.context, Known) else None
+
+
+def _registered_metric(name: str, info: ValidationInfo[Any]) -> str:
+    registries = known(info)
+    if registries is not None and name not in registries.metrics:
+        raise ValueError(f"no such metric of probabilities; there are: {', '.join(registries.metrics)}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_registered_metric)]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bus_mlops.config.base import Strict
+from bus_mlops.config.base import MetricName, Strict
 
 
 class PromotionConfig(Strict):
@@ -31,7 +31,7 @@ class PromotionConfig(Strict):
     )
     threshold: Literal["youden", "half"] = "youden"
     bootstrap: int = Field(default=2000, ge=100, description="resamples of each interval")
-    metric: Literal["roc_auc", "balanced_accuracy", "accuracy", "f1"] = "roc_auc"
+    metric: MetricName = Field(default="roc_auc", description="a metric of probabilities, also your own")
 
 
 class PackageConfig(Strict):

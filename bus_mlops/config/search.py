@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bus_mlops.config.base import Strict
+from bus_mlops.config.base import MetricName, Strict
 
 
 class SearchConfig(Strict):
@@ -15,7 +15,7 @@ class SearchConfig(Strict):
     trials: int = Field(default=20, ge=1)
     folds: tuple[int, ...] = Field(default=(1,), min_length=1, description="whose validation parts are the objective")
     epochs: int | None = Field(default=None, ge=1, description="epochs of a trial; null: as in the network")
-    objective: Literal["roc_auc", "balanced_accuracy"] = "roc_auc"
+    objective: MetricName = Field(default="roc_auc", description="a metric of probabilities, also your own")
     classification_weight: tuple[float, float] = (0.5, 5.0)
     losses: tuple[Literal["cross_entropy", "focal"], ...] = Field(
         default=("cross_entropy", "focal"), min_length=1, description="the kinds of loss that are tried"

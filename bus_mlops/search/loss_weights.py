@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from bus_mlops.config import Loss, SearchConfig
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.experiments.failures import CellsFailedError
 from bus_mlops.experiments.runner import Runner
@@ -118,7 +119,7 @@ def _open_study(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Pa
             constant_liar=True,
             warn_independent_sampling=False,
         ),
-        direction="maximize",
+        direction="maximize" if METRICS[config.objective].direction > 0 else "minimize",
         load_if_exists=True,
     )
     asked = any(t.state in (TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING) for t in study.trials)
@@ -167,14 +168,17 @@ def with_loss(spec: RunSpec, parameters: Mapping[str, Any]) -> RunSpec:
 
 
 def _objective(runner: Runner, run_id: str, config: SearchConfig) -> float:
-    metrics = runner.ledger.client.get_run(run_id).data.metrics
-    return float(metrics[f"validation_best_{config.objective}"])
+    """The objective on a run's validation part: from its predictions, since the metric may be younger than the run."""
+    predictions = runner.ledger.predictions(run_id)
+    validation = predictions[predictions["part"] == "validation"]
+    return METRICS[config.objective].value(validation["label"].to_numpy(), validation["probability"].to_numpy())
 
 
 def _report(study: optuna.Study, spec: RunSpec, config: SearchConfig) -> dict[str, Any]:
     # Equal values are common with few validation images: the earliest trial wins, so the paper's weights stay.
     trials = sorted(_complete(study), key=lambda t: t.number)[: config.trials]
-    best = max(trials, key=lambda t: (t.value or 0.0, -t.number))
+    direction = METRICS[config.objective].direction
+    best = max(trials, key=lambda t: (direction * (t.value or 0.0), -t.number))
     return {
         "study": study.study_name,
         "objective": f"validation {config.objective}, folds {', '.join(map(str, config.folds))}",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -21,9 +24,16 @@ from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.project import load_config
 from bus_mlops.search.loss_weights import PAPER, search_loss_weights
 from bus_mlops.spec import LedgerKey
-from bus_mlops.tracking.ledger import Ledger
+from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
 
 SEARCH = SearchConfig(trials=5, folds=(1, 2), objective="balanced_accuracy")
+
+
+def called_right(images: int) -> pd.DataFrame:
+    """Validation predictions of 80 images, of which so many are called right: a balanced accuracy of images / 80."""
+    label = np.arange(80) % 2
+    probability = np.where(np.arange(80) < images, label, 1 - label)
+    return pd.DataFrame({"part": "validation", "label": label, "probability": probability.astype(float)})
 
 
 class Recorder:
@@ -53,9 +63,10 @@ class Recorder:
             return CellEvent("failed", *cell.key, message="the loss diverged")
         run_id = self._ledger.start(cell.parent_run, cell.run_name, cell.spec, self._job.run_tags(cell))
         weight = cell.spec.training.loss.classification_weight
-        shown = {"sensitivity": 0.5, "specificity": 0.5, "seconds_training": 1.0}
-        metrics = {"validation_best_balanced_accuracy": weight / 10, **shown}
-        self._ledger.finish(run_id, metrics, Path("data/folds"), {})
+        metrics = {"sensitivity": 0.5, "specificity": 0.5, "seconds_training": 1.0}
+        with tempfile.TemporaryDirectory() as folder:
+            called_right(round(8 * weight)).to_csv(Path(folder) / PREDICTIONS, index=False)
+            self._ledger.finish(run_id, metrics, Path(folder), {})
         return CellEvent("finished", *cell.key, run_id=run_id, values=metrics)
 
 
@@ -67,11 +78,11 @@ def search(tiny_data, tmp_path, monkeypatch):
     tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "artifacts"))
     job = Job(tiny_data, tiny_data, tracking, tmp_path, None, threads=1, driver="test")
 
-    def run(fails: Callable[[Cell], bool]) -> dict[str, Any]:
+    def run(fails: Callable[[Cell], bool], settings: SearchConfig = SEARCH) -> dict[str, Any]:
         ledger = Ledger(tracking)
         runner = Runner(config, ledger, Recorder(ledger, job, fails), job)
         spec = make_spec(config, "mt_estan", "multitask")
-        return search_loss_weights(runner, spec, SEARCH, tmp_path / "studies")
+        return search_loss_weights(runner, spec, settings, tmp_path / "studies")
 
     return run
 
@@ -97,6 +108,15 @@ def test_the_search_goes_on_without_a_trial_one_of_whose_cells_fails(search, tmp
     assert "the loss diverged" in printed
     assert "only-failed" not in printed  # which knows of strategies, not of trials
     assert search(lambda cell: True) == report  # nothing is left to train
+
+
+def test_an_objective_of_which_less_is_better_is_minimised(search):
+    report = search(lambda cell: False, SEARCH.model_copy(update={"objective": "brier"}))
+    values = [trial["value"] for trial in report["history"]]
+    assert report["value"] == min(values) < max(values)
+    weight = report["best"]["classification_weight"]
+    assert weight == max(trial["classification_weight"] for trial in report["history"])
+    assert report["value"] == pytest.approx(1 - weight / 10)
 
 
 def test_a_loss_that_fails_in_a_batch_of_its_own_is_not_proposed_for_ever(search, tmp_path):
