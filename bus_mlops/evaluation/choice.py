@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.cells import by_cell
 from bus_mlops.evaluation.metrics import METRICS
-from bus_mlops.evaluation.results import PlannedRow, by_cell, split_rows
+from bus_mlops.evaluation.results import PlannedRow, split_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,10 @@ import numpy.typing as npt
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.files import read_json
-from bus_mlops.spec import CellKey
 
 if TYPE_CHECKING:
     import pandas as pd
 
-ROW = ["strategy", "model", "variant"]
-CELL = list(CellKey._fields)
 PREDICTION_COLUMNS = (
     *("strategy", "model", "variant", "network", "fingerprint", "seed", "fold", "part", "image_id"),
     *("case_id", "group", "source", "label", "probability", "dice", "iou"),
@@ -235,13 +232,6 @@ def read_samples(path: Path) -> Samples | None:
         probability=[float(value) for value in arrays["probability"]],
         model=[str(value) for value in arrays["model"]],
     )
-
-
-def by_cell(part: pd.DataFrame) -> Iterator[tuple[CellKey, pd.DataFrame]]:
-    """The (fold, seed) of each training of one row, ascending, with its predictions."""
-    for key, cell in part.groupby(CELL, sort=True):
-        fold, seed = (int(str(value)) for value in key)
-        yield CellKey(fold, seed), cell
 
 
 def select_row(frame: pd.DataFrame, model: str, variant: str, part: str = "test") -> pd.DataFrame:

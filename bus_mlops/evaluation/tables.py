@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bus_mlops.dataset.folds.leakage import leaking
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.cells import CELL, ROW, by_cell
 from bus_mlops.evaluation.choice import CRITERION
 from bus_mlops.evaluation.intervals import bootstrap_interval, spread
 from bus_mlops.evaluation.metrics import (
@@ -20,7 +21,7 @@ from bus_mlops.evaluation.metrics import (
     probability_metrics,
 )
 from bus_mlops.evaluation.paper.published import contradictions, paper_row
-from bus_mlops.evaluation.results import CELL, ROW, PlannedRow, by_cell, expected_images, split_rows
+from bus_mlops.evaluation.results import PlannedRow, expected_images, split_rows
 
 if TYPE_CHECKING:
     import pandas as pd

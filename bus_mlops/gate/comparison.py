@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.cells import CELL, ROW, by_cell
 from bus_mlops.evaluation.comparison import paired_bootstrap_difference
 from bus_mlops.evaluation.intervals import Interval
 from bus_mlops.evaluation.metrics import classification_metrics
-from bus_mlops.evaluation.results import CELL, ROW, by_cell
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.gate.calibration import fit_calibration
 

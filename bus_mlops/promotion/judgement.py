@@ -15,8 +15,9 @@ from bus_mlops.config import Config
 from bus_mlops.dataset.folds.assignment import TEST, TRAIN, Folds
 from bus_mlops.dataset.folds.leakage import check_leakage
 from bus_mlops.errors import EvaluationError, LeakageError, LedgerError, NothingToJudgeError, RegistryError
+from bus_mlops.evaluation.cells import by_cell
 from bus_mlops.evaluation.metrics import classification_metrics
-from bus_mlops.evaluation.results import by_cell, read_predictions
+from bus_mlops.evaluation.results import read_predictions
 from bus_mlops.gate.comparison import Comparison, GateContext, compare
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.cells import CELL, ROW
 from bus_mlops.evaluation.paper import sentences
 from bus_mlops.evaluation.paper.claims import COMPARISONS, Comparison, active_augmentations, positive_weight
 from bus_mlops.evaluation.paper.contrasts import Contrast, contrasts
 from bus_mlops.evaluation.paper.published import paper_claims
-from bus_mlops.evaluation.results import CELL, ROW, PlannedRow, resampling_ratio
+from bus_mlops.evaluation.results import PlannedRow, resampling_ratio
 
 if TYPE_CHECKING:
     import pandas as pd

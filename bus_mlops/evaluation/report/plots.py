@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 import matplotlib
 import numpy as np
 
+from bus_mlops.evaluation.cells import CELL
 from bus_mlops.evaluation.metrics import confusion
-from bus_mlops.evaluation.results import CELL, Samples
+from bus_mlops.evaluation.results import Samples
 from bus_mlops.evaluation.roc import evenly, roc_curve
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from bus_mlops.config.base import Strict
-from bus_mlops.evaluation.results import CELL
+from bus_mlops.evaluation.cells import CELL
 from bus_mlops.gate.comparison import NO_LEAKS, Comparison, GateContext, Lineage
 from bus_mlops.gate.rule import Verdict, rule
 
