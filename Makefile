@@ -12,10 +12,10 @@ export DVC_NO_ANALYTICS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help install reproduce test test-slow test-all lint ui lock clean
+.PHONY: help install reproduce quick test test-slow test-all test-oldest test-312 lint ui lock clean
 
 help:  ## show what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(STAMP)  ## make the environment from the lock file
 
@@ -31,13 +31,44 @@ reproduce: install  ## run the whole pipeline of params.yaml and print a summary
 	$(BIN)/dvc repro
 	@$(BIN)/bus-mlops summary
 
-test: install  ## the tests, under 12 minutes on two cores
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Two files at a time; alone, one after the other, what counts seconds.
+PYTEST := $(BIN)/python -m pytest
+TWO := --numprocesses 2 --dist loadfile
+
+quick: install  ## the tests that need no TensorFlow, in a minute
+	$(PYTEST) $(TWO) --without-tensorflow -m 'not slow and not pipeline'
+
+test: install  ## tests and docstring examples with coverage, under 12 minutes on two cores
+	$(PYTEST) $(TWO) --cov --doctest-modules bus_mlops tests
 
 test-slow: install  ## the tests that make test leaves out
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) $(TWO) -m 'slow and not alone'
+	$(PYTEST) -m 'slow and alone'
 
-test-all: test test-slow  ## all tests
+test-all: test test-slow test-oldest  ## all tests, on the oldest versions and on Python 3.12 too
+
+# Without TensorFlow, which has one allowed version: what reads, splits, measures, judges and predicts.
+ROOMS := tests/test_imports.py $(addprefix tests/,config consumer dataset evaluation gate images sources)
+UNTRAINED := -m pytest $(TWO) --without-tensorflow -m 'not slow and not pipeline' $(ROOMS)
+PYTHON312 ?= $(shell command -v python3.12)
+
+test-oldest: .venv-oldest/.installed  ## the lowest allowed versions, and Python 3.12 where there is one
+	.venv-oldest/bin/python $(UNTRAINED)
+	@if test -n "$(PYTHON312)" && "$(PYTHON312)" -c '' 2> /dev/null; then $(MAKE) --no-print-directory test-312; \
+	else echo "SKIPPED: Python 3.12 is not here, so nothing was tested on it: make test-312 PYTHON312=/path/to/python3.12"; fi
+
+test-312: .venv-312/.installed
+	.venv-312/bin/python $(UNTRAINED)
+
+.venv-oldest/.installed: pyproject.toml | install
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-oldest
+	$(BIN)/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable '.[pipeline,test]'
+	@touch $@
+
+.venv-312/.installed: pyproject.toml requirements.lock | install
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON312) .venv-312
+	$(BIN)/uv pip install --quiet --python .venv-312 --constraints requirements.lock --editable '.[pipeline,test]'
+	@touch $@
 
 lint: install  ## ruff, mypy and the contracts of imports
 	$(BIN)/ruff check .
@@ -50,9 +81,9 @@ ui: install  ## the MLflow UI on the store of params.yaml, http://127.0.0.1:5000
 
 COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --no-annotate --no-header \
     --universal --python-version 3.11
-lock: install  ## resolve the two lock files anew (needs uv: .venv/bin/pip install uv)
+lock: install  ## resolve the two lock files anew
 	$(COMPILE) --extra train --extra dev --output-file requirements.lock
 	$(COMPILE) --extra server --constraints requirements.lock --output-file docker/requirements.lock
 
-clean:  ## remove the environment; data, runs and results stay
-	rm -rf $(VENV)
+clean:  ## remove the environments; data, runs and results stay
+	rm -rf $(VENV) .venv-oldest .venv-312

@@ -111,8 +111,8 @@ def read_predictions(project: Path) -> pd.DataFrame:
     ("kind", "number"),
     [
         ("local", signal.SIGINT),
-        pytest.param("local", signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param("ray", signal.SIGTERM, marks=[pytest.mark.slow, needs_ray]),
+        pytest.param("local", signal.SIGTERM, marks=[pytest.mark.slow, pytest.mark.alone]),
+        pytest.param("ray", signal.SIGTERM, marks=[pytest.mark.slow, pytest.mark.alone, needs_ray]),
     ],
 )
 def test_a_stop_is_clean_within_ten_seconds_and_says_how_to_go_on(tiny_project, kind, number):
