@@ -5,7 +5,7 @@ from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
 
 
-def main(config: Config) -> None:
+def main(_: Config) -> None:
     from bus_mlops.evaluation.evaluate import evaluate
 
     for line in evaluate(paths.PLAN, paths.PREDICTIONS, paths.FOLDS / "folds.csv", paths.RESULTS):

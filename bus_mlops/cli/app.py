@@ -46,7 +46,7 @@ def main() -> None:
 @app.callback()
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,  # noqa: ARG001 - see `main`
     quiet: verbosity.Quiet = False,
     verbose: verbosity.Verbose = False,
 ) -> None:

@@ -17,7 +17,11 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are, folders replaced by the image files directly in them; ImageError if none."""
+    """Files as they are, folders replaced by the image files directly in them.
+
+    Raises:
+        ImageError: There are none.
+    """
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():
@@ -31,7 +35,11 @@ def expand(paths: Sequence[Path]) -> list[Path]:
 
 
 def mask_paths(files: Sequence[Path], folder: Path) -> dict[str, Path]:
-    """Where each image's mask goes: `<stem>_mask.png`; ImageError if two images would share one."""
+    """Where each image's mask goes: `<stem>_mask.png`.
+
+    Raises:
+        ImageError: Two images would share one.
+    """
     if folder.exists() and not folder.is_dir():
         raise ImageError(f"--mask-dir {folder} is a file. Name a folder.")
     targets: dict[str, Path] = {}
@@ -71,7 +79,11 @@ def _write_mask(target: Path, content: bytes, force: bool) -> str | None:
 
 
 def print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> int:
-    """Print a JSON list, an object an image; returns how many images failed."""
+    """Print a JSON list, an object an image.
+
+    Returns:
+        How many images failed.
+    """
     answers: list[dict[str, Any]] = []
     failed = 0
     for row, written, problem in rows:
@@ -96,7 +108,11 @@ def print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> int
 
 
 def print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, str | None]], count: int) -> int:
-    """Print a table, then what failed on standard error; returns how many of the `count` images did."""
+    """Print a table, then what failed on standard error.
+
+    Returns:
+        How many of the `count` images did.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

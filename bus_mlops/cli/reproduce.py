@@ -162,7 +162,7 @@ def ui(
     # Background jobs would double the memory and are of no use here.
     variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     arguments = ["--backend-store-uri", tracking.uri, "--host", host, "--port", str(port), "--workers", "1"]
-    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], variables)
+    os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], variables)  # noqa: S606 - nothing of it is a user's
 
 
 def models() -> None:

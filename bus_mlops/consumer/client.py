@@ -144,8 +144,9 @@ class BusModel:
                 outputs = self._run(np.stack(inputs).astype(np.float32), masks)
                 for position, (k, shape) in enumerate(shapes.items()):
                     rows[k] = self._answer(rows[k], outputs, position, shape)
-                    if explanations and rows[k].probability is not None:
-                        rows[k] = replace(rows[k], explanation=self._explain(rows[k], inputs[position], shape))
+                    probability = rows[k].probability
+                    if explanations and probability is not None:
+                        rows[k] = replace(rows[k], explanation=self._explain(probability, inputs[position], shape))
             yield from rows
 
     def _blank(self, source: str) -> Prediction:
@@ -182,10 +183,9 @@ class BusModel:
             mask=restore_mask(outputs["mask"][position], shape) if "mask" in outputs else None,
         )
 
-    def _explain(self, row: Prediction, square: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.float32]:
-        assert row.probability is not None
+    def _explain(self, probability: float, square: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.float32]:
         return occlusion_map(
-            square, row.probability, lambda batch: self._run(batch, masks=False)["malignancy"].mean(axis=0), shape
+            square, probability, lambda batch: self._run(batch, masks=False)["malignancy"].mean(axis=0), shape
         )
 
     @cached_property

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 def write_predictions(
     program: Program, cell: Cell, benchmark: Benchmark, folds: Folds, rows: dict[str, np.ndarray], folder: Path
 ) -> dict[str, float]:
-    """Write the predictions of the test and the validation part into a folder; returns their metrics."""
+    """Write the predictions of the test and the validation part into a folder.
+
+    Returns:
+        Their metrics (fractions).
+    """
     frames = [
         _predictions(program, cell, benchmark, folds, part, rows[part], folder) for part in ("test", "validation")
     ]

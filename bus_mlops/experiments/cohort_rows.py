@@ -14,8 +14,11 @@ from bus_mlops.experiments.cell import Cell
 def cohort_rows(benchmark: Benchmark, folds: Folds, cell: Cell) -> dict[str, np.ndarray]:
     """Row numbers of the train, validation and test part of a cell's cohort, in the order of the benchmark.
 
-    Images that the fold leaves unused are in none of them; raises DatasetError when a part is empty. A refit trains
-    on every image that any fold uses, and its other parts are empty.
+    Images that the fold leaves unused are in none of them. A refit trains on every image that any fold uses, and its
+    other parts are empty.
+
+    Raises:
+        DatasetError: A part is empty.
     """
     assigned = _trained_by_refit(folds) if cell.is_refit else folds.parts(cell.fold)
     part = assigned.reindex(benchmark.frame["image_id"]).to_numpy()

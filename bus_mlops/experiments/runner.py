@@ -64,7 +64,14 @@ class Runner:
         return self._of_cohort[cohort]
 
     def run(self, cells: Sequence[Cell], name: str) -> dict[LedgerKey, str]:
-        """Train what the ledger does not have; returns the run id of every cell; raises CellsFailedError."""
+        """Train what the ledger does not have.
+
+        Returns:
+            The run id of every cell.
+
+        Raises:
+            CellsFailedError: Names the cells that failed; the others are recorded.
+        """
         finished = self.ledger.finished({cell.fingerprint for cell in cells})
         unique = {cell.key: cell for cell in cells}
         missing = [cell for key, cell in unique.items() if key not in finished]
@@ -138,7 +145,11 @@ class Runner:
 
 
 def run_plan(runner: Runner, plan: StrategyPlan) -> dict[LedgerKey, str]:
-    """Train a strategy's missing cells; returns (fingerprint, fold) -> run id of all of them."""
+    """Train a strategy's missing cells.
+
+    Returns:
+        (fingerprint, fold) -> run id of all of them.
+    """
     return runner.run(plan_cells(runner, plan), plan.strategy)
 
 

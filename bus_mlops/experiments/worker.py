@@ -37,10 +37,13 @@ Emit = Callable[[CellEvent], None]
 
 
 def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: Emit) -> CellEvent:
-    """Train a cell and record it; returns its last event. Errors are recorded on the run, then raised.
+    """Train a cell and record it; errors are recorded on the run, then raised.
 
     A cell that the ledger has by now, be it from another driver or from a former life of this task, is not
     trained again; one that was cut off goes on after its last whole epoch.
+
+    Returns:
+        Its last event.
     """
     done = _done(cell, ledger)
     if done is not None:
@@ -178,7 +181,7 @@ class _Attempt:
         self._emit(_event(self._cell, "epoch", run_id=self._run_id, epoch=log.epoch, values=values))
 
     def _save_checkpoint(self) -> None:
-        assert self._programs.program is not None
+        assert self._programs.program is not None  # noqa: S101 - an epoch has just run on it
         try:
             self.checkpoint.save(self._programs.program, self._state)
         except OSError as error:

@@ -94,7 +94,11 @@ class AliasLock:
         self.client.set_registered_model_tag(self.name, self.key, value)
 
     def expect(self, champion: str | None) -> Aliases:
-        """The present aliases; PromotionConflictError if the champion is not the one that was judged against."""
+        """The present aliases.
+
+        Raises:
+            PromotionConflictError: The champion is not the one that was judged against.
+        """
         present = read_aliases(self.client, self.name)
         if present.champion != champion:
             raise PromotionConflictError(
@@ -120,7 +124,8 @@ class AliasLock:
 def locked(client: MlflowClient, name: str, patience: float = PATIENCE_SECONDS) -> Iterator[AliasLock]:
     """Hold the right to move the aliases of `name`, after finishing what a writer that died had begun.
 
-    RegistryError if others hold the right for longer than `patience` seconds.
+    Raises:
+        RegistryError: Others hold the right for longer than `patience` seconds.
     """
     lock = AliasLock(client, name)
     _wait_for_turn(lock, patience)
@@ -180,7 +185,7 @@ def _pause(lock: AliasLock, deadline: float, withdrawn: bool) -> None:
             f"the aliases of {lock.name} are being moved by {', '.join(holders) or 'another process'}, for too long. "
             f"Wait for it or stop it; the next command then finishes its move."
         )
-    time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))
+    time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
 
 def _living(lock: AliasLock) -> dict[str, dict[str, Any]]:

@@ -21,9 +21,18 @@ HELD = "held"
 
 
 def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | None:
-    """Lock a cell for a run that has just been started; returns who else has it, or None when it is locked.
+    """Lock a cell for a run that has just been started.
 
     A run of the same driver is no rival: its engine starts a cell again only after the death of its worker.
+
+    Args:
+        ledger: Where the run is.
+        key: Of the cell.
+        run_id: The run that wants it.
+        driver: The one that gave it out.
+
+    Returns:
+        Who else has the cell, or None when it is locked.
     """
     while True:
         time.sleep(SETTLE_SECONDS)

@@ -30,9 +30,15 @@ class FitResult:
 class CellData:
     """The arrays of a benchmark, and which of its images a cell trains on and validates on.
 
-    images uint8 (N, S, S) gray or (N, S, S, 3) 0-255; labels (N,) 0/1; train and validation are row numbers, None for
-    a refit, which has no validation part; masks uint8 (N, S, S) 0/1, None for networks that only classify; has_mask
-    (N,) 0/1, None if every image has one. Batches are read from the (memory-mapped) arrays one at a time.
+    Batches are read from the (memory-mapped) arrays one at a time.
+
+    Attributes:
+        images: uint8 (N, S, S) gray or (N, S, S, 3), 0-255.
+        labels: (N,), 0 or 1.
+        train: Row numbers.
+        validation: Row numbers, or None for a refit, which has no validation part.
+        masks: uint8 (N, S, S), 0 or 1; None for networks that only classify.
+        has_mask: (N,), 0 or 1; None if every image has one.
     """
 
     images: np.ndarray
@@ -58,18 +64,25 @@ def fit(
     data: CellData,
     *,
     seed: int,
-    on_epoch: Callable[[EpochLog], None] = lambda log: None,
+    on_epoch: Callable[[EpochLog], None] = lambda _: None,
     state: FitState | None = None,
 ) -> FitResult:
     """Reset the program, train `spec.training.epochs` epochs, and leave it with the best epoch's weights.
 
     Best is the least validation loss, the first of equals (the paper's checkpoint). Without a validation part
-    there is none to choose by: the last epoch's weights stay, and what validation shows is NaN. `seed` is the cell's:
-    initial weights, order, augmentation and dropout follow from it alone. `state`, if given, is brought
-    up to date before each call of `on_epoch`; one that has epochs already is gone on from, to the same last bit.
+    there is none to choose by: the last epoch's weights stay, and what validation shows is NaN.
+
+    Args:
+        program: Of the spec's `program_key()`.
+        spec: What is trained.
+        data: What it is trained on.
+        seed: The cell's: initial weights, order, augmentation and dropout follow from it alone.
+        on_epoch: Called after each epoch; its errors pass through.
+        state: Is brought up to date before each call of `on_epoch`; one that has epochs already is gone on from, to the
+            same last bit.
 
     Raises:
-        TrainingError: A part is empty, masks are missing, or a loss is not finite; errors of `on_epoch` pass through.
+        TrainingError: A part is empty, masks are missing, or a loss is not finite.
     """
     _check(spec, data)
     data = data if spec.task.segments else replace(data, masks=None)
@@ -89,7 +102,7 @@ def fit(
             state.best, state.best_weights = log, program.snapshot()
         state.seconds = time.monotonic() - started
         on_epoch(log)
-    assert state.best is not None  # epochs is at least 1
+    assert state.best is not None  # noqa: S101 - epochs is at least 1
     program.restore(state.best_weights)
     history = [asdict(log) for log in state.history]
     return FitResult(history, state.best.epoch, state.best.validation_loss, time.monotonic() - started)

@@ -24,7 +24,7 @@ def statement(
 ) -> str:
     """The finding as a sentence or two: whether it shows, for how many, how much, and how sure."""
     if comparison.kind == "choice":
-        return _choice(comparison, tests, overall, choices)
+        return _choice(comparison, overall, choices)
     if not tests:
         return _NOT_TESTED[True] + (f" {_furthest(comparison, extreme)}" if extreme else "")
     lead = _NOT_TESTED[False] if verdict == "not tested" else _lead(comparison, verdict)
@@ -131,7 +131,6 @@ def _others(comparison: Comparison, tests: Sequence[Contrast]) -> str:
 
 def _choice(
     comparison: Comparison,
-    tests: Sequence[Contrast],
     overall: Contrast | None,
     choices: Sequence[tuple[str, str, str]],
 ) -> str:

@@ -32,28 +32,26 @@ def is_headline(record: Mapping[Any, Any]) -> bool:
 
 def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One entry a row: title, counts, and a cell for each of `columns` and `mask_columns`."""
-    rows = []
     printed = {
         (record["model"], record["family"]): record["variant"]
         for record in table.to_dict("records")
         if _known(record["family"]) and _known(record["paper_table"])
     }
-    for record in table.to_dict("records"):
-        rows.append(
-            {
-                "model": record["model"],
-                "variant": record["variant"],
-                "images": record["images"],
-                "folds": record["folds"],
-                "headline": is_headline(record),
-                "choice": _choice(record, printed.get((record["model"], record["family"]))),
-                "cells": [_cell(record, metric) for metric in columns()],
-                "masks": [_spread(record, metric) for metric in mask_columns()],
-                "leaks": leaks(record),
-                "contradiction": _text(record["contradiction"]),
-            }
-        )
-    return rows
+    return [
+        {
+            "model": record["model"],
+            "variant": record["variant"],
+            "images": record["images"],
+            "folds": record["folds"],
+            "headline": is_headline(record),
+            "choice": _choice(record, printed.get((record["model"], record["family"]))),
+            "cells": [_cell(record, metric) for metric in columns()],
+            "masks": [_spread(record, metric) for metric in mask_columns()],
+            "leaks": leaks(record),
+            "contradiction": _text(record["contradiction"]),
+        }
+        for record in table.to_dict("records")
+    ]
 
 
 def _choice(record: Mapping[Any, Any], printed: str | None) -> str:

@@ -38,7 +38,7 @@ class Progress:
         name: str,
         cells: Sequence[Cell],
         already: int = 0,
-        publish: Callable[[str], None] = lambda text: None,
+        publish: Callable[[str], None] = lambda _: None,
         console: Console | None = None,
     ) -> None:
         from rich.console import Console

@@ -49,9 +49,10 @@ STRATEGIES: Registry[Strategy[Any]] = Registry("strategy", ConfigError)
 def strategy(*, order: int, title: str, explanation: str, settings: type[S]) -> Callable[[MakeRows[S]], MakeRows[S]]:
     """Register the decorated function as the strategy of its name; the arguments are `Strategy`'s.
 
-    The function is called with the configuration and its own settings, and yields rows (`make_row`). Raises
-    ConfigError for a name that another strategy, or another file of the plan, has already, and for settings without
-    defaults.
+    The function is called with the configuration and its own settings, and yields rows (`make_row`).
+
+    Raises:
+        ConfigError: Another strategy, or another file of the plan, has the name already, or a setting has no default.
     """
 
     def register(function: MakeRows[S]) -> MakeRows[S]:

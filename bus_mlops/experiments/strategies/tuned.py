@@ -31,7 +31,8 @@ def tuned(config: Config) -> Strategy[NetworkChoice]:
 def candidate_spec(config: Config) -> RunSpec | None:
     """What the search starts from, on the images that the approaches see; None when the profile lacks the network.
 
-    Raises ConfigError for a network that names no class.
+    Raises:
+        ConfigError: The network names no class.
     """
     network = config.promotion.candidate_network
     if network not in config.networks:
