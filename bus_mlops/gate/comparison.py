@@ -17,6 +17,7 @@ from bus_mlops.evaluation.intervals import Interval
 from bus_mlops.evaluation.metrics import classification_metrics
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.gate.calibration import fit_calibration
+from bus_mlops.spec import CellKey
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +87,7 @@ class Judged:
     title: str
     test: pd.DataFrame
 
-    def metric_by_cell(self, metric: str) -> dict[tuple[int, int], float]:
+    def metric_by_cell(self, metric: str) -> dict[CellKey, float]:
         """A metric (fraction) of each (fold, seed)."""
         return {
             key: classification_metrics(

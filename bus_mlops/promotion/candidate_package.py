@@ -23,7 +23,8 @@ from bus_mlops.packaging.pyfunc import pyfunc_options
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judgement import Judgement
 from bus_mlops.promotion.refit import UNTESTED, refit
-from bus_mlops.promotion.trained_model import Cell, TrainedModel
+from bus_mlops.promotion.trained_model import TrainedModel
+from bus_mlops.spec import CellKey
 from bus_mlops.tracking.ledger import MODEL
 
 
@@ -53,7 +54,7 @@ def write_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path)
         runs = refit(config, ledger, candidate)
     else:
         runs = {cell: candidate.runs[cell] for cell in member_cells(candidate, members, config.promotion.metric)}
-    cells = sorted(runs)
+    cells = list(runs)
     calibrations = [calibration_of(candidate, cell) for cell in cells]
     return write_package(
         folder,
@@ -73,20 +74,20 @@ def write_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path)
     )
 
 
-def member_cells(candidate: TrainedModel, members: str, metric: str) -> list[Cell]:
-    """The (seed, fold) of the networks that go into the package: all, or the one best on its validation part."""
-    cells = sorted(candidate.runs)
+def member_cells(candidate: TrainedModel, members: str, metric: str) -> list[CellKey]:
+    """The cells of the networks that go into the package: all, or the one best on its validation part."""
+    cells = list(candidate.runs)
     if members == "all":
         return cells
 
-    def on_validation(cell: Cell) -> float:
+    def on_validation(cell: CellKey) -> float:
         rows = candidate.part("validation", cell)
         return classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())[metric]
 
     return [max(cells, key=on_validation)]
 
 
-def calibration_of(candidate: TrainedModel, cell: Cell) -> Calibration:
+def calibration_of(candidate: TrainedModel, cell: CellKey) -> Calibration:
     """Platt's calibration of one network, fitted on its own validation part.
 
     A refitted one has none: it gets the calibration of its seed's networks of the folds, on their validation parts
@@ -96,7 +97,7 @@ def calibration_of(candidate: TrainedModel, cell: Cell) -> Calibration:
     return fit_calibration(rows["label"].to_numpy(), rows["probability"].to_numpy())
 
 
-def threshold_of(candidate: TrainedModel, cells: list[Cell], calibrations: list[Calibration], kind: str) -> float:
+def threshold_of(candidate: TrainedModel, cells: list[CellKey], calibrations: list[Calibration], kind: str) -> float:
     """0.5, or Youden's over the calibrated validation predictions of all members; never over test predictions."""
     if kind == "half":
         return 0.5
@@ -108,15 +109,14 @@ def threshold_of(candidate: TrainedModel, cells: list[Cell], calibrations: list[
     return youden_threshold(labels, probabilities)
 
 
-def _validation(candidate: TrainedModel, cell: Cell) -> pd.DataFrame:
+def _validation(candidate: TrainedModel, cell: CellKey) -> pd.DataFrame:
     """The validation predictions that stand for a member: its own, or for a refit those of all folds of its seed."""
-    seed, fold = cell
-    if fold != REFIT:
+    if cell.fold != REFIT:
         return candidate.part("validation", cell)
-    return candidate.only([seed]).part("validation")
+    return candidate.only([cell.seed]).part("validation")
 
 
-def lineage_of(candidate: TrainedModel, runs: Mapping[Cell, str]) -> dict[str, str]:
+def lineage_of(candidate: TrainedModel, runs: Mapping[CellKey, str]) -> dict[str, str]:
     """Fingerprints, digests, commit and the run of each member, for the package and its card."""
     several = len(candidate.seeds) > 1
     return {
@@ -125,8 +125,9 @@ def lineage_of(candidate: TrainedModel, runs: Mapping[Cell, str]) -> dict[str, s
         "folds_digest": candidate.lineage.folds_digest,
         "commit": git_tags()["mlflow.source.git.commit"],
         **{
-            (f"run.seed_{seed}." if several else "run.") + ("refit" if fold == REFIT else f"fold_{fold}"): run
-            for (seed, fold), run in runs.items()
+            (f"run.seed_{cell.seed}." if several else "run.")
+            + ("refit" if cell.fold == REFIT else f"fold_{cell.fold}"): run
+            for cell, run in runs.items()
         },
     }
 

@@ -251,7 +251,7 @@ def _decision_tags(judgement: Judgement, digest: str) -> dict[str, str]:
 
 
 def _run_list(model: TrainedModel) -> str:
-    return json.dumps([model.runs[cell] for cell in sorted(model.runs)])
+    return json.dumps(list(model.runs.values()))
 
 
 def _registered_before(ledger: Ledger, name: str, digest: str) -> ModelVersion | None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from bus_mlops.config import Config
 from bus_mlops.errors import RegistryError
 from bus_mlops.experiments.cell import REFIT
-from bus_mlops.promotion.trained_model import Cell, TrainedModel
+from bus_mlops.promotion.trained_model import TrainedModel
+from bus_mlops.spec import CellKey
 from bus_mlops.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
 UNTESTED = "the refitted network itself, trained on their test images too, was never tested"
 
 
-def refit(config: Config, ledger: Ledger, candidate: TrainedModel) -> dict[Cell, str]:
+def refit(config: Config, ledger: Ledger, candidate: TrainedModel) -> dict[CellKey, str]:
     """Train what the ledger lacks of the candidate's refit.
 
     Returns:
-        (seed, REFIT) -> run id.
+        The run of each seed's cell of the fold REFIT.
 
     Raises:
         RegistryError: Images, folds or code are no longer those of the candidate.
@@ -43,7 +44,7 @@ def refit(config: Config, ledger: Ledger, candidate: TrainedModel) -> dict[Cell,
             spec = spec_of(runner, candidate, seed)
             fixed = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": epochs})})
             title = f"{candidate.title}, refit"
-            cells[seed, REFIT] = runner.cells(fixed, (REFIT,), title, {"refit.of": fingerprint})[0]
+            cells[CellKey(REFIT, seed)] = runner.cells(fixed, (REFIT,), title, {"refit.of": fingerprint})[0]
         runs = runner.run(list(cells.values()), "refit")
     return {key: runs[cell.key] for key, cell in cells.items()}
 
@@ -60,7 +61,7 @@ def spec_of(runner: Runner, candidate: TrainedModel, seed: int) -> RunSpec:
     Raises:
         RegistryError: It would not be trained so today.
     """
-    run = candidate.runs[min(cell for cell in candidate.runs if cell[0] == seed)]
+    run = candidate.runs[min(cell for cell in candidate.runs if cell.seed == seed)]
     spec = runner.ledger.spec(run)
     if spec.fingerprint(*runner.digests(spec)) != candidate.fingerprints[seed]:
         raise RegistryError(

@@ -13,18 +13,17 @@ import pandas as pd
 from bus_mlops.consumer.package_format import sha256_file
 from bus_mlops.errors import LedgerError
 from bus_mlops.gate.comparison import NO_LEAKS, Lineage
+from bus_mlops.spec import CellKey
 from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
 from bus_mlops.tracking.params import nested
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-Cell = tuple[int, int]
-
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained model: (seed, fold) -> run id, the predictions of all of them, and where they come from.
+    """A trained model: the run of each (fold, seed), seed by seed, the predictions of all, and where they come from.
 
     Attributes:
         fingerprints: What each seed computes.
@@ -36,7 +35,7 @@ class TrainedModel:
     network: str
     input_size: int
     fingerprints: Mapping[int, str]
-    runs: Mapping[Cell, str]
+    runs: Mapping[CellKey, str]
     digests: Mapping[str, str]
     predictions: pd.DataFrame
     lineage: Lineage
@@ -44,13 +43,13 @@ class TrainedModel:
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of the spec that it was trained with, ascending."""
-        return tuple(sorted({seed for seed, _ in self.runs}))
+        return tuple(sorted({cell.seed for cell in self.runs}))
 
-    def part(self, name: str, cell: Cell | None = None) -> pd.DataFrame:
-        """Its predictions of one part, test or validation; of one (seed, fold) if asked for."""
+    def part(self, name: str, cell: CellKey | None = None) -> pd.DataFrame:
+        """Its predictions of one part, test or validation; of one cell if asked for."""
         chosen = self.predictions["part"] == name
         if cell is not None:
-            chosen &= (self.predictions["seed"] == cell[0]) & (self.predictions["fold"] == cell[1])
+            chosen &= (self.predictions["seed"] == cell.seed) & (self.predictions["fold"] == cell.fold)
         return self.predictions[chosen]
 
     def only(self, seeds: Iterable[int]) -> TrainedModel:
@@ -59,7 +58,7 @@ class TrainedModel:
         return replace(
             self,
             fingerprints={seed: value for seed, value in self.fingerprints.items() if seed in kept},
-            runs={cell: run for cell, run in self.runs.items() if cell[0] in kept},
+            runs={cell: run for cell, run in self.runs.items() if cell.seed in kept},
             predictions=self.predictions[self.predictions["seed"].isin(kept)].reset_index(drop=True),
         )
 
@@ -100,7 +99,8 @@ def read_trained_model(ledger: Ledger, run_ids: Sequence[str]) -> TrainedModel:
         LedgerError: One is gone or differs.
     """
     runs = [ledger.client.get_run(run_id) for run_id in run_ids]
-    cells = {_cell(run): run.info.run_id for run in runs}
+    # Seed by seed: what digests of evidence are computed over has an order.
+    cells = dict(sorted(((_cell(run), run) for run in runs), key=lambda item: (item[0].seed, item[0].fold)))
     first, tags = runs[0], [run.data.tags for run in runs]
     for key in ("network", "data_digest", "folds_digest"):
         if len({each.get(key) for each in tags}) > 1:
@@ -112,18 +112,18 @@ def read_trained_model(ledger: Ledger, run_ids: Sequence[str]) -> TrainedModel:
     title = parent.data.tags.get(f"strategy.{strategy}", str(parent.info.run_name))
     frames, digests = [], {}
     with tempfile.TemporaryDirectory(prefix="bus-gate-") as folder:
-        for (seed, _), run_id in sorted(cells.items()):
-            path = ledger.artifact(run_id, PREDICTIONS, Path(folder))
-            digests[run_id] = sha256_file(path)
-            frames.append(pd.read_csv(path).assign(seed=seed))
+        for cell, run in cells.items():
+            path = ledger.artifact(run.info.run_id, PREDICTIONS, Path(folder))
+            digests[run.info.run_id] = sha256_file(path)
+            frames.append(pd.read_csv(path).assign(seed=cell.seed))
     predictions = pd.concat(frames, ignore_index=True).assign(strategy=strategy, model=title, variant="")
     return TrainedModel(
         title=title,
         strategy=strategy,
         network=str(first.data.tags["network"]),
         input_size=int(first.data.params["training.input_size"]),
-        fingerprints={_cell(run)[0]: run.data.tags["fingerprint"] for run in runs},
-        runs=dict(sorted(cells.items())),
+        fingerprints={cell.seed: run.data.tags["fingerprint"] for cell, run in cells.items()},
+        runs={cell: run.info.run_id for cell, run in cells.items()},
         digests=digests,
         predictions=predictions,
         lineage=_lineage(tags),
@@ -137,7 +137,7 @@ def with_common_seeds(
 
     Where no seed is common they are returned as they are: the gate's integrity rule then says what is missing.
     """
-    complete = [{seed for seed in c.seeds if all((seed, fold) in c.runs for fold in folds)} for c in models]
+    complete = [{seed for seed in c.seeds if all(CellKey(fold, seed) in c.runs for fold in folds)} for c in models]
     common = set.intersection(*complete)
     left_out = sorted({seed for c in models for seed in c.seeds} - common)
     if not common or not left_out:
@@ -159,8 +159,8 @@ def _without_seed(run: Run) -> dict[str, Any]:
     return {key: value for key, value in nested(run.data.params).items() if key != "seed"}
 
 
-def _cell(run: Run) -> Cell:
-    return int(run.data.params["seed"]), int(run.data.tags["fold"])
+def _cell(run: Run) -> CellKey:
+    return CellKey(fold=int(run.data.tags["fold"]), seed=int(run.data.params["seed"]))
 
 
 def _lineage(tags: Sequence[Mapping[str, str]]) -> Lineage:

@@ -15,6 +15,7 @@ from bus_mlops.cli.app import app
 from bus_mlops.errors import LedgerError, RegistryError
 from bus_mlops.promotion.aliases import Aliases
 from bus_mlops.promotion.rollback import check_files
+from bus_mlops.spec import CellKey
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +60,10 @@ def test_the_gate_judges_and_changes_nothing(store):
     assert [line.split()[0] for line in passed.splitlines() if line.startswith("  G")] == [f"G{i}" for i in range(7)]
     assert passed.splitlines()[-1] == "gate: every rule passed"
     set_promotion(store, alpha=1e-9)
-    candidate, other = judgement.candidate.runs[7, 1], store.judge(baseline="mobilenet").baseline.runs[2021, 2]
+    candidate, other = (
+        judgement.candidate.runs[CellKey(1, 7)],
+        store.judge(baseline="mobilenet").baseline.runs[CellKey(2, 2021)],
+    )
     report = json.loads(run("gate", "--candidate", candidate, "--baseline", other, "--json", exit_code=1))
     assert (report["candidate"], report["baseline"]) == ("tuned: Mt_Estan", "approaches: Mobilenet")
     assert (report["passed"], "G2" in report["failed"]) == (False, True)

@@ -28,6 +28,7 @@ from bus_mlops.promotion.promote import REPORT_TAG, Outcome
 from bus_mlops.promotion.rollback import check_files, roll_back
 from bus_mlops.promotion.trained_model import find_trained_model
 from bus_mlops.promotion.verification import verify_version
+from bus_mlops.spec import CellKey
 from bus_mlops.tracking.ledger import MODEL, PREDICTIONS
 
 
@@ -51,14 +52,14 @@ def test_folds_and_seeds_of_a_spec_are_one_model_and_only_common_seeds_count(sto
     against = store.judge(baseline="mobilenet")
     assert against.candidate.seeds == against.baseline.seeds == SEEDS[:1]
     assert "7" in against.report.notes[-1]
-    some_fold = judgement.candidate.runs[7, 2]
+    some_fold = judgement.candidate.runs[CellKey(2, 7)]
     assert find_trained_model(store.ledger, some_fold).runs == judgement.candidate.runs
 
 
 def test_threshold_and_calibration_come_from_validation_parts_alone(store):
     candidate = store.judge().candidate
     cells = member_cells(candidate, "all", "roc_auc")
-    assert cells == [(seed, fold) for seed in sorted(SEEDS) for fold in FOLDS]
+    assert cells == [CellKey(fold, seed) for seed in sorted(SEEDS) for fold in FOLDS]
     assert member_cells(candidate, "one", "roc_auc")[0] in cells
     calibrations = [calibration_of(candidate, cell) for cell in cells]
     chosen = threshold_of(candidate, cells, calibrations, "youden")
@@ -86,7 +87,7 @@ def test_the_first_baseline_is_the_best_network_that_is_not_mt_estan(store, metr
 def test_a_named_baseline_and_named_runs_are_taken(store):
     named = store.judge(baseline="mobilenet")
     assert named.baseline.network == "mobilenet"
-    run, other = named.baseline.runs[2021, 1], store.judge().baseline.runs[2021, 1]
+    run, other = named.baseline.runs[CellKey(1, 2021)], store.judge().baseline.runs[CellKey(1, 2021)]
     swapped = store.judge([other], run, candidate_network="resnet50")
     assert (swapped.candidate.network, swapped.baseline.network) == ("resnet50", "mobilenet")
     assert swapped.report.model_name == "bus-resnet50-phantom"
@@ -187,7 +188,7 @@ def check_lineage(store: Store, outcome: Outcome) -> None:
     client = store.ledger.client
     candidate = store.judge().candidate
     version = client.get_model_version(NAME, outcome.version)
-    assert json.loads(version.tags["lineage.runs"]) == [candidate.runs[cell] for cell in sorted(candidate.runs)]
+    assert json.loads(version.tags["lineage.runs"]) == list(candidate.runs.values())
     assert version.tags["data_digest"] == DATA
     assert version.tags["folds_digest"] == candidate.lineage.folds_digest
     assert version.run_id is not None
@@ -200,7 +201,7 @@ def check_lineage(store: Store, outcome: Outcome) -> None:
     model = load_model(f"models:/{NAME}@champion", store.config.tracking.uri)
     assert model.version == outcome.version
     assert len(model.package.members) == 4
-    assert model.package.lineage["run.seed_7.fold_2"] == candidate.runs[7, 2]
+    assert model.package.lineage["run.seed_7.fold_2"] == candidate.runs[CellKey(2, 7)]
     assert model.predict([speckle(50, 60)])[0].error is None
     last = store.history()[1]
     assert (last.champion_before, last.champion_after, last.who) == ("1", "2", records.who())
@@ -234,7 +235,7 @@ def check_verification(store: Store) -> None:
         verify_version(store.ledger, NAME, "99")
 
     version = client.get_model_version(NAME, "2")
-    run = store.judge().candidate.runs[7, 1]
+    run = store.judge().candidate.runs[CellKey(1, 7)]
     stored = Path(client.get_run(run).info.artifact_uri.removeprefix("file://")) / PREDICTIONS
     card = check_files(client, version) / "artifacts" / "package" / "MODEL_CARD.md"
     contents = {path: path.read_bytes() for path in (stored, card)}
@@ -258,7 +259,7 @@ def check_verification(store: Store) -> None:
 def test_a_registration_that_fails_leaves_a_failed_record_and_no_version(store):
     client = store.ledger.client
     judgement = store.judge(alpha=0.3)
-    run = judgement.candidate.runs[7, 1]
+    run = judgement.candidate.runs[CellKey(1, 7)]
     network = Path(client.get_run(run).info.artifact_uri.removeprefix("file://")) / MODEL
     content = network.read_bytes()
     network.write_bytes(b"no network")

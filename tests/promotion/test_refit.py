@@ -33,13 +33,13 @@ from bus_mlops.promotion.promote import promote
 from bus_mlops.promotion.refit import refit_epochs, spec_of
 from bus_mlops.promotion.trained_model import TrainedModel, find_trained_model
 from bus_mlops.promotion.verification import verify_version
-from bus_mlops.spec import RunSpec
+from bus_mlops.spec import CellKey, RunSpec
 from bus_mlops.tracking.ledger import CURVES, MODEL, PREDICTIONS, Ledger
 
 NAME = "bus-mt-estan-phantom"
 SEEDS = (7, 2021)
 # Of both folds of both seeds; the median is 1.5.
-BEST_EPOCHS = {(7, 1): 1, (7, 2): 3, (2021, 1): 1, (2021, 2): 2}
+BEST_EPOCHS = {CellKey(1, 7): 1, CellKey(2, 7): 3, CellKey(1, 2021): 1, CellKey(2, 2021): 2}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def record(ledger: Ledger, spec: RunSpec, benchmark: Benchmark, folds: Folds, se
         frame.to_csv(folder / PREDICTIONS, index=False)
         own = {"fingerprint": fingerprint, "fold": str(fold), "network": spec.network}
         run = ledger.start(parent, spec.network, spec, {**tags, **own})
-        ledger.finish(run, {"best_epoch": BEST_EPOCHS[spec.seed, fold]}, folder, {})
+        ledger.finish(run, {"best_epoch": BEST_EPOCHS[CellKey(fold, spec.seed)]}, folder, {})
     return parent
 
 
@@ -130,9 +130,9 @@ def test_the_recorded_spec_is_refitted_for_the_median_best_epoch(project):
 
 def test_calibration_of_a_refit_pools_the_validation_parts_of_its_seed(project):
     candidate = project.candidate
-    parts = pd.concat([candidate.part("validation", (7, fold)) for fold in (1, 2)])
-    assert calibration_of(candidate, (7, REFIT)) == fit_calibration(parts["label"], parts["probability"])
-    assert calibration_of(candidate, (7, REFIT)) != calibration_of(candidate, (2021, REFIT))
+    parts = pd.concat([candidate.part("validation", CellKey(fold, 7)) for fold in (1, 2)])
+    assert calibration_of(candidate, CellKey(REFIT, 7)) == fit_calibration(parts["label"], parts["probability"])
+    assert calibration_of(candidate, CellKey(REFIT, 7)) != calibration_of(candidate, CellKey(REFIT, 2021))
 
 
 @pytest.mark.slow
@@ -170,14 +170,15 @@ def test_a_refit_is_trained_once_packaged_and_meets_no_comparison(project):
     model = load_model(f"models:/{NAME}/{outcome.version}", project.config.tracking.uri)
     lineage = model.package.lineage
     assert {lineage["run.seed_7.refit"], lineage["run.seed_2021.refit"]} == set(runs)
-    assert [m.calibration for m in model.package.members] == [calibration_of(candidate, (s, REFIT)) for s in SEEDS]
+    calibrations = [calibration_of(candidate, CellKey(REFIT, seed)) for seed in SEEDS]
+    assert [member.calibration for member in model.package.members] == calibrations
     card = (model.folder / "MODEL_CARD.md").read_text()
     assert "the refitted network itself, trained on their test images too, was never tested" in card
     assert "calibration and threshold come from the validation predictions of the networks of the folds" in card
 
     # Nobody else sees them: neither the fold cells of the ledger nor a comparison.
     after = ledger.finished()
-    assert {key: run for key, run in after.items() if key[1] != REFIT} == before
+    assert {key: run for key, run in after.items() if key.fold != REFIT} == before
     assert set(after.values()) - set(before.values()) == set(runs)
     assert find_trained_model(ledger, runs_of(candidate)[0]).runs == candidate.runs
     with pytest.raises(LedgerError, match="is no training on folds"):

@@ -10,6 +10,7 @@ from bus_mlops.config.base import Strict
 from bus_mlops.evaluation.cells import CELL
 from bus_mlops.gate.comparison import NO_LEAKS, Comparison, GateContext, Lineage
 from bus_mlops.gate.rule import Verdict, rule
+from bus_mlops.spec import CellKey
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,9 +77,9 @@ def _lineage_problems(context: GateContext) -> list[str]:
 def _fold_problems(candidate: pd.DataFrame, baseline: pd.DataFrame, context: GateContext) -> list[str]:
     problems = []
     for who, frame in (("candidate", candidate), ("baseline", baseline)):
-        there = {(int(seed), int(fold)) for seed, fold in frame[["seed", "fold"]].drop_duplicates().to_numpy()}
-        for seed in sorted({seed for seed, _ in there}):
-            missing = [fold for fold in context.expected_folds if (seed, fold) not in there]
+        there = {CellKey(int(fold), int(seed)) for fold, seed in frame[CELL].drop_duplicates().to_numpy()}
+        for seed in sorted({cell.seed for cell in there}):
+            missing = [fold for fold in context.expected_folds if CellKey(fold, seed) not in there]
             if missing:
                 problems.append(f"the {who} lacks fold {', '.join(map(str, missing))} of seed {seed}")
         if frame.duplicated([*CELL, "image_id"]).any():

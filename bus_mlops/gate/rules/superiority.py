@@ -15,6 +15,7 @@ from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.comparison import ResampledTest, corrected_resampled_test, holm
 from bus_mlops.gate.comparison import CONFIDENCE, Comparison, GateContext
 from bus_mlops.gate.rule import Verdict, rule
+from bus_mlops.spec import CellKey
 
 
 class SuperiorityLimits(Strict):
@@ -97,9 +98,7 @@ def correlated_posterior(candidate: npt.ArrayLike, baseline: npt.ArrayLike, test
     return Posterior(test.difference, scale, test.degrees_of_freedom, better)
 
 
-def _test(
-    ours: Mapping[tuple[int, int], float], theirs: Mapping[tuple[int, int], float], context: GateContext
-) -> ResampledTest:
+def _test(ours: Mapping[CellKey, float], theirs: Mapping[CellKey, float], context: GateContext) -> ResampledTest:
     if set(ours) != set(theirs):
         raise EvaluationError("the models were not evaluated on the same (fold, seed) pairs")
     cells = sorted(ours)
