@@ -1,1 +1,1 @@
-"""Readers of the five sources, and the phantoms: native layout -> typed records."""
+"""Readers of the sources, and their phantoms: native layout -> typed records."""

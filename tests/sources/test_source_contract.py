@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from projects import ROOT
 from tiny_sources import (
     busi_folder,
     busis_folder,
@@ -188,3 +190,17 @@ def test_a_missing_image_that_nothing_lists_is_gone_and_the_others_stay(tmp_path
     check_source(plain, tmp_path / "plain", images_are_listed=False)
     with pytest.raises(ContractError, match="must name it"):
         check_source(plain, tmp_path / "plain")
+
+
+def test_no_module_but_a_sources_own_names_it():
+    """What depends on a source is in its module: elsewhere a name would have to be added for every new source."""
+    own = {ROOT / "bus_mlops" / "sources" / "registry.py", ROOT / "bus_mlops" / "profiles" / "__init__.py"}
+    own |= {ROOT / "bus_mlops" / "sources" / f"{name}.py" for name in SOURCES}
+    named = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "bus_mlops").rglob("*.py")
+        if path not in own
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in [*SOURCES, *(each.title for each in SOURCES.values())]
+    }
+    assert named == set()
