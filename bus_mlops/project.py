@@ -27,7 +27,9 @@ from bus_mlops.sources.registry import SOURCES
 def load_config(path: Path = PARAMS) -> Config:
     """Read and validate a parameter file, and the user's own networks, which it may name.
 
-    Raises ConfigError naming key, value and remedy; NetworkError naming a file of `extensions` that cannot be run.
+    Raises:
+        ConfigError: Names key, value and remedy.
+        ExtensionError: Names a file of `extensions` that cannot be run.
     """
     load_extensions(EXTENSIONS)
     try:
@@ -49,7 +51,11 @@ def load_config(path: Path = PARAMS) -> Config:
 
 
 def parse_config(values: dict[str, Any], where: str = "params.yaml") -> Config:
-    """Validate a mapping of parameters; raises ConfigError naming key, value and neighbours."""
+    """Validate a mapping of parameters.
+
+    Raises:
+        ConfigError: Names key, value and neighbours.
+    """
     model = config_model()
     try:
         return model.model_validate(values, context=_known())

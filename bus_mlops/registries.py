@@ -5,7 +5,7 @@ A user's file in `extensions/` may add to any of them, and takes back what it ad
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from bus_mlops.errors import BusMlopsError
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 class Registry(dict[str, T], Generic[T]):
     """Things of one kind by name, in the order in which they were added; `kind` is the word for messages."""
 
-    _all: ClassVar[list[Registry[object]]] = []
+    _all: ClassVar[list[Registry[Any]]] = []
 
     def __init__(self, kind: str, error: type[BusMlopsError]) -> None:
         super().__init__()
         self._kind = kind
         self._error = error
         self._module_of: dict[str, str] = {}
-        Registry._all.append(self)  # type: ignore[arg-type]
+        Registry._all.append(self)
 
     def add(self, name: str, item: T, module: str) -> None:
         """Add a thing that a module brings.

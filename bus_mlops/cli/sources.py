@@ -29,7 +29,7 @@ _SHOWN = 20
 
 
 # The sources whose tables say where each image is; made from the registry, so that --help lists them.
-Fetchable = StrEnum("Fetchable", {name: name for name, source in SOURCES.items() if source.download})  # type: ignore[misc]
+Fetchable = StrEnum("Fetchable", {name: name for name, source in SOURCES.items() if source.download})  # type: ignore[misc]  # computed
 
 
 @sources_app.command()

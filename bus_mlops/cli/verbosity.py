@@ -42,6 +42,6 @@ def with_verbosity(command: Callable[..., None]) -> Callable[..., None]:
             for name, annotation in {"quiet": Quiet, "verbose": Verbose}.items()
         ),
     ]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run

@@ -31,8 +31,10 @@ def kind_named_by(field: str, *kinds: str) -> Discriminator:
 class Known:
     """What the registries hold, handed to validation as its context, so that the schema depends on none of them.
 
-    `sources` says of each source whether it has masks; `strategies` are the names that may be planned, `metrics` those
-    that a model may be judged by.
+    Attributes:
+        sources: Says of each source whether it has masks.
+        strategies: The names that may be planned.
+        metrics: Those that a model may be judged by.
     """
 
     sources: Mapping[str, bool]

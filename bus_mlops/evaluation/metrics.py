@@ -77,8 +77,8 @@ def _register(function: Function, compute: Compute, resample: Resample | None, f
 def confusion(labels: Array, predicted: Array) -> tuple[Array, Array, Array, Array]:
     """Counts of true negatives, false positives, false negatives, true positives; inputs are 0/1, (N,)."""
     truth, call = labels.astype(bool), predicted.astype(bool)
-    cells = (~truth & ~call, ~truth & call, truth & ~call, truth & call)
-    return tuple(np.asarray(cell.sum()) for cell in cells)  # type: ignore[return-value]
+    tn, fp, fn, tp = (np.asarray(cell.sum()) for cell in (~truth & ~call, ~truth & call, truth & ~call, truth & call))
+    return tn, fp, fn, tp
 
 
 def _of_images(rate: ComputeRate) -> Compute:

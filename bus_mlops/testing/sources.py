@@ -234,8 +234,9 @@ def _check_phantoms(source: Source) -> None:
 
 
 def _drawn(source: Source, folder: Path, count: int, copies: int) -> tuple[Path, list[Phantom], list[str]]:
-    require(source.phantoms is not None, f"{source.name} has no phantoms.")
-    plan = source.phantoms()  # type: ignore[misc]
+    if source.phantoms is None:
+        raise ContractError(f"{source.name} has no phantoms.")
+    plan = source.phantoms()
     require(0 < plan.malignant < 1, f"{source.name}: the share of malignant phantoms must lie between 0 and 1.")
     rng = np.random.default_rng(count)
     phantoms = draw_phantoms(rng, plan, count, copies if plan.near_copies else 0, size=48)

@@ -70,7 +70,7 @@ def _die_before(client: Any, count: int) -> None:
 
 def main() -> None:
     """Run the tasks, at the same time where a list holds several; print how each ended (None: killed)."""
-    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+    import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - imported before the forks
 
     import bus_mlops.promotion.aliases  # noqa: F401 - imported before the forks
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,10 +34,10 @@ def offline(monkeypatch, tmp_path):
     return tmp_path / "keras" / "models"
 
 
-def make_spec(network: str, size: int = 64, **options: object) -> RunSpec:
+def make_spec(network: str, size: int = 64, **options: Any) -> RunSpec:
     return RunSpec(
         network=network,
-        options=options,  # type: ignore[arg-type]
+        options=options,
         cohort=("busi",),
         task=zoo.entry(network).task,
         training=Training(input_size=size, scaling="imagenet"),
