@@ -201,6 +201,6 @@ def test_a_name_is_registered_once():
 
 
 def test_a_configuration_without_the_section_is_told_from_one_with_it(demo):
-    bare = Config.model_validate(demo.model_dump(exclude={"strategy_settings"}))
+    bare = Config.model_validate(demo.model_dump(exclude={"strategy_settings", "promotion"}))
     with pytest.raises(ConfigError, match="strategy_settings has no LossesSettings for 'losses'"):
         STRATEGIES["losses"].settings_of(bare)
