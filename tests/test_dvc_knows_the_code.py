@@ -107,7 +107,7 @@ def changed(folder: Path) -> set[str]:
         ("gate/gate.py", {"promote"}),
         ("training/losses.py", {*TRAIN, "search", "tuned", "promote"}),
         ("spec.py", {"plan", *TRAIN, "search", "tuned", "evaluate", "promote", "report"}),
-        ("sources/busi.py", {"phantom", "assemble"}),
+        ("sources/busi.py", {"phantom", "assemble", "report"}),  # which prints its title
         ("images/geometry.py", {*BEFORE_TRAINING, *TRAIN, "search", "tuned", "promote", "report"}),
         ("cli/app.py", set()),
         ("serving/app.py", set()),

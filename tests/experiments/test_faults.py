@@ -84,7 +84,7 @@ def test_a_killed_worker_is_replaced_and_its_cell_ends_as_if_nothing_had_happene
 
     change(tiny_project, "tracking", uri="sqlite:///mlflow.db", artifacts="mlartifacts")
     assert fold_runs(tiny_project) == []
-    driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.PIPE, text=True)
+    driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     run = wait_for_the_middle(tiny_project)
     os.kill(int(run.data.tags["process.pid"]), signal.SIGKILL)
     output, _ = driver.communicate(timeout=400)
