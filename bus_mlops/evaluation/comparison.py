@@ -50,9 +50,10 @@ def corrected_resampled_test(
     Raises:
         EvaluationError: The two are not of the same length of at least 2, hold NaN, or the ratio is not above 0.
 
-    >>> test = corrected_resampled_test([0.82, 0.84, 0.83, 0.86, 0.85], [0.80] * 5, test_to_train=0.25)
-    >>> round(test.difference, 3), round(test.t, 3), round(test.p_one_sided, 4)
-    (0.04, 3.771, 0.0098)
+    Example:
+        >>> test = corrected_resampled_test([0.82, 0.84, 0.83, 0.86, 0.85], [0.80] * 5, test_to_train=0.25)
+        >>> round(test.difference, 3), round(test.t, 3), round(test.p_one_sided, 4)
+        (0.04, 3.771, 0.0098)
     """
     from scipy import stats
 

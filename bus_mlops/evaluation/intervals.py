@@ -50,9 +50,10 @@ def spread(values: npt.ArrayLike) -> Spread:
     Raises:
         EvaluationError: A value is NaN.
 
-    >>> folds = spread([0.7, 0.8, 0.9])
-    >>> round(folds.mean, 3), round(folds.deviation, 3), folds.count
-    (0.8, 0.1, 3)
+    Example:
+        >>> folds = spread([0.7, 0.8, 0.9])
+        >>> round(folds.mean, 3), round(folds.deviation, 3), folds.count
+        (0.8, 0.1, 3)
     """
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0 or np.isnan(array).any():

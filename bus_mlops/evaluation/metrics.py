@@ -207,9 +207,10 @@ def classification_metrics(
     Raises:
         EvaluationError: The inputs are not so, or all of one class.
 
-    >>> values = classification_metrics([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
-    >>> values["accuracy"], values["sensitivity"], values["roc_auc"]
-    (0.5, 0.5, 0.75)
+    Example:
+        >>> values = classification_metrics([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])
+        >>> values["accuracy"], values["sensitivity"], values["roc_auc"]
+        (0.5, 0.5, 0.75)
     """
     y, p = validated(labels, probabilities)
     cut = np.asarray(threshold, dtype=np.float64)
@@ -224,9 +225,10 @@ def mask_overlap(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Array,
     Raises:
         EvaluationError: The shapes differ.
 
-    >>> dice, iou = mask_overlap([[[1, 1], [0, 0]]], [[[1, 0], [0, 0]]])
-    >>> round(float(dice[0]), 3), float(iou[0])
-    (0.667, 0.5)
+    Example:
+        >>> dice, iou = mask_overlap([[[1, 1], [0, 0]]], [[[1, 0], [0, 0]]])
+        >>> round(float(dice[0]), 3), float(iou[0])
+        (0.667, 0.5)
     """
     a, b = np.asarray(truth).astype(bool), np.asarray(predicted).astype(bool)
     if a.shape != b.shape or a.ndim != 3:

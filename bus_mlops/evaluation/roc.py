@@ -91,8 +91,9 @@ def youden_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> flo
     Raises:
         EvaluationError: As in `validated`.
 
-    >>> youden_threshold([0, 0, 1, 1], [0.1, 0.4, 0.6, 0.9])
-    0.5
+    Example:
+        >>> youden_threshold([0, 0, 1, 1], [0.1, 0.4, 0.6, 0.9])
+        0.5
     """
     y, p = validated(labels, probabilities)
     scores = np.unique(p)

@@ -63,8 +63,11 @@ class Cell:
 class Job:
     """What all cells of a call share: where the data lies, where runs and checkpoints go, how many threads, who asks.
 
-    `driver` names the process that gave the cells out, `identity` identifies it; runs of the same driver never compete
-    for a cell. `extensions` is the folder of the user's own networks, `tags` are those of every run.
+    Attributes:
+        driver: Names the process that gave the cells out.
+        identity: Identifies it; runs of the same driver never compete for a cell.
+        extensions: The folder of the user's own networks.
+        tags: Those of every run.
     """
 
     benchmark: Path

@@ -21,9 +21,10 @@ def fit_calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Cali
     Raises:
         EvaluationError: As in `evaluation.metric.validated`.
 
-    >>> calibration = fit_calibration([0, 1] * 50, [0.6, 0.9] * 50)
-    >>> 0.9 < calibration(0.9) < 1, 0 < calibration(0.6) < 0.1
-    (True, True)
+    Example:
+        >>> calibration = fit_calibration([0, 1] * 50, [0.6, 0.9] * 50)
+        >>> 0.9 < calibration(0.9) < 1, 0 < calibration(0.6) < 0.1
+        (True, True)
     """
     y, p = validated(labels, probabilities)
     positives = int(y.sum())

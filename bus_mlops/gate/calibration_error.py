@@ -22,8 +22,9 @@ def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins:
     Raises:
         EvaluationError: As in `evaluation.metric.validated`.
 
-    >>> round(calibration_error([0, 0, 0, 1], [0.5, 0.5, 0.5, 0.5]), 3)
-    0.25
+    Example:
+        >>> round(calibration_error([0, 0, 0, 1], [0.5, 0.5, 0.5, 0.5]), 3)
+        0.25
     """
     y, p = validated(labels, probabilities)
     return float(_errors(y, p, GroupWeights.identity(y.size), bins)[0])

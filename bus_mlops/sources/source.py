@@ -90,12 +90,18 @@ class Download:
 
 @dataclass(frozen=True)
 class Source:
-    """One source: its name in folders and params.yaml, its title in tables, and how its folder is surveyed.
+    """One source, and how its folder is surveyed.
 
-    `look` makes the survey of a folder; it raises SourceError only when there is nothing to survey: no table,
-    no folder, no image. `official` is None where nobody publishes counts, `download` where no table says where
-    the images are. `phantoms` returns the plan of the source's phantoms, or is None where none are drawn; it
-    imports what draws them only when it is called, so that the list of sources stays quick to load.
+    Attributes:
+        name: In folders and params.yaml.
+        title: In tables.
+        look: Makes the survey of a folder; it raises SourceError only when there is nothing to survey: no table, no
+            folder, no image.
+        has_masks: Whether its images come with the lesion's outline.
+        official: None where nobody publishes counts.
+        download: None where no table says where the images are.
+        phantoms: Returns the plan of the source's phantoms, or is None where none are drawn; it imports what draws them
+            only when it is called, so that the list of sources stays quick to load.
     """
 
     name: str

@@ -29,11 +29,19 @@ class Contrast:
 def contrasts(differences: Mapping[str, npt.ArrayLike], test_to_train: float) -> list[Contrast]:
     """The corrected resampled t-test (two-sided) of each named list of differences over (fold, seed), (k,).
 
-    `test_to_train` is n_test / n_train of a fold. With a single fold nothing can be tested. Raises EvaluationError.
+    With a single fold nothing can be tested.
 
-    >>> first, second = contrasts({"a": [0.04, 0.05, 0.06, 0.05], "b": [0.02, -0.02, 0.01, -0.01]}, 0.25)
-    >>> round(first.difference, 3), round(first.p, 4), round(first.p_adjusted, 4), round(second.p_adjusted, 2)
-    (0.05, 0.0032, 0.0065, 1.0)
+    Args:
+        differences: By name.
+        test_to_train: n_test / n_train of a fold.
+
+    Raises:
+        EvaluationError: As in `evaluation.comparison.corrected_resampled_test`.
+
+    Example:
+        >>> first, second = contrasts({"a": [0.04, 0.05, 0.06, 0.05], "b": [0.02, -0.02, 0.01, -0.01]}, 0.25)
+        >>> round(first.difference, 3), round(first.p, 4), round(first.p_adjusted, 4), round(second.p_adjusted, 2)
+        (0.05, 0.0032, 0.0065, 1.0)
     """
     tested = [
         _contrast(name, np.asarray(values, dtype=np.float64), test_to_train) for name, values in differences.items()

@@ -75,7 +75,11 @@ class Rows:
         return self._cells[row.strategy, row.model, row.variant][metric]
 
     def difference(self, treated: PlannedRow, baseline: PlannedRow, metric: str) -> pd.Series[float]:
-        """Treated minus baseline in each (fold, seed); raises EvaluationError unless both have the same."""
+        """Treated minus baseline in each (fold, seed).
+
+        Raises:
+            EvaluationError: The two were not trained on the same.
+        """
         a, b = self.values(treated, metric), self.values(baseline, metric)
         if not a.index.equals(b.index):
             raise EvaluationError(
