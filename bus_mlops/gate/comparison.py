@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,7 @@ from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.cells import CELL, ROW, by_cell
 from bus_mlops.evaluation.comparison import paired_bootstrap_difference
 from bus_mlops.evaluation.intervals import Interval
-from bus_mlops.evaluation.metrics import classification_metrics
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.gate.calibration import fit_calibration
 from bus_mlops.spec import CellKey
@@ -90,9 +90,9 @@ class Judged:
     def metric_by_cell(self, metric: str) -> dict[CellKey, float]:
         """A metric (fraction) of each (fold, seed)."""
         return {
-            key: classification_metrics(
+            key: METRICS.get_known(metric).value(
                 cell["label"].to_numpy(), cell["probability"].to_numpy(), cell["threshold"].to_numpy()
-            )[metric]
+            )
             for key, cell in by_cell(self.test)
         }
 
@@ -109,14 +109,14 @@ class Pair:
     baseline_threshold: npt.NDArray[np.float64]
 
     def difference(self, metric: str) -> float:
-        """Candidate minus baseline (fraction)."""
-        first = classification_metrics(self.labels, self.candidate, self.candidate_threshold)[metric]
-        second = classification_metrics(self.labels, self.baseline, self.baseline_threshold)[metric]
-        return float(first - second)
+        """Candidate minus baseline (fraction), turned round where a lower value is better: above 0 is better."""
+        known = METRICS.get_known(metric)
+        first = known.value(self.labels, self.candidate, self.candidate_threshold)
+        return known.direction * (first - known.value(self.labels, self.baseline, self.baseline_threshold))
 
     def interval(self, metric: str, resamples: int, seed: int) -> Interval:
-        """The 95 % interval of candidate minus baseline (fraction); draws whole leakage groups."""
-        return paired_bootstrap_difference(
+        """The 95 % interval of `difference` (fraction); draws whole leakage groups."""
+        found = paired_bootstrap_difference(
             metric,
             self.labels,
             self.candidate,
@@ -128,6 +128,9 @@ class Pair:
             confidence=CONFIDENCE,
             seed=seed,
         )
+        if METRICS.get_known(metric).direction > 0:
+            return found
+        return replace(found, estimate=-found.estimate, low=-found.high, high=-found.low)
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ class Comparison:
         return pair
 
     def interval(self, metric: str) -> Interval:
-        """The 95 % interval of candidate minus baseline (fraction) on all images."""
+        """The 95 % interval of `Pair.difference` on all images."""
         return self.pair.interval(metric, self.resamples, self.seed)
 
 

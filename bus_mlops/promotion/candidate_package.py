@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bus_mlops.consumer.package_format import ARTIFACT, Calibration, read_package
-from bus_mlops.evaluation.metrics import classification_metrics
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.experiments.cell import REFIT
 from bus_mlops.gate.calibration import fit_calibration
@@ -80,9 +80,11 @@ def member_cells(candidate: TrainedModel, members: str, metric: str) -> list[Cel
     if members == "all":
         return cells
 
+    known = METRICS.get_known(metric)
+
     def on_validation(cell: CellKey) -> float:
         rows = candidate.part("validation", cell)
-        return classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())[metric]
+        return known.direction * known.value(rows["label"].to_numpy(), rows["probability"].to_numpy())
 
     return [max(cells, key=on_validation)]
 

@@ -16,7 +16,7 @@ from bus_mlops.dataset.folds.assignment import TEST, TRAIN, Folds
 from bus_mlops.dataset.folds.leakage import check_leakage
 from bus_mlops.errors import EvaluationError, LeakageError, LedgerError, NothingToJudgeError, RegistryError
 from bus_mlops.evaluation.cells import by_cell
-from bus_mlops.evaluation.metrics import classification_metrics
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.results import read_predictions
 from bus_mlops.gate.comparison import Comparison, GateContext, compare
 from bus_mlops.gate.gate import run_gate
@@ -166,12 +166,13 @@ def leak_check(folds: Folds) -> str:
 
 
 def score(test: pd.DataFrame, metric: str) -> float:
-    """Mean of a metric (fraction) over the (fold, seed) cells of test predictions, at threshold 0.5."""
-    values = [
-        classification_metrics(cell["label"].to_numpy(), cell["probability"].to_numpy())[metric]
-        for _, cell in by_cell(test)
-    ]
-    return float(np.mean(values))
+    """Mean of a metric (fraction) over the (fold, seed) cells of test predictions, at threshold 0.5; higher is better.
+
+    Where a lower value of the metric is better, the score is its negative.
+    """
+    known = METRICS.get_known(metric)
+    values = [known.value(cell["label"].to_numpy(), cell["probability"].to_numpy()) for _, cell in by_cell(test)]
+    return known.direction * float(np.mean(values))
 
 
 def _candidates(inputs: PromotionInputs, runs: Sequence[str]) -> list[TrainedModel]:

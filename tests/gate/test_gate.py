@@ -280,6 +280,22 @@ def test_every_metric_of_the_configuration_works(better, baseline, metric):
     assert metric in report.rules[2].sentence
 
 
+def test_where_a_lower_value_is_better_the_lower_one_wins(better, baseline):
+    report, reverse = (judge(*models, metric="brier") for models in ((better, baseline), (baseline, better)))
+    values, reversed_values = values_of(report, 2), values_of(reverse, 2)
+    assert values["candidate"] < values["baseline"]
+    assert values["difference"] == pytest.approx(values["baseline"] - values["candidate"])
+    assert reversed_values["difference"] == pytest.approx(-values["difference"])
+    assert report.rules[2].passed
+    assert not reverse.rules[2].passed
+    assert "lower is better, an improvement of +" in report.rules[2].sentence
+    source = values_of(report, 4)
+    assert 0 < source["busi_low"] < source["busi_difference"] < source["busi_high"]
+    assert report.rules[4].passed
+    assert not judge(baseline, better, metric="brier", source_margin=0.001).rules[4].passed
+    assert report.rules[4].sentence.startswith("Improvement in brier: busi +")
+
+
 def test_unknown_fold_sizes_are_a_failed_rule_with_a_reason(better, baseline):
     report = judge(better, baseline, n_train={1: 154})
     assert failed(report) == ["G2"]

@@ -78,7 +78,7 @@ def test_threshold_and_calibration_come_from_validation_parts_alone(store):
     assert threshold_of(candidate, cells, calibrations, "half") == 0.5
 
 
-@pytest.mark.parametrize("metric", ["roc_auc", "balanced_accuracy", "accuracy", "f1"])
+@pytest.mark.parametrize("metric", ["roc_auc", "balanced_accuracy", "accuracy", "f1", "false_negative_rate", "brier"])
 def test_the_first_baseline_is_the_best_network_that_is_not_mt_estan(store, metric):
     assert store.judge(metric=metric).baseline.network == "resnet50"
     assert store.judge(metric=metric, baseline="best").baseline.network == "resnet50"

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from bus_mlops.config.base import Strict
 from bus_mlops.config.data import SourceName
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.gate.comparison import Comparison, pair_of
 from bus_mlops.gate.rule import Verdict, rule
 
@@ -28,12 +29,13 @@ class SourceLimits(Strict):
 
 @rule("G4", "every source")
 def sources(comparison: Comparison, limits: SourceLimits) -> Verdict:
-    """In no source does the metric fall by more than the source's margin.
+    """In no source does the metric get worse by more than the source's margin.
 
     The point estimate decides: one source is too small to rule a fall out. A source with few malignant (or few
     benign) cases is reported only.
     """
     metric = comparison.metric
+    what = "Difference" if METRICS.get_known(metric).direction > 0 else "Improvement"
     values: dict[str, float | int | str] = {}
     said, fallen = [], []
     for source, rows in comparison.paired.groupby("source", sort=True):
@@ -58,6 +60,6 @@ def sources(comparison: Comparison, limits: SourceLimits) -> Verdict:
     return Verdict(
         passed=not fallen,
         limit="; ".join([f"each source >= {-limits.source_margin:g}", *margins]),
-        sentence=f"Difference in {metric}: " + "; ".join(said + (fallen or ["no source falls by more"])) + ".",
+        sentence=f"{what} in {metric}: " + "; ".join(said + (fallen or ["no source falls by more"])) + ".",
         values=values,
     )

@@ -13,6 +13,7 @@ from pydantic import Field
 from bus_mlops.config.base import Strict
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.comparison import ResampledTest, corrected_resampled_test, holm
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.gate.comparison import CONFIDENCE, Comparison, GateContext
 from bus_mlops.gate.rule import Verdict, rule
 from bus_mlops.spec import CellKey
@@ -27,11 +28,13 @@ class SuperiorityLimits(Strict):
 
 @rule("G2", "superiority")
 def superiority(comparison: Comparison, limits: SuperiorityLimits) -> Verdict:
-    """The metric is higher than the baseline's over (fold, seed); rivals of the decision share alpha (Holm)."""
+    """The metric is better than the baseline's over (fold, seed); rivals of the decision share alpha (Holm)."""
     metric, context = comparison.metric, comparison.context
+    direction = METRICS.get_known(metric).direction
     ours, theirs = (model.metric_by_cell(metric) for model in (comparison.candidate, comparison.baseline))
-    test = _test(ours, theirs, context)
-    rivals = [_test(rival.metric_by_cell(metric), theirs, context).p_one_sided for rival in comparison.rivals]
+    test = _test(ours, theirs, context, direction)
+    others = [rival.metric_by_cell(metric) for rival in comparison.rivals]
+    rivals = [_test(other, theirs, context, direction).p_one_sided for other in others]
     p = holm([test.p_one_sided, *rivals])[0]
     passed = p < limits.alpha and test.difference > 0
     values: dict[str, float | int | str] = {
@@ -50,7 +53,8 @@ def superiority(comparison: Comparison, limits: SuperiorityLimits) -> Verdict:
         limit, found = f"p < {limits.alpha:g}", f"one-sided p = {p:.3f}"
     seeds = f"{values['seeds']} seed{'' if values['seeds'] == 1 else 's'}"
     sentence = (
-        f"{metric} {values['candidate']:.3f} against {values['baseline']:.3f}: a difference of "
+        f"{metric} {values['candidate']:.3f} against {values['baseline']:.3f}: "
+        f"{'a difference' if direction > 0 else 'lower is better, an improvement'} of "
         f"{test.difference:+.3f} (95 % interval {test.low:+.3f} to {test.high:+.3f}) over {values['folds']} folds x "
         f"{seeds} of each, {found}"
         + (f" (Holm, {1 + len(rivals)} candidates)" if rivals else "")
@@ -98,7 +102,10 @@ def correlated_posterior(candidate: npt.ArrayLike, baseline: npt.ArrayLike, test
     return Posterior(test.difference, scale, test.degrees_of_freedom, better)
 
 
-def _test(ours: Mapping[CellKey, float], theirs: Mapping[CellKey, float], context: GateContext) -> ResampledTest:
+def _test(
+    ours: Mapping[CellKey, float], theirs: Mapping[CellKey, float], context: GateContext, direction: int
+) -> ResampledTest:
+    """The test that ours is better: that its values, times the metric's direction, are higher."""
     if set(ours) != set(theirs):
         raise EvaluationError("the models were not evaluated on the same (fold, seed) pairs")
     cells = sorted(ours)
@@ -107,8 +114,8 @@ def _test(ours: Mapping[CellKey, float], theirs: Mapping[CellKey, float], contex
         raise EvaluationError(f"the number of training or test images of fold {unknown[0]} is not known")
     ratios = [context.n_test[fold] / context.n_train[fold] for fold, _ in cells]
     return corrected_resampled_test(
-        [ours[cell] for cell in cells],
-        [theirs[cell] for cell in cells],
+        [direction * ours[cell] for cell in cells],
+        [direction * theirs[cell] for cell in cells],
         test_to_train=sum(ratios) / len(ratios),
         confidence=CONFIDENCE,
     )
