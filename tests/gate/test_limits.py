@@ -1,0 +1,171 @@
+"""Each rule turns exactly at its limit, by the bound (not the estimate) that it says it judges."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from predictions import two_models
+
+from bus_mlops.evaluation.comparison import corrected_resampled_test, holm
+from bus_mlops.gate.comparison import Comparison, GateContext, Lineage, PackageCheck, compare
+from bus_mlops.gate.gate import run_gate
+from bus_mlops.gate.report import RuleResult
+
+LINEAGE = Lineage("d" * 64, "f" * 64)
+# Test parts of very different shares, so that their mean, least and greatest ratio differ.
+TRAINED = {1: 200, 2: 150, 3: 250, 4: 100, 5: 300}
+TESTED = {1: 100, 2: 120, 3: 60, 4: 90, 5: 80}
+CONTEXT = GateContext(
+    model_name="bus-mt-estan",
+    is_phantom=False,
+    expected_folds=(1, 2, 3, 4, 5),
+    candidate=LINEAGE,
+    baseline=LINEAGE,
+    n_train=TRAINED,
+    n_test=TESTED,
+    leak_check="passed",
+    seed=3,
+)
+HAIR = 1e-9
+
+
+@pytest.fixture(scope="module")
+def models() -> tuple[pd.DataFrame, pd.DataFrame]:
+    return two_models(11, (0.9, 0.87), images=400, seeds=2)
+
+
+@pytest.fixture(scope="module")
+def comparison(models: tuple[pd.DataFrame, pd.DataFrame]) -> Comparison:
+    return compare(models, CONTEXT, metric="roc_auc", resamples=300)
+
+
+def rule_of(comparison: Comparison, identifier: str, **limits: Any) -> RuleResult:
+    return next(rule for rule in run_gate(comparison, limits).rules if rule.id == identifier)
+
+
+def number(rule: RuleResult, name: str) -> float:
+    value = rule.values[name]
+    assert not isinstance(value, str)
+    return float(value)
+
+
+@pytest.mark.parametrize("name", ["sensitivity", "specificity"])
+def test_a_floor_is_held_by_the_lower_bound(comparison: Comparison, name: str) -> None:
+    floors = {"minimum_sensitivity": 0.0, "minimum_specificity": 0.0}
+    low = number(rule_of(comparison, "G1", **floors), f"{name}_low")
+    assert low < number(rule_of(comparison, "G1", **floors), name)
+    assert rule_of(comparison, "G1", **{**floors, f"minimum_{name}": low - HAIR}).passed
+    assert not rule_of(comparison, "G1", **{**floors, f"minimum_{name}": low + HAIR}).passed
+
+
+def test_superiority_turns_at_alpha(comparison: Comparison) -> None:
+    p = number(rule_of(comparison, "G2"), "p_adjusted")
+    assert 0 < p < 0.5
+    assert rule_of(comparison, "G2", alpha=p + HAIR).passed
+    assert not rule_of(comparison, "G2", alpha=p - HAIR).passed
+
+
+def test_superiority_corrects_by_the_mean_ratio_of_the_folds(comparison: Comparison) -> None:
+    ours, theirs = (model.metric_by_cell("roc_auc") for model in (comparison.candidate, comparison.baseline))
+    ratio = float(np.mean([TESTED[fold] / TRAINED[fold] for fold, _ in sorted(ours)]))
+    expected = corrected_resampled_test([ours[k] for k in sorted(ours)], [theirs[k] for k in sorted(ours)], ratio)
+    assert number(rule_of(comparison, "G2"), "p_one_sided") == pytest.approx(expected.p_one_sided, rel=1e-12)
+
+
+def test_rivals_share_alpha(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    """Holm over the candidates of a decision: beside a worse one, the better one's p counts twice."""
+    candidate, baseline = models
+    alone = number(rule_of(compare(models, CONTEXT, metric="roc_auc", resamples=100), "G2"), "p_adjusted")
+    worse = baseline.assign(probability=1 - baseline["probability"])
+    shared = compare([candidate, baseline, worse], CONTEXT, metric="roc_auc", resamples=100)
+    assert number(rule_of(shared, "G2"), "p_adjusted") == pytest.approx(2 * alone)
+    assert number(rule_of(shared, "G2"), "p_adjusted") == pytest.approx(holm([alone, 1.0])[0])
+
+
+def test_non_inferiority_turns_at_the_lower_bound(comparison: Comparison) -> None:
+    low = number(rule_of(comparison, "G3"), "low")
+    assert low < 0
+    assert rule_of(comparison, "G3", sensitivity_margin=-low + HAIR).passed
+    assert not rule_of(comparison, "G3", sensitivity_margin=-low - HAIR).passed
+
+
+def test_a_source_turns_at_its_estimate(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    candidate, baseline = models
+    swapped = compare([baseline, candidate], CONTEXT, metric="roc_auc", resamples=100)
+    rule = rule_of(swapped, "G4")
+    falls = {source: number(rule, f"{source}_difference") for source in ("busi", "busis")}
+    worst = -min(falls.values())
+    assert worst > 0
+    assert rule_of(swapped, "G4", source_margin=worst + HAIR).passed
+    assert not rule_of(swapped, "G4", source_margin=worst - HAIR).passed
+
+
+def test_a_source_with_few_benign_cases_decides_nothing(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    def few_benign(frame: pd.DataFrame) -> pd.DataFrame:
+        kept = (frame["source"] == "busi") | (frame["label"] == 1) | frame["case_id"].isin(spared)
+        return frame[kept].reset_index(drop=True)
+
+    candidate, baseline = models
+    of_busis = candidate[(candidate["source"] == "busis") & (candidate["label"] == 0)]
+    spared = set(of_busis["case_id"].unique()[:12])
+    comparison = compare([few_benign(baseline), few_benign(candidate)], CONTEXT, metric="roc_auc", resamples=100)
+    rule = rule_of(comparison, "G4", source_malignant=30, source_margin=0.5)
+    assert "busis has too few cases to decide" in rule.sentence
+    assert "busis_low" not in rule.values
+    assert "busi_low" in rule.values
+
+
+def test_calibration_turns_at_the_upper_bound(comparison: Comparison) -> None:
+    high = number(rule_of(comparison, "G5"), "high")
+    assert 0 < high < 1
+    assert number(rule_of(comparison, "G5"), "difference") < high
+    assert rule_of(comparison, "G5", calibration_margin=high + HAIR).passed
+    assert not rule_of(comparison, "G5", calibration_margin=high - HAIR).passed
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed"),
+    [
+        ({"difference": 1e-4}, True),
+        ({"difference": 1.1e-4}, False),
+        ({"difference": float("nan")}, False),
+        ({"importable": ("tensorflow",)}, False),
+        ({"unsigned": ("outputs",)}, False),
+        ({"error": "it does not load"}, False),
+    ],
+)
+def test_a_package_turns_at_its_tolerance(comparison: Comparison, changes: dict[str, Any], passed: bool) -> None:
+    check = PackageCheck(forbidden=("tensorflow",), members=2, difference=0.0)
+    packaged = replace(comparison, package=replace(check, **changes))
+    assert rule_of(packaged, "G6", example_tolerance=1e-4).passed is passed
+
+
+@pytest.mark.parametrize("column", ["label", "image_id"])
+def test_models_that_were_tested_on_other_truths_are_not_compared(
+    models: tuple[pd.DataFrame, pd.DataFrame], column: str
+) -> None:
+    candidate, baseline = models
+    row = candidate.index[(candidate["part"] == "test") & (candidate["fold"] == 2)][4]
+    value = 1 - candidate.loc[row, "label"] if column == "label" else "busi/another"
+    changed = candidate.copy()
+    changed.loc[row, column] = value
+    rule = rule_of(compare([changed, baseline], CONTEXT, metric="roc_auc", resamples=100), "G0")
+    assert not rule.passed
+    assert "2 test predictions have no counterpart" in rule.sentence
+
+
+def test_calibration_and_threshold_come_from_validation_alone(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    """Other labels in the test part change what is counted there, and nothing of what is answered."""
+    candidate, baseline = models
+    flipped = candidate.assign(label=np.where(candidate["part"] == "test", 1 - candidate["label"], candidate["label"]))
+    one, other = (
+        compare([frame, baseline], CONTEXT, metric="roc_auc").candidate.test for frame in (candidate, flipped)
+    )
+    assert one[["probability", "threshold"]].equals(other[["probability", "threshold"]])
+    assert one["threshold"].nunique() == 10  # of five folds and two seeds, each with its own
+    half = compare([candidate, baseline], CONTEXT, metric="roc_auc", threshold="half").candidate.test
+    assert set(half["threshold"]) == {0.5}
