@@ -49,7 +49,7 @@ test-all: test test-slow test-oldest  ## all tests, on the oldest versions and o
 
 # Without TensorFlow, which has one allowed version: what reads, splits, measures, judges and predicts.
 ROOMS := tests/test_imports.py $(addprefix tests/,config consumer dataset evaluation gate images sources)
-UNTRAINED := -m pytest $(TWO) --without-tensorflow -m 'not slow and not pipeline' $(ROOMS)
+UNTRAINED := -m pytest $(TWO) --without-tensorflow $(ROOMS)
 PYTHON312 ?= $(shell command -v python3.12)
 
 test-oldest: .venv-oldest/.installed  ## the lowest allowed versions, and Python 3.12 where there is one

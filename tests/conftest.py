@@ -24,6 +24,18 @@ from bus_mlops.project import parse_config
 # As an entry point of ours does.
 environment.quiet()
 
+# A module that names one of these, or a test with such a fixture, starts processes.
+STARTERS = {"subprocess", "run_stage_script", "tiny_data", "dvc_environment", "s3_server", "make_store", "recorded"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs stages, commands or servers as `pipeline`, which `make quick` leaves out."""
+    for item in items:
+        names = {*getattr(item, "fixturenames", ()), *vars(getattr(item, "module", object))}
+        if STARTERS & names:
+            item.add_marker(pytest.mark.pipeline)
+
 
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
