@@ -31,7 +31,9 @@ Threshold = Literal["youden", "half"]
 class Lineage:
     """Where a model comes from: digests of its images and folds, what its runs say of leaks and of git.
 
-    `leaks` is the tag of its runs (`0 groups`), `git_clean` yes, no or unknown; where runs differ, the worst.
+    Attributes:
+        leaks: The tag of its runs (`0 groups`).
+        git_clean: yes, no or unknown; where runs differ, the worst.
     """
 
     data_digest: str
@@ -46,8 +48,10 @@ class Lineage:
 class GateContext:
     """What the gate must know besides the predictions.
 
-    `n_train` and `n_test` count the images of each fold (1-based) in the models' cohort; training without the
-    validation part. `leak_check` is what the leakage check of the folds finds now: "passed" or anything else.
+    Attributes:
+        n_train: Images of each fold (1-based) in the models' cohort without the validation part.
+        n_test: The same of the test part.
+        leak_check: What the leakage check of the folds finds now: "passed" or anything else.
     """
 
     model_name: str
@@ -65,8 +69,12 @@ class GateContext:
 class PackageCheck:
     """What a package did in a process that has the consumer's install and nothing more.
 
-    `difference` is that of its example from the stored probability (0-1), `importable` what of `forbidden` could be
-    imported there, `unsigned` the parts that the signature lacks. With an `error` it did not load.
+    Attributes:
+        difference: Of its example from the stored probability (0-1).
+        forbidden: What that install has not.
+        importable: What of it could be imported there.
+        unsigned: The parts that the signature lacks.
+        error: Why it did not load; empty if it did.
     """
 
     forbidden: tuple[str, ...] = ()
@@ -137,8 +145,13 @@ class Pair:
 class Comparison:
     """Everything that a rule may look at; made by `compare`.
 
-    `rivals` are other candidates of the same decision, with whom alpha is shared. `threshold` is the kind in force,
-    `resamples` the number of a bootstrap's. `package` is there once the candidate is packaged.
+    Attributes:
+        rivals: Other candidates of the same decision, with whom alpha is shared.
+        metric: The primary one.
+        threshold: The kind in force.
+        resamples: Of a bootstrap.
+        notes: Sentences for the report.
+        package: Is there once the candidate is packaged.
     """
 
     candidate: Judged
@@ -158,12 +171,20 @@ class Comparison:
 
     @cached_property
     def pair(self) -> Pair:
-        """Candidate and baseline image by image; EvaluationError where one of the two did not predict an image."""
+        """Candidate and baseline image by image.
+
+        Raises:
+            EvaluationError: One of the two did not predict an image.
+        """
         return pair_of(self.paired)
 
     @cached_property
     def paired(self) -> pd.DataFrame:
-        """The candidate's rows with `probability_baseline` and `threshold_baseline`; EvaluationError likewise."""
+        """The candidate's rows with `probability_baseline` and `threshold_baseline`.
+
+        Raises:
+            EvaluationError: As in `pair`.
+        """
         ours, theirs = self.candidate.test, self.baseline.test
         columns = [*CELL, "image_id", "probability", "threshold"]
         pair = ours.merge(theirs[columns], on=[*CELL, "image_id"], suffixes=("", "_baseline"))
@@ -192,16 +213,16 @@ def compare(
     (fold, seed), if all models hold one; otherwise raw probabilities are judged at 0.5, and a note says so.
 
     Args:
-        models: a frame each, one table row's predictions of any seeds, test and validation parts.
-        context: what the gate must know besides.
-        metric: the primary metric, by its name in `evaluation.metrics`.
+        models: A frame each, one table row's predictions of any seeds, test and validation parts.
+        context: What the gate must know besides.
+        metric: The primary metric, by its name in `evaluation.metrics`.
         threshold: "youden" or "half" (0.5).
-        resamples: of each bootstrap.
-        titles: what reports call the models; by default strategy, model and variant of their rows.
-        notes: sentences to put into the report.
+        resamples: Of each bootstrap.
+        titles: What reports call the models; by default strategy, model and variant of their rows.
+        notes: Sentences to put into the report.
 
     Raises:
-        EvaluationError: a model has no test predictions.
+        EvaluationError: A model has no test predictions.
     """
     for frame in models:
         if frame.empty or not (frame["part"] == "test").any():

@@ -64,8 +64,16 @@ def judge_candidates(
 ) -> Judgement:
     """Judge the candidates against the baseline; of several the best one that passed, else the best one, is returned.
 
-    Candidates are the given runs, else those of `promotion.candidates`; the baseline is the given run, else that
-    of `promotion.baseline`. Raises NothingToJudgeError, EvaluationError, LedgerError, RegistryError.
+    Args:
+        inputs: The project after its training stages.
+        candidate_runs: Else those of `promotion.candidates`.
+        baseline_run: Else that of `promotion.baseline`.
+
+    Raises:
+        NothingToJudgeError: `params.yaml` leaves no candidate, or nothing to compare it with.
+        EvaluationError: Predictions are missing or cannot be compared.
+        LedgerError: A run is not there, or is no training on folds.
+        RegistryError: A run is of another network than the registered name's, or the champion of another version.
     """
     promotion = inputs.config.promotion
     champion = read_aliases(inputs.ledger.client, inputs.model_name).champion
@@ -102,7 +110,8 @@ def terms_of(inputs: PromotionInputs, expected: Sequence[int]) -> Terms:
 def compare_models(models: Sequence[TrainedModel], terms: Terms, notes: tuple[str, ...] = ()) -> Comparison:
     """Candidate, baseline and rivals, in this order, as the gate judges them; the same for a decision and its check.
 
-    Raises EvaluationError if the folds are not the candidate's.
+    Raises:
+        EvaluationError: The folds are not the candidate's.
     """
     candidate, baseline, *rivals = models
     others = tuple(f"Candidate of the same decision: {rival.title}." for rival in rivals)
