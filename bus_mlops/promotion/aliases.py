@@ -1,8 +1,8 @@
 """Moving the aliases `champion`, `previous` and `candidate` so that nobody overwrites a move that he has not seen.
 
 MLflow sets an alias unconditionally: the last writer wins. Here a writer first announces himself with a tag on the
-registered model, which any MLflow store can keep, and goes on when no other announcement stands before his (Burns's
-one-bit mutual exclusion). Alone, he compares the champion with the one he has judged against. Before he touches an
+registered model, which any MLflow store can keep, and goes on when nobody else is announced (`tag_lock`). Alone, he
+compares the champion with the one he has judged against. Before he touches an
 alias he writes where all of them shall point into his tag: if he dies, the next writer finishes for him.
 """
 
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from bus_mlops.errors import PromotionConflictError, RegistryError
 from bus_mlops.promotion.records import close_record
 from bus_mlops.tracking import processes
+from bus_mlops.tracking.tag_lock import enter
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,19 +75,40 @@ def check_right(client: MlflowClient, name: str) -> None:
 class AliasLock:
     """The right to move a model's aliases, held while its tag stands."""
 
-    def __init__(self, client: MlflowClient, name: str) -> None:
+    def __init__(self, client: MlflowClient, name: str, patience: float) -> None:
         self.client, self.name = client, name
         # Of this attempt alone: a second one of the same decision must not overwrite what the first had begun.
         self.key = f"{LOCK_TAG}{secrets.token_hex(8)}"
         self.intent: dict[str, Any] | None = None
+        self._deadline = time.monotonic() + patience
+        self._announced = False
 
     def announce(self) -> None:
         """Write the tag that others see."""
         self.client.set_registered_model_tag(self.name, self.key, json.dumps(processes.identity()))
+        self._announced = True
 
     def withdraw(self) -> None:
         """Take the tag away."""
         self.client.delete_registered_model_tag(self.name, self.key)
+        self._announced = False
+
+    def others(self) -> dict[str, dict[str, Any]]:
+        """What the other living writers have announced, by key."""
+        found = _locks(self.client, self.name)
+        return {key: value for key, value in found.items() if key != self.key and not _is_dead(value)}
+
+    def pause(self) -> None:
+        """Wait for a moment; RegistryError, without a trace of this writer, when it has waited for too long."""
+        if time.monotonic() > self._deadline:
+            holders = [f"process {v['process.pid']} on {v['process.host']}" for v in self.others().values()]
+            if self._announced:
+                self.withdraw()
+            raise RegistryError(
+                f"the aliases of {self.name} are being moved by {', '.join(holders) or 'another process'}, for too "
+                "long. Wait for it or stop it; the next command then finishes its move."
+            )
+        time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
     def abandon(self) -> None:
         """Leave a move that failed half-way to the next writer, even while this process lives on."""
@@ -127,8 +149,8 @@ def locked(client: MlflowClient, name: str, patience: float = PATIENCE_SECONDS) 
     Raises:
         RegistryError: Others hold the right for longer than `patience` seconds.
     """
-    lock = AliasLock(client, name)
-    _wait_for_turn(lock, patience)
+    lock = AliasLock(client, name, patience)
+    enter(lock)
     try:
         _finish_moves(lock)
         yield lock
@@ -158,39 +180,6 @@ def settle(client: MlflowClient, name: str) -> None:
     if any(_is_dead(value) for value in _locks(client, name).values()):
         with locked(client, name):
             pass
-
-
-def _wait_for_turn(lock: AliasLock, patience: float) -> None:
-    deadline = time.monotonic() + patience
-    lock.announce()
-    while True:
-        others = _living(lock)
-        if not others:
-            return
-        if min(others) < lock.key:  # the smaller key goes first; it waits for us to stand back
-            lock.withdraw()
-            while any(key < lock.key for key in _living(lock)):
-                _pause(lock, deadline, withdrawn=True)
-            lock.announce()
-        else:
-            _pause(lock, deadline, withdrawn=False)
-
-
-def _pause(lock: AliasLock, deadline: float, withdrawn: bool) -> None:
-    if time.monotonic() > deadline:
-        holders = [f"process {v['process.pid']} on {v['process.host']}" for v in _living(lock).values()]
-        if not withdrawn:
-            lock.withdraw()
-        raise RegistryError(
-            f"the aliases of {lock.name} are being moved by {', '.join(holders) or 'another process'}, for too long. "
-            f"Wait for it or stop it; the next command then finishes its move."
-        )
-    time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-
-
-def _living(lock: AliasLock) -> dict[str, dict[str, Any]]:
-    found = _locks(lock.client, lock.name)
-    return {key: value for key, value in found.items() if key != lock.key and not _is_dead(value)}
 
 
 def _locks(client: MlflowClient, name: str) -> dict[str, dict[str, Any]]:

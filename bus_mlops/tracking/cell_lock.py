@@ -1,23 +1,26 @@
-"""Who may train a cell when several drivers share a served store, without a lock that MLflow does not have.
+"""Who may train a cell when several drivers share a served store, which has no locks.
 
-A driver announces a run, lets `SETTLE_SECONDS` pass, and looks: of those that announced at the same time the least
-run id wins, and writes `claim = held`, before which everybody who comes later gives way. It is Fischer's timed
-mutual exclusion (Lamport, "A fast mutual exclusion algorithm", 1987): sound as long as a write takes less than
-`SETTLE_SECONDS` to be seen, and one that took longer is withdrawn. An SQLite store needs none of it: there one
-driver at a time holds a lock file.
+A driver's announcement is the run that it has started; of those that come at the same time the least run id goes first
+(`tag_lock`), and writes `claim = held`, before which everybody who comes later gives way. An SQLite store needs none of
+it: there one driver at a time holds a lock file.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.ledger import Ledger
+from bus_mlops.tracking.tag_lock import enter
 
-SETTLE_SECONDS = 5.0
+POLL_SECONDS = 0.5
+# The tag and its values of every version so far: drivers of two versions may share a store.
 LOCK_TAG = "claim"
-HELD = "held"
+HELD, WITHDRAWN = "held", "withdrawn"
+# Before every run id: who holds a cell, or has finished it, is never waited for.
+FIRST = ""
 
 
 def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | None:
@@ -34,18 +37,40 @@ def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | Non
     Returns:
         Who else has the cell, or None when it is locked.
     """
-    while True:
-        time.sleep(SETTLE_SECONDS)
-        looked = time.monotonic()
-        for run in ledger.runs_of(key):
-            tags = run.data.tags
-            if run.info.status == "FINISHED":
-                return f"{processes.name(tags)}, which has finished it"
-            if run.info.status != "RUNNING" or tags.get("driver") == driver or processes.is_dead(tags):
-                continue
-            if tags.get(LOCK_TAG) == HELD or run.info.run_id < run_id:
-                return processes.name(tags)
+    holder = enter(_StartedRun(ledger, key, run_id, driver), give_way=True)
+    if holder is None:
         ledger.writer.tag(run_id, {LOCK_TAG: HELD})
-        if time.monotonic() - looked < SETTLE_SECONDS:
-            return None
-        ledger.writer.tag(run_id, {LOCK_TAG: "withdrawn"})
+    return holder
+
+
+class _StartedRun:
+    """A run as the announcement of its driver."""
+
+    def __init__(self, ledger: Ledger, cell: LedgerKey, run_id: str, driver: str) -> None:
+        self.ledger, self.cell, self.key, self.driver = ledger, cell, run_id, driver
+
+    def announce(self) -> None:
+        """The run stands already, with the tags of its cell."""
+
+    def withdraw(self) -> None:
+        """Say that nobody need wait for this run; its driver discards it next."""
+        self.ledger.writer.tag(self.key, {LOCK_TAG: WITHDRAWN})
+
+    def others(self) -> dict[str, str]:
+        """The processes of other drivers at this cell, by run id, or `FIRST`."""
+        found = {}
+        for run in self.ledger.runs_of(self.cell):
+            tags, process = run.data.tags, processes.name(run.data.tags)
+            if run.info.status == "FINISHED":
+                found[FIRST] = f"{process}, which has finished it"
+            elif run.info.status == "RUNNING" and tags.get(LOCK_TAG) != WITHDRAWN and self._is_rival(tags):
+                found[FIRST if tags.get(LOCK_TAG) == HELD else str(run.info.run_id)] = process
+        return found
+
+    def _is_rival(self, tags: Mapping[str, str]) -> bool:
+        return tags.get("driver") != self.driver and not processes.is_dead(tags)
+
+    def pause(self) -> None:
+        """Wait, and stay alive in the eyes of others."""
+        time.sleep(POLL_SECONDS)
+        self.ledger.alive(self.key)

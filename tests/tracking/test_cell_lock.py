@@ -31,8 +31,7 @@ def announce(ledger, demo):
     return start
 
 
-def test_of_drivers_that_come_together_one_wins(ledger, announce, monkeypatch):
-    monkeypatch.setattr(cell_lock, "SETTLE_SECONDS", 1.0)
+def test_of_drivers_that_come_together_one_wins(ledger, announce):
     won: list[str] = []
 
     def drive(driver: str) -> None:
@@ -48,8 +47,7 @@ def test_of_drivers_that_come_together_one_wins(ledger, announce, monkeypatch):
     assert len(won) == 1
 
 
-def test_who_comes_late_gives_way_even_with_the_lesser_run_id(ledger, announce, monkeypatch):
-    monkeypatch.setattr(cell_lock, "SETTLE_SECONDS", 0.5)
+def test_who_comes_late_gives_way_even_with_the_lesser_run_id(ledger, announce):
     key = LedgerKey("f" * 64, 2)
     pair = sorted((announce(2, "early"), announce(2, "early")))
     # Both of one driver: a cell that its engine starts again has no rival in its own former life.
@@ -61,14 +59,12 @@ def test_who_comes_late_gives_way_even_with_the_lesser_run_id(ledger, announce, 
     assert ledger.elsewhere("late").keys() >= {key}
 
 
-def test_a_finished_cell_is_not_taken_again(ledger, announce, monkeypatch, tmp_path):
-    monkeypatch.setattr(cell_lock, "SETTLE_SECONDS", 0.5)
+def test_a_finished_cell_is_not_taken_again(ledger, announce, tmp_path):
     ledger.finish(announce(3, "one"), {"roc_auc": 0.9}, tmp_path, {})
     assert "finished" in (cell_lock.rival(ledger, LedgerKey("f" * 64, 3), announce(3, "two"), "two") or "")
 
 
-def test_a_dead_holder_is_no_rival(ledger, announce, monkeypatch):
-    monkeypatch.setattr(cell_lock, "SETTLE_SECONDS", 0.5)
+def test_a_dead_holder_is_no_rival(ledger, announce):
     holder = announce(4, "dead")
     ledger.writer.tag(holder, {"claim": "held", "process.place": "elsewhere", "process.heartbeat": "0"})
     assert cell_lock.rival(ledger, LedgerKey("f" * 64, 4), announce(4, "living"), "living") is None
