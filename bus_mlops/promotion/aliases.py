@@ -99,7 +99,11 @@ class AliasLock:
         return {key: value for key, value in found.items() if key != self.key and not _is_dead(value)}
 
     def pause(self) -> None:
-        """Wait for a moment; RegistryError, without a trace of this writer, when it has waited for too long."""
+        """Wait for a moment.
+
+        Raises:
+            RegistryError: It has waited for too long; no trace of this writer is left.
+        """
         if time.monotonic() > self._deadline:
             holders = [f"process {v['process.pid']} on {v['process.host']}" for v in self.others().values()]
             if self._announced:

@@ -40,9 +40,14 @@ class Announcement(Protocol[Who]):
 
 
 def enter(own: Announcement[Who], give_way: bool = False) -> Who | None:
-    """Announce and wait until nobody else is there; None once this process is alone, until it withdraws.
+    """Announce and wait until nobody else is there.
 
-    With `give_way` a process that must stand back does so for good, and gets the one who was before it.
+    Args:
+        own: What others see of this process.
+        give_way: A process that must stand back does so for good.
+
+    Returns:
+        None once this process is alone, until it withdraws; the one who was before it if it gave way.
     """
     own.announce()
     while others := own.others():
