@@ -69,7 +69,7 @@ def our_batches(images: np.ndarray, masks: np.ndarray | None) -> Callable[[], ob
     strengths = Strengths(**{name: tf.Variable(float(value)) for name, value in STRENGTHS.items()})
     given = tf.constant(images), None if masks is None else tf.constant(masks)
 
-    @tf.function  # type: ignore[untyped-decorator]  # TensorFlow is not read for its types
+    @tf.function  # type: ignore[untyped-decorator]  # TensorFlow ships no types
     def run() -> Any:
         seen = tf.constant(0.0)
         for step in tf.range(AT_ONCE):

@@ -100,7 +100,7 @@ def warp_masks(masks: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
 
 # Compiled into one loop over pixels, five to ten times as fast as TensorFlow's operations one after the other.
 # The draw stays outside: there the same seed leads to other numbers.
-@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow is not read for its types
+@tf.function(jit_compile=True)  # type: ignore[untyped-decorator]  # TensorFlow ships no types
 def _change(images: tf.Tensor, masks: tf.Tensor | None, drawn: Draw) -> tuple[tf.Tensor, tf.Tensor | None]:
     matrices = transforms(drawn, images.shape[1])
     return warp(images, matrices), None if masks is None else warp_masks(masks, matrices)
