@@ -40,8 +40,10 @@ def _run(name: str, path: Path) -> None:
     sys.modules[name] = module
     try:
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102 - the user's own code, meant to be run
-    except Exception as error:
+    except BaseException as error:
         _forget(name)
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise ExtensionError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
 
 

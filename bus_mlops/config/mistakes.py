@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BaseModel
 
 Model = type[BaseModel]
+# Keys of earlier versions, and what they are called now.
+FORMER = {"quality": "audit"}
 
 
 class Kind(NamedTuple):
@@ -48,7 +50,7 @@ def _unknown_key(place: Place, key: str) -> str:
             named = ".".join([*place.path, other.key])
             return f"{full} is for {named} {other.name}, but {other.key} is {place.kind.name}"
     known = sorted(place.kind.model.model_fields)
-    near = difflib.get_close_matches(key, known, n=1)
+    near = [FORMER[full]] if full in FORMER else difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"unknown key {full!r}: {hint}known here: {', '.join(known)}"
 

@@ -93,7 +93,8 @@ def exclusive(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        LOG.info("another training is at work on this store; waiting for it to end ...")
+        # A warning: with -q it would seem to hang.
+        LOG.warning("another training is at work on this store; waiting for it to end ...")
         lock.acquire()
     try:
         yield

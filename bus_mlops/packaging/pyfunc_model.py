@@ -3,6 +3,9 @@
 `mlflow models serve` and `mlflow.pyfunc.load_model` run this file; it needs bus_mlops, not TensorFlow. Input
 column `image`: the bytes of an image file, the same as a base64 string, a uint8 array, or a `pathlib.Path`. A
 plain string is never read as a path: a served model would otherwise open files of its server for whoever asks.
+
+Every registered version keeps a copy of this file: what it imports must stay importable under these names, or get an
+alias, as in `bus_mlops.registry`.
 """
 
 from __future__ import annotations

@@ -29,6 +29,12 @@ def test_unknown_key_names_its_neighbours(demo_values):
         parse_config(demo_values)
 
 
+def test_a_former_key_is_told_its_present_name(demo_values):
+    demo_values["quality"] = demo_values.pop("audit")
+    with pytest.raises(ConfigError, match=r"unknown key 'quality': did you mean 'audit'\?"):
+        parse_config(demo_values)
+
+
 def test_unknown_key_inside_a_network(demo_values):
     demo_values["networks"]["mobilenet"]["inputsize"] = 64
     with pytest.raises(ConfigError, match=r"'networks.mobilenet.inputsize': did you mean 'input_size'"):

@@ -263,8 +263,8 @@ def test_a_database_locked_for_20_seconds_is_waited_for(tiny_project):
 
 @pytest.mark.slow
 def test_two_drivers_on_one_file_take_turns(tiny_project):
-    drivers = [subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [driver.communicate(timeout=400)[0] for driver in drivers]
+    drivers = [subprocess.Popen([*TRAIN, "-q"], cwd=tiny_project, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [driver.communicate(timeout=400)[1] for driver in drivers]
     assert [driver.returncode for driver in drivers] == [0, 0], outputs
     assert sum("another training is at work on this store" in text for text in outputs) == 1
     assert statuses(tiny_project) == ["FINISHED"] * 4

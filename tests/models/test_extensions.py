@@ -87,6 +87,18 @@ def test_a_file_is_loaded_changed_and_forgotten(folder):
     assert list(folder.iterdir()) == []  # no cache is left in the folder, which DVC watches
 
 
+@pytest.mark.parametrize("end", ["raise ValueError('no')", "raise SystemExit('no')"])
+def test_a_file_that_ends_half_way_leaves_nothing(folder, end):
+    path = write(folder, GOOD + end + "\n")
+    for _ in range(2):
+        with pytest.raises(ExtensionError, match=r"mine\.py cannot be run: \w+: no"):
+            load_extensions(folder)
+        assert "mine" not in zoo.NETWORKS
+    path.write_text(path.read_text().removesuffix(end + "\n"))
+    load_extensions(folder)
+    assert "mine" in zoo.NETWORKS
+
+
 def test_its_code_is_part_of_what_identifies_a_run(folder):
     write(folder, GOOD)
     load_extensions(folder)

@@ -24,10 +24,11 @@ from scipy.special import expit, logit
 from tiny_package import METADATA, SIZE, png_claiming, speckle, tiny_network
 
 from bus_mlops.consumer.client import load_model
-from bus_mlops.consumer.package_format import Calibration, read_package
+from bus_mlops.consumer.package_format import ARTIFACT, EXAMPLE_IMAGE, Calibration, read_package
 from bus_mlops.errors import RegistryError
 from bus_mlops.packaging.onnx_export import export_onnx
 from bus_mlops.packaging.package import log_package, write_package
+from bus_mlops.packaging.pyfunc import PYFUNC_FILE, pyfunc_options
 
 OPTIONS: dict[str, Any] = {"input_size": SIZE, "color": "gray", "threshold": 0.5, "metadata": METADATA}
 
@@ -197,6 +198,28 @@ def test_mlflow_model_answers_as_the_client_does(tiny_registry, scans, monkeypat
         for data, path in zip(frame[column], scans, strict=True):
             with PIL.Image.open(io.BytesIO(data)) as picture, PIL.Image.open(path) as scan:
                 assert (picture.size, picture.mode) == (scan.size, mode)
+
+
+def test_a_version_registered_under_former_names_of_modules_is_still_loaded(package_folder, tmp_path):
+    import mlflow
+
+    code = PYFUNC_FILE.read_text()
+    former = {
+        "consumer.client": "registry.client",
+        "consumer.explanation": "registry.occlusion",
+        "consumer.package_format": "registry.contents",
+        "images.model_input": "registry.images",
+    }
+    for present, name in former.items():
+        assert f"from bus_mlops.{present} import" in code
+        code = code.replace(f"from bus_mlops.{present} import", f"from bus_mlops.{name} import")
+    (tmp_path / "pyfunc_model.py").write_text(code)
+    options = pyfunc_options(package_folder, read_package(package_folder))
+    options["python_model"] = str(tmp_path / "pyfunc_model.py")
+    mlflow.pyfunc.save_model(tmp_path / "model", artifacts={ARTIFACT: str(package_folder)}, **options)
+    image = (package_folder / EXAMPLE_IMAGE).read_bytes()
+    answer = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(pd.DataFrame({"image": [image]}))
+    assert answer["probability"][0] == load_model(package_folder).predict([image])[0].probability
 
 
 def test_mlflow_model_takes_every_form_of_an_image(tiny_registry, scans, monkeypatch):
