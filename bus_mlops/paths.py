@@ -3,7 +3,7 @@
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
-# The user's own networks, see docs/how-to/add-a-model.md.
+# What users add: networks, strategies, metrics, rules of the gate (docs/how-to/add-a-*.md).
 EXTENSIONS = Path("extensions")
 
 PHANTOM = Path("data/phantom")
@@ -17,8 +17,6 @@ RESULTS = Path("results")
 PLAN = RESULTS / "plan"
 PREDICTIONS = RESULTS / "predictions"
 SEARCH = RESULTS / "search"
-TABLES = RESULTS / "tables"
-PLOTS = RESULTS / "plots"
 METRICS = RESULTS / "metrics.json"
 REPORT = RESULTS / "report.html"
 PROMOTION = RESULTS / "promotion"

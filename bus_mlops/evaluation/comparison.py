@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.intervals import Interval, bootstrap_values, percentiles
 from bus_mlops.evaluation.metric import validated
-from bus_mlops.evaluation.resampling import group_weights
+from bus_mlops.evaluation.resampling import GroupWeights, group_weights
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,10 @@ def paired_bootstrap_difference(
     """
     y, p = validated(labels, candidate)
     _, q = validated(labels, baseline)
-    drawn_weights = group_weights(groups, resamples, seed)
-    drawn = bootstrap_values(metric, y, p, drawn_weights, candidate_threshold) - bootstrap_values(
-        metric, y, q, drawn_weights, baseline_threshold
-    )
-    once = type(drawn_weights).identity(y.size)
-    estimate = bootstrap_values(metric, y, p, once, candidate_threshold) - bootstrap_values(
-        metric, y, q, once, baseline_threshold
+    drawn, estimate = (
+        bootstrap_values(metric, y, p, weights, candidate_threshold)
+        - bootstrap_values(metric, y, q, weights, baseline_threshold)
+        for weights in (group_weights(groups, resamples, seed), GroupWeights.identity(y.size))
     )
     low, high, valid = percentiles(drawn, confidence)
     return Interval(float(estimate[0]), low, high, confidence, valid)

@@ -84,7 +84,11 @@ def fold_metrics(part: pd.DataFrame, row: PlannedRow) -> pd.DataFrame:
     records = []
     for (fold, seed), cell in by_cell(part):
         try:
-            values = _classification(cell) if row.classifies else dict.fromkeys(probability_metrics(), float("nan"))
+            values = (
+                classification_metrics(cell["label"].to_numpy(), cell["probability"].to_numpy())
+                if row.classifies
+                else dict.fromkeys(probability_metrics(), float("nan"))
+            )
         except EvaluationError as error:
             raise EvaluationError(f"{row.strategy}: {row.title}, fold {fold}: {error}") from error
         overlap = {name: mean_overlap(cell[name].to_numpy()) for name in mask_metrics()}
@@ -105,10 +109,6 @@ def fold_table(predictions: Mapping[str, pd.DataFrame], plans: Mapping[str, list
                 frame.insert(position, name, getattr(row, name))
             frames.append(frame)
     return pd.concat(frames, ignore_index=True)
-
-
-def _classification(cell: pd.DataFrame) -> dict[str, float]:
-    return classification_metrics(cell["label"].to_numpy(), cell["probability"].to_numpy())
 
 
 def check_complete(part: pd.DataFrame, row: PlannedRow, folds: pd.DataFrame | None = None) -> None:

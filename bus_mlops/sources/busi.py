@@ -117,4 +117,3 @@ def _phantoms() -> PhantomPlan:
 _NAMES = tuple(f"{word} ({number})" for word, _, count in _CLASSES for number in range(1, count + 1))
 _OFFICIAL = Official(437, 210, cases=647, with_mask=647, names=_NAMES)
 SOURCE = Source("busi", "BUSI", survey, has_masks=True, official=_OFFICIAL, phantoms=_phantoms)
-read = SOURCE.read

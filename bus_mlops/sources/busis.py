@@ -38,4 +38,3 @@ _LISTED = ListedSource(
 _NAMES = tuple(f"case{number:04d}" for number in range(1, 563))
 _OFFICIAL = Official(306, 256, cases=562, with_mask=562, names=_NAMES)
 SOURCE = Source("busis", "BUSIS", _LISTED.survey, has_masks=True, official=_OFFICIAL, phantoms=_phantoms)
-read = SOURCE.read

@@ -38,4 +38,3 @@ _LISTED = ListedSource(
 )
 _OFFICIAL = Official(109, 54, cases=163, with_mask=163)
 SOURCE = Source("dataset_b", "Dataset B", _LISTED.survey, has_masks=True, official=_OFFICIAL, phantoms=_phantoms)
-read = SOURCE.read

@@ -46,4 +46,3 @@ SOURCE = Source(
     download=Download("HMSS.csv"),
     phantoms=_phantoms,
 )
-read = SOURCE.read

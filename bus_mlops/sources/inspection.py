@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +16,8 @@ from bus_mlops.errors import ImageError
 from bus_mlops.images import geometry
 from bus_mlops.images.decode import decode_image, decode_mask
 from bus_mlops.sources.record import Record
+
+Pixels = TypeVar("Pixels", bound=NDArray[Any])
 
 
 @dataclass
@@ -36,8 +41,8 @@ class Inspected:
 def inspect_record(record: Record, root: Path) -> Inspected:
     """Decode the image and every mask of a record below `root`; nothing is raised, all is noted."""
     found, folder = Inspected(record.name), root / record.source
-    image = _decoded(found, record.image, folder)
-    masks = [_mask(found, path, folder) for path in record.masks]
+    image = _decoded(found, record.image, folder, partial(decode_image, color="rgb"))
+    masks = [_decoded(found, path, folder, decode_mask) for path in record.masks]
     if masks and all(mask is not None and not mask.any() for mask in masks):
         found.empty_mask = True
     if image is None:
@@ -60,22 +65,10 @@ def inspect_record(record: Record, root: Path) -> Inspected:
     return found
 
 
-def _decoded(found: Inspected, path: Path, folder: Path) -> NDArray[np.uint8] | None:
+def _decoded(found: Inspected, path: Path, folder: Path, decode: Callable[[Path], Pixels]) -> Pixels | None:
     try:
-        return decode_image(path, "rgb")
+        return decode(path)
     except ImageError as error:
-        _note(found, path, folder, error)
+        found.unreadable.append(path.relative_to(folder).as_posix())
+        found.messages.append(str(error))
         return None
-
-
-def _mask(found: Inspected, path: Path, folder: Path) -> NDArray[np.bool_] | None:
-    try:
-        return decode_mask(path)
-    except ImageError as error:
-        _note(found, path, folder, error)
-        return None
-
-
-def _note(found: Inspected, path: Path, folder: Path, error: ImageError) -> None:
-    found.unreadable.append(path.relative_to(folder).as_posix())
-    found.messages.append(str(error))

@@ -41,4 +41,3 @@ SOURCE = Source(
     download=Download("Thammasat.csv"),
     phantoms=_phantoms,
 )
-read = SOURCE.read

@@ -114,10 +114,6 @@ class Ledger:
                 "Train it anew (`dvc repro`)."
             ) from error
 
-    def artifact_names(self, run_id: str) -> set[str]:
-        """The names of a run's artifacts."""
-        return {item.path for item in self.client.list_artifacts(run_id)}
-
     # -- fold runs -------------------------------------------------------------------------------
 
     def start(self, parent_run: str, title: str, spec: RunSpec, tags: Mapping[str, str]) -> str:

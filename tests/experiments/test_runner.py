@@ -21,7 +21,9 @@ def test_a_strategy_is_trained_once_and_recorded_with_its_evidence(tiny_project)
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
     ledger = ledger_of(tiny_project)
     run = runs[0]
-    assert {"predictions.csv", "learning_curves.csv", MODEL} <= ledger.artifact_names(run.info.run_id)
+    assert {"predictions.csv", "learning_curves.csv", MODEL} <= {
+        item.path for item in ledger.client.list_artifacts(run.info.run_id)
+    }
     assert {"accuracy", "sensitivity", "specificity", "f1", "balanced_accuracy", "roc_auc"} <= set(run.data.metrics)
     assert len(ledger.client.get_metric_history(run.info.run_id, "validation_loss")) == 2
     assert run.data.tags["progress"] == "done"

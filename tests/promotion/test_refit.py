@@ -163,7 +163,7 @@ def test_a_refit_is_trained_once_packaged_and_meets_no_comparison(project):
         assert run.data.params["training.epochs"] == "2"
         assert metrics["images_per_second"] * metrics["seconds_training"] == pytest.approx(2 * cohort.sum())
         assert metrics["best_epoch"] == 2
-        assert ledger.artifact_names(run.info.run_id) == {MODEL, CURVES}
+        assert {item.path for item in ledger.client.list_artifacts(run.info.run_id)} == {MODEL, CURVES}
         assert run.info.run_name == "mt_estan, refit / all images"
 
     # The package holds them, and its card says what they are.

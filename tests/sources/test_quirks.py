@@ -56,19 +56,19 @@ def test_official_counts_are_those_of_the_corrected_table_2():
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_hmss_with_and_without_byte_order_mark(tmp_path, encoding):
     rows = [hmss_row("2879", "2879", "Malignant", group="Bénin")]
-    (record,) = hmss.read(hmss_folder(tmp_path, rows, encoding))
+    (record,) = hmss.SOURCE.read(hmss_folder(tmp_path, rows, encoding))
     assert (record.name, record.label) == ("2879", 1)
 
 
 def test_a_byte_order_mark_does_not_hide_the_first_column(tmp_path):
     table = busis_folder(tmp_path) / "BUSIS562.csv"  # "img name" comes first
     table.write_text(table.read_text(), encoding="utf-8-sig")
-    assert len(busis.read(tmp_path)) == 2
+    assert len(busis.SOURCE.read(tmp_path)) == 2
 
 
 def test_hmss_names_of_all_three_kinds_stay_text(tmp_path):
     names = ["2879", "12345-Afbeelding2", "2801-2", "007"]
-    records = hmss.read(hmss_folder(tmp_path, [hmss_row(name, name, "Benign") for name in names]))
+    records = hmss.SOURCE.read(hmss_folder(tmp_path, [hmss_row(name, name, "Benign") for name in names]))
     assert [record.name for record in records] == names
 
 
@@ -78,19 +78,19 @@ def test_hmss_group_and_note_do_not_change_the_label(tmp_path):
         hmss_row("2", "2", "Malignant", group="Benign", note="changed"),
         hmss_row("3", "3", "Malignant", group="Malignant", note="changed"),
     ]
-    assert [record.label for record in hmss.read(hmss_folder(tmp_path, rows))] == [0, 1, 1]
+    assert [record.label for record in hmss.SOURCE.read(hmss_folder(tmp_path, rows))] == [0, 1, 1]
 
 
 def test_hmss_descriptions_repeat_and_are_no_case(tmp_path):
     rows = [hmss_row(str(n), str(n), "Benign") for n in range(3)]
     assert len({row.split('"')[1] for row in rows}) == 1
-    records = hmss.read(hmss_folder(tmp_path, rows))
+    records = hmss.SOURCE.read(hmss_folder(tmp_path, rows))
     assert [record.case_id for record in records] == ["hmss/0", "hmss/1", "hmss/2"]
 
 
 def test_hmss_case_may_have_fifteen_images(tmp_path):
     rows = [hmss_row(str(n), "0", "Benign") for n in range(15)]
-    assert {record.case_id for record in hmss.read(hmss_folder(tmp_path, rows))} == {"hmss/0"}
+    assert {record.case_id for record in hmss.SOURCE.read(hmss_folder(tmp_path, rows))} == {"hmss/0"}
 
 
 def test_thammasat_names_and_cases_of_one_to_three_images(tmp_path):
@@ -100,7 +100,7 @@ def test_thammasat_names_and_cases_of_one_to_three_images(tmp_path):
         "u,Case-103-U3,Case-103,malignant,1,5,1,6",
         "u,Case-103-U1,Case-103,malignant,1,5,1,6",
     ]
-    records = thammasat.read(thammasat_folder(tmp_path, rows))
+    records = thammasat.SOURCE.read(thammasat_folder(tmp_path, rows))
     assert Counter(r.case_id for r in records) == {"thammasat/Case-1": 1, "thammasat/Case-103": 3}
     assert [record.label for record in records] == [0, 1, 1, 1]
 
@@ -109,8 +109,8 @@ def test_the_two_crop_conventions_cut_the_same_rectangle(tmp_path):
     box = Crop(top=2, left=3, height=4, width=5)
     as_size = f"{box.top},{box.height},{box.left},{box.width}"
     as_place = f"{box.top + 1},{box.top + box.height + 1},{box.left + 1},{box.left + box.width + 1}"
-    one = hmss.read(hmss_folder(tmp_path / "h", [hmss_row("1", "1", "Benign", crop=as_size)]))[0]
-    other = thammasat.read(thammasat_folder(tmp_path / "t", [f"u,Case-1-U1,Case-1,benign,{as_place}"]))[0]
+    one = hmss.SOURCE.read(hmss_folder(tmp_path / "h", [hmss_row("1", "1", "Benign", crop=as_size)]))[0]
+    other = thammasat.SOURCE.read(thammasat_folder(tmp_path / "t", [f"u,Case-1-U1,Case-1,benign,{as_place}"]))[0]
     assert one.crop == other.crop == box
     whole = np.asarray(Image.open(one.image))
     assert np.array_equal(load(one, "gray")[0], whole[2:6, 3:8])
@@ -120,12 +120,12 @@ def test_busis_ground_truth_may_be_named_with_its_suffix(tmp_path):
     busis_folder(tmp_path, "BM")
     text = (tmp_path / "BUSIS562.csv").read_text()
     (tmp_path / "BUSIS562.csv").write_text(text.replace("_GT,", "_GT.png,"))
-    assert [record.masks[0].name for record in busis.read(tmp_path)] == ["case0001_GT.png", "case0002_GT.png"]
+    assert [record.masks[0].name for record in busis.SOURCE.read(tmp_path)] == ["case0001_GT.png", "case0002_GT.png"]
 
 
 def test_busis_bitmaps_give_the_same_pixels_as_png(tmp_path):
-    one = busis.read(busis_folder(tmp_path / "png", "BM", ".png"))
-    other = busis.read(busis_folder(tmp_path / "bmp", "BM", ".bmp", "BUSIS.xlsx"))
+    one = busis.SOURCE.read(busis_folder(tmp_path / "png", "BM", ".png"))
+    other = busis.SOURCE.read(busis_folder(tmp_path / "bmp", "BM", ".bmp", "BUSIS.xlsx"))
     for a, b in zip(one, other, strict=True):
         (image_a, mask_a), (image_b, mask_b) = load(a, "gray"), load(b, "gray")
         assert mask_a is not None
@@ -136,8 +136,8 @@ def test_busis_bitmaps_give_the_same_pixels_as_png(tmp_path):
 
 def test_dataset_b_of_its_owner_and_of_the_benchmark_are_the_same(tmp_path):
     names = [f"{number:06d}" for number in (1, 2, 7, 163)]  # with gaps
-    owner = dataset_b.read(dataset_b_folder(tmp_path / "o", names, "original"))
-    site = dataset_b.read(dataset_b_folder(tmp_path / "s", names, "imgs"))
+    owner = dataset_b.SOURCE.read(dataset_b_folder(tmp_path / "o", names, "original"))
+    site = dataset_b.SOURCE.read(dataset_b_folder(tmp_path / "s", names, "imgs"))
     assert [(r.image_id, r.label) for r in owner] == [(r.image_id, r.label) for r in site]
     assert [record.name for record in owner] == names
 
@@ -153,7 +153,7 @@ def test_dataset_b_and_hmss_names_do_not_collide(tmp_path):
 def test_busi_masks_of_every_mode_are_the_same_mask(tmp_path, mode):
     folder = busi_folder(tmp_path, benign=1, malignant=0)
     mask(folder / "benign" / "benign (1)_mask.png", mode=mode)
-    (record,) = busi.read(folder)
+    (record,) = busi.SOURCE.read(folder)
     _, pixels = load(record, "gray")
     assert pixels is not None
     assert pixels.tolist() == [[True] * 3 + [False] * 3] * 5
@@ -163,7 +163,7 @@ def test_busi_three_masks_that_overlap_do_not_wrap(tmp_path):
     folder = busi_folder(tmp_path, benign=1, malignant=0)
     for number in (1, 2):  # 255 + 255 + 255 in 8 bits is 253, and 255 + 255 + 1 more would be 255 again
         mask(folder / "benign" / f"benign (1)_mask_{number}.png")
-    (record,) = busi.read(folder)
+    (record,) = busi.SOURCE.read(folder)
     assert len(record.masks) == 3
     _, pixels = load(record, "gray")
     assert pixels is not None
@@ -175,7 +175,7 @@ def test_busi_coloured_overlays_are_kept_in_colour_and_their_luma_in_gray(tmp_pa
     pixels = np.full((5, 6, 3), 40, dtype=np.uint8)
     pixels[2, 1:5] = (255, 255, 0)  # a calliper's yellow line
     Image.fromarray(pixels).save(folder / "benign" / "benign (1).png")
-    (record,) = busi.read(folder)
+    (record,) = busi.SOURCE.read(folder)
     assert np.array_equal(load(record, "rgb")[0], pixels)
     gray = load(record, "gray")[0]
     assert gray[0, 0] == 40
@@ -183,7 +183,7 @@ def test_busi_coloured_overlays_are_kept_in_colour_and_their_luma_in_gray(tmp_pa
 
 
 def test_busi_leaves_out_normal_also_below_its_own_folder(tmp_path):
-    records = busi.read(busi_folder(tmp_path, 2, 1, "Dataset_BUSI_with_GT"))
+    records = busi.SOURCE.read(busi_folder(tmp_path, 2, 1, "Dataset_BUSI_with_GT"))
     assert [record.name for record in records] == ["benign (1)", "benign (2)", "malignant (1)"]
     assert len({record.case_id for record in records}) == 3
 
@@ -224,7 +224,7 @@ def test_fuzzed_tables_raise_nothing_but_our_own_error(tmp_path, noise, place, c
     table = "\n".join([HMSS_HEADER, *SEED_ROWS]).encode()
     at = int(place * len(table))
     (folder / "HMSS.csv").write_bytes(table[:at] + noise + table[at + cut :])
-    names, complaint = outcome(hmss.read, folder)
+    names, complaint = outcome(hmss.SOURCE.read, folder)
     assert "HMSS.csv" in complaint or set(names) <= {"1", "2"}
 
 
@@ -239,7 +239,7 @@ def test_fuzzed_workbooks_raise_nothing_but_our_own_error(tmp_path, data):
     for place in data.draw(st.lists(st.integers(0, len(book) - 1), min_size=1, max_size=6)):
         book[place] = data.draw(st.integers(0, 255))
     (folder / "DatasetB.xlsx").write_bytes(bytes(book))
-    names, complaint = outcome(dataset_b.read, folder)
+    names, complaint = outcome(dataset_b.SOURCE.read, folder)
     assert "DatasetB.xlsx" in complaint or set(names) <= {"000001", "000004"}
 
 

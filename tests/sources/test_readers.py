@@ -21,7 +21,7 @@ def test_hmss_reads_mark_text_names_crop_and_label_from_tumor_type_alone(tmp_pat
         hmss_row("12345-Afbeelding2", "2879", "Malignant"),
         hmss_row("0012-3", "0012-3", "Benign", group="Malignant"),
     ]
-    records = hmss.read(hmss_folder(tmp_path, rows))
+    records = hmss.SOURCE.read(hmss_folder(tmp_path, rows))
     assert [record.name for record in records] == ["2879", "12345-Afbeelding2", "0012-3"]
     assert [record.label for record in records] == [1, 1, 0]
     assert [record.case_id for record in records] == ["hmss/2879", "hmss/2879", "hmss/0012-3"]
@@ -33,7 +33,7 @@ def test_hmss_reads_mark_text_names_crop_and_label_from_tumor_type_alone(tmp_pat
 def test_hmss_label_conflict_in_a_case_is_kept_and_reported(tmp_path):
     case = "33278-Afbeelding1"
     rows = [hmss_row(case, case, "Benign"), hmss_row("a", case, "Malignant"), hmss_row("b", case, "Malignant")]
-    records = hmss.read(hmss_folder(tmp_path, rows))
+    records = hmss.SOURCE.read(hmss_folder(tmp_path, rows))
     (conflict,) = label_conflicts(records)
     assert conflict == (f"hmss/{case}", (f"hmss/{case}",), ("hmss/a", "hmss/b"))
 
@@ -44,7 +44,7 @@ def test_thammasat_crop_is_absolute_and_counts_from_one(tmp_path):
         "img url,img name,case id/cover img id,tumor type,crop r1,crop r2,crop col1,crop col2\n"
         "u,Case-1-U-1-1,Case-1,benign,2,5,3,6\n"
     )
-    (record,) = thammasat.read(tmp_path)
+    (record,) = thammasat.SOURCE.read(tmp_path)
     assert record.crop == Crop(top=1, left=2, height=3, width=3)
     assert (record.case_id, record.label) == ("thammasat/Case-1", 0)
 
@@ -53,7 +53,7 @@ def test_thammasat_crop_is_absolute_and_counts_from_one(tmp_path):
 @pytest.mark.parametrize("table", ["BUSIS562.csv", "BUSIS.xlsx"])
 def test_busis_reads_png_and_bmp_csv_and_xlsx(tmp_path, suffix, table):
     busis_folder(tmp_path, "BM", suffix, table)
-    records = busis.read(tmp_path)
+    records = busis.SOURCE.read(tmp_path)
     assert [(r.name, r.case, r.label) for r in records] == [("case0001", "case0001", 0), ("case0002", "case0002", 1)]
     assert [r.masks[0].name for r in records] == [f"case0001_GT{suffix}", f"case0002_GT{suffix}"]
 
@@ -70,14 +70,14 @@ def test_dataset_b_keeps_zeros_and_skips_the_legend(tmp_path, images):
     for name in ("000001", "000004"):
         picture(tmp_path / images / f"{name}.png")
         picture(tmp_path / "GT" / f"{name}.png")
-    records = dataset_b.read(tmp_path)
+    records = dataset_b.SOURCE.read(tmp_path)
     assert [(r.image_id, r.label) for r in records] == [("dataset_b/000001", 0), ("dataset_b/000004", 1)]
 
 
 def test_dataset_b_refuses_a_name_that_became_a_number(tmp_path):
     xlsx(tmp_path / "DatasetB.xlsx", [["Image", "Type"], [1, "Benign"]])
     with pytest.raises(SourceError, match=r"row 2: Image = 1 is stored as int"):
-        dataset_b.read(tmp_path)
+        dataset_b.SOURCE.read(tmp_path)
 
 
 @pytest.mark.parametrize("below", ["", "Dataset_BUSI_with_GT"])
@@ -91,7 +91,7 @@ def test_busi_reads_both_layouts_several_masks_and_ignores_normal(tmp_path, belo
     picture(root / "malignant" / "malignant (1).png")
     picture(root / "malignant" / "malignant (1)_mask.png")
     picture(root / "normal" / "normal (1).png")
-    records = busi.read(tmp_path)
+    records = busi.SOURCE.read(tmp_path)
     assert [r.name for r in records] == ["benign (2)", "benign (10)", "malignant (1)"]
     names = [path.name for path in records[0].masks]
     assert names == ["benign (2)_mask.png", "benign (2)_mask_1.png", "benign (2)_mask_2.png"]
@@ -116,7 +116,7 @@ def test_busi_names_what_is_wrong(tmp_path, files, message):
     for file in files:
         picture(tmp_path / file)
     with pytest.raises(SourceError, match=message):
-        busi.read(tmp_path)
+        busi.SOURCE.read(tmp_path)
 
 
 def test_missing_images_are_all_listed_with_their_rows(tmp_path):
@@ -124,7 +124,7 @@ def test_missing_images_are_all_listed_with_their_rows(tmp_path):
     (tmp_path / "imgs" / "1.jpg").unlink()
     (tmp_path / "imgs" / "3.jpg").unlink()
     with pytest.raises(SourceError, match=r"lists 2 image\(s\).*row 2 names '1'.*row 4 names '3'.*take the rows out"):
-        hmss.read(tmp_path)
+        hmss.SOURCE.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -142,35 +142,35 @@ def test_missing_images_are_all_listed_with_their_rows(tmp_path):
 )
 def test_bad_values_name_row_and_value(tmp_path, row, message):
     with pytest.raises(SourceError, match=message):
-        hmss.read(hmss_folder(tmp_path, [row]))
+        hmss.SOURCE.read(hmss_folder(tmp_path, [row]))
 
 
 def test_a_name_may_not_leave_its_folder(tmp_path):
     picture(tmp_path / "imgs" / "1.jpg")
     (tmp_path / "HMSS.csv").write_text(f"{HMSS_HEADER}\n{hmss_row('../1', '1', 'Benign')}\n")
     with pytest.raises(SourceError, match="plain name without a path"):
-        hmss.read(tmp_path)
+        hmss.SOURCE.read(tmp_path)
 
 
 def test_duplicate_name_missing_column_wrong_encoding_and_empty_table(tmp_path):
     with pytest.raises(SourceError, match=r"row 3: image name '1' was already used by .*row 2"):
-        hmss.read(hmss_folder(tmp_path / "a", [hmss_row("1", "1", "Benign")] * 2))
+        hmss.SOURCE.read(hmss_folder(tmp_path / "a", [hmss_row("1", "1", "Benign")] * 2))
     header = HMSS_HEADER.replace("tumor type", "kind")
     with pytest.raises(SourceError, match="column 'tumor type' is missing"):
-        hmss.read(hmss_folder(tmp_path / "b", [hmss_row("1", "1", "Benign")], header=header))
+        hmss.SOURCE.read(hmss_folder(tmp_path / "b", [hmss_row("1", "1", "Benign")], header=header))
     with pytest.raises(SourceError, match=r"not UTF-8 \(byte \d+ is 0xe9\)"):
-        hmss.read(hmss_folder(tmp_path / "c", [hmss_row("1", "1", "Benign", group="Bénin")], "latin-1"))
+        hmss.SOURCE.read(hmss_folder(tmp_path / "c", [hmss_row("1", "1", "Benign", group="Bénin")], "latin-1"))
     with pytest.raises(SourceError, match="no rows"):
-        hmss.read(hmss_folder(tmp_path / "d", []))
+        hmss.SOURCE.read(hmss_folder(tmp_path / "d", []))
     (tmp_path / "d" / "HMSS.csv").write_bytes(b"")
     with pytest.raises(SourceError, match="is empty"):
-        hmss.read(tmp_path / "d")
+        hmss.SOURCE.read(tmp_path / "d")
     (tmp_path / "e").mkdir()
     with pytest.raises(SourceError, match=r"HMSS\.csv not found in"):
-        hmss.read(tmp_path / "e")
+        hmss.SOURCE.read(tmp_path / "e")
     (tmp_path / "e" / "DatasetB.xlsx").write_bytes(b"PK but no zip")
     with pytest.raises(SourceError, match=r"not a readable \.xlsx"):
-        dataset_b.read(tmp_path / "e")
+        dataset_b.SOURCE.read(tmp_path / "e")
 
 
 def test_listed_sources_must_exist_and_all_reads_those_that_do(tmp_path):

@@ -19,7 +19,6 @@ from bus_mlops.evaluation.results import PlannedRow, resampling_ratio
 if TYPE_CHECKING:
     import pandas as pd
 
-ALPHA = 0.05
 # A slope over fewer doses is a difference, not a trend.
 FEWEST_DOSES = 3
 
@@ -204,7 +203,7 @@ _DIFFERENCES: dict[str, Callable[[Comparison, Rows], Differences]] = {
 def _on_average(comparison: Comparison, tests: Sequence[Contrast], overall: Contrast | None) -> str:
     if overall is None or overall.p != overall.p:
         return "not tested"
-    if overall.p >= ALPHA:
+    if overall.p >= sentences.ALPHA:
         return "not shown"
     return "shown" if comparison.direction * overall.difference > 0 else "opposite"
 
@@ -212,7 +211,7 @@ def _on_average(comparison: Comparison, tests: Sequence[Contrast], overall: Cont
 def _any(comparison: Comparison, tests: Sequence[Contrast], overall: Contrast | None) -> str:
     if not tests or tests[0].p != tests[0].p:
         return "not tested"
-    signs = {comparison.direction * test.difference > 0 for test in tests if test.p_adjusted < ALPHA}
+    signs = {comparison.direction * test.difference > 0 for test in tests if test.p_adjusted < sentences.ALPHA}
     return "shown" if True in signs else "opposite" if False in signs else "not shown"
 
 
@@ -220,9 +219,9 @@ def _every(comparison: Comparison, tests: Sequence[Contrast], overall: Contrast 
     if not tests or tests[0].p != tests[0].p:
         return "not tested"
     # That all are beaten needs no adjustment: the least significant test decides (an intersection-union test).
-    if all(comparison.direction * test.difference > 0 and test.p < ALPHA for test in tests):
+    if all(comparison.direction * test.difference > 0 and test.p < sentences.ALPHA for test in tests):
         return "shown"
-    worse = any(comparison.direction * test.difference < 0 and test.p_adjusted < ALPHA for test in tests)
+    worse = any(comparison.direction * test.difference < 0 and test.p_adjusted < sentences.ALPHA for test in tests)
     return "opposite" if worse else "not shown"
 
 

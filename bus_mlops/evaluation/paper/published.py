@@ -78,16 +78,6 @@ def paper_claims() -> dict[str, Claim]:
 
 
 @lru_cache(maxsize=1)
-def published_counts() -> dict[str, dict[str, int]]:
-    """Table 2: images, benign and malignant of each source, by the paper's name of it."""
-    return {
-        row["dataset"]: {key: int(row[key]) for key in ("images", "benign", "malignant")}
-        for row in _read("table2.csv")
-        if row["dataset"] != "TOTAL (as printed)"
-    }
-
-
-@lru_cache(maxsize=1)
 def _rows() -> dict[tuple[int, str, str], dict[str, float]]:
     columns = [(METRICS[name], 100 if METRICS[name].unit == "percent" else 1) for name in PAPER_METRICS]
     rows = {}

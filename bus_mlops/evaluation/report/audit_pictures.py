@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bus_mlops.errors import DatasetError, EvaluationError
+from bus_mlops.errors import EvaluationError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,8 @@ def read_conflicts(data: Path, audit: Mapping[str, Any]) -> list[list[dict[str, 
     """For each cluster with both labels its images: id, label (0, 1) and a PNG of 128 x 128 pixels.
 
     Raises:
-        EvaluationError: The benchmark is not the one that was audited.
+        DatasetError: There is no benchmark.
+        EvaluationError: It is not the one that was audited.
     """
     from PIL import Image
 
@@ -35,11 +36,8 @@ def read_conflicts(data: Path, audit: Mapping[str, Any]) -> list[list[dict[str, 
     clusters = audit["conflicts"]["clusters"][:MOST_SHOWN]
     if not clusters:
         return []
-    try:
-        benchmark = Benchmark.open(data / "benchmark")
-        pixels = benchmark.images(max(benchmark.sizes))
-    except DatasetError as error:
-        raise EvaluationError(str(error)) from error
+    benchmark = Benchmark.open(data / "benchmark")
+    pixels = benchmark.images(max(benchmark.sizes))
     row_of = dict(zip(benchmark.frame["image_id"], benchmark.frame["index"], strict=True))
     shown = []
     for sides in clusters:

@@ -67,25 +67,15 @@ def _styled(draw: Callable[P, bytes]) -> Callable[P, bytes]:
 @_styled
 def roc_figure(rows: Mapping[tuple[str, str], pd.DataFrame]) -> bytes:
     """ROC curves (SVG) of the pooled test predictions of each (model, variant); a panel a model when many."""
-    panels = _panels(list(rows))
-    columns = min(len(panels), 4)
-    figure, axes = _grid(len(panels), columns, (4.6, 4.2) if columns == 1 else (3.3, 3.4))
-    for axis, keys in zip(axes, panels, strict=True):
-        axis.plot([0, 1], [0, 1], color="#8A94A0", linewidth=0.8, linestyle=":")
-        for i, key in enumerate(keys):
-            part = rows[key]
-            x, y, _ = roc_curve(part["label"].to_numpy(), part["probability"].to_numpy())
-            area = float(np.trapezoid(y, x))
-            name = " ".join(key) if len(panels) == 1 else key[1]
-            kept = evenly(len(x))
-            (line,) = axis.plot(x[kept], y[kept], color=PALETTE[i % 8], label=f"{name}: {area:.3f}")
-            line.set_linestyle(LINES[i // 8 % 4])
-        if len(panels) > 1:
-            axis.set_title(keys[0][0])
-        axis.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-        axis.set(xlabel="false positive rate", ylabel="true positive rate")
-        axis.legend(**BELOW)
-    return _drawn(figure)
+
+    def draw(axis: Axes, part: pd.DataFrame, number: int, name: str) -> None:
+        x, y, _ = roc_curve(part["label"].to_numpy(), part["probability"].to_numpy())
+        area = float(np.trapezoid(y, x))
+        kept = evenly(len(x))
+        (line,) = axis.plot(x[kept], y[kept], color=PALETTE[number % 8], label=f"{name}: {area:.3f}")
+        line.set_linestyle(LINES[number // 8 % 4])
+
+    return _square_panels(rows, draw, "false positive rate", "true positive rate", rim=0.01)
 
 
 @_styled
@@ -163,22 +153,35 @@ def samples_figure(samples: Samples, indices: Sequence[int]) -> bytes:
 @_styled
 def calibration_figure(rows: Mapping[tuple[str, str], pd.DataFrame], bins: int = 8) -> bytes:
     """Observed share of malignant images against the mean probability (SVG), in bins of equal counts."""
+
+    def draw(axis: Axes, part: pd.DataFrame, number: int, name: str) -> None:
+        ordered = part.sort_values("probability")
+        edges = np.linspace(0, len(ordered), min(bins, len(ordered)) + 1).astype(int)
+        means = [ordered.iloc[a:b][["probability", "label"]].mean() for a, b in pairwise(edges)]
+        x, y = ([m[column] for m in means] for column in ("probability", "label"))
+        axis.plot(x, y, marker="o", markersize=3.5, color=PALETTE[number % 8], label=name)
+
+    return _square_panels(rows, draw, "mean predicted probability", "observed share malignant", rim=0.02)
+
+
+def _square_panels(
+    rows: Mapping[tuple[str, str], pd.DataFrame],
+    draw: Callable[[Axes, pd.DataFrame, int, str], None],
+    xlabel: str,
+    ylabel: str,
+    rim: float,
+) -> bytes:
+    """Diagrams of two shares with their diagonal: all rows in one, or a model's in each when there are many."""
     panels = _panels(list(rows))
     columns = min(len(panels), 4)
     figure, axes = _grid(len(panels), columns, (4.6, 4.2) if columns == 1 else (3.3, 3.4))
     for axis, keys in zip(axes, panels, strict=True):
         axis.plot([0, 1], [0, 1], color="#8A94A0", linewidth=0.8, linestyle=":")
-        for i, key in enumerate(keys):
-            ordered = rows[key].sort_values("probability")
-            edges = np.linspace(0, len(ordered), min(bins, len(ordered)) + 1).astype(int)
-            means = [ordered.iloc[a:b][["probability", "label"]].mean() for a, b in pairwise(edges)]
-            x, y = ([m[column] for m in means] for column in ("probability", "label"))
-            name = " ".join(key) if len(panels) == 1 else key[1]
-            axis.plot(x, y, marker="o", markersize=3.5, color=PALETTE[i % 8], label=name)
+        for number, key in enumerate(keys):
+            draw(axis, rows[key], number, " ".join(key) if len(panels) == 1 else key[1])
         if len(panels) > 1:
             axis.set_title(keys[0][0])
-        axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        axis.set(xlabel="mean predicted probability", ylabel="observed share malignant")
+        axis.set(xlim=(-rim, 1 + rim), ylim=(-rim, 1 + rim), aspect="equal", xlabel=xlabel, ylabel=ylabel)
         axis.legend(**BELOW)
     return _drawn(figure)
 

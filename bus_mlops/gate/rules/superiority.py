@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from bus_mlops.config.base import Strict
@@ -28,7 +27,12 @@ class SuperiorityLimits(Strict):
 
 @rule("G2", "superiority")
 def superiority(comparison: Comparison, limits: SuperiorityLimits) -> Verdict:
-    """The metric is better than the baseline's over (fold, seed); rivals of the decision share alpha (Holm)."""
+    """The metric is better than the baseline's over (fold, seed); rivals of the decision share alpha (Holm).
+
+    `p_better` is P(candidate is better) of the Bayesian correlated t-test with the usual improper prior (Corani and
+    Benavoli, A Bayesian approach for comparing cross-validated algorithms, Machine Learning 100, 2015, eq. 11): one
+    minus the one-sided p of the corrected resampled t-test, another reading of the same evidence.
+    """
     metric, context = comparison.metric, comparison.context
     direction = METRICS.get_known(metric).direction
     ours, theirs = (model.metric_by_cell(metric) for model in (comparison.candidate, comparison.baseline))
@@ -62,44 +66,6 @@ def superiority(comparison: Comparison, limits: SuperiorityLimits) -> Verdict:
         + _why(passed, test.difference)
     )
     return Verdict(passed, limit, sentence, values)
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """Student's t posterior of the mean difference: `better` = P(candidate is better), 0-1."""
-
-    mean: float
-    scale: float
-    degrees_of_freedom: int
-    better: float
-
-
-def correlated_posterior(candidate: npt.ArrayLike, baseline: npt.ArrayLike, test_to_train: float) -> Posterior:
-    """The Bayesian correlated t-test on paired (fold, seed) values (k,), with the usual improper prior.
-
-    The mean difference is Student's t with k - 1 degrees of freedom around d and scale
-    sqrt((1/k + rho/(1 - rho)) s^2), rho = n_test/(n_test + n_train) (Corani and Benavoli, A Bayesian approach for
-    comparing cross-validated algorithms, Machine Learning 100, 2015, eq. 11). P(better) is one minus the one-sided p
-    of the corrected resampled t-test: another reading of the same evidence.
-
-    Raises:
-        EvaluationError: As in `evaluation.comparison.corrected_resampled_test`.
-
-    >>> posterior = correlated_posterior([0.82, 0.84, 0.83, 0.86, 0.85], [0.80] * 5, test_to_train=0.25)
-    >>> round(posterior.mean, 3), round(posterior.better, 4)
-    (0.04, 0.9902)
-    """
-    from scipy import stats
-
-    test = corrected_resampled_test(candidate, baseline, test_to_train)
-    differences = np.asarray(candidate, dtype=np.float64) - np.asarray(baseline, dtype=np.float64)
-    rho = test_to_train / (1 + test_to_train)
-    scale = float(np.sqrt(1 / test.pairs + rho / (1 - rho)) * differences.std(ddof=1))
-    if scale <= 1e-12:  # equal differences, but for rounding
-        better = 0.5 if abs(test.difference) <= 1e-12 else float(test.difference > 0)
-    else:
-        better = float(stats.t.sf(0.0, test.degrees_of_freedom, loc=test.difference, scale=scale))
-    return Posterior(test.difference, scale, test.degrees_of_freedom, better)
 
 
 def _test(

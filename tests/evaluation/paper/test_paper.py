@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 from importlib import resources
 
-import pytest
-
 from bus_mlops.evaluation.metrics import PAPER_METRICS
-from bus_mlops.evaluation.paper.published import PAPER_TABLES, _rows, contradictions, paper_row, published_counts
+from bus_mlops.evaluation.paper.published import PAPER_TABLES, _rows, contradictions, paper_row
 
 
 def test_all_84_rows_have_the_seven_metrics_as_fractions():
@@ -56,10 +54,3 @@ def test_every_row_was_checked():
     text = resources.files("bus_mlops.evaluation.paper").joinpath("tables/consistency.csv").read_text()
     checked = {(int(r["table"]), r["model"], r["variant"]) for r in csv.DictReader(text.splitlines())}
     assert checked == set(_rows())
-
-
-@pytest.mark.parametrize(("source", "images"), [("BUSI", 647), ("HMSS", 2006)])
-def test_published_counts(source, images):
-    counts = published_counts()[source]
-    assert counts["images"] == images == counts["benign"] + counts["malignant"]
-    assert sum(each["images"] for each in published_counts().values()) == 3641
