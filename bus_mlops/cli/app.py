@@ -43,9 +43,18 @@ def main() -> None:
         app()
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"bus-mlops {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    version: Annotated[  # noqa: ARG001 - see `_print_version`
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave."),
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,  # noqa: ARG001 - see `main`
     quiet: verbosity.Quiet = False,
     verbose: verbosity.Verbose = False,
@@ -53,9 +62,6 @@ def options(
     """Options of every command."""
     logs.show()
     verbosity.choose(quiet, verbose)
-    if version:
-        print(f"bus-mlops {__version__}")
-        raise typer.Exit
 
 
 for _panel, _commands in _GROUPS.items():

@@ -144,6 +144,7 @@ def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Open the MLflow UI on the store of params.yaml."""
+    import importlib.util
     import os
     import sys
 
@@ -158,6 +159,8 @@ def ui(
     file = sqlite_file(tracking.uri)
     if file is not None and not file.exists():
         raise LedgerError(f"{file} is not there yet: `make reproduce` (or `dvc repro`) records runs in it first.")
+    if importlib.util.find_spec("flask") is None:  # of MLflow's server, which its base install lacks
+        raise ModuleNotFoundError("No module named 'flask'", name="flask")
     LOG.info("MLflow UI: http://%s:%d (Ctrl-C to stop)", host, port)
     # Background jobs would double the memory and are of no use here.
     variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}

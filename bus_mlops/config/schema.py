@@ -33,7 +33,7 @@ class Config(Strict):
     )
     training: TrainingDefaults = TrainingDefaults()
     networks: dict[str, NetworkConfig]
-    strategies: tuple[StrategyName, ...]
+    strategies: tuple[StrategyName, ...] = Field(min_length=1, description="what is trained, each once")
     strategy_settings: StrategySettings = StrategySettings()
     search: SearchConfig = SearchConfig()
     promotion: PromotionConfig = PromotionConfig()
@@ -44,6 +44,8 @@ class Config(Strict):
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo[Any]) -> Config:
         registries = known(info)
+        if len(set(self.strategies)) < len(self.strategies):
+            raise ValueError(f"strategies must not name one twice but got {', '.join(self.strategies)}")
         for cohort, needed in {"all": "single-task", "multitask": "multitask"}.items():
             if cohort not in self.cohorts:
                 raise ValueError(f"cohorts.{cohort} is missing: it lists the sources of the {needed} runs")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.metric import Compute, ComputeRate, Metric, Resample, validated
 from bus_mlops.evaluation.resampling import GroupWeights
+from bus_mlops.evaluation.results import CURVE_COLUMNS, PREDICTION_COLUMNS
 from bus_mlops.evaluation.roc import resampled_roc_auc, weighted_roc_auc
 from bus_mlops.registries import Registry
 
@@ -23,6 +24,15 @@ Unit = Literal["percent", "fraction"]
 Direction = Literal[1, -1]
 
 METRICS: Registry[Metric] = Registry("metric", EvaluationError)
+
+# What stands beside metrics: in predictions, curves and tables, among a run's metrics, in metrics.json.
+RESERVED_NAMES = frozenset(
+    {*PREDICTION_COLUMNS, *CURVE_COLUMNS}
+    | {"images", "leaks", "seconds", "seconds_training", "images_per_second", "best_epoch"}
+)
+# What tables and runs put before or behind the name of a metric.
+RESERVED_PREFIXES = ("validation_", "paper_", "difference_")
+RESERVED_SUFFIXES = ("_mean", "_std", "_pooled", "_low", "_high")
 
 # What a metric is tried on when it is registered: one image of each outcome.
 _LABELS, _PROBABILITIES = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9])
@@ -38,7 +48,7 @@ def metric(
     probability reaches it. It returns a number; a share is a fraction. Intervals call it once a resample.
 
     Raises:
-        EvaluationError: The function does not work, or the name is taken.
+        EvaluationError: The function does not work, or the name is taken or reserved.
     """
     fields = {"heading": heading, "unit": unit, "direction": direction, "interval": interval}
     return lambda function: _register(function, function, None, fields)
@@ -66,12 +76,27 @@ def rate_metric(
 
 
 def _register(function: Function, compute: Compute, resample: Resample | None, fields: dict[str, Any]) -> Function:
+    _check_name(function.__name__)
     new = Metric(function.__name__, compute=compute, resample=resample, **fields)
     if new.paper and function.__module__ != __name__:
         raise EvaluationError(f"metric {new.name!r} has paper={new.paper!r}, but the paper prints no metric but ours.")
     new.value(_LABELS, _PROBABILITIES)
     METRICS.add(new.name, new, function.__module__)
     return function
+
+
+def _check_name(name: str) -> None:
+    if name in RESERVED_NAMES and name not in METRICS:
+        what = "is the name of something else in predictions, tables or runs"
+    elif name.startswith(RESERVED_PREFIXES):
+        prefix = next(each for each in RESERVED_PREFIXES if name.startswith(each))
+        what = f"begins with {prefix!r}, which tables and runs put before the name of a metric"
+    elif name.endswith(RESERVED_SUFFIXES):
+        suffix = next(each for each in RESERVED_SUFFIXES if name.endswith(each))
+        what = f"ends in {suffix!r}, which tables and runs put behind the name of a metric"
+    else:
+        return
+    raise EvaluationError(f"metric {name!r} {what}: rename its function.")
 
 
 def confusion(labels: Array, predicted: Array) -> tuple[Array, Array, Array, Array]:

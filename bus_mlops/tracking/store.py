@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,11 @@ def open_client(tracking: TrackingConfig) -> MlflowClient:
 
     Raises:
         LedgerError: The store cannot be reached.
+        ModuleNotFoundError: It is a database, and this is a consumer's install.
     """
+    # Without it MLflow says that it does not know `sqlite:`, which nobody can mend.
+    if not tracking.uri.startswith(("http://", "https://")) and importlib.util.find_spec("sqlalchemy") is None:
+        raise ModuleNotFoundError("No module named 'sqlalchemy'", name="sqlalchemy")
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

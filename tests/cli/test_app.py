@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bus_mlops import profiles
+from bus_mlops import __version__, profiles
 
 
 def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -24,6 +24,10 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_version_needs_no_command(tmp_path):
+    assert run("--version", folder=tmp_path).stdout == f"bus-mlops {__version__}\n"
 
 
 def test_profile_writes_and_lists(tmp_path):

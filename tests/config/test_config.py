@@ -151,6 +151,12 @@ def test_unknown_key_of_a_strategy(demo_values):
         (("cohorts", "multitask"), ["hmss"], "names hmss, which has no masks"),
         (("phantom", "images"), {"busi": -1}, "phantom.images.busi must be 0 or more"),
         (("strategies",), ["magic"], "strategies.0 = 'magic'"),
+        (("strategies",), [], "strategies = []: Tuple should have at least 1 item"),
+        (
+            ("strategies",),
+            ["losses", "multitask", "losses"],
+            "must not name one twice but got losses, multitask, losses",
+        ),
     ],
 )
 def test_bad_values_are_named(demo_values, path, value, message):

@@ -20,7 +20,14 @@ from sklearn import metrics as reference
 
 from bus_mlops.errors import ConfigError, EvaluationError, ExtensionError
 from bus_mlops.evaluation.intervals import bootstrap_interval, bootstrap_values
-from bus_mlops.evaluation.metrics import METRICS, classification_metrics, metric, probability_metrics
+from bus_mlops.evaluation.metrics import (
+    METRICS,
+    RESERVED_NAMES,
+    RESERVED_SUFFIXES,
+    classification_metrics,
+    metric,
+    probability_metrics,
+)
 from bus_mlops.evaluation.report.page import read_inputs, render_report
 from bus_mlops.evaluation.resampling import group_weights
 from bus_mlops.experiments.cell_predictions import cell_metrics
@@ -196,6 +203,17 @@ def test_a_resample_without_one_of_the_classes_is_undefined(loaded):
         (("(10 * fn + fp)", "(10 * missed + fp)"), "metric 'cost' cannot be computed: NameError: name 'missed'"),
         (("return (10", "return float('nan') * (10"), "metric 'cost' is nan for 4 images of both classes"),
         (("def cost", "def brier"), "metric 'brier' is registered twice"),
+        (
+            ("def cost", "def loss"),
+            "metric 'loss' is the name of something else in predictions, tables or runs: rename",
+        ),
+        (("def cost", "def fold"), "metric 'fold' is the name of something else"),
+        (("def cost", "def leaks"), "metric 'leaks' is the name of something else"),
+        (("def cost", "def seconds"), "metric 'seconds' is the name of something else"),
+        (("def cost", "def validation_loss"), "metric 'validation_loss' is the name of something else"),
+        (("def cost", "def validation_best_f1"), "metric 'validation_best_f1' begins with 'validation_', which"),
+        (("def cost", "def paper_f1"), "metric 'paper_f1' begins with 'paper_', which tables and runs put before"),
+        (("def cost", "def f1_std"), "metric 'f1_std' ends in '_std', which tables and runs put behind the name"),
         (("direction=-1", 'paper="AUC"'), "metric 'cost' has paper='AUC', but the paper prints no metric but ours"),
     ],
 )
@@ -204,6 +222,13 @@ def test_a_function_that_does_not_work_is_named_at_once(tmp_path, spoil, message
     with pytest.raises(ExtensionError, match=re.escape(f"cost.py cannot be run: EvaluationError: {message}")):
         load_extensions(tmp_path)
     assert "cost" not in METRICS
+
+
+def test_what_stands_beside_metrics_in_tables_is_reserved(project):
+    by_fold = pd.read_csv(project / "results/plots/folds.csv")
+    summary = json.loads((project / "results/metrics.json").read_text())["approaches"]["MobileNet Single"]
+    beside = {*by_fold.columns, *(name for name in summary if not name.endswith(RESERVED_SUFFIXES))}
+    assert {"model", "fold", "seed", "leaks"} <= beside - set(METRICS) - {"matthews", "cost"} <= RESERVED_NAMES
 
 
 def test_they_are_forgotten_with_their_files(loaded):

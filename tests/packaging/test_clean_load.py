@@ -60,10 +60,20 @@ def test_the_base_install_is_enough_to_predict_export_pull_and_read(tmp_path):
         f"print(sorted({heavy} & set(sys.modules)))"
     )
     assert imported.stdout == "[]\n", imported.stderr
-    refused = python("from bus_mlops.cli import main; main()", "gate")
-    assert refused.returncode == 1
-    assert "needs the Python package 'pandas', which is not installed" in refused.stderr
-    assert "pip install 'bus-mlops[train]'" in refused.stderr
+    (tmp_path / "mlflow.db").write_bytes(b"SQLite format 3\x00")
+    asked = {
+        "pandas": (["gate"], ["promote"], ["verify", "1"]),
+        "sqlalchemy": (["plan"], ["reconcile"], ["history"], ["rollback", "--reason", "it was better"]),
+        "flask": (["ui"],),
+        "tensorflow": (["train"],),
+    }
+    for package, commands in asked.items():
+        for command in commands:
+            refused = python("from bus_mlops.cli import main; main()", *command)
+            assert refused.returncode == 1
+            assert refused.stderr.startswith(f"error: this needs the Python package {package!r}, which is not installed")
+            assert refused.stderr.endswith("pip install 'bus-mlops[train]'.\n")
+            assert len(refused.stderr.splitlines()) == 1
 
 
 def test_a_package_that_answers_otherwise_or_was_changed_fails_with_the_reason(model):
