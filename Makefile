@@ -50,11 +50,13 @@ test-all: test test-slow test-oldest  ## all tests, on the oldest versions and o
 # Without TensorFlow, which has one allowed version: what reads, splits, measures, judges and predicts.
 ROOMS := tests/test_imports.py $(addprefix tests/,config consumer dataset evaluation gate images sources)
 UNTRAINED := -m pytest $(TWO) --without-tensorflow $(ROOMS)
-PYTHON312 ?= $(shell command -v python3.12)
+# The first that starts: a shim of pyenv for a version that is not active does not.
+PYTHON312 ?= $(shell for python in python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python3.12; do \
+    if $$python -c '' 2> /dev/null; then echo $$python; break; fi; done)
 
 test-oldest: .venv-oldest/.installed  ## the lowest allowed versions, and Python 3.12 where there is one
 	.venv-oldest/bin/python $(UNTRAINED)
-	@if test -n "$(PYTHON312)" && "$(PYTHON312)" -c '' 2> /dev/null; then $(MAKE) --no-print-directory test-312; \
+	@if test -n "$(PYTHON312)"; then $(MAKE) --no-print-directory test-312; \
 	else echo "SKIPPED: Python 3.12 is not here, so nothing was tested on it: make test-312 PYTHON312=/path/to/python3.12"; fi
 
 test-312: .venv-312/.installed

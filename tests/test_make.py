@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
+import pytest
 import yaml
 from projects import ROOT
 
@@ -24,3 +29,23 @@ def test_every_target_says_what_it_is_for_or_is_part_of_another():
     phony = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())  # type: ignore[index]  # an error is an answer
     assert phony == set(re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE))
     assert phony - set(re.findall(r"^([a-z0-9-]+):.*## ", MAKEFILE, re.MULTILINE)) == {"test-312"}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_a_python_that_does_not_start_is_passed_over(tmp_path, elsewhere):
+    """As pyenv's shim of a version that is not active."""
+    versions = tmp_path / ".pyenv" / "versions" / "3.12.1" / "bin"
+    _script(tmp_path / "bin" / "python3.12", "exit 127")
+    if elsewhere:
+        _script(versions / "python3.12", "exit 0")
+    environment = {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+    command = ["make", "--eval", "which: ; @echo $(PYTHON312)", "which"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == (str(versions / "python3.12") if elsewhere else "")
+
+
+def _script(file: Path, line: str) -> None:
+    file.parent.mkdir(parents=True)
+    file.write_text(f"#!/bin/sh\n{line}\n")
+    file.chmod(0o755)

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.metric import Compute, ComputeRate, Metric, Resample, validated
 from bus_mlops.evaluation.resampling import GroupWeights
-from bus_mlops.evaluation.results import CURVE_COLUMNS, PREDICTION_COLUMNS
 from bus_mlops.evaluation.roc import resampled_roc_auc, weighted_roc_auc
 from bus_mlops.registries import Registry
 
@@ -27,8 +26,11 @@ METRICS: Registry[Metric] = Registry("metric", EvaluationError)
 
 # What stands beside metrics: in predictions, curves and tables, among a run's metrics, in metrics.json.
 RESERVED_NAMES = frozenset(
-    {*PREDICTION_COLUMNS, *CURVE_COLUMNS}
-    | {"images", "leaks", "seconds", "seconds_training", "images_per_second", "best_epoch"}
+    {
+        *("strategy", "model", "variant", "network", "fingerprint", "seed", "fold", "part", "image_id", "case_id"),
+        *("group", "source", "label", "probability", "epoch", "loss", "validation_loss", "validation_roc_auc"),
+        *("images", "leaks", "seconds", "seconds_training", "images_per_second", "best_epoch"),
+    }
 )
 # What tables and runs put before or behind the name of a metric.
 RESERVED_PREFIXES = ("validation_", "paper_", "difference_")
@@ -86,7 +88,7 @@ def _register(function: Function, compute: Compute, resample: Resample | None, f
 
 
 def _check_name(name: str) -> None:
-    if name in RESERVED_NAMES and name not in METRICS:
+    if name in RESERVED_NAMES:
         what = "is the name of something else in predictions, tables or runs"
     elif name.startswith(RESERVED_PREFIXES):
         prefix = next(each for each in RESERVED_PREFIXES if name.startswith(each))

@@ -30,6 +30,7 @@ from bus_mlops.evaluation.metrics import (
 )
 from bus_mlops.evaluation.report.page import read_inputs, render_report
 from bus_mlops.evaluation.resampling import group_weights
+from bus_mlops.evaluation.results import CURVE_COLUMNS, PREDICTION_COLUMNS
 from bus_mlops.experiments.cell_predictions import cell_metrics
 from bus_mlops.extensions import load_extensions
 from bus_mlops.project import load_config, parse_config
@@ -227,7 +228,12 @@ def test_a_function_that_does_not_work_is_named_at_once(tmp_path, spoil, message
 def test_what_stands_beside_metrics_in_tables_is_reserved(project):
     by_fold = pd.read_csv(project / "results/plots/folds.csv")
     summary = json.loads((project / "results/metrics.json").read_text())["approaches"]["MobileNet Single"]
-    beside = {*by_fold.columns, *(name for name in summary if not name.endswith(RESERVED_SUFFIXES))}
+    beside = {
+        *PREDICTION_COLUMNS,
+        *CURVE_COLUMNS,
+        *by_fold.columns,
+        *(name for name in summary if not name.endswith(RESERVED_SUFFIXES)),
+    }
     assert {"model", "fold", "seed", "leaks"} <= beside - set(METRICS) - {"matthews", "cost"} <= RESERVED_NAMES
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from projects import ROOT
 from pydantic import Field
 
+from bus_mlops.config import PromotionConfig
 from bus_mlops.config.base import Strict
 from bus_mlops.errors import ConfigError
 from bus_mlops.gate.comparison import Comparison
@@ -86,3 +89,26 @@ def test_the_section_has_the_keys_of_every_rule(demo_values):
     demo_values["promotion"]["alhpa"] = 0.1
     with pytest.raises(ConfigError, match=r"'promotion.alhpa': did you mean 'alpha'\?.*own_margin"):
         parse_config(demo_values)
+
+
+def test_the_page_names_each_rule_by_its_title_and_its_limits_with_their_defaults():
+    page = (ROOT / "docs" / "how-to" / "promote-a-model.md").read_text("utf-8")
+    rows = re.findall(r"^\| ([a-z -]+) \| [^|]+ \| ([^|]+) \|$", page, re.MULTILINE)[1:]
+    assert [title for title, _ in rows] == [each.title for each in in_order()]
+    for each, (_, text) in zip(in_order(), rows, strict=True):
+        said = dict(re.findall(r"`(\w+)`(?: \(([^)]+)\))?", text))
+        of_promotion = said.keys() - each.limits.model_fields.keys()
+        assert of_promotion <= PromotionConfig.model_fields.keys()
+        defaults = {
+            **each.limits().model_dump(),
+            **{key: PromotionConfig.model_fields[key].default for key in of_promotion},
+        }
+        assert said == {key: "" if value == {} else str(value).lower() for key, value in defaults.items()}
+
+
+def test_ids_stand_in_the_modules_of_their_rules_and_nowhere_else():
+    """So that a rule that is added, dropped or renamed makes no text wrong."""
+    files = [*(ROOT / "bus_mlops").rglob("*"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "params.yaml"]
+    texts = [file for file in files if file.suffix in (".py", ".yaml", ".md") and file.parent.name != "rules"]
+    assert len(texts) > 150
+    assert [str(file) for file in texts if re.search(r"\bG[0-9]\b", file.read_text("utf-8"))] == []

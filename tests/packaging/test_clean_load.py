@@ -71,7 +71,9 @@ def test_the_base_install_is_enough_to_predict_export_pull_and_read(tmp_path):
         for command in commands:
             refused = python("from bus_mlops.cli import main; main()", *command)
             assert refused.returncode == 1
-            assert refused.stderr.startswith(f"error: this needs the Python package {package!r}, which is not installed")
+            assert refused.stderr.startswith(
+                f"error: this needs the Python package {package!r}, which is not installed"
+            )
             assert refused.stderr.endswith("pip install 'bus-mlops[train]'.\n")
             assert len(refused.stderr.splitlines()) == 1
 

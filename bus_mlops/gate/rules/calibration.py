@@ -13,7 +13,7 @@ from bus_mlops.gate.rule import Verdict, rule
 class CalibrationLimits(Strict):
     """The rise of the calibration error (fraction) that must be ruled out."""
 
-    calibration_margin: float = Field(default=0.05, ge=0, lt=1, description="G5: of the expected calibration error")
+    calibration_margin: float = Field(default=0.05, ge=0, lt=1, description="of the expected calibration error")
 
 
 @rule("G5", "calibration")

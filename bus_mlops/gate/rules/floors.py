@@ -13,8 +13,8 @@ from bus_mlops.gate.rule import Verdict, rule
 class FloorLimits(Strict):
     """Fractions that the lower bounds must reach."""
 
-    minimum_sensitivity: float = Field(default=0.8, ge=0, le=1, description="G1: of the lower 95 % bound")
-    minimum_specificity: float = Field(default=0.7, ge=0, le=1, description="G1: of the lower 95 % bound")
+    minimum_sensitivity: float = Field(default=0.8, ge=0, le=1, description="of the lower 95 % bound")
+    minimum_specificity: float = Field(default=0.7, ge=0, le=1, description="of the lower 95 % bound")
 
 
 @rule("G1", "floors")

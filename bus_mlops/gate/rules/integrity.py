@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class IntegrityLimits(Strict):
     """What the runs of a model must show."""
 
-    require_clean_git: bool = Field(default=True, description="G0: all runs come from committed code")
+    require_clean_git: bool = Field(default=True, description="all runs come from committed code")
 
 
 @rule("G0", "integrity")

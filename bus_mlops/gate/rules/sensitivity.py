@@ -12,7 +12,7 @@ from bus_mlops.gate.rule import Verdict, rule
 class SensitivityLimits(Strict):
     """The loss of sensitivity (fraction) that must be ruled out."""
 
-    sensitivity_margin: float = Field(default=0.05, ge=0, lt=1, description="G3: non-inferiority")
+    sensitivity_margin: float = Field(default=0.05, ge=0, lt=1, description="non-inferiority")
 
 
 @rule("G3", "non-inferior sensitivity")

@@ -14,9 +14,9 @@ from bus_mlops.gate.rule import Verdict, rule
 class SourceLimits(Strict):
     """How far (fraction) the metric may fall in a source, and which sources are large enough to decide."""
 
-    source_margin: float = Field(default=0.05, ge=0, lt=1, description="G4: a source's greatest fall")
-    source_margins: dict[SourceName, float] = Field(default_factory=dict, description="G4: sources with their own")
-    source_malignant: int = Field(default=30, ge=1, description="G4: fewer malignant cases are reported only")
+    source_margin: float = Field(default=0.05, ge=0, lt=1, description="a source's greatest fall")
+    source_margins: dict[SourceName, float] = Field(default_factory=dict, description="sources with their own")
+    source_malignant: int = Field(default=30, ge=1, description="fewer malignant cases are reported only")
 
     @field_validator("source_margins")
     @classmethod

@@ -21,8 +21,10 @@ from bus_mlops.spec import CellKey
 class SuperiorityLimits(Strict):
     """How improbable the difference must be by chance, and in which words it is said."""
 
-    test: Literal["resampled_t", "bayesian"] = Field(default="resampled_t", description="G2")
-    alpha: float = Field(default=0.05, gt=0, lt=1, description="G2: p below it, or P(better) above 1 - alpha")
+    test: Literal["resampled_t", "bayesian"] = Field(
+        default="resampled_t", description="of the difference in the metric"
+    )
+    alpha: float = Field(default=0.05, gt=0, lt=1, description="p below it, or P(better) above 1 - alpha")
 
 
 @rule("G2", "superiority")
