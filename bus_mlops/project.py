@@ -25,7 +25,7 @@ from bus_mlops.sources.registry import SOURCES
 
 
 def load_config(path: Path = PARAMS) -> Config:
-    """Read and validate a parameter file, and the user's own networks, which it may name.
+    """Read and validate a parameter file, after running the files of `extensions`, whose names it may use.
 
     Raises:
         ConfigError: Names key, value and remedy.

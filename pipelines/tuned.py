@@ -1,4 +1,4 @@
-"""DVC stage `tuned`: train MT-ESTAN on every fold with the loss that the search found."""
+"""DVC stage `tuned`: train the candidate network on every fold with the loss that the search found."""
 
 from bus_mlops.config import Config
 from bus_mlops.entry import run_stage

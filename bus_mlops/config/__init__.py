@@ -1,8 +1,8 @@
 """The schema of `params.yaml`, a file a section; it knows no registry of sources, networks or strategies."""
 
-from bus_mlops.config.data import OFFICIAL_FOLDS, AuditConfig, DataConfig, FoldsConfig, PhantomConfig, SourceName
+from bus_mlops.config.data import OFFICIAL_FOLDS, DataConfig, FoldsConfig
 from bus_mlops.config.engine import EngineConfig, LocalEngineConfig, RayEngineConfig
-from bus_mlops.config.promotion import PackageConfig, PromotionConfig
+from bus_mlops.config.promotion import PromotionConfig
 from bus_mlops.config.schema import Config
 from bus_mlops.config.search import SearchConfig
 from bus_mlops.config.strategies import NetworkChoice, StrategySettings
@@ -18,13 +18,11 @@ from bus_mlops.config.training import (
     Optimizer,
     Sgd,
     Training,
-    TrainingDefaults,
 )
 
 __all__ = [
     "OFFICIAL_FOLDS",
     "Adam",
-    "AuditConfig",
     "Augmentation",
     "Config",
     "CrossEntropy",
@@ -38,15 +36,11 @@ __all__ = [
     "NetworkChoice",
     "NetworkConfig",
     "Optimizer",
-    "PackageConfig",
-    "PhantomConfig",
     "PromotionConfig",
     "RayEngineConfig",
     "SearchConfig",
     "Sgd",
-    "SourceName",
     "StrategySettings",
     "TrackingConfig",
     "Training",
-    "TrainingDefaults",
 ]

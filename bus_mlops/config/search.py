@@ -10,7 +10,7 @@ from bus_mlops.config.base import MetricName, Strict
 
 
 class SearchConfig(Strict):
-    """Optuna over MT-ESTAN's loss; the objective is read from validation parts only."""
+    """Optuna over the candidate network's loss; the objective is read from validation parts only."""
 
     trials: int = Field(default=20, ge=1)
     folds: tuple[int, ...] = Field(default=(1,), min_length=1, description="whose validation parts are the objective")

@@ -1,4 +1,4 @@
-"""Optuna over MT-ESTAN's loss: the classification weight, and the positive weight or focal loss's gamma and alpha.
+"""Optuna over the candidate network's loss: classification weight, and positive weight or focal loss's gamma and alpha.
 
 A trial is the spec with another loss, trained on the search's folds and judged on their **validation** parts;
 a test part is never looked at. Its cells are ordinary cells of the ledger: a trial that was trained before, by an
