@@ -6,6 +6,8 @@ Importing bus_mlops, and loading a model, leave the environment of the host prog
 from __future__ import annotations
 
 import os
+import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -29,6 +31,11 @@ PROCESS = {
 }
 
 
+# How many threads are within `settings` of each variable that it has set.
+_USERS: Counter[str] = Counter()
+_LOCK = threading.Lock()
+
+
 def quiet() -> None:
     """Keep this process from phoning home and from chatter; a user's own setting wins.
 
@@ -42,16 +49,25 @@ def quiet() -> None:
 def settings(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables while the block runs, but for those that are set already, which win.
 
+    Of blocks that run at once in several threads, the last one to end takes them away.
+
     >>> with settings({"BUS_MLOPS_EXAMPLE": "1"}):
     ...     os.environ["BUS_MLOPS_EXAMPLE"]
     '1'
     >>> "BUS_MLOPS_EXAMPLE" in os.environ
     False
     """
-    added = {name: value for name, value in values.items() if name not in os.environ}
-    os.environ.update(added)
+    with _LOCK:
+        ours = [name for name in values if name in _USERS or name not in os.environ]
+        for name in ours:
+            os.environ.setdefault(name, values[name])
+        _USERS.update(ours)
     try:
         yield
     finally:
-        for name in added:
-            os.environ.pop(name, None)
+        with _LOCK:
+            for name in ours:
+                _USERS[name] -= 1
+                if not _USERS[name]:
+                    del _USERS[name]
+                    os.environ.pop(name, None)

@@ -112,3 +112,13 @@ class TestSettings:
                 assert os.environ["BUS_MLOPS_ONE"] == "1"
             assert os.environ["BUS_MLOPS_ONE"] == "1"
         assert "BUS_MLOPS_ONE" not in os.environ
+
+    def test_of_two_threads_the_last_one_takes_them_away(self, monkeypatch):
+        monkeypatch.delenv("BUS_MLOPS_ONE", raising=False)
+        first, second = (environment.settings({"BUS_MLOPS_ONE": "1"}) for _ in range(2))
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert os.environ["BUS_MLOPS_ONE"] == "1"
+        second.__exit__(None, None, None)
+        assert "BUS_MLOPS_ONE" not in os.environ
