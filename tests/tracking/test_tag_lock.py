@@ -1,80 +1,105 @@
-"""The mutual exclusion over tags, step by step in many orders: never two at once, and always somebody."""
+"""Never two at once, whatever the timing: threads on a store in memory whose every call may be overtaken."""
 
 from __future__ import annotations
 
 import random
 import threading
+import time
+from dataclasses import dataclass, field
 
 import pytest
 
 from bus_mlops.tracking.tag_lock import enter
 
-# Far more steps than any order needs that lets everybody go on at times.
-MOST_STEPS = 5_000
+
+@dataclass
+class Marks:
+    """A store of announcements whose single calls are atomic, as a database's are."""
+
+    keys: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Process(threading.Thread):
-    """Enters a few times, or for good; each look at the marks, and each change of them, waits to be let on."""
+@dataclass
+class Mark:
+    """An announcement that dawdles before and after each call."""
 
-    def __init__(self, key: str, marks: dict[str, bool], inside: list[str], rounds: int) -> None:
-        super().__init__(daemon=True)
-        self.key, self.marks, self.inside, self.rounds = key, marks, inside, rounds
-        self.most, self.ended = 0, False
-        self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
-
-    def let_on(self) -> None:
-        self._go.release()
-        assert self._back.acquire(timeout=10)
-
-    def run(self) -> None:
-        self._go.acquire()
-        # Without rounds as for cells: who stands back does so for good, and who has entered says so and stays.
-        for _ in range(self.rounds or 1):
-            if enter(self, give_way=not self.rounds) is None:
-                self.inside.append(self.key)
-                self.most = max(self.most, len(self.inside))
-                self._step()
-                if self.rounds:
-                    self.inside.remove(self.key)
-                    self.withdraw()
-                else:
-                    self.marks[self.key] = True
-        self.ended = True
-        self._back.release()
+    marks: Marks
+    key: str
+    draw: random.Random
 
     def announce(self) -> None:
-        self._step()
-        self.marks[self.key] = False
+        self._dawdle()
+        with self.marks.guard:
+            self.marks.keys.add(self.key)
+        self._dawdle()
 
     def withdraw(self) -> None:
-        self._step()
-        del self.marks[self.key]
+        self._dawdle()
+        with self.marks.guard:
+            self.marks.keys.discard(self.key)
 
     def others(self) -> dict[str, str]:
-        self._step()
-        return {"" if held else key: key for key, held in self.marks.items() if key != self.key}
+        with self.marks.guard:
+            # A holder who will not withdraw stands before everybody, as that of a cell does.
+            others = self.marks.keys - {self.key}
+            found = {"" if key in self.marks.held else key: f"who has {key}" for key in others}
+        self._dawdle()
+        return found
 
     def pause(self) -> None:
-        self._step()
+        self._dawdle()
 
-    def _step(self) -> None:
-        self._back.release()
-        self._go.acquire()
+    def _dawdle(self) -> None:
+        time.sleep(self.draw.random() * 0.002)
 
 
-@pytest.mark.parametrize("rounds", [0, 2])
-@pytest.mark.parametrize("seed", range(150))
-def test_one_at_a_time_and_everybody_in_the_end(seed, rounds):
-    rng = random.Random(seed)
-    marks: dict[str, bool] = {}
-    inside: list[str] = []
-    waiting = processes = [Process(key, marks, inside, rounds) for key in "abc"]
-    for process in processes:
-        process.start()
-    steps = 0
-    while waiting := [process for process in waiting if not process.ended]:
-        steps += 1
-        assert steps < MOST_STEPS
-        rng.choice(waiting).let_on()
-    assert max(process.most for process in processes) == 1
-    assert len(inside) == (0 if rounds else 1)
+def together(count: int, seed: int, work) -> None:
+    """Run `work(mark)` in threads with keys in any order."""
+    marks, draw = Marks(), random.Random(seed)
+    keys = draw.sample([f"{n:02d}" for n in range(20)], count)
+    threads = [
+        threading.Thread(target=work, daemon=True, args=(Mark(marks, key, random.Random(seed + int(key))),))
+        for key in keys
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_everybody_gets_in_and_nobody_meets_another(seed):
+    inside, met, entered = threading.Semaphore(1), [], []
+
+    def work(mark: Mark) -> None:
+        for _ in range(3):
+            assert enter(mark) is None
+            alone = inside.acquire(blocking=False)
+            met.append(not alone)
+            time.sleep(0.001)
+            if alone:
+                inside.release()
+            entered.append(mark.key)
+            mark.withdraw()
+
+    together(5, seed, work)
+    assert not any(met)
+    assert len(entered) == 15
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_of_those_who_give_way_one_stays(seed):
+    answers = []
+
+    def work(mark: Mark) -> None:
+        answer = enter(mark, give_way=True)
+        answers.append(answer)
+        if answer is None:
+            mark.marks.held.add(mark.key)
+
+    together(6, seed, work)
+    assert answers.count(None) == 1
+    assert all(answer is None or answer.startswith("who has ") for answer in answers)
