@@ -108,7 +108,7 @@ def draw(root: Path, count: int) -> Config:
             "data": {"kind": "real", "root": str(root), "sources": ["hmss", "busi"]},
             "cohorts": {"all": ["busi"], "multitask": ["busi"]},
             "networks": {},
-            "strategies": [],
+            "strategies": ["approaches"],
         }
     )
 

@@ -49,7 +49,7 @@ def verify(
 
     report = checks.verify(root or _configured_root(), _track)
     if as_json:
-        print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
+        print(json.dumps(report.to_dict(), indent=2, ensure_ascii=False))
     else:
         _print_report(report)
     if report.errors:

@@ -43,7 +43,7 @@ def evaluate(plans_folder: Path, predictions_folder: Path, folds_file: Path, res
 
     for name, table in tables.items():
         _write(results / "tables" / f"{name}.csv", table)
-    write_json(results / "findings.json", [finding.to_json() for finding in findings])
+    write_json(results / "findings.json", [finding.to_dict() for finding in findings])
     best = dvc_plots.best_row(tables)
     plots = results / "plots"
     _write(plots / "roc.csv", dvc_plots.roc_points(predictions, plans))

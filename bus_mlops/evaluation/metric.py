@@ -134,13 +134,12 @@ class Metric:
 
 
 def validated(
-    labels: npt.ArrayLike, probabilities: npt.ArrayLike, both_classes: bool = True
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Labels as integers and probabilities as floats, both (N,).
 
     Raises:
-        EvaluationError: They are none, of different shapes, not 0 or 1, not within 0-1, or (with `both_classes`) all of
-            one class.
+        EvaluationError: They are none, of different shapes, not 0 or 1, not within 0-1, or all of one class.
     """
     y = np.asarray(labels)
     p = np.asarray(probabilities, dtype=np.float64)
@@ -163,7 +162,7 @@ def validated(
             f"probabilities must lie between 0 and 1 but range from {p.min():g} to {p.max():g}: "
             "are they logits? Apply the sigmoid first."
         )
-    if both_classes and (y == y[0]).all():
+    if (y == y[0]).all():
         name = "malignant" if y[0] == 1 else "benign"
         raise EvaluationError(
             f"all {y.size} images are {name}, so sensitivity or specificity is undefined: "

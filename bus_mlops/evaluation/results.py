@@ -234,10 +234,9 @@ def read_samples(path: Path) -> Samples | None:
     )
 
 
-def select_row(frame: pd.DataFrame, model: str, variant: str, part: str = "test") -> pd.DataFrame:
-    """The predictions of one (model, variant) on one part."""
-    chosen = (frame["model"] == model) & (frame["variant"] == variant) & (frame["part"] == part)
-    return frame[chosen]
+def select_row(frame: pd.DataFrame, model: str, variant: str) -> pd.DataFrame:
+    """The test predictions of one (model, variant)."""
+    return frame[(frame["model"] == model) & (frame["variant"] == variant) & (frame["part"] == "test")]
 
 
 def split_rows(frame: pd.DataFrame, part: str = "test") -> Callable[[PlannedRow], pd.DataFrame]:

@@ -12,7 +12,7 @@ from bus_mlops.evaluation.resampling import GroupWeights, group_weights
 BINS = 10
 
 
-def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS) -> float:
+def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """Mean distance (fraction) between predicted and observed share of malignancy over equally filled bins.
 
     sum over bins of |sum of (p - y) in the bin| / N (Naeini et al., Obtaining well calibrated probabilities using
@@ -27,7 +27,7 @@ def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins:
         0.25
     """
     y, p = validated(labels, probabilities)
-    return float(_errors(y, p, GroupWeights.identity(y.size), bins)[0])
+    return float(_errors(y, p, GroupWeights.identity(y.size))[0])
 
 
 def calibration_difference(
@@ -57,23 +57,23 @@ def calibration_difference(
     """
     y, p = validated(labels, candidate)
     _, q = validated(labels, baseline)
-    weights = group_weights(groups, resamples, seed)
-    once = GroupWeights.identity(y.size)
-    drawn = _errors(y, p, weights, BINS) - _errors(y, q, weights, BINS)
-    estimate = _errors(y, p, once, BINS) - _errors(y, q, once, BINS)
+    drawn, estimate = (
+        _errors(y, p, weights) - _errors(y, q, weights)
+        for weights in (group_weights(groups, resamples, seed), GroupWeights.identity(y.size))
+    )
     low, high, valid = percentiles(drawn, confidence)
     return Interval(float(estimate[0]), low, high, confidence, valid)
 
 
 def _errors(
-    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], weights: GroupWeights, bins: int
+    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], weights: GroupWeights
 ) -> npt.NDArray[np.float64]:
     """The calibration error of each resample, (resamples,)."""
-    edges = np.quantile(probabilities, np.linspace(0, 1, bins + 1)[1:-1])
+    edges = np.quantile(probabilities, np.linspace(0, 1, BINS + 1)[1:-1])
     member = np.searchsorted(edges, probabilities, side="left")
     groups = weights.counts.shape[1]
     # Residuals summed by (group, bin): a resample's bins are then one matrix product.
-    cells = weights.member * bins + member
-    residuals = np.bincount(cells, probabilities - labels, minlength=groups * bins).reshape(groups, bins)
+    cells = weights.member * BINS + member
+    residuals = np.bincount(cells, probabilities - labels, minlength=groups * BINS).reshape(groups, BINS)
     sizes = np.bincount(weights.member, minlength=groups)
     return np.asarray(np.abs(weights.counts @ residuals).sum(axis=1) / (weights.counts @ sizes), dtype=np.float64)

@@ -139,10 +139,10 @@ def with_common_seeds(
     """
     complete = [{seed for seed in c.seeds if all(CellKey(fold, seed) in c.runs for fold in folds)} for c in models]
     common = set.intersection(*complete)
-    left_out = sorted({seed for c in models for seed in c.seeds} - common)
-    if not common or not left_out:
+    unfinished = sorted({seed for c in models for seed in c.seeds} - common)
+    if not common or not unfinished:
         return list(models), ()
-    note = f"Seeds that not every model finished on all folds were left out: {', '.join(map(str, left_out))}."
+    note = f"Seeds that not every model finished on all folds were left out: {', '.join(map(str, unfinished))}."
     return [c.only(common) for c in models], (note,)
 
 

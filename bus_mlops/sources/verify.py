@@ -116,7 +116,7 @@ class Report:
         """How many errors there are in all; 0 means that the sources can be assembled."""
         return sum(len(each.errors) for each in self.sources)
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For machines: what `bus-mlops sources verify --json` prints."""
         sources = {each.source: {"status": each.status, **asdict(each)} for each in self.sources}
         for each in sources.values():
@@ -186,7 +186,8 @@ def _report(
         (report.errors if problem.stops else report.notes).append(problem.message)
     report.bad_rows += survey.items("bad_rows")
     report.missing_files += [*survey.items("missing_images"), *survey.items("missing_masks")]
-    report.images_without_mask += _images_without_mask(source, survey)
+    if source.has_masks:  # whatever the reason
+        report.images_without_mask += [record.name for record in survey.records if not record.masks]
     kinds: tuple[Kind, ...] = ("masks_without_image", "misplaced_files", "unlisted_images")
     for kind in kinds:
         getattr(report, kind).extend(survey.items(kind))
@@ -196,11 +197,6 @@ def _report(
         report.expected = Counts.expected(official)
         _compare(report, official, survey)
     return report
-
-
-def _images_without_mask(source: Source, survey: Survey) -> list[str]:
-    """Ids' names of the images of a source with masks that have none, whatever the reason."""
-    return [record.name for record in survey.records if source.has_masks and not record.masks]
 
 
 def _add_pixels(report: SourceReport, inspected: Sequence[Inspected]) -> None:

@@ -130,7 +130,7 @@ def _check_verify(source: Source, folder: Path) -> None:
         require(not found.crops_outside, f"{source.name}: crops outside their images: {found.crops_outside}")
         counts = Counts.of(source.read(copy))
         require(found.found == counts, f"{source.name}: verify counts {found.found}, read() gives {counts}.")
-        json.dumps(report.as_dict())
+        json.dumps(report.to_dict())
         require(_digests(copy) == before, f"{source.name}: reading changes files.")
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from altered import png_of_header
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_package import SIZE, png_claiming, speckle
+from tiny_package import SIZE, speckle
 
 from bus_mlops.consumer.client import BATCH, Prediction, load_model
 from bus_mlops.errors import RegistryError
@@ -168,8 +169,8 @@ def test_hostile_images_get_errors_and_the_others_answers(package_folder, scans,
         b"",
         b"no image at all",
         scans[0].read_bytes()[:-200],
-        png_claiming(60_000, 60_000),
-        png_claiming(30_000, 1),
+        png_of_header(60_000, 60_000),
+        png_of_header(30_000, 1),
         Base64("no base64"),
         np.zeros((50, 50), np.float32),
         np.zeros((0, 5), np.uint8),

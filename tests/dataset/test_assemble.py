@@ -3,15 +3,14 @@
 import hashlib
 import io
 import os
-import struct
 import subprocess
 import sys
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from altered import png_of_header
 from PIL import Image
 
 from bus_mlops.config import Config
@@ -40,7 +39,7 @@ def config_for(root: Path, sources: object = "all", color: str = "gray", kind: s
         },
         "cohorts": {"all": ["busi"], "multitask": ["busi"]},
         "networks": {},
-        "strategies": [],
+        "strategies": ["approaches"],
     }
     return parse_config(values)
 
@@ -167,7 +166,7 @@ def hostile(folder: Path) -> dict[str, str]:
     png("truncated").write_bytes(png("truncated").read_bytes()[:900])
     png("no-bytes").write_bytes(b"")
     png("text").write_bytes(b"<html>Not Found</html>")
-    png("huge-header").write_bytes(png_claiming(50_000, 50_000))
+    png("huge-header").write_bytes(png_of_header(50_000, 50_000))
     gray.save(png("animated"), "GIF", save_all=True, append_images=[Image.new("L", (60, 40))])
     gray.save(png("wrong-suffix"), "BMP")
     gray.convert("CMYK").save(png("cmyk"), "JPEG", quality=95)
@@ -186,15 +185,6 @@ def hostile(folder: Path) -> dict[str, str]:
         "animated": "animated.png holds 2 frames",
         **dict.fromkeys(("wrong-suffix", "cmyk", "sixteen-bit", "alpha", "rotated"), ""),
     }
-
-
-def png_claiming(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    body = chunk(b"IDAT", zlib.compress(b"\0" * 100))
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")
 
 
 def write_busis(root: Path, names: Sequence[str]) -> None:
@@ -278,7 +268,8 @@ def test_memory_stays_under_500_mib_and_does_not_grow_with_the_images(tmp_path):
             (root / "imgs" / f"{name}.png").write_bytes(picture.getvalue())
         write_busis(root, names)
         command = [sys.executable, script, Path(__file__).parent, root.parent, tmp_path / f"b{count}", "2"]
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        tests = Path(__file__).parents[1]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tests.parent, tests / "helpers")))}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
         peaks[count] = float(done.stdout)
     assert max(peaks.values()) < 500, peaks

@@ -30,7 +30,7 @@ def config_for(root: Path, kind: str, images: dict[str, int], copies: int = 0) -
         "phantom": {"images": images, "near_duplicates": copies, "size": 110},
         "cohorts": {"all": ["busi"], "multitask": ["busi"]},
         "networks": {},
-        "strategies": [],
+        "strategies": ["approaches"],
     }
     return parse_config(values)
 

@@ -19,7 +19,7 @@ from bus_mlops.sources.registry import read_sources
 
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data"
 needs_busi = pytest.mark.skipif(not (REAL / "busi").is_dir(), reason="the real BUSI images are not beside the project")
-# The least recall, as a fraction: a few below what was measured (see quality.py).
+# The least recall, as a fraction: a few below what was measured (see audit.py).
 LEAST = dict.fromkeys(KINDS, 0.97) | {"cropped up to 20 %": 0.95, "cropped up to 25 %": 0.9}
 
 
@@ -31,7 +31,7 @@ def collection(root: Path, kind: str, folder: Path) -> tuple[Benchmark, list[Rec
         "phantom": {"images": {"busi": 90}, "near_duplicates": 0, "size": 160},
         "cohorts": {"all": ["busi"], "multitask": ["busi"]},
         "networks": {},
-        "strategies": [],
+        "strategies": ["approaches"],
     }
     config = parse_config(values)
     if kind == "phantom":

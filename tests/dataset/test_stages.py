@@ -19,7 +19,7 @@ PARAMS = {
     "folds": {"count": 3},
     "cohorts": {"all": ["hmss", "busi", "dataset_b"], "multitask": ["busi"]},
     "networks": {},
-    "strategies": [],
+    "strategies": ["approaches"],
 }
 
 

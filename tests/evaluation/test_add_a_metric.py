@@ -15,6 +15,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import blocks
 from projects import ROOT, run_stage_script
 from sklearn import metrics as reference
 
@@ -35,14 +36,9 @@ from bus_mlops.experiments.cell_predictions import cell_metrics
 from bus_mlops.extensions import load_extensions
 from bus_mlops.project import load_config, parse_config
 
-PAGE = ROOT / "docs" / "how-to" / "add-a-metric.md"
+PAGE = "add-a-metric.md"
 MATTHEWS, COST, PARAMS = "extensions/matthews.py", "extensions/cost.py", "params.yaml"
 ROWS = [("MobileNet", "Single", {"table": 8, "model": "MobileNet", "variant": "Single"}), ("MT-ESTAN", "Multi", None)]
-
-
-def blocks() -> dict[str, str]:
-    """The page's code blocks by the file that they belong to."""
-    return dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project's folder with the page's files in their places."""
     folder = tmp_path_factory.mktemp("metric")
     (folder / "extensions").mkdir()
-    page = blocks()
+    page = blocks(PAGE)
     for name in (MATTHEWS, COST):
         (folder / name).write_text(page[name])
     values = yaml.safe_load((ROOT / PARAMS).read_text())
@@ -93,7 +89,7 @@ def loaded(folder: Path) -> Iterator[Path]:
 
 
 def test_the_page_is_one_file_a_metric_and_two_lines():
-    page = blocks()
+    page = blocks(PAGE)
     assert set(page) == {MATTHEWS, COST, PARAMS}
     assert all(page[name].count("metric(") == 1 and len(page[name].splitlines()) <= 14 for name in (MATTHEWS, COST))
 
@@ -111,7 +107,7 @@ def test_the_first_is_scikit_learns(cases):
     labels, probabilities = np.array([(0, 0.4), (1, 0.6), *cases]).T
     namespace: dict[str, Callable[..., float]] = {}
     # Not the decorator's: hypothesis would register it again and again.
-    exec(re.sub(r"@metric.*\n", "", blocks()[MATTHEWS]), namespace)
+    exec(re.sub(r"@metric.*\n", "", blocks(PAGE)[MATTHEWS]), namespace)
     expected = reference.matthews_corrcoef(labels, probabilities >= 0.5)
     assert namespace["matthews"](labels, probabilities, 0.5) == pytest.approx(expected)
 
@@ -144,7 +140,7 @@ def test_the_report_has_a_column_with_its_interval(project):
 
 
 def test_a_table_from_before_it_is_an_error_that_says_what_to_run(project, tmp_path, loaded):
-    (tmp_path / "later.py").write_text(blocks()[COST].replace("def cost", "def later"))
+    (tmp_path / "later.py").write_text(blocks(PAGE)[COST].replace("def cost", "def later"))
     load_extensions(tmp_path)
     with pytest.raises(EvaluationError, match="lacks the metric 'later', which was added since: run `dvc repro eval"):
         read_inputs(project / "data", project / "results", {})
@@ -219,7 +215,7 @@ def test_a_resample_without_one_of_the_classes_is_undefined(loaded):
     ],
 )
 def test_a_function_that_does_not_work_is_named_at_once(tmp_path, spoil, message):
-    (tmp_path / "cost.py").write_text(blocks()[COST].replace(*spoil))
+    (tmp_path / "cost.py").write_text(blocks(PAGE)[COST].replace(*spoil))
     with pytest.raises(ExtensionError, match=re.escape(f"cost.py cannot be run: EvaluationError: {message}")):
         load_extensions(tmp_path)
     assert "cost" not in METRICS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,25 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from pages import blocks
 from projects import ROOT, run_stage_script
 
 from bus_mlops.experiments.collect import collect_nothing
 from bus_mlops.files import read_json
 
-PAGE = ROOT / "docs" / "how-to" / "add-a-strategy.md"
+PAGE = "add-a-strategy.md"
 OWN, PARAMS, TEST = "extensions/input_sizes.py", "params.yaml", "test_input_sizes.py"
-
-
-def blocks() -> dict[str, str]:
-    """The page's code blocks by the file that they belong to."""
-    found = re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    return dict(found)
 
 
 @pytest.fixture(scope="module")
 def project(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folded project of phantoms with the page's files in their places, planned."""
-    folder, page = tmp_path_factory.mktemp("strategy") / "project", blocks()
+    folder, page = tmp_path_factory.mktemp("strategy") / "project", blocks(PAGE)
     shutil.copytree(tiny_data, folder)
     (folder / "extensions").mkdir()
     for name in (OWN, TEST):
@@ -86,7 +80,7 @@ def predict(folder: Path, strategy: str) -> None:
 
 
 def test_the_page_is_one_file_and_a_few_lines():
-    page = blocks()
+    page = blocks(PAGE)
     assert set(page) == {OWN, PARAMS, TEST}
     assert page[OWN].count("@strategy(") == 1
     assert len(page[OWN].splitlines()) <= 25

@@ -52,8 +52,8 @@ def test_a_refit_trains_on_every_image_that_some_fold_uses(opened):
     absent = frame["image_id"][of_busi[1]]
     frame = frame.drop(of_busi[1])  # left out by audit.exclude
     parts = cohort_rows(benchmark, replace(folds, frame=frame), cell(REFIT, "busi"))
-    left_out = {frame["image_id"][of_busi[0]], absent}
-    expected = [i for i in benchmark.frame["image_id"] if i.startswith("busi/") and i not in left_out]
+    excluded = {frame["image_id"][of_busi[0]], absent}
+    expected = [i for i in benchmark.frame["image_id"] if i.startswith("busi/") and i not in excluded]
     assert benchmark.frame["image_id"].iloc[parts["train"]].tolist() == expected
     assert len(parts["validation"]) == len(parts["test"]) == 0
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from projects import ROOT
+from pages import blocks
 from promotion_store import NAME, Store
 from typer.testing import CliRunner
 
@@ -20,20 +19,14 @@ from bus_mlops.extensions import load_extensions
 from bus_mlops.gate.rule import RULES
 from bus_mlops.project import load_config
 
-PAGE = ROOT / "docs" / "how-to" / "add-a-gate-rule.md"
+PAGE = "add-a-gate-rule.md"
 RULE, PARAMS = "extensions/several_seeds.py", "params.yaml"
-
-
-def blocks() -> dict[str, str]:
-    """The page's code blocks by the file that they belong to."""
-    found = re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    return dict(found)
 
 
 @pytest.fixture
 def project(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A project after its training stages, with the page's file and key; the rule is forgotten afterwards."""
-    page = blocks()
+    page = blocks(PAGE)
     (store.folder / RULE).parent.mkdir(exist_ok=True)
     (store.folder / RULE).write_text(page[RULE])
     set_promotion(store, alpha=0.5, **yaml.safe_load(page[PARAMS])["promotion"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,16 +62,6 @@ def speckle(height: int, width: int, seed: int = 0) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
     inside = ((rows / height - 0.5) / 0.3) ** 2 + ((columns / width - 0.4) / 0.2) ** 2 < 1
     return np.clip(rng.rayleigh(60, (height, width)) * np.where(inside, 0.3, 1.0), 0, 255).astype(np.uint8)
-
-
-def png_claiming(width: int, height: int) -> bytes:
-    """A PNG whose header claims a size that its data does not have."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
 def write_tiny_members(folder: Path) -> list[Path]:

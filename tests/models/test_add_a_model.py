@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pages import blocks
 from projects import ROOT
 
 from bus_mlops.config import TrackingConfig
@@ -22,21 +22,15 @@ from bus_mlops.project import load_config
 from bus_mlops.testing.networks import check_network, network_spec
 from bus_mlops.tracking.ledger import Ledger
 
-PAGE = ROOT / "docs" / "how-to" / "add-a-model.md"
+PAGE = "add-a-model.md"
 CNN, UNET, PARAMS = "extensions/small_cnn.py", "extensions/tiny_unet.py", "params.yaml"
 TEST = "tests/test_networks.py"
-
-
-def blocks() -> dict[str, str]:
-    """The page's code blocks by the file that they belong to."""
-    found = re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    return dict(found)
 
 
 @pytest.fixture(scope="module")
 def project(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folded project of phantoms with the page's files in their places, and one cell to train."""
-    folder, page = tmp_path_factory.mktemp("own") / "project", blocks()
+    folder, page = tmp_path_factory.mktemp("own") / "project", blocks(PAGE)
     shutil.copytree(tiny_data, folder)
     (folder / "extensions").mkdir()
     for name in (CNN, UNET):
@@ -68,7 +62,7 @@ def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_page_is_two_files_and_a_few_lines():
-    page = blocks()
+    page = blocks(PAGE)
     assert set(page) == {CNN, UNET, PARAMS, TEST}
     assert all(page[name].count("@network(") == 1 for name in (CNN, UNET))
     assert len(page[CNN].splitlines()) <= 20
@@ -108,7 +102,7 @@ def test_a_changed_file_changes_the_plan_and_nothing_else_does(inside):
         path.write_text(path.read_text().replace("128", "96"))
         after = make_plans(load_config())
     finally:
-        path.write_text(blocks()[CNN])
+        path.write_text(blocks(PAGE)[CNN])
     old, new = (plans["transfer_learning"].rows[0].spec for plans in (before, after))
     assert old.fingerprint("data", "folds") != new.fingerprint("data", "folds")
     assert old.model_copy(update={"code": new.code}) == new
@@ -122,7 +116,7 @@ def test_the_first_keeps_the_contract_of_networks(inside):
 @pytest.mark.slow
 def test_the_pages_own_test_passes(project):
     (project / "tests").mkdir()
-    (project / TEST).write_text(blocks()[TEST])
+    (project / TEST).write_text(blocks(PAGE)[TEST])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", TEST], cwd=project, check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,

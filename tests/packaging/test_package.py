@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 import PIL.Image
 import pytest
+from altered import png_of_header
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
-from tiny_package import METADATA, SIZE, png_claiming, speckle, tiny_network
+from tiny_package import METADATA, SIZE, speckle, tiny_network
 
 from bus_mlops.consumer.client import load_model
 from bus_mlops.consumer.package_format import ARTIFACT, EXAMPLE_IMAGE, Calibration, read_package
@@ -232,7 +233,7 @@ def test_mlflow_model_takes_every_form_of_an_image(tiny_registry, scans, monkeyp
     frame = model.predict(pd.DataFrame({"image": [data, base64.b64encode(data).decode(), scans[0], array]}))
     assert frame["probability"].nunique() == 1
     # A plain string is base64, never a path: a server would open its own files for whoever asks.
-    hostile = [str(scans[0]), b"broken", png_claiming(30_000, 30_000), np.zeros((1, 1), np.uint8), None, 7.0, data]
+    hostile = [str(scans[0]), b"broken", png_of_header(30_000, 30_000), np.zeros((1, 1), np.uint8), None, 7.0, data]
     frame = model.predict(pd.DataFrame({"image": hostile}))
     kinds = ["ImageError", "ImageError", "ImageSizeError", "ImageSizeError", "ImageError", "ImageError", None]
     assert list(frame["error_type"]) == kinds

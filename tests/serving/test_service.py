@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import requests
+from altered import png_of_header
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_package import png_claiming, speckle
+from tiny_package import speckle
 
 from bus_mlops.consumer.client import load_model
 from bus_mlops.images.model_input import png
@@ -64,7 +65,7 @@ def test_every_form_gives_the_clients_answers(service, package_folder, form):
 
 
 def test_hostile_images_get_their_row(service):
-    hostile = [b"no image", png_claiming(30_000, 30_000), png(np.zeros((1, 1), np.uint8)), b"", IMAGES[0]]
+    hostile = [b"no image", png_of_header(30_000, 30_000), png(np.zeros((1, 1), np.uint8)), b"", IMAGES[0]]
     records = [{"image": base64.b64encode(image).decode()} for image in hostile]
     answer = post(service, {"dataframe_records": records})
     assert answer.status_code == 200

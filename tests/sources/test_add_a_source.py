@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -10,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pages import blocks
 from projects import ROOT
 from tiny_sources import mask, picture
 
 from bus_mlops import profiles
 
-PAGE = ROOT / "docs" / "how-to" / "add-a-source.md"
+PAGE = "add-a-source.md"
 MODULE, REGISTRY, TEST, PARAMS = (
     "bus_mlops/sources/minerva.py",
     "bus_mlops/sources/registry.py",
@@ -23,12 +23,6 @@ MODULE, REGISTRY, TEST, PARAMS = (
     "params.yaml",
 )
 LESIONS = {"P001": ("left-1", "left-2"), "P002": ("right-1",), "P007": ("left-1",), "P011": ("left-1", "right-9")}
-
-
-def blocks() -> dict[str, str]:
-    """The page's code blocks by the file that they belong to."""
-    found = re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    return dict(found)
 
 
 def patched(text: str, diff: str) -> str:
@@ -54,7 +48,7 @@ def command(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the program with the page's blocks in their places, and a tiny source below data/raw."""
-    folder, page = tmp_path_factory.mktemp("project"), blocks()
+    folder, page = tmp_path_factory.mktemp("project"), blocks(PAGE)
     for room in ("bus_mlops", "pipelines"):
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     registry = folder / REGISTRY
@@ -81,7 +75,7 @@ def write_minerva(folder: Path) -> None:
 
 
 def test_the_page_is_about_one_short_module_and_one_line():
-    page = blocks()
+    page = blocks(PAGE)
     assert set(page) == {MODULE, REGISTRY, TEST, PARAMS}
     assert len(page[MODULE].splitlines()) <= 80
     assert [line for line in page[REGISTRY].splitlines() if line[0] in "+-"] == ['+    "minerva",']

@@ -53,7 +53,7 @@ class Finding:
     overall: Contrast | None
     tests: tuple[Contrast, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values; what could not be tested is null."""
         values = asdict(self)
         for test in [*values["tests"], *([values["overall"]] if self.overall else [])]:

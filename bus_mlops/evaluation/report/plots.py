@@ -79,11 +79,11 @@ def roc_figure(rows: Mapping[tuple[str, str], pd.DataFrame]) -> bytes:
 
 
 @_styled
-def confusion_figure(rows: Mapping[tuple[str, str], pd.DataFrame], threshold: float = 0.5) -> bytes:
-    """Confusion matrices (SVG) of the pooled test predictions: counts and percentages of each true class."""
+def confusion_figure(rows: Mapping[tuple[str, str], pd.DataFrame]) -> bytes:
+    """Confusion matrices (SVG) of the pooled test predictions at 0.5: counts and percentages of each true class."""
     figure, axes = _grid(len(rows), min(len(rows), 5), (2.3, 2.35))
     for axis, (key, part) in zip(axes, rows.items(), strict=True):
-        called = part["probability"].to_numpy() >= threshold
+        called = part["probability"].to_numpy() >= 0.5
         tn, fp, fn, tp = (int(cell) for cell in confusion(part["label"].to_numpy(), called))
         counts = np.array([[tn, fp], [fn, tp]])
         share = counts / counts.sum(axis=1, keepdims=True)
@@ -151,12 +151,12 @@ def samples_figure(samples: Samples, indices: Sequence[int]) -> bytes:
 
 
 @_styled
-def calibration_figure(rows: Mapping[tuple[str, str], pd.DataFrame], bins: int = 8) -> bytes:
-    """Observed share of malignant images against the mean probability (SVG), in bins of equal counts."""
+def calibration_figure(rows: Mapping[tuple[str, str], pd.DataFrame]) -> bytes:
+    """Observed share of malignant images against the mean probability (SVG), in eight bins of equal counts."""
 
     def draw(axis: Axes, part: pd.DataFrame, number: int, name: str) -> None:
         ordered = part.sort_values("probability")
-        edges = np.linspace(0, len(ordered), min(bins, len(ordered)) + 1).astype(int)
+        edges = np.linspace(0, len(ordered), min(8, len(ordered)) + 1).astype(int)
         means = [ordered.iloc[a:b][["probability", "label"]].mean() for a, b in pairwise(edges)]
         x, y = ([m[column] for m in means] for column in ("probability", "label"))
         axis.plot(x, y, marker="o", markersize=3.5, color=PALETTE[number % 8], label=name)

@@ -286,7 +286,7 @@ PARAMS = {
     "folds": {"kind": "official"},
     "cohorts": {"all": ["hmss", "busi"], "multitask": ["busi"]},
     "networks": {},
-    "strategies": [],
+    "strategies": ["approaches"],
 }
 
 
@@ -409,7 +409,7 @@ def test_imported_folds_are_used_as_they_are_and_their_leaks_counted(project, tm
     assert "holds folds of kind official, params.yaml asks for grouped" in done.stderr
 
 
-def test_what_quality_excludes_is_taken_out_of_imported_folds(project, tmp_path):
+def test_what_the_audit_excludes_is_taken_out_of_imported_folds(project, tmp_path):
     manifest = Benchmark.open(project / "data/benchmark").frame
     planted = plant(manifest, read_groups(project / "data/audit/groups.csv"))
     assert command(project, str(write_folder(tmp_path / "folds", official_files(planted.rows)))).exit_code == 0

@@ -168,7 +168,7 @@ def test_each_finding_can_come_out_each_way(comparison, sign, verdict):
     else:
         assert finding.statement.startswith("The opposite shows") == (sign < 0)
     assert finding.verdict == verdict
-    assert json.loads(json.dumps(finding.to_json(), allow_nan=False))["verdict"] == verdict
+    assert json.loads(json.dumps(finding.to_dict(), allow_nan=False))["verdict"] == verdict
 
 
 def test_the_overall_test_is_the_corrected_one_on_the_mean_over_networks():
@@ -266,9 +266,9 @@ def test_one_fold_allows_no_test():
     assert {each.verdict for each in findings.values()} == {"not tested"}
     statement = findings["transfer_roc_auc"].statement
     assert statement.startswith("Not tested: one fold allows no test: higher for 3 of 3 networks; on average +")
-    values = findings["transfer_roc_auc"].to_json()
+    values = findings["transfer_roc_auc"].to_dict()
     assert values["overall"]["p"] is None
-    assert json.dumps([each.to_json() for each in findings.values()], allow_nan=False)
+    assert json.dumps([each.to_dict() for each in findings.values()], allow_nan=False)
 
 
 def test_what_is_not_there_is_not_tested():

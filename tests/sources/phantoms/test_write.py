@@ -29,7 +29,7 @@ def config_for(root: Path, images: dict[str, int], near_duplicates: int = 0, see
         "phantom": {"images": images, "near_duplicates": near_duplicates, "size": 64},
         "cohorts": {"all": ["busi"], "multitask": ["busi"]},
         "networks": {},
-        "strategies": [],
+        "strategies": ["approaches"],
     }
     return parse_config(values)
 

@@ -1,0 +1,14 @@
+"""The how-to pages whose code tests execute."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PAGES = Path(__file__).resolve().parents[2] / "docs" / "how-to"
+
+
+def blocks(page: str) -> dict[str, str]:
+    """A page's code blocks by the file that they belong to."""
+    text = (PAGES / page).read_text("utf-8")
+    return dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', text, re.MULTILINE | re.DOTALL))
