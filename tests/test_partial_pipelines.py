@@ -66,8 +66,8 @@ def note(project: Path) -> str:
     "profile",
     [
         pytest.param(SINGLE, id="a single strategy"),
-        pytest.param(WITHOUT_MULTITASK, id="no multitask network"),
-        pytest.param(WITHOUT_MT_ESTAN, id="no MT-ESTAN"),
+        pytest.param(WITHOUT_MULTITASK, id="no multitask network", marks=pytest.mark.slow),
+        pytest.param(WITHOUT_MT_ESTAN, id="no MT-ESTAN", marks=pytest.mark.slow),
     ],
 )
 def test_without_mt_estan_there_is_a_report(project, profile, monkeypatch):
@@ -94,6 +94,7 @@ def test_without_mt_estan_there_is_a_report(project, profile, monkeypatch):
     assert isinstance(refused, NothingToJudgeError)
 
 
+@pytest.mark.slow
 def test_mt_estan_without_a_rival_is_searched_and_reported_and_not_judged(project, monkeypatch):
     printed = run_pipeline(project, **WITHOUT_RIVAL)
     told = "no promotion until there is a champion: multitask and approaches plan no other network"
