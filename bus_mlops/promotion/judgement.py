@@ -23,6 +23,7 @@ from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
 from bus_mlops.promotion.aliases import read_aliases
 from bus_mlops.promotion.inputs import PromotionInputs
+from bus_mlops.promotion.prerequisites import RIVAL_STRATEGIES
 from bus_mlops.promotion.trained_model import TrainedModel, find_trained_model, with_common_seeds
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import Ledger
@@ -233,7 +234,7 @@ def _baseline(
 
 def _rivals(config: Config, predictions: Path) -> pd.DataFrame:
     """Predictions of all rows on the images with masks that name a class: networks that only segment name none."""
-    planned = [name for name in ("multitask", "approaches") if name in config.strategies]
+    planned = [name for name in RIVAL_STRATEGIES if name in config.strategies]
     if not planned:
         raise NothingToJudgeError(
             f"there is nothing to compare {config.promotion.candidate_network} with: add multitask or approaches to "

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from bus_mlops.config import Config
 from bus_mlops.experiments.plan import StrategyPlan
 
+# On the images with masks, where the candidate network is trained, these train the networks it may be compared with.
+RIVAL_STRATEGIES = ("multitask", "approaches")
+
 
 def nothing_to_judge(config: Config, plans: Mapping[str, StrategyPlan]) -> str | None:
     """Why the stage `promote` will have no candidate, or nothing to compare it with; None when it has both."""
@@ -14,7 +17,7 @@ def nothing_to_judge(config: Config, plans: Mapping[str, StrategyPlan]) -> str |
     for strategy in config.promotion.candidates:
         if candidate not in _networks(plans, strategy):
             return f"no promotion: its candidate would be {candidate} of {strategy}, which is not planned"
-    rivals = [name for strategy in ("multitask", "approaches") for name in _networks(plans, strategy)]
+    rivals = [name for strategy in RIVAL_STRATEGIES for name in _networks(plans, strategy)]
     baseline = config.promotion.baseline
     if baseline not in ("champion", "best"):
         return None if baseline in rivals else f"no promotion: its baseline {baseline} is not planned with masks"

@@ -438,6 +438,7 @@ def summary(root: Path) -> str:
 def test_the_summary_fits_a_terminal_and_names_the_failing_rule(project):
     text = summary(project)
     assert "not run yet" in text
+    assert "bus-mlops predict" not in text
     write_gate(project)
     text = summary(project)
     assert text.strip().startswith("PHANTOMS")

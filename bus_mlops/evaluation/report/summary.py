@@ -24,7 +24,7 @@ _SHOWN = tuple(METRICS[name] for name in ("roc_auc", "sensitivity", "specificity
 
 
 def render_summary(results: Path, phantom: bool, left_to_paper: Sequence[str] = ()) -> Group:
-    """Results table, report, the gate's verdict with the failing rule's numbers, and three commands to try.
+    """Results table, report, the gate's verdict with the failing rule's numbers, and commands to try.
 
     A pure function of the files under `results` and of what the profile leaves to the profile `paper`.
 
@@ -103,21 +103,18 @@ def _verdict(gate: dict[str, Any]) -> Text:
 def _next(gate: dict[str, Any] | None, record: dict[str, Any] | None, phantom: bool) -> list[Text]:
     from rich.text import Text
 
-    name = gate["model_name"] if gate else ("bus-mt-estan-phantom" if phantom else "bus-mt-estan")
-    # A refused version has no alias: it can be tried by its number.
-    by_number = record is not None and not record.get("alias") and record.get("version")
-    model = f"{name}/{record['version']}" if record and by_number else f"{name}@champion"
-    last = "bus-mlops profile busi" if phantom else "dvc metrics diff"
-    why = "switch to real images (README: your own data)" if phantom else "what changed since the last commit"
     lines = [
         Text("\nNext", style="bold"),
         Text.assemble("  ", ("make ui", "cyan"), ("  see every run, curve and model in MLflow", "dim")),
-        Text.assemble("  ", (f"bus-mlops predict --model models:/{model} IMAGE", "cyan")),
-        Text.assemble("  ", (last, "cyan"), (f"  {why}", "dim")),
     ]
-    if record and "note" in record:  # nothing was registered that could predict
-        del lines[2]
-    return lines
+    if gate:
+        # A refused version has no alias: it can be tried by its number.
+        by_number = record is not None and not record.get("alias") and record.get("version")
+        model = f"{gate['model_name']}/{by_number}" if by_number else f"{gate['model_name']}@champion"
+        lines.append(Text.assemble("  ", (f"bus-mlops predict --model models:/{model} IMAGE", "cyan")))
+    last = "bus-mlops profile busi" if phantom else "dvc metrics diff"
+    why = "switch to real images (README: your own data)" if phantom else "what changed since the last commit"
+    return [*lines, Text.assemble("  ", (last, "cyan"), (f"  {why}", "dim"))]
 
 
 def _line(name: str, value: str, style: str = "") -> Text:
