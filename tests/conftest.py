@@ -24,17 +24,18 @@ from bus_mlops.project import parse_config
 # As an entry point of ours does.
 environment.quiet()
 
-# A module that names one of these, or a test with such a fixture, starts processes or makes an MLflow store.
+# A module that names one of these, or a test with such a fixture, does what takes seconds: it starts processes, makes
+# an MLflow store, assembles images or renders reports.
 STARTERS = {"subprocess", "run_stage_script", "tiny_data", "dvc_environment", "s3_server", "make_store", "recorded"}
-STORES = {"MlflowClient", "Ledger", "open_client"}
+WHOLE_STEPS = {"MlflowClient", "Ledger", "open_client", "assemble", "render_report"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs stages, commands, servers or MLflow stores as `pipeline`, which `make quick` leaves out."""
+    """Mark what runs stages, commands or servers as `pipeline`, which `make quick` leaves out."""
     for item in items:
         names = {*getattr(item, "fixturenames", ()), *vars(getattr(item, "module", object))}
-        if (STARTERS | STORES) & names:
+        if (STARTERS | WHOLE_STEPS) & names:
             item.add_marker(pytest.mark.pipeline)
 
 
