@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import yaml
@@ -23,6 +24,10 @@ from bus_mlops.project import parse_config
 
 # As an entry point of ours does.
 environment.quiet()
+
+# How long an example takes says how busy the machine is, no more.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 # A module that names one of these, or a test with such a fixture, does what takes seconds: it starts processes, makes
 # an MLflow store, assembles images or renders reports.
