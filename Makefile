@@ -38,7 +38,7 @@ TWO := --numprocesses 2 --dist loadfile
 quick: install  ## the tests that need no TensorFlow, in a minute
 	$(PYTEST) $(TWO) --without-tensorflow -m 'not slow and not pipeline'
 
-test: install  ## tests and docstring examples with coverage, under 12 minutes on two cores
+test: install  ## tests and docstring examples with coverage, under ten minutes on two idle cores
 	$(PYTEST) $(TWO) --cov --doctest-modules bus_mlops tests
 
 test-slow: install  ## the tests that make test leaves out
