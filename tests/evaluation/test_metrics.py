@@ -129,3 +129,22 @@ def test_mask_overlap_by_hand_and_its_relation():
 def test_masks_of_different_size_are_an_error():
     with pytest.raises(EvaluationError, match="but are"):
         mask_overlap(np.zeros((1, 2, 2)), np.zeros((1, 3, 3)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), min_size=2, max_size=30))
+def test_youdens_threshold_is_the_lowest_of_the_best_halfway_points(drawn):
+    """On a score itself an image would sit on the fence; of equal thresholds the more sensitive one is taken."""
+    labels = np.array([int(malignant) for malignant, _ in drawn])
+    scores = np.array([score for _, score in drawn]) / 16  # halves of sixteenths are exact
+    if labels.min() == labels.max():
+        return
+    steps = np.unique(scores)
+    candidates = [steps[0], *((steps[1:] + steps[:-1]) / 2)]
+
+    def youden(cut: float) -> float:
+        called = scores >= cut
+        return round(float(called[labels == 1].mean() + (~called[labels == 0]).mean()), 12)
+
+    best = max(youden(cut) for cut in candidates)
+    assert youden_threshold(labels, scores) == min(cut for cut in candidates if youden(cut) == best)
