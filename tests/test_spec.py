@@ -66,6 +66,35 @@ def test_loss_and_augmentation_share_a_program_but_size_does_not(demo):
     assert base.program_key() != make_spec(demo, "mobilenet", "all", input_size=96).program_key()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_size": 96},
+        {"scaling": "imagenet"},
+        {"dropout": 0.25},
+        {"batch_norm_momentum": 0.5},
+        {"optimizer": Sgd()},
+        {"optimizer": Sgd(momentum=0.5)},
+    ],
+    ids=str,
+)
+def test_all_that_shapes_the_graph_makes_another_program(demo, change):
+    """Two cells on one program that was built for the first would train the wrong network, silently."""
+    base = make_spec(demo, "mobilenet", "all", scaling="unit", dropout=0.5, batch_norm_momentum=0.9)
+    training = base.training.model_copy(update=change)
+    other = base.model_copy(update={"training": training})
+    assert base.program_key() != other.program_key()
+    assert fingerprint(base) != fingerprint(other)
+
+
+@pytest.mark.parametrize("change", [{"options": {"width": 0.5}}, {"code": "a" * 64}, {"network": "vgg16"}], ids=str)
+def test_another_network_option_or_file_is_another_program(demo, change):
+    base = make_spec(demo, "mobilenet", "all")
+    other = base.model_copy(update=change)
+    assert base.program_key() != other.program_key()
+    assert fingerprint(base) != fingerprint(other)
+
+
 def test_every_parameter_of_a_loss_matters(demo):
     losses = (CrossEntropy(), CrossEntropy(positive_weight=3), Focal(), Focal(gamma=3), Focal(alpha=0.5))
     assert len({fingerprint(make_spec(demo, "mobilenet", "all", loss=loss)) for loss in losses}) == len(losses)

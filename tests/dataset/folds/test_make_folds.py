@@ -200,3 +200,14 @@ def test_columns_that_differ_from_the_benchmark_are_refused(made, column):
     edited.loc[4, column] = 1 - edited.loc[4, "label"] if column == "label" else "busi/elsewhere"
     with pytest.raises(DatasetError, match=rf"{edited.loc[4, 'image_id']} has {column}"):
         require_current(Folds.checked(edited, "edited"), manifest, groups)
+
+
+@pytest.mark.parametrize("fold", range(1, 6))
+def test_the_digest_sees_every_fold(made, fold):
+    _, _, frame = made
+    column = f"fold_{fold}"
+    row = frame.index[frame[column] == "train"][0]
+    changed = frame.copy()
+    changed.loc[row, column] = "validation"
+    before, after = (Folds.checked(each, "x").digest(frame["image_id"]) for each in (frame, changed))
+    assert before != after
