@@ -154,3 +154,10 @@ def test_decoding_needs_no_more_than_numpy_and_pil():
         "sys.exit(str(heavy) if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_sixteen_bits_are_rounded_to_eight():
+    """65535 / 255 is 257: from the middle between two of its multiples on, the upper one is nearer."""
+    values = np.array([[0, 128, 129, 257, 385, 386, 65406, 65407, 65535]], np.uint16)
+    wide = np.repeat(values, 9, axis=0)
+    assert decode_image(encoded(Image.fromarray(wide)))[0].tolist() == [0, 0, 1, 1, 1, 2, 254, 255, 255]

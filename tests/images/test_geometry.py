@@ -93,3 +93,10 @@ def test_a_crop_outside_the_image_is_refused(box):
 def test_crop_takes_rows_and_columns():
     image = np.arange(20, dtype=np.uint8).reshape(5, 4)
     assert crop(image, 1, 2, 3, 2).tolist() == [[6, 7], [10, 11], [14, 15]]
+
+
+def test_a_mask_takes_the_nearest_pixel_and_no_mean_of_several():
+    mask = np.zeros((9, 9), bool)
+    mask[4, 4] = True  # the middle of the middle one of nine squares
+    assert prepare_mask(mask, 3).tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert prepare_mask(~mask, 3).tolist() == [[1, 1, 1], [1, 0, 1], [1, 1, 1]]
