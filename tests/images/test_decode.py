@@ -161,3 +161,13 @@ def test_sixteen_bits_are_rounded_to_eight():
     values = np.array([[0, 128, 129, 257, 385, 386, 65406, 65407, 65535]], np.uint16)
     wide = np.repeat(values, 9, axis=0)
     assert decode_image(encoded(Image.fromarray(wide)))[0].tolist() == [0, 0, 1, 1, 1, 2, 254, 255, 255]
+
+
+def test_a_png_whose_checksum_is_wrong_is_damaged():
+    """Its pixels may be anything: decoding alone passes the checksums over."""
+    data = bytearray(encoded(Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))))
+    start = data.index(b"IDAT")
+    length = int.from_bytes(data[start - 4 : start], "big")
+    data[start + 4 + length] ^= 1  # the first byte of the chunk's checksum
+    with pytest.raises(ImageError, match="is damaged"):
+        decode_image(bytes(data))
