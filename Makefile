@@ -41,9 +41,10 @@ quick: install  ## the tests that need no TensorFlow, in a minute
 test: install  ## tests and docstring examples with coverage, under ten minutes on two idle cores
 	$(PYTEST) $(TWO) --cov --doctest-modules bus_mlops tests
 
+# What Ray, Keras and servers warn of while they train is no error there: it differs between machines.
 test-slow: install  ## the tests that make test leaves out
-	$(PYTEST) $(TWO) -m 'slow and not alone'
-	$(PYTEST) -m 'slow and alone'
+	$(PYTEST) $(TWO) -W default -m 'slow and not alone'
+	$(PYTEST) -W default -m 'slow and alone'
 
 test-all: test test-slow test-oldest  ## all tests, on the oldest versions and on Python 3.12 too
 
