@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 from small_cells import make_data, make_spec
 
 from bus_mlops.errors import TrainingError
-from bus_mlops.training.fit import CellData, evaluate, fit
+from bus_mlops.training.fit import CellData, evaluate, fit, train_epoch
 from bus_mlops.training.program import Program
 from bus_mlops.training.state import EpochLog
 
@@ -129,3 +131,27 @@ def test_an_error_of_the_callback_stops_the_training():
     with pytest.raises(KeyboardInterrupt):
         run(Program(spec), spec, make_data(8, 32), np.arange(6), np.arange(6, 8), seed=0, on_epoch=prune)
     assert seen == [1]
+
+
+def test_each_epoch_has_an_order_of_its_own_and_steps_go_on():
+    """The batches of two epochs, as a program would get them."""
+
+    class Recorder:
+        def __init__(self) -> None:
+            self.labels: list[list[float]] = []
+            self.steps: list[int] = []
+
+        def train_batch(self, batch, step: int) -> float:
+            self.labels.append(batch.labels.tolist())
+            self.steps.append(step)
+            return 1.0
+
+    numbers = np.arange(40)
+    data = CellData(np.zeros((40, 32, 32), np.uint8), numbers, numbers, None)
+    recorder, spec = Recorder(), make_spec("mobilenet")
+    for epoch in (1, 2):
+        train_epoch(cast("Any", recorder), spec, data, 7, epoch)
+    assert recorder.steps == [0, 1, 2, 3, 4, 5]  # 40 images in batches of 16
+    first, second = (np.concatenate(each).tolist() for each in (recorder.labels[:3], recorder.labels[3:]))
+    assert sorted(first) == sorted(second) == numbers.tolist()
+    assert first != second
