@@ -70,6 +70,18 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
+def anchored(uri: str) -> str:
+    """The same store from any working folder: MLflow keeps one connection a process for each address it is given.
+
+    With a relative one, a process that changes its folder would go on with the store of the former folder.
+
+    >>> anchored("http://mlflow:5000")
+    'http://mlflow:5000'
+    """
+    file = sqlite_file(uri)
+    return uri if file is None else f"sqlite:///{file.resolve()}"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     with replacing(path) as temporary:

@@ -23,7 +23,7 @@ from bus_mlops.consumer.package_format import (
 )
 from bus_mlops.consumer.resolve import default_tracking_uri, resolve
 from bus_mlops.errors import RegistryError
-from bus_mlops.files import replaced_folder, settle, write_json
+from bus_mlops.files import anchored, replaced_folder, settle, write_json
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def pull(uri: str, tracking_uri: str | None = None) -> tuple[Path, Pulled]:
             _copy(source, Path(temporary) / "package")
             settle(Path(temporary) / "package", target)
     verify(target, source.package, source.origin.digest)
-    store = "s3" if uri.startswith("s3://") else tracking_uri or default_tracking_uri()
+    store = "s3" if uri.startswith("s3://") else anchored(tracking_uri or default_tracking_uri())
     return target, remember(store, uri, source.origin.digest, source.origin.name, source.origin.version)
 
 

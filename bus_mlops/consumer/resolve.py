@@ -19,7 +19,7 @@ from bus_mlops.consumer.cache import Pulled, cache_folder, recall
 from bus_mlops.consumer.package_format import DIGEST_TAG, GATE_TAG, read_origin
 from bus_mlops.environment import MLFLOW, settings
 from bus_mlops.errors import ConfigError, RegistryError, StoreError, store_remedy
-from bus_mlops.files import settle, sqlite_file
+from bus_mlops.files import anchored, settle, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,7 +61,7 @@ def resolve(uri: str, tracking_uri: str | None = None) -> Location:
     match = _MODEL_URI.match(uri)
     if match is None:
         raise RegistryError(f"model {uri!r} is not understood. Give {FORMS}.")
-    store = tracking_uri or default_tracking_uri()
+    store = anchored(tracking_uri or default_tracking_uri())
     return _ask_or_recall(store, uri, lambda: _from_registry(store, *match.groups()))
 
 
@@ -70,7 +70,7 @@ def version_uri(text: str, tracking_uri: str | None = None) -> str:
     """What a person calls a version, as a URI: a bare number is one of the only model that is registered."""
     if not text.isdigit():
         return text
-    store = tracking_uri or default_tracking_uri()
+    store = anchored(tracking_uri or default_tracking_uri())
     client = open_registry(store)
     names = _ask(store, lambda: sorted(model.name for model in client.search_registered_models()))
     if len(names) != 1:

@@ -29,7 +29,7 @@ from bus_mlops.consumer.package_format import (
     write_sums,
 )
 from bus_mlops.errors import ImageError, RegistryError
-from bus_mlops.files import replaced_folder, write_json
+from bus_mlops.files import anchored, replaced_folder, write_json
 from bus_mlops.packaging.model_card import model_card
 from bus_mlops.packaging.pyfunc import pyfunc_options
 
@@ -145,7 +145,7 @@ def _tracking(uri: str | None) -> Iterator[None]:
         yield
         return
     previous = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(anchored(uri))
     try:
         yield
     finally:

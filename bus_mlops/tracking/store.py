@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError, store_remedy
-from bus_mlops.files import sqlite_file
+from bus_mlops.files import anchored, sqlite_file
 from bus_mlops.tracking.patience import PatientClient
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def open_client(tracking: TrackingConfig) -> MlflowClient:
     # waited for, and what remains of its errors is raised.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    client = cast("MlflowClient", PatientClient(MlflowClient(tracking_uri=tracking.uri)))
+    client = cast("MlflowClient", PatientClient(MlflowClient(tracking_uri=anchored(tracking.uri))))
     try:
         with _created_once(file):
             client.search_experiments(max_results=1)
@@ -82,8 +82,7 @@ def experiment_id(client: MlflowClient, name: str, artifacts: str) -> str:
 
 def absolute(tracking: TrackingConfig) -> TrackingConfig:
     """The same store for a process with another working folder."""
-    file = sqlite_file(tracking.uri)
-    return tracking if file is None else tracking.model_copy(update={"uri": f"sqlite:///{file.resolve()}"})
+    return tracking.model_copy(update={"uri": anchored(tracking.uri)})
 
 
 @contextmanager
