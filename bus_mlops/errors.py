@@ -57,6 +57,10 @@ class LedgerError(BusMlopsError):
     """The MLflow store is locked, missing, out of space or holds inconsistent runs."""
 
 
+class DamagedRunError(LedgerError):
+    """A file of a recorded run is missing, was changed, or is not on record."""
+
+
 class EvaluationError(BusMlopsError):
     """Predictions that cannot be evaluated: a class, a fold or a column is missing."""
 

@@ -150,7 +150,8 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str) -> Mod
             folder = Path(temporary)
             package, report = package_candidate(inputs, judgement, folder)
             write_evidence(folder / FOLDER, evidence_of(judgement), report, inputs.folds)
-            client.log_artifacts(record, str(folder / FOLDER), FOLDER)
+            ledger = inputs.ledger
+            ledger.writer.write(record, params=ledger.files.store(record, folder / FOLDER, FOLDER))
             tags = {
                 **_decision_tags(judgement, digest),
                 **_verdict(report),
@@ -173,7 +174,7 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str) -> Mod
 
 def _record_for(inputs: PromotionInputs, version: ModelVersion, judgement: Judgement) -> str:
     """The record that registered the version if it is still without a decision, else a new one with the report."""
-    client = inputs.ledger.client
+    ledger, client = inputs.ledger, inputs.ledger.client
     first = str(version.run_id)
     if not records.is_closed(client.get_run(first)):
         return first
@@ -182,7 +183,7 @@ def _record_for(inputs: PromotionInputs, version: ModelVersion, judgement: Judge
     record = records.open_record(client, inputs.config.tracking, "promotion", title, tags)
     with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
         write_report(Path(folder), judgement.report)
-        client.log_artifacts(record, folder, FOLDER)
+        ledger.writer.write(record, params=ledger.files.store(record, Path(folder), FOLDER))
     return record
 
 

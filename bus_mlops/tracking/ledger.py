@@ -16,6 +16,7 @@ from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.params import flatten, nested
 from bus_mlops.tracking.parents import FEW, ParentRuns
+from bus_mlops.tracking.run_files import RunFiles
 from bus_mlops.tracking.run_writer import RunWriter
 from bus_mlops.tracking.search import search_all
 from bus_mlops.tracking.store import experiment_id, open_client
@@ -23,7 +24,6 @@ from bus_mlops.tracking.store import experiment_id, open_client
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
-    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 PREDICTIONS = "predictions.csv"
 CURVES = "learning_curves.csv"
@@ -34,22 +34,23 @@ MODEL = "model.keras"
 class Ledger:
     """The runs of cells, and what finds and writes them; safe to open in several processes at once.
 
-    `writer` writes to runs of any kind, `parents` keeps those that the runs of cells belong to.
+    `writer` writes to runs of any kind, `files` keeps and checks their artifacts, `parents` keeps those that the runs
+    of cells belong to.
     """
 
     def __init__(self, tracking: TrackingConfig) -> None:
         self.client = open_client(tracking)
         self.experiment = experiment_id(self.client, tracking.experiment, tracking.artifacts)
         self.writer = RunWriter(self.client)
+        self.files = RunFiles(self.client)
         self.parents = ParentRuns(self.client, self.writer, self.experiment)
-        self._artifact_uris: dict[str, str] = {}
 
     # -- reading ---------------------------------------------------------------------------------
 
     def runs(self, query: str) -> list[Run]:
         """All runs of the experiment that match an MLflow filter string, the latest first."""
         found = search_all(self.client, self.experiment, query)
-        self._artifact_uris.update({run.info.run_id: run.info.artifact_uri for run in found})
+        self.files.remember(found)
         return found
 
     def finished(self, fingerprints: Collection[str] | None = None) -> dict[LedgerKey, str]:
@@ -85,20 +86,16 @@ class Ledger:
         }
 
     def artifact(self, run_id: str, name: str, folder: Path) -> Path:
-        """Fetch one artifact of a run into a folder of the run's own below `folder`."""
-        from mlflow.exceptions import MlflowException
+        """Fetch one artifact of a run into a folder of the run's own below `folder`; it is what the run recorded.
 
-        destination = folder / run_id
-        destination.mkdir(exist_ok=True)
-        try:
-            return Path(self._artifacts(run_id).download_artifacts(name, str(destination)))
-        except (MlflowException, OSError) as error:
-            where = self._artifact_uris.get(run_id, "the store")
-            raise LedgerError(
-                f"run {run_id} is recorded as finished, but its {name} is not in {where}: was the folder moved or "
-                f"deleted? Bring it back, or forget the run (`mlflow runs delete --run-id {run_id}`) and run the "
-                "same command again to train it anew."
-            ) from error
+        Raises:
+            DamagedRunError: It is not; says what to do.
+        """
+        return self.files.fetch(run_id, name, folder)
+
+    def artifact_digests(self, run_id: str) -> dict[str, str]:
+        """Path -> sha256 of every artifact that a run has on record, sorted; empty for a run of an earlier version."""
+        return self.files.digests(run_id)
 
     def spec(self, run_id: str) -> RunSpec:
         """The spec that a run recorded as its parameters.
@@ -132,13 +129,13 @@ class Ledger:
 
     def finish(self, run_id: str, metrics: Mapping[str, float], folder: Path, tags: Mapping[str, str]) -> None:
         """Record results and artifacts; FINISHED is set last, so a finished run has everything."""
-        self.client.log_artifacts(run_id, str(folder))
-        self.writer.write(run_id, metrics=metrics, tags={"progress": "done", **tags})
+        digests = self.files.store(run_id, folder)
+        self.writer.write(run_id, metrics=metrics, params=digests, tags={"progress": "done", **tags})
         self.client.set_terminated(run_id, "FINISHED")
 
     def discard_artifacts(self, run_id: str) -> None:
         """Remove what a failed run had begun to store; where only owners may delete, that raises."""
-        self._artifacts(run_id).delete_artifacts()
+        self.files.discard(run_id)
 
     def keep(self, run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
         """Store what a failed run leaves for a post-mortem."""
@@ -196,14 +193,6 @@ class Ledger:
     def show_progress(self, name: str, text: str) -> None:
         """Say on the experiment's page how far something is that this machine is at."""
         self.client.set_experiment_tag(self.experiment, f"progress.{name}.{socket.gethostname()}", text)
-
-    def _artifacts(self, run_id: str) -> ArtifactRepository:
-        """Where a run's artifacts lie, without asking the store again: it would be asked twice for each file."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        if run_id not in self._artifact_uris:
-            self._artifact_uris[run_id] = self.client.get_run(run_id).info.artifact_uri
-        return get_artifact_repository(self._artifact_uris[run_id], tracking_uri=self.client.tracking_uri)
 
 
 def _key(run: Run) -> LedgerKey:

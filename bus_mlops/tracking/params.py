@@ -13,6 +13,10 @@ OF_ONE_KIND = {
 }
 
 
+# Before a file's path: the name of the parameter that holds its sha256 (`run_files`).
+DIGEST_PREFIX = "sha256."
+
+
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """A nested mapping with dots in its names and text as values.
 
@@ -34,11 +38,15 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def nested(flat: Mapping[str, str]) -> dict[str, Any]:
     """What `flatten` made of a spec, as a mapping again; all values but those of options stay text.
 
+    The digests of a run's files, which are parameters too, are left out.
+
     >>> nested({"training.loss.kind": "cross_entropy", "training.loss.gamma": "2.0", "cohort": "busi, busis"})
     {'training': {'loss': {'kind': 'cross_entropy'}}, 'cohort': ['busi', 'busis'], 'options': {}}
     """
     values: dict[str, Any] = {}
     for name, text in flat.items():
+        if name.startswith(DIGEST_PREFIX):
+            continue
         *path, last = name.split(".")
         inner = values
         for key in path:

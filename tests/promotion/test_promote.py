@@ -246,7 +246,7 @@ def check_verification(store: Store) -> None:
     client.set_tag(version.run_id, "why", "because")
     failed = {check.what: check.found for check in verify_version(store.ledger, NAME, "2") if not check.holds}
     assert "MODEL_CARD.md was changed" in failed["package files"]
-    assert f"those of run {run} were changed" in failed["predictions of the candidate"]
+    assert f"run {run} (Mt_Estan): predictions.csv is changed" in failed["predictions of the candidate"]
     assert "tags of the record" in failed["record"]
     assert "with other numbers" in failed["G2 superiority"]
     roll_back(client, store.config.tracking, NAME, "its files are in doubt")

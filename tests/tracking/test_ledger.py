@@ -104,7 +104,7 @@ def test_a_finished_run_whose_files_are_gone_is_explained(ledger, demo, tmp_path
     (tmp_path / PREDICTIONS).write_text("fold\n1\n")
     ledger.finish(run_id, {"roc_auc": 0.9}, tmp_path, {})
     ledger.discard_artifacts(run_id)
-    with pytest.raises(LedgerError, match=f"mlflow runs delete --run-id {run_id}"):
+    with pytest.raises(LedgerError, match=f"{run_id}.*predictions.csv is missing.*nothing is at all.*bus-mlops repair"):
         ledger.predictions(run_id)
 
 
