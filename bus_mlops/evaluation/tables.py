@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from bus_mlops.dataset.folds.leakage import leaking
+from bus_mlops.dataset.folds.leakage import BORDERS, leak_counts
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.cells import CELL, ROW, by_cell
 from bus_mlops.evaluation.choice import CRITERION
@@ -39,11 +39,12 @@ def strategy_table(
     """A row for each planned (model, variant), in the plan's order.
 
     Ours are fractions: `<metric>_mean` and `<metric>_std` (ddof 1) over (fold, seed) of each of `METRICS`; where it
-    has an interval, `<metric>_pooled` with the case-clustered 95 % interval `<metric>_low` and `<metric>_high`. Those
-    of masks are NaN where there are none; a segmentation row has only these. Beside them `paper_<metric>` (fractions),
-    `difference_<metric>` (ours minus the paper's, percentage points) and `contradiction` (how the paper's row
-    contradicts itself). The paper's "AUC" is `paper_balanced_accuracy`. `leaks` is the number of leakage groups that
-    lie on both sides of a split. Where rows form families (losses), `validation_f1` decided on `chosen`.
+    has an interval, `<metric>_pooled` with the 95 % interval (resampled by leakage group) `<metric>_low` and
+    `<metric>_high`. Those of masks are NaN where there are none; a segmentation row has only these. Beside them
+    `paper_<metric>` (fractions), `difference_<metric>` (ours minus the paper's, percentage points) and
+    `contradiction` (how the paper's row contradicts itself). The paper's "AUC" is `paper_balanced_accuracy`.
+    `leaks` is the number of leakage groups that lie in a test part and in the rest of its fold, `validation_leaks`
+    of those in train and validation. Where rows form families (losses), `validation_f1` decided on `chosen`.
 
     Args:
         predictions: Of the strategy.
@@ -57,14 +58,16 @@ def strategy_table(
 
     rows = list(planned)
     cohorts = {row.cohort for row in rows}
-    torn = {each: float("nan") if folds is None else len(leaking(folds, sources=each)) for each in cohorts}
+    torn: dict[tuple[str, ...], Mapping[Any, float]] = {
+        each: dict.fromkeys(BORDERS, float("nan")) if folds is None else leak_counts(folds, each) for each in cohorts
+    }
     select = split_rows(predictions)
     records = []
     for row in rows:
         part = select(row)
         check_complete(part, row, folds)
         per_fold = fold_metrics(part, row)
-        identity = {**_identity(row, part), "leaks": torn[row.cohort]}
+        identity = {**_identity(row, part), **torn[row.cohort]}
         records.append({**identity, **_over_folds(per_fold, row), **_pooled(part, row), **_beside_paper(per_fold, row)})
     return pd.DataFrame.from_records(records)
 
@@ -153,7 +156,7 @@ def metrics_summary(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, d
             values = {name: record[f"{name}_mean"] for name in METRICS}
             for name in interval_metrics():
                 values |= {f"{name}_{part}": record[f"{name}_{part}"] for part in ("std", *POOLED)}
-            values["leaks"] = record["leaks"]
+            values |= {name: record[name] for name in BORDERS}
             known = {name: round(float(value), 6) for name, value in values.items() if value == value}
             rows[f"{record['model']} {record['variant']}"] = known
     return summary
@@ -173,7 +176,8 @@ def _identity(row: PlannedRow, part: pd.DataFrame) -> dict[str, Any]:
         "folds": int(part["fold"].nunique()),
         "seeds": int(part["seed"].nunique()),
         "images": int(part["image_id"].nunique()),
-        "cases": int(part["group"].nunique()),
+        "cases": int(part["case_id"].nunique()),
+        "groups": int(part["group"].nunique()),
     }
 
 

@@ -20,7 +20,8 @@ class Cell:
 
     Attributes:
         fold: From 1, or REFIT.
-        leaks: How many leakage groups its folds tear apart, e.g. `0 groups`.
+        leaks: How many leakage groups its folds tear apart, as tags: between test and the rest (`leaks`), between
+            validation and train (`validation_leaks`).
     """
 
     spec: RunSpec
@@ -30,7 +31,7 @@ class Cell:
     title: str
     data_digest: str
     folds_digest: str
-    leaks: str = ""
+    leaks: dict[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> LedgerKey:
@@ -88,7 +89,7 @@ class Job:
             "fold": str(cell.fold),
             "data_digest": cell.data_digest,
             "folds_digest": cell.folds_digest,
-            "leaks": cell.leaks,
+            **cell.leaks,
             "network": cell.spec.network,
             "driver": self.driver,
             **self.identity,

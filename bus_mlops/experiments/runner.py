@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from bus_mlops.config import Config
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
-from bus_mlops.dataset.folds.leakage import leak_tag
+from bus_mlops.dataset.folds.leakage import leak_tags
 from bus_mlops.experiments.cell import REFIT, Cell, CellEvent, Job
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.engines.base import Engine
@@ -38,14 +38,14 @@ class Runner:
         self.folds = Folds.open(FOLDS / "folds.csv")
         self._engine = engine
         self._job = job
-        self._of_cohort: dict[tuple[str, ...], tuple[str, str, str]] = {}
+        self._of_cohort: dict[tuple[str, ...], tuple[str, str, dict[str, str]]] = {}
 
     def cells(self, spec: RunSpec, folds: Sequence[int], title: str, tags: Mapping[str, str]) -> list[Cell]:
         """The cells of a spec, whose parent run is found or created; the one fold of a refit is REFIT."""
         data, split, leaks = self._describe(spec)
         is_refit = tuple(folds) == (REFIT,)
         fingerprint = spec.fingerprint(data, split, is_refit)
-        tags = {**self._job.tags, **tags, "data_digest": data, "folds_digest": split, "leaks": leaks}
+        tags = {**self._job.tags, **tags, "data_digest": data, "folds_digest": split, **leaks}
         parent = self.ledger.parents.find_or_create(
             spec, fingerprint, title, tags, kind="refit" if is_refit else "spec"
         )
@@ -55,12 +55,12 @@ class Runner:
         """Digests of the images and of the fold assignment that a spec uses."""
         return self._describe(spec)[:2]
 
-    def _describe(self, spec: RunSpec) -> tuple[str, str, str]:
+    def _describe(self, spec: RunSpec) -> tuple[str, str, dict[str, str]]:
         """Digest of the images, digest of the folds, and what leaks: the same for every spec of a cohort."""
         cohort = tuple(sorted(spec.cohort))
         if cohort not in self._of_cohort:
             digests = digests_of(self.benchmark, self.folds, spec.cohort, spec.network)
-            self._of_cohort[cohort] = *digests, leak_tag(self.folds.frame, cohort)
+            self._of_cohort[cohort] = *digests, leak_tags(self.folds.frame, cohort)
         return self._of_cohort[cohort]
 
     def run(self, cells: Sequence[Cell], name: str) -> dict[LedgerKey, str]:

@@ -32,7 +32,8 @@ class Lineage:
     """Where a model comes from: digests of its images and folds, what its runs say of leaks and of git.
 
     Attributes:
-        leaks: The tag of its runs (`0 groups`).
+        leaks: The tag of its runs (`0 groups`): groups torn between test and the rest; `validation_leaks` likewise
+            those torn between validation and train.
         git_clean: yes, no or unknown; where runs differ, the worst.
     """
 
@@ -40,6 +41,7 @@ class Lineage:
     folds_digest: str
     folds_kind: str = "grouped"
     leaks: str = NO_LEAKS
+    validation_leaks: str = NO_LEAKS
     git_clean: str = "yes"
     commits: tuple[str, ...] = ()
 

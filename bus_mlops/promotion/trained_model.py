@@ -165,12 +165,15 @@ def _cell(run: Run) -> CellKey:
 
 def _lineage(tags: Sequence[Mapping[str, str]]) -> Lineage:
     leaks = sorted({each.get("leaks", "not recorded") for each in tags} - {NO_LEAKS})
+    # runs of earlier versions counted both in `leaks`
+    validation_leaks = sorted({each.get("validation_leaks", NO_LEAKS) for each in tags} - {NO_LEAKS})
     clean = {each.get("git_clean", "unknown") for each in tags}
     return Lineage(
         data_digest=tags[0]["data_digest"],
         folds_digest=tags[0]["folds_digest"],
         folds_kind=tags[0].get("folds_kind", "not recorded"),
         leaks=", ".join(leaks) or NO_LEAKS,
+        validation_leaks=", ".join(validation_leaks) or NO_LEAKS,
         git_clean=next((state for state in ("unknown", "no") if state in clean), "yes"),
         commits=tuple(sorted({each.get("mlflow.source.git.commit", "none") for each in tags})),
     )

@@ -141,6 +141,7 @@ def made(tmp_path_factory, predictions) -> Path:
     leakage = {
         "kind": "grouped",
         "leaks": 0,
+        "validation_leaks": 0,
         "folds": {"fold_1": dict.fromkeys(("train", "validation", "test"), counted)},
     }
     (root / "data/leakage.json").write_text(json.dumps(leakage))
@@ -347,6 +348,16 @@ def test_findings_on_leaking_folds_bear_the_mark(project):
     text = page(project)
     section = text[text.index('id="findings"') : text.index('id="data"')]
     assert section.count("leaks: 2 groups") == 1
+
+
+def test_validation_leaks_have_a_sentence_of_their_own(project):
+    path = project / "results/tables/losses.csv"
+    pd.read_csv(path).assign(validation_leaks=3).to_csv(path, index=False)
+    text = page(project)
+    assert "These folds leak between train and validation." in text
+    assert "These folds leak.<" not in text
+    assert "validation leaks: 3 groups" in text
+    assert "had seen neither" in text
 
 
 def test_the_grid_is_folded_under_the_chosen_rows(shown):

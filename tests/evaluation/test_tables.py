@@ -33,7 +33,7 @@ def table(frame):
 
 def test_rows_follow_the_plan(table):
     assert table["model"].tolist() == ["MT-ESTAN", "MobileNet"]
-    assert table[["folds", "seeds", "images", "cases"]].to_numpy().tolist() == [[5, 1, 200, 100]] * 2
+    assert table[["folds", "seeds", "images", "groups"]].to_numpy().tolist() == [[5, 1, 200, 100]] * 2
 
 
 def test_means_and_deviations_are_those_of_the_folds(table, frame):
@@ -98,7 +98,9 @@ def test_a_row_without_probabilities_has_dice_and_iou_only(predictions, frame):
     unknown = [f"{name}_{over}" for name in probability_metrics() for over in ("mean", "std")]
     assert row[[*unknown, "roc_auc_pooled", "roc_auc_low", "roc_auc_high"]].isna().all()
     assert row[["task", "images", "leaks"]].tolist() == ["segmentation", 200, 0]
-    assert list(metrics_summary({"approaches": both})["approaches"]["ESTAN Mask only"]) == ["dice", "iou", "leaks"]
+    assert list(metrics_summary({"approaches": both})["approaches"]["ESTAN Mask only"]) == [
+        "dice", "iou", "leaks", "validation_leaks",
+    ]  # fmt: skip
     shown = table_rows(both)[1]
     assert shown["cells"][0]["interval"] == "masks only"
     assert {cell["ours"] for cell in shown["cells"]} == {""}
@@ -123,7 +125,7 @@ def folds_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 def test_complete_predictions_pass_the_check_against_the_folds(frame, table):
     checked = strategy_table(frame, [ESTAN, SINGLE], folds_frame(frame))
-    pd.testing.assert_frame_equal(checked.assign(leaks=np.nan), table)
+    pd.testing.assert_frame_equal(checked.assign(leaks=np.nan, validation_leaks=np.nan), table)
 
 
 def test_images_that_no_fold_tests_are_not_expected(frame):
@@ -153,6 +155,26 @@ def test_a_table_counts_the_groups_that_its_folds_tear_apart(frame):
     assert table_rows(leaking)[0]["leaks"] == "leaks: 1 group"
     elsewhere = pd.concat([folds, torn.assign(source="hmss", image_id="hmss/" + torn["image_id"])])
     assert strategy_table(frame, [SINGLE], elsewhere)["leaks"].tolist() == [0]
+    assert leaking["validation_leaks"].tolist() == [0]
+
+
+def test_a_group_in_train_and_validation_is_counted_apart(frame):
+    folds = folds_frame(frame)
+    pair = folds.index[folds["fold_1"] == "test"][:2]
+    folds.loc[pair, "group"] = "busi/torn"
+    folds.loc[pair[0], "fold_2"] = "validation"
+    table = strategy_table(frame, [SINGLE], folds)
+    assert table[["leaks", "validation_leaks"]].to_numpy().tolist() == [[0, 1]]
+    assert metrics_summary({"approaches": table})["approaches"]["MobileNet Single"]["validation_leaks"] == 1
+    shown = table_rows(table)[0]
+    assert (shown["leaks"], shown["validation_leaks"]) == ("", "validation leaks: 1 group")
+
+
+def test_cases_and_leakage_groups_are_counted_apart(frame, table):
+    part = select_row(frame, "MobileNet", "Single")
+    assert part["group"].nunique() < part["case_id"].nunique()
+    row = table.iloc[1]
+    assert (row["cases"], row["groups"]) == (part["case_id"].nunique(), part["group"].nunique())
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,7 @@ def test_a_model_is_not_better_than_itself(better):
         ({"model_name": "bus-mt-estan"}, "Trained on phantoms"),
         ({"leak_check": "failed"}, "leakage check of the folds is 'failed'"),
         ({"candidate": replace(LINEAGE, leaks="3 groups", folds_kind="official")}, "tagged with leaks: 3 groups"),
+        ({"candidate": replace(LINEAGE, validation_leaks="3 groups")}, "tagged with validation leaks: 3 groups"),
         ({"baseline": replace(LINEAGE, git_clean="no")}, "The baseline's runs are of uncommitted changes"),
         ({"candidate": replace(LINEAGE, git_clean="unknown")}, "code that git does not know"),
     ],
@@ -132,6 +133,13 @@ def test_integrity_can_fail(better, baseline, changes, sentence):
     report = run_gate(compare([better, baseline], context, resamples=300, **SETTINGS), LIMITS)
     assert failed(report) == ["G0"]
     assert sentence in report.rules[0].sentence
+
+
+def test_the_kind_of_the_folds_is_named_as_it_is(better, baseline):
+    by_source = replace(LINEAGE, folds_kind="source")
+    report = run_gate(compare([better, baseline], replace(CONTEXT, candidate=by_source), **SETTINGS), LIMITS)
+    assert "folds (source, no leak)" in report.rules[0].sentence
+    assert "folds (grouped, no leak)" in judge(better, baseline).rules[0].sentence
 
 
 def test_uncommitted_code_may_be_allowed(better, baseline):
@@ -153,6 +161,16 @@ def test_a_missing_fold_and_other_images_are_refused_and_never_an_exception(bett
     assert "Could not be computed" in report.rules[2].sentence
     other = baseline.assign(image_id=baseline["image_id"] + "x")
     assert failed(judge(better, other)) == ["G0", "G3", "G4", "G5"]
+
+
+def test_the_same_images_under_other_labels_are_no_pair(better, baseline):
+    """The models must have been judged by the same truth, image by image."""
+    row = baseline.index[0]
+    relabelled = baseline.copy()
+    relabelled.loc[row, "label"] = 1 - relabelled.loc[row, "label"]
+    report = judge(better, relabelled)
+    assert "G0" in failed(report)
+    assert "2 test predictions have no counterpart in the other model" in report.rules[0].sentence
 
 
 def test_images_predicted_twice_are_refused(better, baseline):

@@ -1,21 +1,29 @@
 """The leakage check: no leakage group and no case may lie in two parts of one fold.
 
 Grouped folds and folds by source stop at a leak. Official and image-level folds are known to leak: the check
-counts how much, and every run and table bears the count.
+counts how much, and every run and table bears the counts. There are two, since they mean different things: groups
+torn between test and the rest make results too good; groups torn between train and validation alone leave the
+tested images unseen, and only make epochs, thresholds and other choices too confident.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from bus_mlops.dataset.folds.assignment import PARTS, TEST, UNUSED, Folds, fold_columns
+from bus_mlops.dataset.folds.assignment import PARTS, TEST, TRAIN, UNUSED, VALIDATION, Folds, fold_columns
 from bus_mlops.errors import DatasetError, LeakageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LEAKING_KINDS = ("official", "image-level")
+Leaks = Literal["leaks", "validation_leaks"]
+# Of each count the part that is looked at, and the parts whose images its images must not be related to.
+BORDERS: dict[Leaks, tuple[str, tuple[str, ...]]] = {
+    "leaks": (TEST, (TRAIN, VALIDATION)),
+    "validation_leaks": (VALIDATION, (TRAIN,)),
+}
 _SHOWN = 20
 
 
@@ -27,9 +35,10 @@ def check_leakage(folds: Folds, tolerate: bool = False) -> dict[str, Any]:
         tolerate: Report leaks instead of raising.
 
     Returns:
-        Among others `leaks`, the number of groups that lie in more than one part of at least one fold,
+        Among others `leaks`, the number of groups that in at least one fold have test images and others,
         `leaking_cases`, that of cases, and `exposed_test_images`, that of test images whose group also has images in
-        the train or validation part.
+        the train or validation part; `validation_leaks`, `validation_leaking_cases` and `exposed_validation_images`
+        are the same between validation and train.
 
     Raises:
         LeakageError: Names the fold, the group or case, its images and their parts.
@@ -39,36 +48,47 @@ def check_leakage(folds: Folds, tolerate: bool = False) -> dict[str, Any]:
         for fold in range(1, folds.count + 1):
             for kind in ("group", "case_id"):
                 _require_whole(frame, fold, kind, folds.kind)
-    groups, cases = leaking(frame, "group"), leaking(frame, "case_id")
+    counts: dict[str, int] = {}
+    for count, (part, _) in BORDERS.items():
+        counts[count] = len(leaking(frame, count=count))
+        counts[count.replace("leaks", "leaking_cases")] = len(leaking(frame, "case_id", count=count))
+        counts[f"exposed_{part}_images"] = sum(_exposed(frame, column, count) for column in fold_columns(frame))
     return {
         "kind": folds.kind,
         "images": len(frame),
         "cases": int(frame["case_id"].nunique()),
         "groups": int(frame["group"].nunique()),
-        "leaks": len(groups),
-        "leaking_cases": len(cases),
-        "exposed_test_images": sum(_exposed(frame, column) for column in fold_columns(frame)),
-        "leaking_groups": sorted(groups)[:_SHOWN],
+        **counts,
+        "leaking_groups": sorted(leaking(frame))[:_SHOWN],
         "folds": {column: _counts(frame, column) for column in fold_columns(frame)},
     }
 
 
-def leaking(frame: pd.DataFrame, kind: str = "group", sources: Iterable[str] | None = None) -> set[str]:
-    """The groups (or cases, kind `case_id`) in more than one part of a fold, among the images of `sources`.
+def leaking(
+    frame: pd.DataFrame, kind: str = "group", sources: Iterable[str] | None = None, count: Leaks = "leaks"
+) -> set[str]:
+    """The groups (or cases, kind `case_id`) on both sides of a border of a fold, among the images of `sources`.
 
     Images that a fold leaves unused cannot leak in it. Works on any frame with columns source, `kind`, fold_k.
     """
     chosen = frame if sources is None else frame[frame["source"].isin(list(sources))]
+    part, others = BORDERS[count]
     found: set[str] = set()
     for column in fold_columns(chosen):
-        found |= set(_torn(chosen, column, kind))
+        seen = set(chosen.loc[chosen[column].isin(others), kind])
+        found |= seen & set(chosen.loc[chosen[column] == part, kind])
     return found
 
 
-def leak_tag(frame: pd.DataFrame, sources: Iterable[str]) -> str:
-    """What every run on those sources is tagged with: `0 groups`, `35 groups`."""
-    count = len(leaking(frame, sources=sources))
-    return f"{count} group{'' if count == 1 else 's'}"
+def leak_counts(frame: pd.DataFrame, sources: Iterable[str]) -> dict[Leaks, int]:
+    """Both counts of torn groups among the images of some sources."""
+    chosen = list(sources)
+    return {count: len(leaking(frame, sources=chosen, count=count)) for count in BORDERS}
+
+
+def leak_tags(frame: pd.DataFrame, sources: Iterable[str]) -> dict[str, str]:
+    """What every run on those sources is tagged with: `leaks: 0 groups`, `validation_leaks: 35 groups`."""
+    return {name: f"{n} group{'' if n == 1 else 's'}" for name, n in leak_counts(frame, sources).items()}
 
 
 def require_current(folds: Folds, manifest: pd.DataFrame, groups: pd.DataFrame) -> None:
@@ -94,14 +114,20 @@ def require_current(folds: Folds, manifest: pd.DataFrame, groups: pd.DataFrame) 
 def describe(checked: dict[str, Any]) -> str:
     """What `check_leakage` returned, as lines for people."""
     size = f"{checked['images']} images, {checked['cases']} cases, {checked['groups']} leakage groups"
+    found = []
     if checked["leaks"] or checked["leaking_cases"]:
-        found = (
-            f"LEAKS: {checked['leaks']} groups and {checked['leaking_cases']} cases lie in more than one part of "
-            f"a fold; {checked['exposed_test_images']} test images have a relative in train or validation"
+        found.append(
+            f"LEAKS: {checked['leaks']} groups and {checked['leaking_cases']} cases lie in the test part of a fold and "
+            f"in its train or validation part; {checked['exposed_test_images']} test images have such a relative"
         )
-    else:
-        found = "no group and no case lies in two parts of a fold"
-    lines = [f"leakage check of {checked['kind']} folds: {size}, {len(checked['folds'])} folds: {found}"]
+    if checked["validation_leaks"] or checked["validation_leaking_cases"]:
+        found.append(
+            f"{checked['validation_leaks']} groups and {checked['validation_leaking_cases']} cases lie in train and "
+            f"validation of a fold; {checked['exposed_validation_images']} validation images have a relative in train, "
+            "which no test image meets"
+        )
+    what = "; ".join(found) or "no group and no case lies in two parts of a fold"
+    lines = [f"leakage check of {checked['kind']} folds: {size}, {len(checked['folds'])} folds: {what}"]
     for name, parts in checked["folds"].items():
         shares = ", ".join(
             f"{part} {c['images']} images in {c['groups']} groups ({c['malignant_fraction']:.1%} malignant)"
@@ -118,10 +144,10 @@ def _torn(frame: pd.DataFrame, column: str, kind: str) -> list[str]:
     return [str(name) for name in spread.index[spread > 1]]
 
 
-def _exposed(frame: pd.DataFrame, column: str) -> int:
-    tested = frame[column] == TEST
-    seen = frame.loc[~tested & (frame[column] != UNUSED), "group"]
-    return int((tested & frame["group"].isin(seen)).sum())
+def _exposed(frame: pd.DataFrame, column: str, count: Leaks) -> int:
+    part, others = BORDERS[count]
+    seen = frame.loc[frame[column].isin(others), "group"]
+    return int(((frame[column] == part) & frame["group"].isin(seen)).sum())
 
 
 def _require_whole(frame: pd.DataFrame, fold: int, kind: str, folds_kind: str) -> None:

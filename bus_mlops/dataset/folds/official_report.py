@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.dataset.folds.assignment import PARTS, TEST, TRAIN, VALIDATION
+from bus_mlops.dataset.folds.leakage import BORDERS, Leaks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,7 @@ def defects(
         "labels_against_source": _labels(single),
         "cases_in_several_parts": {fold: _several(rows, "case_id") for fold, rows in folds.items()},
         "groups_in_several_parts": {fold: _several(rows, "group") for fold, rows in folds.items()},
+        **{count: {fold: _across(rows, count) for fold, rows in folds.items()} for count in BORDERS},
         "validation_share": {fold: _validation(rows) for fold, rows in folds.items()},
         "balance": {fold: _balance(rows) for fold, rows in folds.items()},
     }
@@ -82,7 +84,8 @@ def describe(found: dict[str, Any]) -> str:
         ("in_no_part", "images in no part"),
         ("in_several_parts", "images in more than one part"),
         ("cases_in_several_parts", "cases in more than one part"),
-        ("groups_in_several_parts", "groups of near-duplicates or cases in more than one part"),
+        ("leaks", "groups of near-duplicates or cases in test and in train or validation"),
+        ("validation_leaks", "groups of near-duplicates or cases in train and validation"),
     ):
         for fold, names in found[key].items():
             lines += _line(f"{_title(fold)}: {what}", names)
@@ -121,6 +124,13 @@ def _several(rows: pd.DataFrame, key: str) -> list[str]:
     """The values of a column that lie in more than one part of a fold."""
     parts = rows.groupby(key)["part"].nunique()
     return sorted(str(name) for name in parts.index[parts > 1])
+
+
+def _across(rows: pd.DataFrame, count: Leaks) -> list[str]:
+    """The groups on both sides of a border of a fold."""
+    part, others = BORDERS[count]
+    seen = set(rows.loc[rows["part"].isin(others), "group"])
+    return sorted(seen & set(rows.loc[rows["part"] == part, "group"]))
 
 
 def _labels(rows: pd.DataFrame) -> list[dict[str, str]]:

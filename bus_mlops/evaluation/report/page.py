@@ -167,6 +167,7 @@ def render_report(inputs: ReportInputs) -> str:
         leakage=leakage_rows(inputs.leakage) if inputs.leakage else [],
         leakage_text=leakage_text(inputs.leakage) if inputs.leakage else "",
         leaks=any(row["leaks"] for each in strategies for row in each["rows"]),
+        validation_leaks=any(row["validation_leaks"] for each in strategies for row in each["rows"]),
         strategies=strategies,
         search=inputs.search,
         gate=gate_values(inputs.gate) if inputs.gate else None,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bus_mlops.dataset.folds.leakage import Leaks
 from bus_mlops.evaluation.metric import Metric
 from bus_mlops.evaluation.metrics import METRICS, PAPER_METRICS
 from bus_mlops.evaluation.paper.sentences import points, probability
@@ -48,6 +49,7 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             "cells": [_cell(record, metric) for metric in columns()],
             "masks": [_spread(record, metric) for metric in mask_columns()],
             "leaks": leaks(record),
+            "validation_leaks": leaks(record, "validation_leaks"),
             "contradiction": _text(record["contradiction"]),
         }
         for record in table.to_dict("records")
@@ -102,24 +104,43 @@ def _p(value: float | None) -> str:
     return "" if value is None else probability(value).removeprefix("p ").removeprefix("= ")
 
 
-def leaks(record: Mapping[Any, Any]) -> str:
-    """`leaks: 35 groups` where the folds of a row tear leakage groups apart, otherwise empty."""
-    value: Any = record.get("leaks")
+def leaks(record: Mapping[Any, Any], count: Leaks = "leaks") -> str:
+    """`leaks: 35 groups` where the folds of a row tear that many apart, `validation leaks: ...`, otherwise empty."""
+    value: Any = record.get(count)
     # text where a table was read as csv
-    count = int(float(value)) if _known(value) and value != "" else 0
-    return f"leaks: {count} group{'' if count == 1 else 's'}" if count else ""
+    number = int(float(value)) if _known(value) and value != "" else 0
+    return f"{count.replace('_', ' ')}: {_groups(number)}" if number else ""
+
+
+def _groups(number: int) -> str:
+    return f"{number} group{'' if number == 1 else 's'}"
 
 
 def leakage_text(leakage: Mapping[str, Any]) -> str:
-    """One sentence on what the leakage check of the folds found."""
-    kind, found = leakage.get("kind", "grouped"), leaks(leakage)
-    if not found:
+    """What the leakage check of the folds found: a sentence on tested images, one on validation."""
+    kind, tested, validated = leakage.get("kind", "grouped"), leakage["leaks"], leakage["validation_leaks"]
+    if not tested and not validated:
         return f"Folds: {kind}. No leakage group and no case lies in two parts of a fold."
-    return (
-        f"Folds: {kind}; {found}. They lie in more than one part of a fold, and "
-        f"{leakage['exposed_test_images']} test images have a case-mate or near-duplicate in train or validation: "
-        "every number below is too good by an unknown amount."
-    )
+    sentences = [f"Folds: {kind}."]
+    if tested:
+        sentences.append(
+            f"{_groups(tested)} {'lies' if tested == 1 else 'lie'} in a test part and in train or validation of the "
+            f"same fold: {leakage['exposed_test_images']} of {_tested(leakage)} test images have a case-mate or "
+            "near-duplicate there, and results on them are too good by an unknown amount."
+        )
+    else:
+        sentences.append("No test image has a case-mate or near-duplicate in train or validation of its fold.")
+    if validated:
+        sentences.append(
+            f"{_groups(validated)} {'lies' if validated == 1 else 'lie'} in train and in validation of a fold: epochs, "
+            "thresholds and whatever else was chosen there was chosen on images that were partly known; by itself this "
+            "makes no test result too good."
+        )
+    return " ".join(sentences)
+
+
+def _tested(leakage: Mapping[str, Any]) -> int:
+    return sum(parts["test"]["images"] for parts in leakage["folds"].values())
 
 
 def _cell(record: Mapping[Any, Any], metric: Metric) -> dict[str, str]:

@@ -84,7 +84,8 @@ def _table(tables: dict[str, list[dict[str, str]]]) -> Table:
         table.add_row(Text(title, style="bold"))
         for record in records:
             cells = [text for metric in _SHOWN for text in _cells(record, metric)]
-            note = f" [red]({leaks(record)})[/red]" if leaks(record) else ""
+            marks = ((leaks(record), "red"), (leaks(record, "validation_leaks"), "yellow"))
+            note = "".join(f" [{color}]({mark})[/{color}]" for mark, color in marks if mark)
             table.add_row(f"  {record['model']} {record['variant']}{note}", *cells)
     return table
 

@@ -24,7 +24,7 @@ class IntegrityLimits(Strict):
 
 @rule("G0", "integrity")
 def integrity(comparison: Comparison, limits: IntegrityLimits) -> Verdict:
-    """Same data and folds, grouped folds without leaks, all folds finished, committed code, an honest name."""
+    """Same data and folds, folds without leaks, all folds finished, committed code, an honest name."""
     context, candidate = comparison.context, comparison.candidate.test
     problems = [
         *_lineage_problems(context),
@@ -35,7 +35,7 @@ def integrity(comparison: Comparison, limits: IntegrityLimits) -> Verdict:
         problems.append(f"trained on phantoms, but the name {context.model_name!r} does not say so")
     images, folds, seeds = (int(candidate[column].nunique()) for column in ("image_id", "fold", "seed"))
     found = "; ".join(problems) or (
-        f"same {images} images, same {folds} folds (grouped, no leak) x {seeds} "
+        f"same {images} images, same {folds} folds ({context.candidate.folds_kind}, no leak) x {seeds} "
         f"seed{'' if seeds == 1 else 's'}, all finished; git {_clean(context.candidate)}"
     )
     return Verdict(
@@ -65,9 +65,16 @@ def _lineage_problems(context: GateContext) -> list[str]:
                 f"{kind}, or name another baseline"
             )
     for who, lineage in (("candidate", context.candidate), ("baseline", context.baseline)):
+        kind = f"({lineage.folds_kind} folds)"
         if lineage.leaks != NO_LEAKS:
             problems.append(
-                f"the {who}'s runs are tagged with leaks: {lineage.leaks} ({lineage.folds_kind} folds are not grouped)"
+                f"the {who}'s runs are tagged with leaks: {lineage.leaks} with images in test and in train or "
+                f"validation {kind}: its results are too good"
+            )
+        if lineage.validation_leaks != NO_LEAKS:
+            problems.append(
+                f"the {who}'s runs are tagged with validation leaks: {lineage.validation_leaks} with images in train "
+                f"and in validation {kind}: its epochs, calibration and thresholds rest on images that it knew"
             )
     if context.leak_check != "passed":
         problems.append(f"the leakage check of the folds is {context.leak_check!r}")

@@ -15,7 +15,7 @@ from projects import run_stage_script
 
 from bus_mlops.config import FoldsConfig
 from bus_mlops.dataset.folds.assignment import Folds
-from bus_mlops.dataset.folds.leakage import check_leakage, describe, leak_tag, leaking
+from bus_mlops.dataset.folds.leakage import check_leakage, describe, leak_tags, leaking
 from bus_mlops.dataset.folds.make import make_folds, write_folds
 from bus_mlops.errors import LeakageError
 from bus_mlops.evaluation.report.rows import leakage_text, leaks
@@ -47,13 +47,37 @@ def test_known_leaks_are_counted_by_group_and_source(torn):
     assert checked["leaking_cases"] == 0
     assert checked["leaking_groups"] == list(leaking(torn))
     assert "LEAKS: 1 groups and 0 cases" in describe(checked)
-    assert leak_tag(torn, ["busi", "busis"]) == leak_tag(torn, ["busi"]) == "1 group"
-    assert leak_tag(torn, ["busis"]) == "0 groups"
+    both = leak_tags(torn, ["busi", "busis"])
+    assert both == leak_tags(torn, ["busi"]) == {"leaks": "1 group", "validation_leaks": "1 group"}
+    assert leak_tags(torn, ["busis"]) == {"leaks": "0 groups", "validation_leaks": "0 groups"}
     by_hand = 0
     for fold in range(1, 6):
         seen = set(torn.loc[torn[f"fold_{fold}"].isin(["train", "validation"]), "group"])
         by_hand += int(torn.loc[torn[f"fold_{fold}"] == "test", "group"].isin(seen).sum())
     assert checked["exposed_test_images"] == by_hand >= 1
+
+
+def test_a_tear_between_train_and_validation_exposes_no_test_image():
+    """One group in train and validation of a fold in which it is not tested: the other number, the other sentence."""
+    whole = make_folds(*example({"busi": 60, "busis": 50}), FoldsConfig(), 0)
+    sizes = whole["group"].value_counts()
+    group = next(name for name in whole["group"] if sizes[name] > 1)
+    fold = next(n for n in range(1, 6) if not (whole.loc[whole["group"] == group, f"fold_{n}"] == "test").any())
+    rows = whole.index[whole["group"] == group]
+    whole.loc[rows, f"fold_{fold}"] = ["validation", *["train"] * (len(rows) - 1)]
+    checked = check_leakage(Folds.checked(whole, "torn", kind="official"), tolerate=True)
+    assert (checked["leaks"], checked["leaking_cases"], checked["exposed_test_images"]) == (0, 0, 0)
+    assert (checked["validation_leaks"], checked["exposed_validation_images"]) == (1, 1)
+    assert "LEAKS" not in describe(checked)
+    assert "1 groups and" in describe(checked)
+    assert "1 validation images have a relative in train, which no test image meets" in describe(checked)
+    assert leak_tags(whole, ["busi", "busis"]) == {"leaks": "0 groups", "validation_leaks": "1 group"}
+    text = leakage_text(checked)
+    assert "No test image has a case-mate or near-duplicate" in text
+    assert "1 group lies in train and in validation of a fold" in text
+    assert "makes no test result too good" in text
+    with pytest.raises(LeakageError):
+        check_leakage(Folds.checked(whole, "torn"))
 
 
 def test_an_unused_image_leaks_nothing(torn):
@@ -75,11 +99,14 @@ def test_the_gate_hears_of_leaks_of_every_kind(torn, tmp_path):
 
 
 def test_the_report_says_plainly_what_leaks():
-    sound = {"kind": "grouped", "leaks": 0, "exposed_test_images": 0}
+    sound = {"kind": "grouped", "leaks": 0, "validation_leaks": 0, "exposed_test_images": 0}
     assert "No leakage group and no case lies in two parts" in leakage_text(sound)
-    text = leakage_text({"kind": "image-level", "leaks": 35, "exposed_test_images": 80})
-    assert "leaks: 35 groups" in text
-    assert "80 test images" in text
+    folds = {f"fold_{k}": {"test": {"images": 100}} for k in (1, 2)}
+    found = {"kind": "image-level", "leaks": 35, "validation_leaks": 640, "exposed_test_images": 8, "folds": folds}
+    text = leakage_text(found)
+    assert "35 groups lie in a test part and in train or validation of the same fold: 8 of 200 test images" in text
+    assert "640 groups lie in train and in validation of a fold" in text
+    assert leaks(found, "validation_leaks") == "validation leaks: 640 groups"
     assert leaks({"leaks": 35}) == leaks({"leaks": "35"}) == leaks({"leaks": 35.0}) == "leaks: 35 groups"
     assert leaks({}) == leaks({"leaks": 0}) == leaks({"leaks": ""}) == leaks({"leaks": float("nan")}) == ""
 
@@ -117,7 +144,10 @@ def test_runs_tables_and_report_carry_the_tag(tiny_project, monkeypatch):
     runs = Ledger(config.tracking).runs("tags.leaks != ''")
     assert {run.data.tags["kind"] for run in runs} == {"spec", "fold"}
     # all five sources train here, so the run's own number is that of all folds
-    assert {run.data.tags["leaks"] for run in runs} == {f"{count} group{'' if count == 1 else 's'}"}
+    checked = json.loads((tiny_project / "data/leakage.json").read_text())
+    for name in ("leaks", "validation_leaks"):
+        number = checked[name]
+        assert {run.data.tags[name] for run in runs} == {f"{number} group{'' if number == 1 else 's'}"}
     assert {run.data.tags["folds_kind"] for run in runs} == {"image-level"}
     table = pd.read_csv("results/tables/losses.csv")
     assert set(table["leaks"]) == {count}

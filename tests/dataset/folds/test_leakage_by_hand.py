@@ -36,14 +36,17 @@ def assignments(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def torn(rows: list[dict[Hashable, Any]], kind: str, fold: int) -> set[str]:
-    """Names of which two used images lie in different parts of a fold."""
-    used = [row for row in rows if row[f"fold_{fold}"] != "unused"]
+def torn(rows: list[dict[Hashable, Any]], kind: str, fold: int, borders: set[frozenset[str]]) -> set[str]:
+    """Names of which two images lie on either side of one of the borders between parts of a fold."""
     return {
         one[kind]
-        for one, other in combinations(used, 2)
-        if one[kind] == other[kind] and one[f"fold_{fold}"] != other[f"fold_{fold}"]
+        for one, other in combinations(rows, 2)
+        if one[kind] == other[kind] and frozenset((one[f"fold_{fold}"], other[f"fold_{fold}"])) in borders
     }
+
+
+TESTED = {frozenset(("test", "train")), frozenset(("test", "validation"))}
+VALIDATED = {frozenset(("validation", "train"))}
 
 
 @settings(max_examples=40, deadline=None)
@@ -52,8 +55,11 @@ def test_the_check_finds_what_counting_by_hand_finds(frame: pd.DataFrame) -> Non
     rows = frame.to_dict("records")
     folds = Folds.checked(frame, "drawn", kind="official")
     every = range(1, FOLDS + 1)
-    groups = set().union(*(torn(rows, "group", fold) for fold in every))
-    cases = set().union(*(torn(rows, "case_id", fold) for fold in every))
+    counted = [
+        len(set().union(*(torn(rows, kind, fold, borders) for fold in every)))
+        for borders in (TESTED, VALIDATED)
+        for kind in ("group", "case_id")
+    ]
     exposed = sum(
         any(
             other["group"] == row["group"] and other[f"fold_{fold}"] in ("train", "validation")
@@ -64,11 +70,12 @@ def test_the_check_finds_what_counting_by_hand_finds(frame: pd.DataFrame) -> Non
         if row[f"fold_{fold}"] == "test"
     )  # fmt: skip
     found = check_leakage(folds, tolerate=True)
-    assert (found["leaks"], found["leaking_cases"]) == (len(groups), len(cases))
+    names = ("leaks", "leaking_cases", "validation_leaks", "validation_leaking_cases")
+    assert [found[name] for name in names] == counted
     assert found["exposed_test_images"] == exposed
     busi = [row for row in rows if row["source"] == "busi"]
-    assert leaking(frame, sources=["busi"]) == set().union(*(torn(busi, "group", fold) for fold in every))
-    if groups or cases:
+    assert leaking(frame, sources=["busi"]) == set().union(*(torn(busi, "group", fold, TESTED) for fold in every))
+    if any(counted):
         with pytest.raises(LeakageError):
             check_leakage(folds)
     else:

@@ -390,7 +390,11 @@ def test_imported_folds_are_used_as_they_are_and_their_leaks_counted(project, tm
         assert done.returncode == 0, done.stderr
     checked = json.loads((project / "data/leakage.json").read_text())
     assert checked["kind"] == "official"
-    assert checked["leaks"] == len(set().union(*found["groups_in_several_parts"].values())) >= 2
+    torn = set().union(*found["groups_in_several_parts"].values())
+    counted = {name: set().union(*found[name].values()) for name in ("leaks", "validation_leaks")}
+    assert len(torn) >= 2
+    assert set().union(*counted.values()) == torn
+    assert {name: checked[name] for name in counted} == {name: len(groups) for name, groups in counted.items()}
     assert f"LEAKS: {checked['leaks']} groups" in done.stdout
     folds = Folds.open(project / "data/folds/folds.csv", manifest["image_id"])
     assert check_leakage(folds, tolerate=True) == checked
