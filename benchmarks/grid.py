@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bus_mlops import limits
 from bus_mlops.config import CrossEntropy, Focal, TrackingConfig, Training
 from bus_mlops.environment import quiet
 from bus_mlops.experiments.cell import Cell, Job
@@ -97,7 +98,7 @@ def main() -> None:
     parser.add_argument("--workers", action="store_true", help="compare numbers of workers instead")
     arguments = parser.parse_args()
     print(f"{arguments.cells} cells, {arguments.network} at {arguments.size} px", flush=True)
-    cores = sorted(os.sched_getaffinity(0))
+    cores = limits.cores()
     if arguments.workers:
         compare_workers(vars(arguments), cores)
     else:

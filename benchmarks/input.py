@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
+from bus_mlops import limits
+
 BATCH = 32
 # Ours are measured in one call of a graph, as they are in a training step.
 AT_ONCE = 10
@@ -34,7 +36,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[96, 224])
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    os.sched_setaffinity(0, limits.cores()[:1])
     from bus_mlops.training.process import configure_process
 
     configure_process(1)

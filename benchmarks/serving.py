@@ -31,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from bus_mlops import limits
+
 ROOT = Path(__file__).resolve().parents[1]
 
 ONNX = """
@@ -86,7 +88,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bus-serving-") as folder:
         package, images = prepare_files(arguments, Path(folder))
         options = f"{arguments.network}, {arguments.size} px, {arguments.members} member(s)"
-        print(f"{options}; {len(os.sched_getaffinity(0))} cores")
+        print(f"{options}; {limits.core_count()} cores")
         if arguments.load:
             load(package, images[0], arguments.clients, arguments.requests)
         else:

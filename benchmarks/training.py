@@ -32,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import cv2
 import numpy as np
 
+from bus_mlops import limits
 from bus_mlops.config import Training
 from bus_mlops.environment import quiet
 from bus_mlops.models.zoo import entry
@@ -79,7 +80,7 @@ def main() -> None:
 def measure(arguments: argparse.Namespace, folder: str) -> tuple[dict[str, Seconds], dict[str, list[Seconds]]]:
     """Seconds of the first epoch of each way, and of its later ones, round by round."""
     context = get_context("spawn")
-    cores = sorted(os.sched_getaffinity(0))[-arguments.threads :]
+    cores = limits.cores()[-arguments.threads :]
     ends: dict[str, Connection] = {}
     processes = []
     for way in WAYS:

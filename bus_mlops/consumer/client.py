@@ -9,7 +9,6 @@ for row in model.predict(["scan.png"], masks=True):
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +25,7 @@ from bus_mlops.consumer.resolve import resolve
 from bus_mlops.errors import BusMlopsError, ImageError, ModelOutputError, RegistryError
 from bus_mlops.images.geometry import prepare
 from bus_mlops.images.model_input import Base64, Image, as_rgb, read_pixels, require_size, restore_mask
+from bus_mlops.limits import core_count
 
 BATCH = 16
 
@@ -194,7 +194,7 @@ class BusModel:
 
         options = onnxruntime.SessionOptions()
         # Left alone, the runtime counts the machine's cores, not those this process may use.
-        options.intra_op_num_threads = _cores()
+        options.intra_op_num_threads = core_count()
         options.log_severity_level = 3
         try:
             return [
@@ -216,8 +216,3 @@ def _failed(row: Prediction, error: BusMlopsError) -> Prediction:
 def _source(image: Image, index: int) -> str:
     named = isinstance(image, str | Path) and not isinstance(image, Base64)
     return str(image) if named else f"image[{index}]"
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -35,6 +35,7 @@ from bus_mlops.dataset.convert import (
 from bus_mlops.errors import DatasetError, ImageError
 from bus_mlops.files import replaced_folder
 from bus_mlops.images.geometry import GEOMETRY_VERSION
+from bus_mlops.limits import core_count
 from bus_mlops.sources.record import MALIGNANT, Record, label_conflicts
 from bus_mlops.sources.registry import read_sources
 
@@ -102,8 +103,7 @@ def describe(benchmark: Benchmark) -> str:
 def _worker_count(images: int, workers: int | None) -> int:
     if workers is not None:
         return max(1, workers)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, images // _WORTH_A_WORKER))
+    return max(1, min(core_count(), images // _WORTH_A_WORKER))
 
 
 def _convert(chunks: Sequence[Chunk], workers: int) -> list[Converted]:

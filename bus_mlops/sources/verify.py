@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bus_mlops.errors import SourceError
+from bus_mlops.limits import core_count
 from bus_mlops.sources.inspection import Inspected, inspect_record
 from bus_mlops.sources.record import MALIGNANT, LabelConflict, Record, label_conflicts
 from bus_mlops.sources.registry import SOURCES, is_synthetic, no_sources
@@ -151,7 +152,7 @@ def verify(
     synthetic = is_synthetic(root)
     surveys = {name: _survey(sources[name], root / name) for name in present}
     records = [record for survey, _ in surveys.values() for record in survey.records]
-    with ThreadPoolExecutor() as pool:  # decoders release the lock
+    with ThreadPoolExecutor(core_count() + 4) as pool:  # decoders release the lock
         inspected = list(progress(pool.map(partial(inspect_record, root=root), records), len(records)))
     by_source = defaultdict(list)
     for record, each in zip(records, inspected, strict=True):

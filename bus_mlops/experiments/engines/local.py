@@ -23,7 +23,7 @@ from types import TracebackType
 from bus_mlops.config import LocalEngineConfig
 from bus_mlops.environment import quiet
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
-from bus_mlops.experiments.engines import machine
+from bus_mlops.experiments.engines import machine, pinning
 from bus_mlops.experiments.engines.base import OnEvent
 from bus_mlops.experiments.engines.groups import choose
 from bus_mlops.spec import LedgerKey
@@ -47,7 +47,6 @@ class LocalEngine:
 
     def __init__(self, job: Job, config: LocalEngineConfig) -> None:
         self._job = job
-        self._cores = machine.cores()
         self._limit = config.workers or machine.default_workers(config.threads)
         self._kills_for_memory = machine.kills_for_memory()
         self._workers: list[_Worker] = []
@@ -152,11 +151,9 @@ class LocalEngine:
     def _start(self) -> _Worker:
         taken = {w.number for w in self._workers}
         number = next(n for n in range(self._limit) if n not in taken)
-        threads = self._job.threads
-        cores = self._cores[number * threads : (number + 1) * threads]
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        arguments = (theirs, self._job, cores, self._scratch.name)
+        arguments = (theirs, self._job, self._scratch.name)
         process = context.Process(target=_work, args=arguments, daemon=True)
         process.start()
         theirs.close()
@@ -171,7 +168,7 @@ def _send(worker: _Worker, message: Cell | None) -> None:
         worker.connection.send(message)
 
 
-def _work(connection: Connection, job: Job, cores: list[int], scratch: str) -> None:
+def _work(connection: Connection, job: Job, scratch: str) -> None:
     """The life of a worker process, which ends with its driver's; its temporary files go to `scratch`."""
 
     def tell(event: CellEvent) -> None:
@@ -185,8 +182,7 @@ def _work(connection: Connection, job: Job, cores: list[int], scratch: str) -> N
     threading.Thread(target=_leave_with_parent, args=(os.getppid(), scratch), daemon=True).start()
     tempfile.tempdir = scratch
     quiet()
-    if cores:
-        os.sched_setaffinity(0, cores)
+    held = pinning.pin(job.threads)
     from bus_mlops.experiments.engines.work import Workbench
 
     workbench = Workbench(job)
@@ -196,6 +192,7 @@ def _work(connection: Connection, job: Job, cores: list[int], scratch: str) -> N
         except (EOFError, OSError):  # the driver is gone
             return
         if cell is None:
+            pinning.release(held)
             return
         tell(workbench.train(cell, tell))
 

@@ -1,44 +1,70 @@
-"""What this machine has for workers: cores, memory, a GPU; and whether the system has killed for want of memory."""
+"""What this machine has for workers: how many fit, a GPU that TensorFlow uses; kills for want of memory."""
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
+
+from bus_mlops import limits
+
+LOG = logging.getLogger(__name__)
 
 # Of a worker at the paper's 224 px and batches of 32: MobileNet takes 2.6 GiB, DenseNet121 5.8.
 GIB_OF_A_WORKER = 3.0
-
-
-def cores() -> list[int]:
-    """The cores that this process may use, by number; empty where processes cannot be pinned to them."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+# What drivers of GPUs put into /dev: NVIDIA's, Windows's for its subsystem, AMD's.
+_DEVICES = ("nvidia[0-9]*", "dxg", "kfd")
+# In a process of its own, since TensorFlow must not be loaded into one that starts workers.
+_ASK = (
+    "import tensorflow as tf; "
+    "print(int(tf.test.is_built_with_gpu_support()), len(tf.config.list_physical_devices('GPU')))"
+)
+_ASK_SECONDS = 180.0
 
 
 def default_workers(threads: int) -> int:
-    """How many workers of so many threads share a machine by default: one if it has a GPU, otherwise what fits."""
-    return 1 if has_gpu() else fitting_workers(threads)
+    """How many workers of so many threads share a machine by default: one if TensorFlow uses a GPU, else what fits."""
+    return 1 if uses_gpu() else fitting_workers(threads)
 
 
 def fitting_workers(cpus: float) -> int:
     """How many workers of so many cores there are cores and memory for; networks may need more than is assumed."""
-    by_cores = (len(cores()) or os.cpu_count() or 1) / cpus
-    return max(1, int(min(by_cores, memory() / GIB_OF_A_WORKER)))
+    return max(1, int(min(limits.cpus() / cpus, limits.memory() / GIB_OF_A_WORKER)))
 
 
-def has_gpu(devices: Path = Path("/dev")) -> bool:
-    """Whether TensorFlow would find a GPU of NVIDIA's: told by its device files, without loading anything."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return not hidden and any(devices.glob("nvidia[0-9]*"))
+@functools.cache
+def uses_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether TensorFlow uses a GPU here; says so once if there is one that it does not use.
+
+    Only where there is the device file of one, TensorFlow is asked, which takes some seconds.
+    """
+    files = sorted(str(file) for pattern in _DEVICES for file in devices.glob(pattern))
+    if not files:
+        return False
+    reason = why_unused()
+    if reason:
+        LOG.warning("%s: a GPU, but TensorFlow does not use it (%s); it trains on the CPU", ", ".join(files), reason)
+    return not reason
 
 
-def memory(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> float:
-    """GiB of the machine, or of the container if it has a limit of its own."""
-    import psutil
-
-    total = int(psutil.virtual_memory().total)
-    if limit.exists() and (text := limit.read_text(encoding="ascii").strip()).isdigit():
-        total = min(total, int(text))
-    return total / 2**30
+def why_unused() -> str:
+    """Why TensorFlow uses no GPU of this machine; empty if it uses one, or cannot be asked."""
+    try:
+        done = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, timeout=_ASK_SECONDS)
+        supported, count = map(int, done.stdout.split()[-2:])
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        return ""
+    if count:
+        return ""
+    if not supported:
+        return "the TensorFlow that is installed is the one for CPUs"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None:
+        return f"CUDA_VISIBLE_DEVICES is {hidden!r}"
+    return "its driver or its libraries cannot be loaded; TensorFlow's list_physical_devices says which"
 
 
 def kills_for_memory(counters: Path = Path("/proc/vmstat")) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bus_mlops import limits
 from bus_mlops.config import LocalEngineConfig, TrackingConfig
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines import machine
@@ -35,7 +36,7 @@ def workers() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
 
 
-@pytest.mark.skipif(len(machine.cores()) < 2, reason="needs two cores that processes can be pinned to")
+@pytest.mark.skipif(len(limits.cores()) < 2, reason="needs two cores that processes can be pinned to")
 def test_each_worker_is_pinned_to_cores_of_its_own_and_nothing_is_left_behind(job, cells):
     pinned: dict[int, list[int]] = {}
 
@@ -46,7 +47,11 @@ def test_each_worker_is_pinned_to_cores_of_its_own_and_nothing_is_left_behind(jo
         done = engine.run(cells, on_event)
         scratch = Path(engine._scratch.name)
         assert scratch.is_dir()
-    assert sorted(pinned.values()) == [[core] for core in machine.cores()[:2]]
+    # Others may be at work on this machine: a worker that finds no core free stays where it may run.
+    alone = [cores[0] for cores in pinned.values() if len(cores) == 1]
+    assert len(pinned) == 2
+    assert len(set(alone)) == len(alone)
+    assert all(len(cores) == 1 or cores == limits.cores() for cores in pinned.values())
     assert {event.kind for event in done.values()} == {"failed"}
     assert all("file" in event.message for event in done.values())
     assert workers() == []

@@ -2,56 +2,82 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
 
-import psutil
 import pytest
 
+from bus_mlops import limits
 from bus_mlops.experiments.engines import machine
 
 
-def test_a_gpu_is_told_by_its_device_files_unless_it_is_hidden(tmp_path, monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert not machine.has_gpu(tmp_path)
+@pytest.fixture
+def devices(tmp_path, monkeypatch):
+    """A /dev with a GPU of NVIDIA's."""
     (tmp_path / "nvidiactl").touch()
-    assert not machine.has_gpu(tmp_path)
     (tmp_path / "nvidia0").touch()
-    assert machine.has_gpu(tmp_path)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert not machine.has_gpu(tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    machine.uses_gpu.cache_clear()
+    yield tmp_path
+    machine.uses_gpu.cache_clear()
 
 
-def test_the_memory_of_a_container_counts(tmp_path):
-    total = psutil.virtual_memory().total / 2**30
-    limit = tmp_path / "memory.max"
-    assert machine.memory(limit) == total
-    limit.write_text("max\n")
-    assert machine.memory(limit) == total
-    limit.write_text(f"{2**29}\n")
-    assert machine.memory(limit) == 0.5
+def answer(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """What a process that loads TensorFlow says."""
+    done = subprocess.CompletedProcess([], 0, f"chatter\n{words}\n", "")
+    monkeypatch.setattr("subprocess.run", lambda *_args, **_options: done)
+
+
+def test_without_its_device_file_nobody_asks_for_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr("subprocess.run", None)
+    (tmp_path / "nvidiactl").touch()
+    assert not machine.uses_gpu(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("gpu", "memory", "threads", "workers"),
+    ("words", "hidden", "reason"),
     [
-        (False, 1000.0, 1, 8),
-        (False, 1000.0, 3, 2),
-        (False, 1000.0, 16, 1),
-        (False, 16.0, 1, 5),
-        (False, 2.0, 1, 1),
-        (True, 1000.0, 1, 1),
+        ("1 1", None, ""),
+        ("1 2", "0,1", ""),
+        ("0 0", None, "is the one for CPUs"),
+        ("0 0", "-1", "is the one for CPUs"),
+        ("1 0", "", "CUDA_VISIBLE_DEVICES is ''"),
+        ("1 0", "-1", "CUDA_VISIBLE_DEVICES is '-1'"),
+        ("1 0", None, "libraries cannot be loaded"),
+        ("no module named tensorflow", None, ""),
     ],
 )
-def test_a_worker_for_each_core_as_far_as_memory_goes_and_one_for_a_gpu(monkeypatch, gpu, memory, threads, workers):
-    monkeypatch.setattr(machine, "cores", lambda: list(range(8)))
-    monkeypatch.setattr(machine, "has_gpu", lambda: gpu)
-    monkeypatch.setattr(machine, "memory", lambda: memory)
+def test_a_gpu_counts_if_tensorflow_uses_it_and_otherwise_a_note_says_why(
+    devices, monkeypatch, caplog, words, hidden, reason
+):
+    answer(monkeypatch, words)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert machine.uses_gpu(devices) == (not reason)
+    assert machine.uses_gpu(devices) == (not reason)
+    assert len(caplog.messages) == (1 if reason else 0), "once"
+    assert reason in caplog.text
+    assert ("nvidia0" in caplog.text) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "memory", "cpus", "threads", "workers"),
+    [
+        (False, 1000.0, 8, 1, 8),
+        (False, 1000.0, 8, 3, 2),
+        (False, 1000.0, 8, 16, 1),
+        (False, 16.0, 8, 1, 5),
+        (False, 2.0, 8, 1, 1),
+        (False, 1000.0, 1.5, 1, 1),
+        (True, 1000.0, 8, 1, 1),
+    ],
+)
+def test_a_worker_for_each_core_as_far_as_memory_goes_and_one_for_a_gpu(
+    monkeypatch, gpu, memory, cpus, threads, workers
+):
+    monkeypatch.setattr(limits, "cpus", lambda: cpus)
+    monkeypatch.setattr(limits, "memory", lambda: memory)
+    monkeypatch.setattr(machine, "uses_gpu", lambda: gpu)
     assert machine.default_workers(threads) == workers
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes cannot be pinned here")
-def test_cores_are_those_of_this_process():
-    assert set(machine.cores()) == os.sched_getaffinity(0)
 
 
 def test_kills_for_memory_are_read_from_the_system(tmp_path):
