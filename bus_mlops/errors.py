@@ -77,6 +77,10 @@ class RegistryError(BusMlopsError):
     """A model name, version or alias does not exist, or a package fails its checksum."""
 
 
+class DamagedPackageError(RegistryError):
+    """A file of a package is missing, changed, not listed, no regular file or too large: another copy may be whole."""
+
+
 class StoreError(RegistryError):
     """The place that holds the models cannot be asked: it is away, refuses, or answers with an error."""
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import shutil
+import tempfile
 import time
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from bus_mlops.errors import RegistryError
-from bus_mlops.files import write_json
+from bus_mlops.files import settle, write_json
 
 INDEX = "pulled.json"
 
@@ -67,5 +69,18 @@ def _entries() -> list[Pulled]:
         try:
             return _ENTRIES.validate_json(path.read_bytes())
         except ValidationError:
-            raise RegistryError(f"{path} was changed by hand or cut off. Remove it and pull again.") from None
+            # It says what may be used offline, no more: nobody is kept from a store that can be asked.
+            logging.getLogger(__name__).warning(
+                "%s was changed by hand or cut off, so nothing counts as pulled. `bus-mlops pull` writes it anew.", path
+            )
     return []
+
+
+def put(folder: Path, target: Path) -> Path:
+    """Put a finished folder into the cache, in the place of a damaged one if there is one."""
+    if target.is_dir():
+        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix="damaged-"))
+        with contextlib.suppress(OSError):  # another process was faster
+            target.rename(aside / "package")
+        shutil.rmtree(aside, ignore_errors=True)
+    return settle(folder, target)

@@ -20,14 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bus_mlops.consumer.explanation import occlusion_map
-from bus_mlops.consumer.package_format import SUMS_FILE, Package, read_package, sha256_file, verify
-from bus_mlops.consumer.resolve import resolve
+from bus_mlops.consumer.find import find
+from bus_mlops.consumer.package_files import OpenedPackage, open_package
+from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, Member, Package
 from bus_mlops.errors import BusMlopsError, ImageError, ModelOutputError, RegistryError
 from bus_mlops.images.geometry import prepare
 from bus_mlops.images.model_input import Base64, Image, as_rgb, read_pixels, require_size, restore_mask
 from bus_mlops.limits import core_count
 
 BATCH = 16
+EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
 
 @dataclass(frozen=True)
@@ -67,25 +69,40 @@ def load_model(uri: str | Path, tracking_uri: str | None = None) -> BusModel:
     Raises:
         RegistryError: There is no such model (it names what there is) or a file was changed (it names the file).
     """
-    location = resolve(str(uri), tracking_uri)
-    package = read_package(location.folder)
-    verify(location.folder, package, location.digest)
-    return BusModel(location.folder, package, location.name, location.version)
+    location, opened = find(str(uri), tracking_uri)
+    return BusModel(location.folder, opened.package, location.name, location.version, opened)
 
 
 class BusModel:
-    """An ensemble of ONNX networks with its preprocessing and its threshold."""
+    """An ensemble of ONNX networks with its preprocessing and its threshold.
 
-    def __init__(self, folder: Path, package: Package, name: str | None = None, version: str | None = None) -> None:
+    It answers with the bytes that were checked when the package was opened; without `opened` it opens the package
+    itself, once they are needed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        package: Package,
+        name: str | None = None,
+        version: str | None = None,
+        opened: OpenedPackage | None = None,
+    ) -> None:
         self.folder = folder
         self.package = package
         self.name = name or package.name
         self.version = version
+        self._given = opened
 
     @cached_property
+    def opened(self) -> OpenedPackage:
+        """The package as it was checked."""
+        return self._given or open_package(self.folder)
+
+    @property
     def digest(self) -> str:
         """What identifies the package whatever it is called: the sha256 of its SHA256SUMS."""
-        return sha256_file(self.folder / SUMS_FILE)
+        return self.opened.digest
 
     def predict(self, images: Sequence[Image], *, masks: bool = False, explanations: bool = False) -> list[Prediction]:
         """One `Prediction` an image, in order; an image that cannot be read gives a row with `error` set.
@@ -118,15 +135,10 @@ class BusModel:
             The distance from the stored probability (0-1). A large one means that this machine's runtime computes
             something else than the one that wrote it.
         """
-        import json
-
-        from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, EXAMPLE_PREDICTION
-
-        stored = json.loads((self.folder / EXAMPLE_PREDICTION).read_text(encoding="utf-8"))
-        row = self.predict([self.folder / EXAMPLE_IMAGE])[0]
+        row = self.predict([self.opened.contents[EXAMPLE_IMAGE]])[0]
         if row.probability is None:
             raise RegistryError(f"the example of {self.folder} cannot be predicted: {row.error}")
-        return abs(row.probability - float(stored["probability"]))
+        return abs(row.probability - self.opened.example.probability)
 
     def _batches(self, images: Iterator[tuple[int, Image]], masks: bool, explanations: bool) -> Iterator[Prediction]:
         while chunk := list(islice(images, BATCH)):
@@ -157,7 +169,7 @@ class BusModel:
         wanted = ["malignancy", "mask"] if masks else ["malignancy"]
         answers = [session.run(wanted, {session.get_inputs()[0].name: batch}) for session in self._sessions]
         calibrated = [
-            [member.calibration(float(p)) for p in answer[0][:, 0]]
+            _calibrated(member, answer[0], len(batch))
             for member, answer in zip(self.package.members, answers, strict=True)
         ]
         outputs = {"malignancy": np.array(calibrated, dtype=np.float64)}
@@ -170,9 +182,8 @@ class BusModel:
     ) -> Prediction:
         members = outputs["malignancy"][:, position]
         if not np.isfinite(members).all():
-            return _failed(
-                row, ModelOutputError("the model's output is not a number for this image; no answer is given.")
-            )
+            reason = "the model's output is not a number from 0 to 1 for this image; no answer is given."
+            return _failed(row, ModelOutputError(reason))
         probability = float(members.mean())
         return replace(
             row,
@@ -196,17 +207,42 @@ class BusModel:
         # Left alone, the runtime counts the machine's cores, not those this process may use.
         options.intra_op_num_threads = core_count()
         options.log_severity_level = 3
+        # A graph is all in its file: one that names another is not followed.
+        options.add_session_config_entry(EXTERNAL_DATA, str(self.folder / "none"))
+        contents, members = self.opened.contents, self.package.members
         try:
-            return [
-                onnxruntime.InferenceSession(
-                    str(self.folder / member.onnx), options, providers=["CPUExecutionProvider"]
-                )
-                for member in self.package.members
+            sessions = [
+                onnxruntime.InferenceSession(contents[member.onnx], options, providers=["CPUExecutionProvider"])
+                for member in members
             ]
         except Exception as error:  # onnxruntime's own classes derive from Exception only
             raise RegistryError(
                 f"the networks in {self.folder} cannot be opened by onnxruntime {onnxruntime.__version__}: {error}"
             ) from error
+        for session, member in zip(sessions, members, strict=True):
+            _require_as_described(session, self.package, self.folder / member.onnx)
+            del contents[member.onnx]  # the runtime holds it now
+        return sessions
+
+
+def _calibrated(member: Member, answer: NDArray[np.float32], count: int) -> NDArray[np.float64]:
+    """A network's probabilities (B,) after its calibration; NaN where it gave none from 0 to 1."""
+    if answer.shape != (count, 1):
+        raise RegistryError(f"{member.onnx} answers {count} images with {answer.shape}: the package is none of ours.")
+    raw = answer[:, 0].astype(np.float64)
+    return member.calibration.apply(np.where((raw >= 0) & (raw <= 1), raw, np.nan))
+
+
+def _require_as_described(session: Any, package: Package, path: Path) -> None:
+    """Raise unless a network takes and gives what the package says."""
+    size = package.input_size
+    (*more, image), outputs = session.get_inputs(), {output.name for output in session.get_outputs()}
+    takes = (image.type, list(image.shape[1:]))
+    if more or takes != ("tensor(float)", [size, size, 3]) or not outputs >= set(package.outputs):
+        raise RegistryError(
+            f"{path} takes {takes} and gives {sorted(outputs)}, but the package says {size} x {size} pixels and "
+            f"{list(package.outputs)}: it was changed before it was summed up. Write the package anew."
+        )
 
 
 def _failed(row: Prediction, error: BusMlopsError) -> Prediction:

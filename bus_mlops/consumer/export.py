@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bus_mlops.consumer.cache import Pulled, cache_folder, remember
-from bus_mlops.consumer.package_format import (
-    ORIGIN_FILE,
-    SUMS_FILE,
-    Origin,
-    Package,
-    parse_origin,
-    read_origin,
-    read_package,
-    read_sums,
-    sha256_file,
-    verify,
-)
-from bus_mlops.consumer.resolve import default_tracking_uri, resolve
-from bus_mlops.errors import RegistryError
-from bus_mlops.files import anchored, replaced_folder, settle, write_json
+from bus_mlops.consumer.cache import Pulled, cache_folder, put, remember
+from bus_mlops.consumer.find import find
+from bus_mlops.consumer.package_files import OpenedPackage, open_package, parse_origin, read_origin
+from bus_mlops.consumer.package_format import ORIGIN_FILE, SUMS_FILE, Origin
+from bus_mlops.consumer.resolve import default_tracking_uri
+from bus_mlops.errors import DamagedPackageError, RegistryError
+from bus_mlops.files import anchored, replaced_folder, write_json
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A package on this machine whose files all have the right sha256."""
+    """A package on this machine whose files all have the right sha256, and what it is registered as."""
 
-    folder: Path
-    package: Package
+    opened: OpenedPackage
     origin: Origin
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.opened.folder
 
 
 def checked(uri: str, tracking_uri: str | None = None) -> Checked:
@@ -41,12 +37,9 @@ def checked(uri: str, tracking_uri: str | None = None) -> Checked:
     Raises:
         RegistryError: A file was changed; names it.
     """
-    location = resolve(uri, tracking_uri)
-    package = read_package(location.folder)
-    verify(location.folder, package, location.digest)
-    digest = sha256_file(location.folder / SUMS_FILE)
-    origin = Origin(name=location.name or package.name, version=location.version, digest=digest)
-    return Checked(location.folder, package, origin)
+    location, opened = find(uri, tracking_uri)
+    name = location.name or opened.package.name
+    return Checked(opened, Origin(name=name, version=location.version, digest=opened.digest))
 
 
 def export(uri: str, target: str, tracking_uri: str | None = None) -> Origin:
@@ -58,13 +51,20 @@ def export(uri: str, target: str, tracking_uri: str | None = None) -> Origin:
         What was copied.
 
     Raises:
-        RegistryError: The target holds something else.
+        RegistryError: The target holds something else, or cannot be written.
     """
     source = checked(uri, tracking_uri)
     if target.startswith("s3://"):
         _to_s3(source, target)
-    else:
-        _to_folder(source, Path(target).expanduser())
+        return source.origin
+    try:
+        _to_folder(source, Path(target).expanduser().resolve())
+    except PermissionError:
+        raise  # says itself what to do
+    except (OSError, RuntimeError, ValueError) as error:  # no folder can be there; a home that is none
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RegistryError(f"{target!r} cannot be written: {error}. Name another folder.") from error
     return source.origin
 
 
@@ -72,37 +72,52 @@ def pull(uri: str, tracking_uri: str | None = None) -> tuple[Path, Pulled]:
     """Keep a package in the cache, by digest; from then on `load_model` finds it though the store be away."""
     source = checked(uri, tracking_uri)
     target = cache_folder() / source.origin.digest
-    if not target.is_dir():
+    if not _is_whole(target, source.origin.digest):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="pulling-") as temporary:
             _copy(source, Path(temporary) / "package")
-            settle(Path(temporary) / "package", target)
-    verify(target, source.package, source.origin.digest)
+            put(Path(temporary) / "package", target)
     store = "s3" if uri.startswith("s3://") else anchored(tracking_uri or default_tracking_uri())
     return target, remember(store, uri, source.origin.digest, source.origin.name, source.origin.version)
 
 
+def _is_whole(folder: Path, digest: str) -> bool:
+    try:
+        open_package(folder, digest, keep=False)
+    except RegistryError:  # not there, cut off or damaged
+        return False
+    return True
+
+
 def _to_folder(source: Checked, folder: Path) -> None:
-    if folder.exists():
-        present = read_origin(folder) if folder.is_dir() else None
-        if present is None:
-            if not folder.is_dir() or any(folder.iterdir()):
-                raise RegistryError(f"{folder} holds something that is not an exported package. Name another folder.")
-        else:
-            _require_same(str(folder), present, source.origin)
-            verify(folder, source.package, source.origin.digest)
+    if not folder.exists():
+        with replaced_folder(folder) as partial:
+            _copy(source, partial)
+        return
+    present = read_origin(folder) if folder.is_dir() else None
+    if present is not None:
+        _require_same(str(folder), present, source.origin)
+        if (folder / SUMS_FILE).exists():
+            open_package(folder, source.origin.digest, keep=False)
             return
-    with replaced_folder(folder) as partial:
-        _copy(source, partial)
+    elif not folder.is_dir() or any(folder.iterdir()):
+        raise RegistryError(f"{folder} holds something that is not an exported package. Name another folder.")
+    # It may be where somebody stands, or a disk of its own: it is filled, not replaced.
+    _copy(source, folder)
 
 
 def _copy(source: Checked, folder: Path) -> None:
-    """Copy what the sums list, nothing else that may lie there, and check the copy."""
-    for name in (*read_sums(source.folder), SUMS_FILE):
+    """Copy what the sums list, nothing else that may lie there, SHA256SUMS last, and check the copy."""
+    folder.mkdir(exist_ok=True)
+    write_json(folder / ORIGIN_FILE, source.origin.model_dump())
+    for name in (*source.opened.sums, SUMS_FILE):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.folder / name, folder / name)
-    write_json(folder / ORIGIN_FILE, source.origin.model_dump())
-    verify(folder, source.package, source.origin.digest)
+    try:
+        open_package(folder, source.origin.digest, keep=False)
+    except DamagedPackageError:
+        (folder / SUMS_FILE).unlink(missing_ok=True)  # what is not whole must not look so
+        raise
 
 
 def _to_s3(source: Checked, uri: str) -> None:
@@ -118,7 +133,7 @@ def _to_s3(source: Checked, uri: str) -> None:
             # First of all, so that a prefix belongs to one version from the beginning.
             origin = json.dumps(source.origin.model_dump(), indent=2).encode()
             client.put_object(Bucket=bucket, Key=f"{prefix}/{ORIGIN_FILE}", Body=origin)
-        for name, digest in read_sums(source.folder).items():
+        for name, digest in source.opened.sums.items():
             upload(client, source.folder / name, bucket, f"{prefix}/{name}", digest)
         upload(client, source.folder / SUMS_FILE, bucket, f"{prefix}/{SUMS_FILE}", source.origin.digest)
 

@@ -1,4 +1,4 @@
-"""What a model package holds: `package.json` as a typed object, and the checksums of every file beside it.
+"""What a model package holds: `package.json` as a typed object, within bounds, and the checksums beside it.
 
 package.json            this module's `Package`
 MODEL_CARD.md           the same for people: use, data, evidence, limits
@@ -12,15 +12,12 @@ registry.json           in an exported copy only: this module's `Origin`
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from bus_mlops.errors import RegistryError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 PACKAGE_FILE = "package.json"
 CARD_FILE = "MODEL_CARD.md"
@@ -37,7 +34,10 @@ NOTICE = "Research use only: not a medical device, and not to be used for diagno
 
 # Float32 sigmoids reach 0 and 1 exactly, where the logit does not exist.
 _TINY = 1e-7
-_SUM_LINE = re.compile(r"^([0-9a-f]{64})  (.+)$")
+# More than any package that is written: ten folds with twenty seeds, and sides that a network can take.
+MAX_MEMBERS = 200
+MAX_SIDE = 4096
+MAX_DEPTH = 8
 
 
 def logit(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -75,15 +75,24 @@ class Calibration(BaseModel):
         return sigmoid(self.slope * logit(p) + self.intercept)
 
 
+def _require_inside(name: str) -> str:
+    if not is_inside(name):
+        raise ValueError(f"{name[:100]!r} is no path within the package")
+    return name
+
+
+Inside = Annotated[str, AfterValidator(_require_inside)]
+
+
 class Member(BaseModel):
     """One network of the ensemble: the same weights as `.keras` and as ONNX."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    keras: str
-    onnx: str
+    keras: Inside
+    onnx: Inside
     calibration: Calibration = Calibration()
-    max_difference: float = Field(description="greatest |Keras - ONNX| seen at export, in probability")
+    max_difference: float = Field(ge=0, le=1, description="greatest |Keras - ONNX| seen at export, in probability")
 
 
 class Package(BaseModel):
@@ -92,23 +101,56 @@ class Package(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
-    name: str = Field(min_length=1, description="registered name, or the network's")
+    name: str = Field(min_length=1, max_length=256, description="registered name, or the network's")
     bus_mlops_version: str
-    input_size: int = Field(ge=1, description="side of the square input in pixels")
+    input_size: int = Field(ge=1, le=MAX_SIDE, description="side of the square input in pixels")
     color: Literal["gray", "rgb"]
     threshold: float = Field(ge=0, le=1, description="probability from which on the label is malignant")
-    outputs: tuple[Literal["malignancy", "mask"], ...]
-    members: tuple[Member, ...] = Field(min_length=1)
+    outputs: tuple[Literal["malignancy", "mask"], ...] = Field(min_length=1, max_length=2)
+    members: tuple[Member, ...] = Field(min_length=1, max_length=MAX_MEMBERS)
     phantom: bool = Field(description="trained on synthetic images")
     trained_on: str = Field(min_length=1, description="the sources, and what else a reader should know")
     lineage: dict[str, Any] = Field(default_factory=dict, description="run ids, digests, git commit")
     gate: str | None = Field(default=None, description="the promotion gate's verdict, if it has run")
     notice: str = NOTICE
 
+    @field_validator("outputs")
+    @classmethod
+    def _outputs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "malignancy" not in value or len(set(value)) < len(value):
+            raise ValueError("a package answers with 'malignancy' and, if multitask, 'mask'")
+        return value
+
+    @field_validator("members")
+    @classmethod
+    def _members(cls, value: tuple[Member, ...]) -> tuple[Member, ...]:
+        names = [name for member in value for name in (member.keras, member.onnx)]
+        if len(set(names)) < len(names):
+            raise ValueError("each member has files of its own")
+        return value
+
+    @field_validator("lineage")
+    @classmethod
+    def _lineage(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if _depth(value) > MAX_DEPTH:
+            raise ValueError(f"deeper than {MAX_DEPTH} levels")
+        return value
+
     @property
     def has_mask(self) -> bool:
         """Whether the networks also predict the lesion mask."""
         return "mask" in self.outputs
+
+
+class ExamplePrediction(BaseModel):
+    """`example_prediction.json`: what the package answered to its example when it was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    probability: float = Field(ge=0, le=1)
+    spread: float = Field(ge=0, le=1)
+    label: Literal["benign", "malignant"]
+    threshold: float = Field(ge=0, le=1)
 
 
 class Origin(BaseModel):
@@ -121,45 +163,10 @@ class Origin(BaseModel):
     digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of SHA256SUMS")
 
 
-def read_origin(folder: Path) -> Origin | None:
-    """The origin of an exported copy; None for a package that was never exported."""
-    path = folder / ORIGIN_FILE
-    return parse_origin(path.read_bytes(), str(path)) if path.is_file() else None
-
-
-def parse_origin(content: bytes, where: str) -> Origin:
-    """The content of a `registry.json`.
-
-    Raises:
-        RegistryError: It is not one.
-    """
-    try:
-        return Origin.model_validate_json(content)
-    except ValidationError as error:
-        raise RegistryError(f"{where} was changed: {error.errors()[0]['msg']}. Export the package again.") from None
-
-
-def read_package(folder: Path) -> Package:
-    """Read `package.json`.
-
-    Raises:
-        RegistryError: It is missing or not of this version.
-    """
-    path = folder / PACKAGE_FILE
-    try:
-        return Package.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise RegistryError(
-            f"{folder} is not a model package: it has no {PACKAGE_FILE}. Give `models:/NAME@champion`, "
-            "`models:/NAME/VERSION` or the folder of a package."
-        ) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or PACKAGE_FILE
-        raise RegistryError(
-            f"{path}: {key}: {first['msg']}. It was written by another version of bus-mlops, or changed by "
-            "hand; write the package anew, or install the version that wrote it."
-        ) from None
+def _depth(value: Any) -> int:
+    """Levels of lists and mappings; no deeper than JSON's reader goes, which has a bound of its own."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0) if isinstance(value, dict | list) else 0
 
 
 def sha256_file(path: Path) -> str:
@@ -178,51 +185,8 @@ def write_sums(folder: Path) -> Path:
     return path
 
 
-def verify(folder: Path, package: Package, digest: str | None = None) -> None:
-    """Check every file of a package against SHA256SUMS, and that file against `digest` if one is given.
-
-    Raises:
-        RegistryError: Names the first file that is missing, changed, or used without being listed.
-    """
-    sums = read_sums(folder)
-    if digest is not None and sha256_file(folder / SUMS_FILE) != digest:
-        raise RegistryError(
-            f"{folder / SUMS_FILE} is not the file that was registered (its sha256 is not {digest}): the "
-            "package was changed after registration. Register a new version; do not use this one."
-        )
-    used = [PACKAGE_FILE, *(name for m in package.members for name in (m.keras, m.onnx))]
-    for name in (*sums, *used):
-        path = folder / name
-        if name not in sums:
-            raise RegistryError(f"{path} is not listed in {SUMS_FILE}: the package was changed. Do not use it.")
-        if not path.is_file():
-            raise RegistryError(f"{path} is missing, though {SUMS_FILE} lists it. Fetch the package again.")
-        if sha256_file(path) != sums[name]:
-            raise RegistryError(
-                f"{path} was changed: its sha256 is not the one in {SUMS_FILE}. Do not use it; fetch the package again."
-            )
-
-
-def read_sums(folder: Path) -> dict[str, str]:
-    """The sha256 of every file that SHA256SUMS lists.
-
-    Raises:
-        RegistryError: It is missing or names a file outside.
-    """
-    path = folder / SUMS_FILE
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise RegistryError(f"{path} is missing: the package cannot be checked. Fetch it again.") from None
-    sums: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        match = _SUM_LINE.match(line)
-        if match is None or not _inside(match[2]):
-            raise RegistryError(f"{path}:{number}: not a checksum line: {line[:100]!r}. Fetch the package again.")
-        sums[match[2]] = match[1]
-    return sums
-
-
-def _inside(name: str) -> bool:
+def is_inside(name: str) -> bool:
+    """Whether a path is written plainly and names a file below the package on every system."""
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
+    plain = str(path) == name and name.isprintable() and not set(name) & set('\\:*?"<>|')
+    return plain and len(name) <= 255 and not path.is_absolute() and not {"", ".", ".."} & set(path.parts)

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from bus_mlops.consumer.cache import Pulled, cache_folder, recall
-from bus_mlops.consumer.package_format import DIGEST_TAG, GATE_TAG, read_origin
+from bus_mlops.consumer.cache import Pulled, cache_folder, put, recall
+from bus_mlops.consumer.package_files import read_origin
+from bus_mlops.consumer.package_format import DIGEST_TAG, GATE_TAG
 from bus_mlops.environment import MLFLOW, settings
-from bus_mlops.errors import ConfigError, RegistryError, StoreError, store_remedy
-from bus_mlops.files import anchored, settle, sqlite_file
+from bus_mlops.errors import ConfigError, DamagedPackageError, RegistryError, StoreError, store_remedy
+from bus_mlops.files import anchored, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,26 +44,36 @@ class Location:
     version: str | None = None
     digest: str | None = None
 
+    @property
+    def is_cached(self) -> bool:
+        """Whether the folder is a copy, which can be fetched again."""
+        return cache_folder() in self.folder.parents
+
 
 @settings(MLFLOW)
-def resolve(uri: str, tracking_uri: str | None = None) -> Location:
-    """Find a package, fetching it from a remote store if need be.
+def resolve(uri: str, tracking_uri: str | None = None, *, fresh: bool = False) -> Location:
+    """Find a package, fetching it from a remote store if need be; what the package holds is not looked at.
 
     Where the store cannot be asked, what `bus-mlops pull` has fetched from it is used, with a warning that says
     which version and of when.
+
+    Args:
+        uri: As in `load_model`.
+        tracking_uri: As in `load_model`.
+        fresh: Take nothing from the cache, but ask the store and replace what is there.
 
     Raises:
         RegistryError: It is not there; says what there is.
     """
     if uri.startswith("s3://"):
-        return _ask_or_recall("s3", uri, lambda: _from_s3(uri))
+        return _ask_or_recall("s3", uri, lambda: _from_s3(uri, fresh), fresh)
     if not uri.startswith("models:"):
         return _from_folder(uri)
     match = _MODEL_URI.match(uri)
     if match is None:
         raise RegistryError(f"model {uri!r} is not understood. Give {FORMS}.")
     store = anchored(tracking_uri or default_tracking_uri())
-    return _ask_or_recall(store, uri, lambda: _from_registry(store, *match.groups()))
+    return _ask_or_recall(store, uri, lambda: _from_registry(store, match[1], match[2], match[3], fresh), fresh)
 
 
 @settings(MLFLOW)
@@ -88,19 +99,27 @@ def _from_folder(uri: str) -> Location:
     raise RegistryError(f"model {uri!r}: no such package folder ({what} in {Path.cwd()}). Give {FORMS}.")
 
 
-def _from_s3(uri: str) -> Location:
+def _from_s3(uri: str, fresh: bool) -> Location:
     from bus_mlops.consumer.s3 import fetch
 
-    return _from_folder(str(fetch(uri)))
+    folder = fetch(uri, fresh=fresh)
+    origin = read_origin(folder)
+    # The folder's name is the digest of what was listed in the bucket.
+    if origin is None:
+        return Location(folder, digest=folder.name)
+    if origin.digest != folder.name:
+        raise DamagedPackageError(f"{uri}: its registry.json is of another package. Export the package again.")
+    return Location(folder, origin.name, origin.version, folder.name)
 
 
-def _from_registry(store: str, name: str, alias: str | None, number: str | None) -> Location:
+def _from_registry(store: str, name: str, alias: str | None, number: str | None, fresh: bool) -> Location:
     client = open_registry(store)
     version = _find(client, store, name, alias, number)
-    return Location(_fetch(client, store, version), name, str(version.version), version.tags.get(DIGEST_TAG))
+    folder = _fetch(client, store, version, fresh)
+    return Location(folder, name, str(version.version), version.tags.get(DIGEST_TAG))
 
 
-def _ask_or_recall(store: str, uri: str, ask: Callable[[], Location]) -> Location:
+def _ask_or_recall(store: str, uri: str, ask: Callable[[], Location], fresh: bool) -> Location:
     pulled = recall(store, uri)
     if pulled is None:
         return ask()
@@ -109,6 +128,8 @@ def _ask_or_recall(store: str, uri: str, ask: Callable[[], Location]) -> Locatio
         with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
             return ask()
     except StoreError as error:
+        if fresh:
+            raise
         logging.getLogger(__name__).warning("%s", _pulled_note(uri, pulled, error))
         return Location(cache_folder() / pulled.digest, pulled.name, pulled.version, pulled.digest)
 
@@ -190,12 +211,12 @@ def _candidates(name: str, versions: list[ModelVersion]) -> str:
     return "Candidates, each usable at your own judgement:" + "".join(lines) + more
 
 
-def _fetch(client: MlflowClient, store: str, version: ModelVersion) -> Path:
+def _fetch(client: MlflowClient, store: str, version: ModelVersion, fresh: bool) -> Path:
     """A local folder with the package: the store's own if it is on this machine, else a cached download."""
     source = _ask(store, lambda: client.get_model_version_download_uri(version.name, str(version.version)))
     digest = version.tags.get(DIGEST_TAG)
     cached = cache_folder() / digest if digest and re.fullmatch(r"[0-9a-f]{64}", digest) else None
-    if cached is not None and cached.is_dir():
+    if cached is not None and cached.is_dir() and not fresh:
         return cached
     from mlflow.artifacts import download_artifacts
 
@@ -205,7 +226,7 @@ def _fetch(client: MlflowClient, store: str, version: ModelVersion) -> Path:
     cache_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="fetching-") as temporary:
         folder = _ask(store, lambda: download_artifacts(artifact_uri=package, dst_path=temporary, tracking_uri=store))
-        return settle(Path(folder), cached or cache_folder() / f"{version.name}-{version.version}-{os.getpid()}")
+        return put(Path(folder), cached or cache_folder() / f"{version.name}-{version.version}-{os.getpid()}")
 
 
 def _package_uri(store: str, source: str, version: ModelVersion) -> str:

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bus_mlops.consumer.cache import cache_folder
-from bus_mlops.consumer.package_format import ORIGIN_FILE, SUMS_FILE, read_sums, sha256_file
+from bus_mlops.consumer.cache import cache_folder, put
+from bus_mlops.consumer.package_files import MAX_NETWORK, MAX_TEXT, parse_sums
+from bus_mlops.consumer.package_format import ORIGIN_FILE, SUMS_FILE, sha256_file
 from bus_mlops.errors import RegistryError, StoreError
-from bus_mlops.files import settle
 
 # S3 takes at most 10,000 parts, none but the last below 5 MiB: enough for a file of 80 GB.
 PART_BYTES = 8 * 2**20
@@ -99,8 +99,11 @@ def upload(client: Any, path: Path, bucket: str, key: str, digest: str) -> bool:
     return True
 
 
-def fetch(uri: str) -> Path:
-    """The package at `s3://BUCKET/PREFIX` as a folder of the cache; files that are there already are not fetched."""
+def fetch(uri: str, *, fresh: bool = False) -> Path:
+    """The package at `s3://BUCKET/PREFIX` as a folder of the cache, named by its digest.
+
+    One that is there already is not fetched, nor are files that were; with `fresh` it is, and takes its place.
+    """
     bucket, prefix = split(uri)
     with readable(uri):
         client = open_s3()
@@ -112,23 +115,29 @@ def fetch(uri: str) -> Path:
             )
         digest = hashlib.sha256(sums).hexdigest()
         target = cache_folder() / digest
-        if target.is_dir():
+        if target.is_dir() and not fresh:
             return target
         partial = cache_folder() / f"{digest}.partial"
         partial.mkdir(parents=True, exist_ok=True)
         (partial / SUMS_FILE).write_bytes(sums)
-        for name, expected in read_sums(partial).items():
+        for name, expected in parse_sums(sums, partial / SUMS_FILE).items():
             _download(client, bucket, f"{prefix}/{name}", partial / name, expected)
         origin = get(client, bucket, f"{prefix}/{ORIGIN_FILE}")
         if origin is not None:
             (partial / ORIGIN_FILE).write_bytes(origin)
-    return settle(partial, target)
+    return put(partial, target)
 
 
 def get(client: Any, bucket: str, key: str) -> bytes | None:
-    """The bytes of a small object; None if there is none."""
-    if _head(client, bucket, key) is None:
+    """The bytes of a small object; None if there is none.
+
+    Raises:
+        RegistryError: It is larger than any such file of a package.
+    """
+    head = _head(client, bucket, key)
+    if head is None:
         return None
+    _require_small(f"s3://{bucket}/{key}", head, MAX_TEXT)
     content: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
     return content
 
@@ -137,14 +146,24 @@ def _download(client: Any, bucket: str, key: str, path: Path, digest: str) -> No
     if path.is_file() and sha256_file(path) == digest:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    if _head(client, bucket, key) is None:
+    head = _head(client, bucket, key)
+    if head is None:
         raise RegistryError(f"s3://{bucket}/{key} is missing, though {SUMS_FILE} lists it. Export the package again.")
+    _require_small(f"s3://{bucket}/{key}", head, MAX_NETWORK)
     client.download_file(bucket, key, str(path))
     if sha256_file(path) != digest:
         path.unlink()
         raise RegistryError(
             f"s3://{bucket}/{key} was changed: its sha256 is not the one in {SUMS_FILE}. Do not use it; export the "
             "package again."
+        )
+
+
+def _require_small(where: str, head: dict[str, Any], limit: int) -> None:
+    if head["ContentLength"] > limit:
+        raise RegistryError(
+            f"{where} has {head['ContentLength']} bytes, more than any such file of a package ({limit}). It is not "
+            "fetched; export the package again."
         )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import ValidationError
 
 import bus_mlops
+from bus_mlops.consumer.package_files import OpenedPackage, open_package
 from bus_mlops.consumer.package_format import (
     ARTIFACT,
     CARD_FILE,
@@ -19,13 +20,9 @@ from bus_mlops.consumer.package_format import (
     EXAMPLE_IMAGE,
     EXAMPLE_PREDICTION,
     PACKAGE_FILE,
-    SUMS_FILE,
     Calibration,
     Member,
     Package,
-    read_package,
-    sha256_file,
-    verify,
     write_sums,
 )
 from bus_mlops.errors import ImageError, RegistryError
@@ -112,8 +109,8 @@ def log_package(
     """
     import mlflow
 
-    package = read_package(folder)
-    verify(folder, package)
+    opened = open_package(folder)
+    package = opened.package
     if package.phantom and "phantom" not in registered_name:
         raise RegistryError(
             f"{folder} was trained on synthetic images: it cannot be registered as {registered_name!r}. "
@@ -121,7 +118,7 @@ def log_package(
         )
     marks = {
         **(tags or {}),
-        DIGEST_TAG: sha256_file(folder / SUMS_FILE),
+        DIGEST_TAG: opened.digest,
         "phantom": str(package.phantom).lower(),
     }
     with _tracking(tracking_uri):
@@ -227,7 +224,9 @@ def _write_example(folder: Path, package: Package, image: bytes | np.ndarray) ->
         raise RegistryError(f"the package's example: {error}") from error
     small.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
     small.save(folder / EXAMPLE_IMAGE)
-    row = BusModel(folder, package).predict([folder / EXAMPLE_IMAGE])[0]
+    networks = {member.onnx: (folder / member.onnx).read_bytes() for member in package.members}
+    unfinished = OpenedPackage(folder, package, "", {}, networks)
+    row = BusModel(folder, package, opened=unfinished).predict([folder / EXAMPLE_IMAGE])[0]
     if row.error is not None:
         raise RegistryError(f"the package cannot predict its own example: {row.error}")
     values = {

@@ -43,7 +43,7 @@ class PackagedModel(PythonModel):
             values = yaml.safe_load(registered.read_text(encoding="utf-8"))
             name, version = values["model_name"], str(values["model_version"])
         loaded = load_model(folder)
-        self._model = BusModel(folder, loaded.package, name or loaded.name, version or loaded.version)
+        self._model = BusModel(folder, loaded.package, name or loaded.name, version or loaded.version, loaded.opened)
 
     def predict(
         self,

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bus_mlops.consumer.package_format import ARTIFACT, Calibration, read_package
+from bus_mlops.consumer.package_files import read_package
+from bus_mlops.consumer.package_format import ARTIFACT, Calibration
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.experiments.cell import REFIT

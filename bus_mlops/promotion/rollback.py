@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus_mlops.config import TrackingConfig
-from bus_mlops.consumer.package_format import DIGEST_TAG, read_package, verify
+from bus_mlops.consumer.package_files import open_package
+from bus_mlops.consumer.package_format import DIGEST_TAG
 from bus_mlops.errors import PromotionConflictError, RegistryError
 from bus_mlops.packaging.clean_load import packaged
 from bus_mlops.promotion import records
@@ -73,8 +74,7 @@ def check_files(client: MlflowClient, version: ModelVersion) -> Path:
         raise RegistryError(
             f"the files of {version.name} version {version.version} are not at {uri}: {error}. Bring them back first."
         ) from error
-    package = packaged(model)
-    verify(package, read_package(package), version.tags.get(DIGEST_TAG))
+    open_package(packaged(model), version.tags.get(DIGEST_TAG), keep=False)
     return model
 
 

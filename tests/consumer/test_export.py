@@ -22,7 +22,8 @@ from bus_mlops.cli.consumer import export, pull
 from bus_mlops.consumer import export as bundle
 from bus_mlops.consumer import s3
 from bus_mlops.consumer.client import load_model
-from bus_mlops.consumer.package_format import read_sums, sha256_file
+from bus_mlops.consumer.package_files import read_sums
+from bus_mlops.consumer.package_format import sha256_file
 from bus_mlops.errors import RegistryError, StoreError
 
 app = typer.Typer()
@@ -268,8 +269,72 @@ def test_pull_works_when_the_store_is_gone(tiny_registry, scans, tmp_path, cache
     with pytest.raises(StoreError):
         load_model("models:/tiny-phantom/1", uri)
     (cache / expected.digest / "members/fold_1.onnx").write_bytes(b"x")
-    with pytest.raises(RegistryError, match=r"fold_1\.onnx was changed"):
+    with pytest.raises(
+        StoreError, match=r"copy in the cache is damaged .*fold_1\.onnx was changed.*cannot be fetched again"
+    ):
         load_model(CHAMPION, uri)
+    # Within reach of the store again, nobody need do anything.
+    shutil.copyfile(file, store / "mlflow.db")
+    caplog.clear()
+    assert load_model(CHAMPION, uri).check_example() < 1e-6
+    assert "damaged and is fetched again" in caplog.text
+
+
+def _cut(folder: Path) -> None:
+    (folder / "members/fold_1.onnx").unlink()
+
+
+def _empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def _other_origin(folder: Path) -> None:
+    origin = json.loads((folder / "registry.json").read_text())
+    (folder / "registry.json").write_text(json.dumps({**origin, "digest": "0" * 64}))
+
+
+@pytest.mark.parametrize("damage", [_cut, _empty, _other_origin])
+def test_a_damaged_or_half_written_copy_is_fetched_again(tiny_registry, bucket, cache, caplog, damage):
+    uri = f"s3://{bucket}/whole/{damage.__name__}"
+    bundle.export(CHAMPION, uri, tiny_registry.uri)
+    folder, _ = bundle.pull(uri)
+    damage(folder)
+    again = load_model(uri)
+    assert again.folder == folder
+    assert again.check_example() < 1e-6
+    assert "damaged and is fetched again" in caplog.text
+    assert {path.name for path in cache.iterdir()} == {folder.name, "pulled.json"}
+    damage(folder)
+    assert bundle.pull(uri)[0] == folder
+    assert load_model(folder).version == "2"
+
+
+def test_a_damaged_list_of_pulled_packages_stops_nothing(tiny_registry, cache, caplog):
+    bundle.pull(CHAMPION, tiny_registry.uri)
+    (cache / "pulled.json").write_text('[{"store": ')
+    assert load_model(CHAMPION, tiny_registry.uri).version == "2"
+    assert "nothing counts as pulled" in caplog.text
+    bundle.pull(CHAMPION, tiny_registry.uri)
+    assert len(json.loads((cache / "pulled.json").read_text())) == 1
+
+
+def test_export_into_the_folder_where_one_stands(tiny_registry, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert bundle.export(CHAMPION, ".", tiny_registry.uri).version == "2"
+    assert load_model(".").version == "2"
+    (tmp_path / "here" / "SHA256SUMS").unlink()  # as a copy that was cut off
+    bundle.export(CHAMPION, "", tiny_registry.uri)
+    assert load_model(Path.cwd()).check_example() < 1e-6
+    with pytest.raises(RegistryError, match="not an exported package"):
+        bundle.export(CHAMPION, "..", tiny_registry.uri)
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "/dev/null/x", "~nobody-of-that-name/x", "a\0b", "n" * 300, "/proc/x"])
+def test_a_target_that_cannot_be_written_is_an_error_that_names_it(tiny_registry, target):
+    with pytest.raises(RegistryError, match="Name another folder"):
+        bundle.export(CHAMPION, target, tiny_registry.uri)
 
 
 def test_pulled_from_a_bucket_works_without_it(tiny_registry, bucket, scans, monkeypatch):

@@ -25,7 +25,8 @@ from scipy.special import expit, logit
 from tiny_package import METADATA, SIZE, speckle, tiny_network
 
 from bus_mlops.consumer.client import load_model
-from bus_mlops.consumer.package_format import ARTIFACT, EXAMPLE_IMAGE, Calibration, read_package
+from bus_mlops.consumer.package_files import read_package
+from bus_mlops.consumer.package_format import ARTIFACT, EXAMPLE_IMAGE, Calibration
 from bus_mlops.errors import RegistryError
 from bus_mlops.packaging.onnx_export import export_onnx
 from bus_mlops.packaging.package import log_package, write_package
