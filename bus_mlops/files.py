@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -80,6 +81,12 @@ def anchored(uri: str) -> str:
     """
     file = sqlite_file(uri)
     return uri if file is None else f"sqlite:///{file.resolve()}"
+
+
+def sha256_file(path: Path) -> str:
+    """64 hexadecimal digits over a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

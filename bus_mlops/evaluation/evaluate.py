@@ -9,7 +9,7 @@ from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation import dvc_plots
 from bus_mlops.evaluation.choice import with_choice
 from bus_mlops.evaluation.paper.findings import find
-from bus_mlops.evaluation.results import read_curves, read_plans, read_predictions
+from bus_mlops.evaluation.results import check_collected, read_curves, read_plans, read_predictions
 from bus_mlops.evaluation.tables import fold_table, metrics_summary, strategy_table
 from bus_mlops.files import replacing, write_json
 
@@ -27,7 +27,7 @@ def evaluate(plans_folder: Path, predictions_folder: Path, folds_file: Path, res
         Lines to print.
 
     Raises:
-        EvaluationError: A planned row, fold or image has no prediction.
+        EvaluationError: A planned row, fold or image has no prediction, or a file is not what was collected.
     """
     import pandas as pd
 
@@ -35,6 +35,7 @@ def evaluate(plans_folder: Path, predictions_folder: Path, folds_file: Path, res
     if not folds_file.is_file():
         raise EvaluationError(f"{folds_file} is missing: run `dvc repro folds`.")
     folds = pd.read_csv(folds_file)
+    check_collected(predictions_folder, plans)
     predictions = {name: read_predictions(predictions_folder / f"{name}.parquet") for name in plans}
     plans = {name: with_choice(predictions[name], rows) for name, rows in plans.items()}
     tables = {name: strategy_table(predictions[name], rows, folds) for name, rows in plans.items()}

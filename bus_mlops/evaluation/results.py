@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.files import read_json
+from bus_mlops.files import read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,9 @@ CURVE_COLUMNS = (
     "validation_loss",
     "validation_roc_auc",
 )
+# What a strategy leaves, and the file that says what the others were and which runs they rest on.
+COLLECTED = ("{}.parquet", "{}_curves.csv", "{}_samples.npz")
+RUNS_FILE = "{}_runs.json"
 SAMPLE_ARRAYS = ("image", "mask_true", "mask_predicted", "image_id", "label", "probability", "model")
 
 
@@ -156,6 +159,44 @@ def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
     except (KeyError, TypeError) as error:
         raise EvaluationError(f"{path} lacks {error}: run `dvc repro --force plan`.") from error
     return rows
+
+
+def seal(folder: Path, strategy: str, runs: Mapping[str, Any]) -> None:
+    """Write `<strategy>_runs.json`: the sha256 of what was collected of a strategy, and the runs that it rests on.
+
+    Args:
+        folder: With the strategy's other files.
+        strategy: Its name.
+        runs: Run id -> what it holds: fingerprint, fold, and the sha256 of each of its files.
+    """
+    paths = [folder / name.format(strategy) for name in COLLECTED]
+    files = {path.name: sha256_file(path) for path in paths if path.is_file()}
+    write_json(folder / RUNS_FILE.format(strategy), {"files": files, "runs": dict(runs)})
+
+
+def check_collected(folder: Path, strategies: Iterable[str]) -> None:
+    """Compare the files of these strategies with what was collected; a strategy without predictions is passed over.
+
+    Raises:
+        EvaluationError: A file was changed, is missing, or nothing says what it was.
+    """
+    for strategy in strategies:
+        if not (folder / COLLECTED[0].format(strategy)).is_file():
+            continue
+        about = folder / RUNS_FILE.format(strategy)
+        remedy = f"`dvc repro` collects the predictions of {strategy} from the ledger again; nothing is trained for it."
+        try:
+            files = read_json(about)["files"]
+            found = {name: sha256_file(folder / name) if (folder / name).is_file() else None for name in files}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+            raise EvaluationError(
+                f"{about} {reason}: nothing says that {strategy}'s files are whole. {remedy}"
+            ) from error
+        for name, digest in files.items():
+            if found[name] != digest:
+                what = "is missing" if found[name] is None else "was changed or cut after it had been collected"
+                raise EvaluationError(f"{folder / name} {what} (its sha256 stands in {about.name}). {remedy}")
 
 
 def read_predictions(path: Path) -> pd.DataFrame:

@@ -1,7 +1,8 @@
 """Gathering a strategy's evidence from the ledger into files that evaluation and DVC read.
 
-`<strategy>.parquet` holds all predictions, `<strategy>_curves.csv` the learning curves, and
-`<strategy>_samples.npz` a few test images with their true and predicted masks.
+`<strategy>.parquet` holds all predictions, `<strategy>_curves.csv` the learning curves, `<strategy>_samples.npz` a few
+test images with their true and predicted masks, and `<strategy>_runs.json` the sha256 of these three and the runs that
+they rest on, each with the digests of its files.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import tempfile
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bus_mlops.dataset.benchmark import Benchmark
-from bus_mlops.evaluation.results import CURVE_COLUMNS, PREDICTION_COLUMNS
+from bus_mlops.evaluation.results import CURVE_COLUMNS, PREDICTION_COLUMNS, seal
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.runner import Runner
 from bus_mlops.experiments.strategies import Row
@@ -28,8 +30,9 @@ SAMPLES_PER_LABEL = 4
 
 
 def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[LedgerKey, str], folder: Path) -> None:
-    """Write the three files of a strategy into a folder, atomically."""
+    """Write the four files of a strategy into a folder, atomically."""
     predictions, curves, samples = [], [], []
+    used: dict[str, dict[str, Any]] = {}
     for row in plan.rows:
         digests = runner.digests(row.spec)
         for spec, fold in product(plan.specs(row), plan.folds):
@@ -38,23 +41,25 @@ def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[LedgerKey, str], f
             frame = runner.ledger.predictions(run_id)
             frame.insert(0, "fingerprint", fingerprint)
             frame.insert(1, "seed", spec.seed)
+            used[run_id] = {"fingerprint": fingerprint, "fold": fold, "files": runner.ledger.artifact_digests(run_id)}
             predictions.append(_identified(frame, plan.strategy, row))
             curve = runner.ledger.curves(run_id).assign(fold=fold, seed=spec.seed)
             curves.append(_identified(curve, plan.strategy, row))
         if row.spec.task.segments:
             run_id = runs[LedgerKey(plan.specs(row)[0].fingerprint(*digests), plan.folds[0])]
             samples.append(_samples(runner.ledger, run_id, runner.benchmark, row))
-    _write(folder, plan.strategy, predictions, curves, samples)
+    _write(folder, plan.strategy, predictions, curves, samples, used)
 
 
 def collect_nothing(strategy: str, folder: Path) -> None:
-    """Write the three files of a strategy without rows: DVC expects every output of a stage."""
+    """Write the four files of a strategy without rows: DVC expects every output of a stage."""
     _write(
         folder,
         strategy,
         [pd.DataFrame(columns=list(PREDICTION_COLUMNS))],
         [pd.DataFrame(columns=list(CURVE_COLUMNS))],
         [],
+        {},
     )
 
 
@@ -64,6 +69,7 @@ def _write(
     predictions: list[pd.DataFrame],
     curves: list[pd.DataFrame],
     samples: list[dict[str, np.ndarray]],
+    used: Mapping[str, Any],
 ) -> None:
     with replacing(folder / f"{strategy}.parquet") as path:
         pd.concat(predictions, ignore_index=True).to_parquet(path, index=False)
@@ -71,6 +77,7 @@ def _write(
         pd.concat(curves, ignore_index=True).to_csv(path, index=False)
     with replacing(folder / f"{strategy}_samples.npz") as path:
         np.savez_compressed(path, allow_pickle=False, **_join(samples))
+    seal(folder, strategy, used)
 
 
 def _identified(frame: pd.DataFrame, strategy: str, row: Row) -> pd.DataFrame:

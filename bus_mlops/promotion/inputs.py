@@ -8,6 +8,7 @@ from pathlib import Path
 from bus_mlops.config import Config
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.evaluation.results import check_collected
 from bus_mlops.paths import BENCHMARK, FOLDS, PREDICTIONS
 from bus_mlops.tracking.ledger import Ledger
 
@@ -30,7 +31,12 @@ class PromotionInputs:
 
     @classmethod
     def open(cls, config: Config) -> PromotionInputs:
-        """Those of the project in the working folder."""
+        """Those of the project in the working folder.
+
+        Raises:
+            EvaluationError: A file of predictions is not what was collected from the ledger.
+        """
+        check_collected(PREDICTIONS, ("tuned", *config.strategies))
         folds = Folds.open(FOLDS / "folds.csv")
         return cls(config, Ledger(config.tracking), Benchmark.open(BENCHMARK), folds, PREDICTIONS)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bus_mlops.consumer.package_format import sha256_file
 from bus_mlops.errors import LedgerError
+from bus_mlops.files import sha256_file
 from bus_mlops.gate.comparison import NO_LEAKS, Lineage
 from bus_mlops.spec import CellKey
 from bus_mlops.tracking.ledger import PREDICTIONS, Ledger

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bus_mlops.consumer.package_format import sha256_file
 from bus_mlops.errors import DamagedRunError, LedgerError
+from bus_mlops.files import sha256_file
 from bus_mlops.tracking.params import DIGEST_PREFIX
 
 if TYPE_CHECKING:

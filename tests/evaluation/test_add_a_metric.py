@@ -31,7 +31,7 @@ from bus_mlops.evaluation.metrics import (
 )
 from bus_mlops.evaluation.report.page import read_inputs, render_report
 from bus_mlops.evaluation.resampling import group_weights
-from bus_mlops.evaluation.results import CURVE_COLUMNS, PREDICTION_COLUMNS
+from bus_mlops.evaluation.results import CURVE_COLUMNS, PREDICTION_COLUMNS, seal
 from bus_mlops.experiments.cell_predictions import cell_metrics
 from bus_mlops.extensions import load_extensions
 from bus_mlops.project import load_config, parse_config
@@ -63,6 +63,7 @@ def project(folder: Path, predictions: Callable[..., pd.DataFrame]) -> Path:
         (folder / name).mkdir(parents=True)
     frame = pd.concat([predictions(model=m, variant=v, images=120, folds=3, task="multitask") for m, v, _ in ROWS])
     frame.to_parquet(folder / "results/predictions/approaches.parquet")
+    seal(folder / "results/predictions", "approaches", {})
     spec = {"cohort": ["busi"], "task": "multitask", "training": {}}
     rows = [{"model": m, "variant": v, "paper": p, "spec": {**spec, "network": m.lower()}} for m, v, p in ROWS]
     heading = {"strategy": "approaches", "title": "Approaches", "explanation": "Made up.", "order": 1}

@@ -26,7 +26,7 @@ from bus_mlops.evaluation.report import plots
 from bus_mlops.evaluation.report.page import read_inputs, render_report
 from bus_mlops.evaluation.report.provenance import provenance
 from bus_mlops.evaluation.report.summary import render_summary
-from bus_mlops.evaluation.results import read_curves, read_samples
+from bus_mlops.evaluation.results import COLLECTED, RUNS_FILE, read_curves, read_samples, seal
 from bus_mlops.evaluation.roc import evenly
 from bus_mlops.gate.comparison import GateContext, Lineage, compare
 from bus_mlops.gate.gate import run_gate
@@ -128,6 +128,8 @@ def made(tmp_path_factory, predictions) -> Path:
     folder = root / "results" / "predictions"
     write_samples(folder / "approaches_samples.npz", "ResNet50 Multi")
     np.savez_compressed(folder / "losses_samples.npz", image_id=np.array([], dtype=str))
+    for strategy in ROWS:
+        seal(folder, strategy, {})
     test = frame[frame["part"] == "test"].drop_duplicates("image_id")
     parts = {f"fold_{k}": np.where(test["fold"] == k, "test", "train") for k in range(1, 6)}
     pd.DataFrame({"image_id": test["image_id"], "source": "busi", "group": test["group"], **parts}).to_csv(
@@ -292,13 +294,34 @@ def test_a_planned_strategy_without_predictions_is_an_error(project):
         run_evaluate(project)
 
 
+@pytest.mark.parametrize("name", [*COLLECTED, RUNS_FILE])
+@pytest.mark.parametrize("size", [None, 0, 60], ids=["gone", "emptied", "cut"])
+def test_what_was_damaged_after_it_was_collected_is_named(project, name, size):
+    path = project / "results/predictions" / name.format("approaches")
+    path.unlink() if size is None else path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(EvaluationError, match=rf"{path.name} .*`dvc repro`"):
+        run_evaluate(project)
+    with pytest.raises(EvaluationError, match=rf"{path.name} .*`dvc repro`"):
+        read_inputs(project / "data", project / "results", {})
+
+
+def test_predictions_whose_values_were_changed_are_not_evaluated(project):
+    path = project / "results/predictions/losses.parquet"
+    frame = pd.read_parquet(path)
+    frame.assign(probability=1 - frame["probability"]).to_parquet(path)
+    with pytest.raises(EvaluationError, match=r"losses.parquet was changed or cut after it had been collected"):
+        run_evaluate(project)
+
+
 def test_a_missing_column_or_unknown_part_is_an_error(project):
     path = project / "results/predictions/losses.parquet"
     frame = pd.read_parquet(path)
     frame.drop(columns="group").to_parquet(path)
+    seal(path.parent, "losses", {})
     with pytest.raises(EvaluationError, match="lacks the column 'group'"):
         run_evaluate(project)
     frame.assign(part="train").to_parquet(path)
+    seal(path.parent, "losses", {})
     with pytest.raises(EvaluationError, match="has part 'train'"):
         run_evaluate(project)
 

@@ -15,6 +15,7 @@ import yaml
 from pages import blocks
 from projects import ROOT, run_stage_script
 
+from bus_mlops.evaluation.results import seal
 from bus_mlops.experiments.collect import collect_nothing
 from bus_mlops.files import read_json
 
@@ -77,6 +78,7 @@ def predict(folder: Path, strategy: str) -> None:
                 )
             )  # fmt: skip
     pd.concat(frames)[list(pd.read_parquet(path).columns)].to_parquet(path)
+    seal(path.parent, strategy, {})
 
 
 def test_the_page_is_one_file_and_a_few_lines():

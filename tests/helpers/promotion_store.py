@@ -19,6 +19,7 @@ from bus_mlops.config import Config
 from bus_mlops.dataset.assemble import assemble
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.evaluation.results import seal
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.paths import BENCHMARK, PARAMS
 from bus_mlops.project import parse_config
@@ -153,6 +154,8 @@ def make_store(folder: Path, members: list[Path]) -> Store:
     approaches.append(record_model(store, "approaches", "resnet50", SEPARATIONS["resnet50"], members, SEEDS[1]))
     tuned[0].to_parquet(store.predictions / "tuned.parquet")
     pd.concat(approaches[:3]).to_parquet(store.predictions / "approaches.parquet")
+    for strategy in ("tuned", "approaches"):
+        seal(store.predictions, strategy, {})
     return store
 
 

@@ -15,9 +15,9 @@ from sklearn.metrics import roc_curve
 from tiny_package import speckle
 
 from bus_mlops.consumer.client import load_model
-from bus_mlops.consumer.package_format import sha256_file
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.errors import EvaluationError, LedgerError, PromotionConflictError, RegistryError
+from bus_mlops.files import sha256_file
 from bus_mlops.project import parse_config
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import Aliases

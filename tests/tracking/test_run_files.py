@@ -11,8 +11,8 @@ import pytest
 
 import bus_mlops
 from bus_mlops.config import TrackingConfig
-from bus_mlops.consumer.package_format import sha256_file
 from bus_mlops.errors import DamagedRunError, LedgerError
+from bus_mlops.files import sha256_file
 from bus_mlops.tracking.ledger import CURVES, MASKS, PREDICTIONS, Ledger
 from bus_mlops.tracking.run_files import RunFiles
 

@@ -27,6 +27,7 @@ from bus_mlops.evaluation.report.rows import (
 from bus_mlops.evaluation.results import (
     Heading,
     Samples,
+    check_collected,
     read_curves,
     read_headings,
     read_predictions,
@@ -108,6 +109,7 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
 def _read_strategies(results: Path) -> dict[str, StrategyResults]:
     folder = results / "predictions"
     headings = read_headings(results / "plan")
+    check_collected(folder, headings)
     curves = read_curves(folder, headings)
     strategies = {}
     for name, heading in headings.items():
