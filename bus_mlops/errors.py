@@ -4,6 +4,10 @@ A message says what failed, where, the offending value and what to do next. The 
 one line and exits with 1; anything that is not a `BusMlopsError` is a bug and keeps its traceback.
 """
 
+import importlib.util
+import re
+from pathlib import Path
+
 
 class BusMlopsError(Exception):
     """Base of all errors that a user can mend."""
@@ -89,8 +93,11 @@ class PromotionConflictError(RegistryError):
     """The champion is not the one that a decision was made against: somebody else has moved it meanwhile."""
 
 
-def store_remedy(refusal: str) -> str:
+def store_remedy(refusal: str, store: str = "the address of tracking.uri") -> str:
     """What to do when an MLflow store refused with this message."""
+    schema = re.search(r"database schema \(found version (\w+)", refusal)
+    if schema is not None:
+        return _schema_remedy(schema[1], store)
     if "Invalid Host header" in refusal:
         return (
             "The server does not know the name by which you call it: who runs it adds HOST:PORT to its --allowed-hosts "
@@ -107,3 +114,18 @@ def store_remedy(refusal: str) -> str:
             "administers the server, can do it or let you."
         )
     return "Is it there, and is its address right (tracking.uri in params.yaml, or MLFLOW_TRACKING_URI)?"
+
+
+def _schema_remedy(found: str, store: str) -> str:
+    # The installed MLflow knows the versions before its own by a file each. Found, not imported: that takes seconds.
+    mlflow = importlib.util.find_spec("mlflow")
+    folders = [] if mlflow is None else list(mlflow.submodule_search_locations or [])
+    known = any(any(Path(folder).glob(f"store/db_migrations/versions/{found}_*.py")) for folder in folders)
+    if known or found == "None":
+        return (
+            f"An older MLflow made its tables. Copy the database, then bring it up to date: mlflow db upgrade {store}"
+        )
+    return (
+        "A newer MLflow made it, and this one cannot go back: install that version of MLflow here, or bring back a "
+        "copy of the database from before."
+    )

@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 
 @contextmanager
@@ -67,8 +69,19 @@ def settle(folder: Path, target: Path) -> Path:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file behind an `sqlite:///` URI; None for any other store."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    """The file behind an `sqlite:///` URI; None for any other store.
+
+    The path may be written as it is or with %-codes, as in a URI: where both could be meant, what is there decides.
+
+    >>> sqlite_file("sqlite:///mlflow.db")
+    PosixPath('mlflow.db')
+    """
+    if not uri.startswith("sqlite:///"):
+        return None
+    written = Path(uri.removeprefix("sqlite:///"))
+    decoded = Path(unquote(str(written).partition("?")[0]))
+    there = [*filter(Path.exists, (written, decoded)), *(p for p in (written, decoded) if p.parent.exists())]
+    return there[0] if there else written
 
 
 def anchored(uri: str) -> str:
@@ -80,7 +93,37 @@ def anchored(uri: str) -> str:
     'http://mlflow:5000'
     """
     file = sqlite_file(uri)
-    return uri if file is None else f"sqlite:///{file.resolve()}"
+    if file is None:
+        return uri
+    path = str(file.resolve())
+    # SQLAlchemy decodes %-codes and takes ? for the end of the path. MLflow does not decode, and makes the folder that
+    # it takes the path to lie in: with the slashes in code too, that is the working folder.
+    return f"sqlite:///{quote(path, safe='') if set('%?') & set(path) else path}"
+
+
+def local_path(address: str) -> Path | None:
+    """The folder behind an artifact address, `file:///...` or a path; None for any other store."""
+    if address.startswith("file:"):
+        return Path(unquote(urlsplit(address).path))
+    return Path(address) if address.startswith("/") else None
+
+
+def sqlite_problem(file: Path) -> str:
+    """What is wrong with an SQLite file that holds something; "" where nothing is, or another process has locked it.
+
+    Reads all of it: about a second for 500 MB.
+    """
+    with file.open("rb") as handle:
+        magic = handle.read(16)
+    if magic != b"SQLite format 3\x00":
+        return "it is not an SQLite database"
+    try:
+        # Writable, since what a killed process began is taken back at the next opening.
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", uri=True)) as database:
+            found = str(database.execute("pragma quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        return "" if "locked" in str(error) else str(error)
+    return "" if found == "ok" else " ".join(found.split())
 
 
 def sha256_file(path: Path) -> str:

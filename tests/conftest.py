@@ -31,7 +31,16 @@ hypothesis.settings.load_profile("busy")
 
 # A module that names one of these, or a test with such a fixture, does what takes seconds: it starts processes, makes
 # an MLflow store, assembles images or renders reports.
-STARTERS = {"subprocess", "run_stage_script", "tiny_data", "dvc_environment", "s3_server", "make_store", "recorded"}
+STARTERS = {
+    "subprocess",
+    "run_stage_script",
+    "tiny_data",
+    "dvc_environment",
+    "s3_server",
+    "make_store",
+    "recorded",
+    "new_database",
+}
 WHOLE_STEPS = {"MlflowClient", "Ledger", "open_client", "assemble", "render_report"}
 
 
@@ -134,6 +143,16 @@ def tiny_registry(tmp_path_factory, package_folder) -> TinyRegistry:
         )
     client.set_registered_model_alias("tiny-phantom", "champion", version.version)
     return TinyRegistry(uri, "tiny-phantom", run, folder / "artifacts")
+
+
+@pytest.fixture(scope="session")
+def new_database(tmp_path_factory) -> bytes:
+    """An MLflow database without runs, as it lies on the disk: to make one takes seconds."""
+    import mlflow
+
+    file = tmp_path_factory.mktemp("new") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments(max_results=1)
+    return file.read_bytes()
 
 
 @pytest.fixture(scope="session")

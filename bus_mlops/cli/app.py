@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bus_mlops import __version__, logs
-from bus_mlops.cli import consumer, data, registry, reproduce, verbosity
+from bus_mlops.cli import consumer, data, registry, repair, reproduce, verbosity
 from bus_mlops.cli.folds import folds_app
 from bus_mlops.cli.sources import sources_app
 from bus_mlops.error_messages import readable_errors
@@ -25,6 +25,7 @@ _GROUPS = {
         reproduce.plan,
         reproduce.train,
         reproduce.reconcile,
+        repair.repair,
         reproduce.summary,
         reproduce.ui,
         reproduce.models,

@@ -142,8 +142,16 @@ def summary() -> None:
 def ui(
     port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    allowed_hosts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST[:PORT],...",
+            help="Names by which other machines call this one; MLflow answers 403 to others than localhost and private "
+            "addresses. * allows all.",
+        ),
+    ] = None,
 ) -> None:
-    """Open the MLflow UI on the store of params.yaml."""
+    """Open the MLflow UI on the store of params.yaml. There is no password: everybody who can reach it can delete."""
     import importlib.util
     import os
     import sys
@@ -151,6 +159,8 @@ def ui(
     from bus_mlops.errors import LedgerError
     from bus_mlops.files import sqlite_file
     from bus_mlops.project import load_config
+    from bus_mlops.tracking.store import check_database
+    from bus_mlops.tracking.ui import ui_arguments
 
     tracking = load_config().tracking
     if tracking.uri.startswith(("http://", "https://")):
@@ -159,12 +169,14 @@ def ui(
     file = sqlite_file(tracking.uri)
     if file is not None and not file.exists():
         raise LedgerError(f"{file} is not there yet: `make reproduce` (or `dvc repro`) records runs in it first.")
+    if file is not None:
+        check_database(file, tracking.artifacts)
     if importlib.util.find_spec("flask") is None:  # of MLflow's server, which its base install lacks
         raise ModuleNotFoundError("No module named 'flask'", name="flask")
     LOG.info("MLflow UI: http://%s:%d (Ctrl-C to stop)", host, port)
     # Background jobs would double the memory and are of no use here.
     variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
-    arguments = ["--backend-store-uri", tracking.uri, "--host", host, "--port", str(port), "--workers", "1"]
+    arguments = ui_arguments(tracking.uri, host, port, allowed_hosts)
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], variables)  # noqa: S606 - nothing of it is a user's
 
 

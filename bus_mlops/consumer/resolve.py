@@ -20,7 +20,7 @@ from bus_mlops.consumer.package_files import read_origin
 from bus_mlops.consumer.package_format import DIGEST_TAG, GATE_TAG
 from bus_mlops.environment import MLFLOW, settings
 from bus_mlops.errors import ConfigError, DamagedPackageError, RegistryError, StoreError, store_remedy
-from bus_mlops.files import anchored, sqlite_file
+from bus_mlops.files import anchored, local_path, sqlite_file, sqlite_problem
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -175,6 +175,11 @@ def open_registry(uri: str) -> MlflowClient:
             f"no MLflow store at {file.resolve()}: no model has been registered here. Run `make reproduce` "
             "first, or say where the models are with --tracking-uri or MLFLOW_TRACKING_URI."
         )
+    if file is not None and (problem := sqlite_problem(file)):
+        raise StoreError(
+            f"the database {file.resolve()} is damaged: {problem}. Bring back a copy of it, or name another store with "
+            "--tracking-uri. A package that was exported or pulled still works."
+        )
     if not uri.startswith(("http://", "https://")) and importlib.util.find_spec("sqlalchemy") is None:
         raise RegistryError(_lacking(uri, "sqlalchemy"))
     from mlflow import MlflowClient
@@ -213,7 +218,8 @@ def _candidates(name: str, versions: list[ModelVersion]) -> str:
 
 def _fetch(client: MlflowClient, store: str, version: ModelVersion, fresh: bool) -> Path:
     """A local folder with the package: the store's own if it is on this machine, else a cached download."""
-    source = _ask(store, lambda: client.get_model_version_download_uri(version.name, str(version.version)))
+    recorded = _ask(store, lambda: client.get_model_version_download_uri(version.name, str(version.version)))
+    source = _beside(store, recorded)
     digest = version.tags.get(DIGEST_TAG)
     cached = cache_folder() / digest if digest and re.fullmatch(r"[0-9a-f]{64}", digest) else None
     if cached is not None and cached.is_dir() and not fresh:
@@ -229,6 +235,21 @@ def _fetch(client: MlflowClient, store: str, version: ModelVersion, fresh: bool)
         return put(Path(folder), cached or cache_folder() / f"{version.name}-{version.version}-{os.getpid()}")
 
 
+def _beside(store: str, address: str) -> str:
+    """The same folder of a project that was copied or moved since: MLflow keeps the whole path of the former place.
+
+    What lies below the database as it lay below the former one is taken; nothing else is ever read then.
+    """
+    database, recorded = sqlite_file(store), local_path(address)
+    if database is None or recorded is None:
+        return address
+    # At least models/ID/artifacts: shorter ends of a path are found anywhere.
+    ends = (Path(*recorded.parts[start:]) for start in range(1, len(recorded.parts) - 2))
+    there = (folder for end in ends if (folder := database.resolve().parent / end).is_dir())
+    found = next(there, None)
+    return address if found is None else found.as_uri()
+
+
 def _package_uri(store: str, source: str, version: ModelVersion) -> str:
     """The package inside the MLflow model: the one folder among its artifacts, whatever its name."""
     from mlflow.artifacts import list_artifacts
@@ -238,8 +259,9 @@ def _package_uri(store: str, source: str, version: ModelVersion) -> str:
     folders = [entry.path.rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry.is_dir]
     if len(folders) != 1:
         raise RegistryError(
-            f"{version.name} version {version.version} is registered, but there is no package at {base}. Put "
-            "the artifact folder back where it was, or register the model again."
+            f"{version.name} version {version.version} is registered, but there is no package at {base}. If the "
+            "project was moved, run `bus-mlops repair` in it; else put the artifact folder back where it was, or register "
+            "the model again."
         )
     return f"{base}/{folders[0]}"
 
@@ -254,7 +276,9 @@ def _ask(store: str, question: Callable[[], T]) -> T:
         raise
     except Exception as error:  # mlflow, sqlalchemy, requests, boto3: each raises its own kind
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise StoreError(f"the model store {store} cannot be used: {reason}. {store_remedy(str(error))}") from error
+        raise StoreError(
+            f"the model store {store} cannot be used: {reason}. {store_remedy(str(error), store)}"
+        ) from error
 
 
 def _lacking(store: str, package: str) -> str:

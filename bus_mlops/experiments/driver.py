@@ -24,7 +24,7 @@ from bus_mlops.git import git_tags
 from bus_mlops.paths import BENCHMARK, CHECKPOINTS, EXTENSIONS, FOLDS
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.processes import identity
-from bus_mlops.tracking.store import absolute
+from bus_mlops.tracking.store import absolute, lock_of
 
 LOG = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def open_runner(config: Config) -> Iterator[Runner]:
         stack.enter_context(_terminate_as_interrupt())
         file = sqlite_file(config.tracking.uri)
         if file is not None:
-            stack.enter_context(exclusive(file.resolve().with_name(f"{file.resolve().name}.lock")))
+            stack.enter_context(exclusive(lock_of(file)))
         ledger = Ledger(config.tracking)
         for closed in ledger.reconcile(alone=file is not None):
             LOG.info("closed a run whose process had died: %s", closed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from bus_mlops.consumer.package_format import (
     Package,
     write_sums,
 )
+from bus_mlops.environment import restored
 from bus_mlops.errors import ImageError, RegistryError
 from bus_mlops.files import anchored, replaced_folder, write_json
 from bus_mlops.packaging.model_card import model_card
@@ -135,18 +137,24 @@ def log_package(
 
 @contextlib.contextmanager
 def _tracking(uri: str | None) -> Iterator[None]:
-    """Point MLflow's fluent functions at a store for a while; they know only one store a process."""
+    """Point MLflow's fluent functions at a store for a while, its registry too; they know only one a process."""
     import mlflow
 
     if uri is None:
         yield
         return
     previous = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    mlflow.set_tracking_uri(anchored(uri))
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(previous)  # type: ignore[arg-type]  # None unsets it
+    registry = mlflow.get_registry_uri()
+    implied = registry in (os.environ.get("MLFLOW_REGISTRY_URI"), mlflow.get_tracking_uri())
+    # MLflow writes both into the environment, for processes that it starts.
+    with restored("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+        mlflow.set_tracking_uri(anchored(uri))
+        mlflow.set_registry_uri(anchored(uri))
+        try:
+            yield
+        finally:
+            mlflow.set_tracking_uri(previous)  # type: ignore[arg-type]  # None unsets it
+            mlflow.set_registry_uri(None if implied else registry)  # type: ignore[arg-type]
 
 
 def _log_model(folder: Path, package: Package) -> str:

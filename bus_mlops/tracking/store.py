@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError, store_remedy
-from bus_mlops.files import anchored, sqlite_file
+from bus_mlops.files import anchored, local_path, sqlite_file, sqlite_problem
 from bus_mlops.tracking.patience import PatientClient
 
 if TYPE_CHECKING:
@@ -36,26 +36,75 @@ def open_client(tracking: TrackingConfig) -> MlflowClient:
     from mlflow.exceptions import MlflowException
 
     file = sqlite_file(tracking.uri)
-    if file is not None and file.exists() and file.stat().st_size and not _is_sqlite(file):
-        raise LedgerError(
-            f"{file} is not an SQLite database. Move it away (runs in it are lost to the platform) or point "
-            "tracking.uri in params.yaml to another file."
-        )
     # Creating the tables takes a few seconds and prints dozens of lines that help nobody; a locked database is
     # waited for, and what remains of its errors is raised.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    client = cast("MlflowClient", PatientClient(MlflowClient(tracking_uri=anchored(tracking.uri))))
+    address = anchored(tracking.uri)
     try:
         with _created_once(file):
+            if file is not None:
+                check_database(file, tracking.artifacts)
+            # The registry is named too: MLFLOW_REGISTRY_URI would be asked otherwise.
+            client = cast("MlflowClient", PatientClient(MlflowClient(tracking_uri=address, registry_uri=address)))
             client.search_experiments(max_results=1)
     except MlflowException as error:
         raise LedgerError(_unreachable(tracking.uri, error)) from error
+    except LedgerError:
+        raise
     except Exception as error:
-        if "locked" in str(error) or "not a database" in str(error) or "malformed" in str(error):
+        if any(words in str(error) for words in ("locked", "not a database", "malformed")):
             raise LedgerError(_unreachable(tracking.uri, error)) from error
         raise
     return client
+
+
+def check_database(file: Path, artifacts: str) -> None:
+    """Look at an SQLite store before anything is asked of it, or created in its place.
+
+    Raises:
+        LedgerError: It is damaged; or it is missing or empty, though `artifacts` has files of its runs.
+    """
+    if file.exists() and file.stat().st_size:
+        if problem := sqlite_problem(file):
+            raise LedgerError(damaged(file, artifacts, problem))
+    elif "://" not in artifacts and any(Path(artifacts).glob("*/artifacts/*")):
+        state = "is empty" if file.exists() else "is not there"
+        raise LedgerError(damaged(file, artifacts, f"it {state}, though {artifacts} has artifacts of its runs"))
+
+
+def damaged(file: Path, artifacts: str, problem: str) -> str:
+    """What to do about a database that cannot be used, and what is lost with it."""
+    return (
+        f"{file} holds the runs, the registered models and the decisions about them, and is damaged: {problem}. Stop "
+        f"what uses it and bring back a copy; what is still in a damaged file may be saved with `sqlite3 {file.name} "
+        f"'.recover' | sqlite3 saved.db`. Where there is no copy, move {file.name} and {artifacts} away and run "
+        "`dvc repro`: every run is trained again, and versions and decisions are lost (packages that were exported "
+        "or pulled still work)."
+    )
+
+
+@contextmanager
+def at_rest(file: Path) -> Iterator[None]:
+    """Hold the lock of an SQLite store, so that no training begins.
+
+    Raises:
+        LedgerError: One is at work.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(str(lock_of(file)), timeout=0):
+            yield
+    except Timeout:
+        raise LedgerError(f"a training is at work on {file}: wait for it or stop it, then run again.") from None
+    except PermissionError as error:
+        raise LedgerError(f"{file} cannot be changed: {error}. Nothing was.") from error
+
+
+def lock_of(file: Path) -> Path:
+    """The lock file that a training holds on an SQLite store."""
+    return file.resolve().with_name(f"{file.resolve().name}.lock")
 
 
 def experiment_id(client: MlflowClient, name: str, artifacts: str) -> str:
@@ -69,6 +118,7 @@ def experiment_id(client: MlflowClient, name: str, artifacts: str) -> str:
                 f"experiment {name!r} was deleted. Restore it in the MLflow UI, or name another one in "
                 "tracking.experiment of params.yaml."
             )
+        _require_location(client, name, found.artifact_location, artifacts)
         return str(found.experiment_id)
     try:
         location = _artifact_location(client, artifacts)
@@ -88,7 +138,7 @@ def absolute(tracking: TrackingConfig) -> TrackingConfig:
 @contextmanager
 def _created_once(file: Path | None) -> Iterator[None]:
     """Several processes that create one SQLite store at the same time would spoil it: only one may."""
-    if file is None or file.exists():
+    if file is None or (file.exists() and file.stat().st_size):
         yield
         return
     from filelock import FileLock
@@ -106,13 +156,28 @@ def _artifact_location(client: MlflowClient, artifacts: str) -> str | None:
     return Path(artifacts).resolve().as_uri()
 
 
-def _is_sqlite(file: Path) -> bool:
-    with file.open("rb") as handle:
-        return handle.read(16) == b"SQLite format 3\x00"
+def _require_location(client: MlflowClient, name: str, recorded: str, artifacts: str) -> None:
+    """Refuse to go on where MLflow would write artifacts elsewhere than the parameters say."""
+    wanted = _artifact_location(client, artifacts)
+    if wanted is None or _same_place(recorded, wanted):
+        return
+    raise LedgerError(
+        f"experiment {name!r} keeps its artifacts in {recorded}, but tracking.artifacts of params.yaml is {wanted}. "
+        "Was the project copied, moved, renamed or mounted elsewhere? `bus-mlops repair` makes its database point to "
+        "where it is now. Otherwise set tracking.artifacts to where the artifacts are, or name another "
+        "tracking.experiment for new ones. Nothing was written."
+    )
+
+
+def _same_place(recorded: str, wanted: str) -> bool:
+    paths = [local_path(address) for address in (recorded, wanted)]
+    if None in paths:
+        return recorded.rstrip("/") == wanted.rstrip("/")
+    return len({path.resolve() for path in paths if path is not None}) == 1
 
 
 def _unreachable(uri: str, error: Exception) -> str:
     reason = str(error).strip().splitlines()[0][:300]
     if "locked" in str(error):
         return f"the MLflow database {uri} is locked by another process: wait for it or stop it, then run again."
-    return f"the MLflow store {uri} cannot be used: {reason}. {store_remedy(str(error))}"
+    return f"the MLflow store {uri} cannot be used: {reason}. {store_remedy(str(error), uri)}"

@@ -30,6 +30,7 @@ from bus_mlops.promotion.judgement import Judgement, judge_candidates
 from bus_mlops.promotion.promote import Outcome, decide, promote
 from bus_mlops.sources.phantoms.write import write_phantoms
 from bus_mlops.tracking.ledger import MODEL, PREDICTIONS, Ledger
+from bus_mlops.tracking.relocation import find_moves, relocate
 
 IMAGES = 160
 FOLDS = (1, 2)
@@ -160,10 +161,12 @@ def make_store(folder: Path, members: list[Path]) -> Store:
 
 
 def copy_store(store: Store, folder: Path) -> Store:
-    """A copy of a project with a registry of its own; the recorded runs' artifacts stay where they are."""
-    ignored = shutil.ignore_patterns("artifacts", "params.yaml", *(f"*-{fold}" for fold in FOLDS))
+    """A copy of a project with a registry and artifacts of its own."""
+    ignored = shutil.ignore_patterns("params.yaml", *(f"*-{fold}" for fold in FOLDS))
     shutil.copytree(store.folder, folder, dirs_exist_ok=True, ignore=ignored)
     config = _write_params(yaml.safe_load((store.folder / PARAMS).read_text()), folder)
+    for move in find_moves(config.tracking):
+        relocate(move)
     return replace(store, config=config, ledger=Ledger(config.tracking), folder=folder)
 
 

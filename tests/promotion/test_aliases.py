@@ -19,6 +19,7 @@ from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import PromotionConflictError, RegistryError
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import LOCK_TAG, Aliases, locked, read_aliases, settle
+from bus_mlops.tracking.relocation import find_moves, relocate
 
 NAME = "bus-test"
 # The writes of a move: 1 announce, 2 intend, 3 decision.json, 4 to 8 its tags, 9 end the run, 10 `previous`,
@@ -69,10 +70,13 @@ def made(tmp_path_factory) -> Models:
 
 
 def copied(made: Models, folder: Path) -> Models:
-    """The same store again; artifacts stay where they are, each copy writes the same decision there."""
-    folder.mkdir()
-    shutil.copy(made.folder / "mlflow.db", folder)
-    return Models(folder, made.record)
+    """The same store again."""
+    shutil.copytree(made.folder, folder)
+    (folder / "artifacts").mkdir(exist_ok=True)
+    copy = Models(folder, made.record)
+    for move in find_moves(copy.tracking):
+        relocate(move)
+    return copy
 
 
 @pytest.fixture

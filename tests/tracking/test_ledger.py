@@ -108,7 +108,7 @@ def test_a_finished_run_whose_files_are_gone_is_explained(ledger, demo, tmp_path
         ledger.predictions(run_id)
 
 
-def test_the_parent_holds_mean_and_standard_deviation(ledger, demo, tmp_path):
+def test_the_parent_holds_mean_and_standard_deviation(ledger, tracking, request, demo, tmp_path):
     spec = make_spec(demo, "mobilenet", "all")
     for fold, value in ((1, 0.8), (2, 0.9)):
         parent, run_id = start(ledger, spec, fold)
@@ -121,15 +121,9 @@ def test_the_parent_holds_mean_and_standard_deviation(ledger, demo, tmp_path):
     assert run.data.metrics["roc_auc_mean"] == pytest.approx(0.85)
     assert run.data.metrics["roc_auc_std"] == pytest.approx(0.0707, abs=1e-4)
     assert run.info.status == "FINISHED"
-    anew = Ledger(ledger_config(ledger))
+    anew = Ledger(tracking.model_copy(update={"experiment": request.node.name}))
     anew.parents.find_or_create(spec, "f" * 64, "title", {})
     assert anew.parents.is_summarised("f" * 64, (1, 2))
-
-
-def ledger_config(ledger) -> TrackingConfig:
-    return TrackingConfig(
-        uri=ledger.client.tracking_uri, experiment=ledger.client.get_experiment(ledger.experiment).name
-    )
 
 
 def _die_while_running(tracking, experiment, values):
