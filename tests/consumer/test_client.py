@@ -250,7 +250,7 @@ def test_asking_a_missing_store_creates_nothing(tmp_path, monkeypatch):
 
 def test_store_that_is_no_database_is_a_clear_error(tmp_path):
     (tmp_path / "mlflow.db").write_text("this is text" * 100)
-    with pytest.raises(RegistryError, match="cannot be used"):
+    with pytest.raises(RegistryError, match="it is not an SQLite database"):
         load_model("models:/x@champion", f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
