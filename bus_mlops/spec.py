@@ -19,6 +19,8 @@ from bus_mlops.config.training import Training
 
 # Raise it when a change of the code changes the numbers that a spec leads to: every cell is then trained anew.
 NUMERICS_VERSION = 2
+# What came later: it counts only where it changes what was always done, so that what is recorded stays found.
+_LATER = ("steps_per_epoch", "plateau", "kept_epoch", "head_initializer", "validation")
 
 
 class Task(StrEnum):
@@ -71,12 +73,28 @@ class RunSpec(Strict):
         values["cohort"] = sorted(self.cohort)
         if not self.code:
             values.pop("code")
+        for name in _LATER:
+            if not self._matters(name):
+                values["training"].pop(name)
         loss = values["training"]["loss"]
         if not self.task.segments:
             loss.pop("mask_weight")
         if not self.task.classifies:
             loss.clear()
         return values
+
+    def _matters(self, name: str) -> bool:
+        """Whether one of the later settings changes any number."""
+        training = self.training
+        if getattr(training, name) == Training.model_fields[name].default:
+            return False
+        if name == "plateau":
+            return training.plateau is not None and training.plateau.acts(
+                training.optimizer.learning_rate, training.epochs
+            )
+        if name == "head_initializer":  # that of all heads of the zoo; networks of the user's own may have another
+            return self.task.classifies and (training.head_initializer != "glorot_uniform" or bool(self.code))
+        return True
 
     def fingerprint(self, data_digest: str, folds_digest: str, refit: bool = False) -> str:
         """64 hexadecimal digits over the canonical form and the digests of images and folds.
@@ -91,6 +109,7 @@ class RunSpec(Strict):
 
     def program_key(self) -> str:
         """Cells with the same key share one compiled program: all that shapes the graph, nothing that does not."""
+        training = self.canonical()["training"]
         values: dict[str, Any] = {
             "network": self.network,
             "options": self.options,
@@ -100,7 +119,8 @@ class RunSpec(Strict):
             "scaling": self.training.scaling,
             "dropout": self.training.dropout,
             "batch_norm_momentum": self.training.batch_norm_momentum,
-            "optimizer": self.canonical()["training"]["optimizer"],
+            "head_initializer": training.get("head_initializer"),
+            "optimizer": training["optimizer"],
         }
         # A variable of the program, not part of its graph.
         values["optimizer"].pop("learning_rate")

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from bus_mlops.config import Augmentation, CrossEntropy, Focal, Sgd
+from bus_mlops.config import Augmentation, CrossEntropy, Focal, Plateau, Sgd
 from bus_mlops.errors import ConfigError
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.project import parse_config
@@ -98,6 +98,60 @@ def test_another_network_option_or_file_is_another_program(demo, change):
 def test_every_parameter_of_a_loss_matters(demo):
     losses = (CrossEntropy(), CrossEntropy(positive_weight=3), Focal(), Focal(gamma=3), Focal(alpha=0.5))
     assert len({fingerprint(make_spec(demo, "mobilenet", "all", loss=loss)) for loss in losses}) == len(losses)
+
+
+EFFECTIVE = {
+    "steps_per_epoch": 7,
+    "plateau": Plateau(patience=1),
+    "kept_epoch": "last",
+    "head_initializer": "he_normal",
+    "validation": 0.3,
+}
+
+
+def test_what_came_later_counts_where_it_changes_a_number(demo):
+    base = make_spec(demo, "mobilenet", "all", epochs=9)
+    others = [make_spec(demo, "mobilenet", "all", epochs=9, **{name: value}) for name, value in EFFECTIVE.items()]
+    assert len({fingerprint(spec) for spec in (base, *others)}) == 1 + len(EFFECTIVE)
+    assert not set(EFFECTIVE) & set(base.canonical()["training"])
+
+
+@pytest.mark.parametrize(
+    ("network", "changes"),
+    [
+        ("mobilenet", {"head_initializer": "glorot_uniform"}),  # as it is anyway
+        ("estan", {"head_initializer": "he_normal"}),  # has no head
+        ("mobilenet", {"kept_epoch": "best"}),
+        ("mobilenet", {"validation": 0.2}),  # that of the folds
+        ("mobilenet", {"plateau": Plateau(patience=8)}),  # the tenth epoch would be the first at a lower rate
+        ("mobilenet", {"plateau": Plateau(patience=1, minimum=1e-2), "optimizer": Sgd(learning_rate=1e-2)}),
+    ],
+)
+def test_what_came_later_counts_nowhere_else(demo, network, changes):
+    cohort = "multitask" if network == "estan" else "all"
+    fixed = {"epochs": 9, "optimizer": Sgd(learning_rate=1e-2)}
+    with_them, without = (
+        make_spec(demo, network, cohort, **{**fixed, **changes}),
+        make_spec(demo, network, cohort, **fixed),
+    )
+    assert demo.folds.validation == 0.2
+    assert fingerprint(with_them) == fingerprint(without)
+    assert with_them.program_key() == without.program_key()
+
+
+def test_official_folds_have_a_fraction_of_their_own(demo_values):
+    """Which is not that of params.yaml, so that one that equals it is divided anew."""
+    demo_values["folds"] = {"kind": "official", "validation": 0.2}
+    spec = make_spec(parse_config(demo_values), "mobilenet", "all", validation=0.2)
+    assert spec.canonical()["training"]["validation"] == 0.2
+
+
+def test_only_the_head_of_what_came_later_needs_another_program(demo):
+    base = make_spec(demo, "mobilenet", "all")
+    keys = {
+        name: make_spec(demo, "mobilenet", "all", **{name: value}).program_key() for name, value in EFFECTIVE.items()
+    }
+    assert [name for name, key in keys.items() if key != base.program_key()] == ["head_initializer"]
 
 
 def test_a_network_that_only_segments_has_one_loss(demo):

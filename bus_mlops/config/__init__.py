@@ -16,6 +16,7 @@ from bus_mlops.config.training import (
     Nadam,
     NetworkConfig,
     Optimizer,
+    Plateau,
     Sgd,
     Training,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "NetworkChoice",
     "NetworkConfig",
     "Optimizer",
+    "Plateau",
     "PromotionConfig",
     "RayEngineConfig",
     "SearchConfig",

@@ -63,6 +63,7 @@ class Config(Strict):
         if "candidate_network" in self.promotion.model_fields_set and candidate not in self.networks:
             names = ", ".join(self.networks)
             raise ValueError(f"promotion.candidate_network must be among the networks ({names}) but got {candidate!r}")
+        self._check_refit(candidate)
         if self.promotion.baseline not in ("champion", "best", *self.networks):
             names = ", ".join(("champion", "best", *self.networks))
             raise ValueError(f"promotion.baseline must be one of {names} but got {self.promotion.baseline!r}")
@@ -72,6 +73,14 @@ class Config(Strict):
         unmasked = [source for source in self.cohorts["multitask"] if not registries.sources[source]]
         if unmasked:
             raise ValueError(f"cohorts.multitask names {unmasked[0]}, which has no masks")
+
+    def _check_refit(self, candidate: str) -> None:
+        network = self.networks.get(candidate)
+        if self.package.members == "refit" and network and (network.plateau or self.training.plateau):
+            raise ValueError(
+                f"package.members refit trains {candidate} without a validation part, whose loss its learning rate "
+                "follows (plateau): set package.members to all, or take plateau out"
+            )
 
     def _folds_fit(self) -> None:
         for fold in self.folds.run or ():

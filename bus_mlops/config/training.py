@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, Tag
@@ -84,6 +85,29 @@ Optimizer = Annotated[
 InputSize = Annotated[int, Field(ge=32, le=1024)]
 
 
+class Plateau(Strict):
+    """The learning rate falls where the validation loss does not, as with Keras's ReduceLROnPlateau; off if left out.
+
+    An epoch counts as better if its loss is lower than the lowest so far by more than `min_delta`. After `patience`
+    epochs in a row that are not, the rate is multiplied by `factor`, but never falls below `minimum`.
+    """
+
+    factor: float = Field(default=0.1, gt=0, lt=1)
+    patience: int = Field(default=10, ge=1, le=10_000, description="epochs")
+    minimum: float = Field(default=0.0, ge=0, le=1, description="learning rate")
+    min_delta: float = Field(default=1e-4, ge=0)
+
+    def acts(self, learning_rate: float, epochs: int) -> bool:
+        """Whether a training so long, from that rate on, can ever be changed by it: its first epoch is a best one."""
+        return learning_rate > self.minimum and epochs >= self.patience + 2
+
+
+Steps = Annotated[int, Field(ge=1, le=100_000)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+HeadInitializer = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_normal"]
+KeptEpoch = Literal["best", "last"]
+
+
 class _Protocol(Strict):
     weights: Literal["random", "imagenet"] = "imagenet"
     dropout: float = Field(default=0.3, ge=0, lt=1)
@@ -93,6 +117,22 @@ class _Protocol(Strict):
     optimizer: Optimizer = Adam()
     epochs: int = Field(default=50, ge=1, le=10_000)
     batch_size: int = Field(default=32, ge=1, le=4096)
+    steps_per_epoch: Steps | None = Field(
+        default=None,
+        description="batches of an epoch, which goes on in the images where the one before it stopped; null: one pass",
+    )
+    plateau: Plateau | None = Field(default=None, description="null: one learning rate throughout")
+    kept_epoch: KeptEpoch = Field(
+        default="best", description="whose weights stay: those of the lowest validation loss, or of the last epoch"
+    )
+    head_initializer: HeadInitializer | None = Field(
+        default=None,
+        description="of the kernels of hidden dense layers; null: the network's own, glorot_uniform in all of the zoo",
+    )
+    validation: Fraction | None = Field(
+        default=None,
+        description="fraction of a fold's training groups that validates, drawn anew, groups whole; null: as the folds",
+    )
 
 
 class Training(_Protocol):
@@ -100,6 +140,16 @@ class Training(_Protocol):
 
     input_size: InputSize = 224
     scaling: Literal["raw255", "unit", "imagenet"] = "imagenet"
+
+    def images_per_epoch(self, images: int) -> float:
+        """How many images an epoch sees, on average, of so many training images.
+
+        >>> Training(steps_per_epoch=200).images_per_epoch(773), Training().images_per_epoch(773)
+        (6184.0, 773)
+        """
+        if self.steps_per_epoch is None:
+            return images
+        return self.steps_per_epoch * images / max(1, math.ceil(images / self.batch_size))
 
 
 class TrainingDefaults(_Protocol):
@@ -123,3 +173,8 @@ class NetworkConfig(Strict):
     optimizer: Optimizer | None = None
     epochs: int | None = Field(default=None, ge=1, le=10_000)
     batch_size: int | None = Field(default=None, ge=1, le=4096)
+    steps_per_epoch: Steps | None = None
+    plateau: Plateau | None = None
+    kept_epoch: KeptEpoch | None = None
+    head_initializer: HeadInitializer | None = None
+    validation: Fraction | None = None

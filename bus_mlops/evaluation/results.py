@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bus_mlops.dataset.folds.make import parts_of
 from bus_mlops.errors import EvaluationError
 from bus_mlops.files import read_json, sha256_file, write_json
 
@@ -293,8 +294,7 @@ def resampling_ratio(folds: pd.DataFrame, row: PlannedRow) -> float:
     Raises:
         EvaluationError: A fold has no train images.
     """
-    ours = folds[folds["source"].isin(list(row.cohort))]
-    parts = [ours[f"fold_{fold}"] for fold in row.folds]
+    parts = [parts_of(folds, fold, row.cohort, row.training.get("validation")) for fold in row.folds]
     counts = [((part == "test").sum(), (part == "train").sum()) for part in parts]
     if any(train == 0 for _, train in counts):
         raise EvaluationError(f"{row.strategy}: {row.title}: a fold has no train image: run `dvc repro folds`.")

@@ -7,6 +7,7 @@ import pandas as pd
 
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import PARTS, TRAIN, UNUSED, Folds, fold_columns
+from bus_mlops.dataset.folds.make import parts_of
 from bus_mlops.errors import DatasetError
 from bus_mlops.experiments.cell import Cell
 
@@ -14,13 +15,16 @@ from bus_mlops.experiments.cell import Cell
 def cohort_rows(benchmark: Benchmark, folds: Folds, cell: Cell) -> dict[str, np.ndarray]:
     """Row numbers of the train, validation and test part of a cell's cohort, in the order of the benchmark.
 
-    Images that the fold leaves unused are in none of them. A refit trains on every image that any fold uses, and its
-    other parts are empty.
+    Where the spec has a `validation` of its own, what the fold trains and validates on is divided anew. Images that
+    the fold leaves unused are in none of them. A refit trains on every image that any fold uses, and its other parts
+    are empty.
 
     Raises:
-        DatasetError: A part is empty.
+        DatasetError: A part is empty, or cannot be divided anew.
     """
-    assigned = _trained_by_refit(folds) if cell.is_refit else folds.parts(cell.fold)
+    spec = cell.spec
+    own = spec.training.validation
+    assigned = _trained_by_refit(folds) if cell.is_refit else parts_of(folds.frame, cell.fold, spec.cohort, own)
     part = assigned.reindex(benchmark.frame["image_id"]).to_numpy()
     member = benchmark.frame["source"].isin(cell.spec.cohort).to_numpy()
     rows = {name: np.flatnonzero(member & (part == name)) for name in PARTS}

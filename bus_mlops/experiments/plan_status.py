@@ -156,7 +156,8 @@ def _recorded(config: Config) -> Recorded | None:
 def _open_cohorts(config: Config) -> Callable[[RunSpec], Cohort]:
     """A function from a spec to its cohort, each looked up once; raises DatasetError without data or folds."""
     from bus_mlops.dataset.benchmark import Benchmark
-    from bus_mlops.dataset.folds.assignment import Folds
+    from bus_mlops.dataset.folds.assignment import TRAIN, Folds
+    from bus_mlops.dataset.folds.make import parts_of
     from bus_mlops.errors import DatasetError
     from bus_mlops.experiments.digests import digests_of
     from bus_mlops.paths import BENCHMARK, FOLDS
@@ -166,16 +167,15 @@ def _open_cohorts(config: Config) -> Callable[[RunSpec], Cohort]:
         raise DatasetError(
             f"{FOLDS} has {folds.count} folds, params.yaml asks for {config.fold_count}: `dvc repro folds`"
         )
-    known: dict[tuple[str, ...], Cohort] = {}
+    known: dict[tuple[tuple[str, ...], float | None], Cohort] = {}
 
     def cohort_of(spec: RunSpec) -> Cohort:
-        if spec.cohort not in known:
-            member = folds.frame["source"].isin(spec.cohort)
+        key = spec.cohort, spec.training.validation
+        if key not in known:
             images = {
-                fold: int((folds.frame.loc[member, f"fold_{fold}"] == "train").sum())
-                for fold in config.folds_of(spec.cohort)
+                fold: int((parts_of(folds.frame, fold, *key) == TRAIN).sum()) for fold in config.folds_of(spec.cohort)
             }
-            known[spec.cohort] = Cohort(digests_of(benchmark, folds, spec.cohort, spec.network), images)
-        return known[spec.cohort]
+            known[key] = Cohort(digests_of(benchmark, folds, spec.cohort, spec.network), images)
+        return known[key]
 
     return cohort_of

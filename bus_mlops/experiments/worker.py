@@ -98,7 +98,7 @@ class _Attempt:
         self._ledger = ledger
         self._run_id = run_id
         self._emit = emit
-        self._images = 0
+        self._images = 0.0  # of an epoch
         self._state = FitState()
         self._checkpoints_fail = False
         identity = {
@@ -118,7 +118,7 @@ class _Attempt:
         folds = Folds.open(self._job.folds)
         size = cell.spec.training.input_size
         rows = cohort_rows(benchmark, folds, cell)
-        self._images = len(rows["train"])
+        self._images = cell.spec.training.images_per_epoch(len(rows["train"]))
         program = self._programs.get(cell, self._job)
         self._go_on(program)
         prepared = time.monotonic()

@@ -81,4 +81,7 @@ def build(spec: RunSpec) -> keras.Model:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = spec.training.batch_norm_momentum
+        hidden = isinstance(layer, keras.layers.Dense) and layer.name != "malignancy_logit"
+        if hidden and spec.training.head_initializer is not None:
+            layer.kernel_initializer = keras.initializers.get(spec.training.head_initializer)
     return model

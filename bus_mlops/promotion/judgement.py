@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bus_mlops.config import Config
-from bus_mlops.dataset.folds.assignment import TEST, TRAIN, Folds
+from bus_mlops.dataset.folds.assignment import TEST, TRAIN, VALIDATION, Folds
 from bus_mlops.dataset.folds.leakage import check_leakage
 from bus_mlops.errors import EvaluationError, LeakageError, LedgerError, NothingToJudgeError, RegistryError
 from bus_mlops.evaluation.cells import by_cell
@@ -134,21 +134,30 @@ def _context(candidate: TrainedModel, baseline: TrainedModel, terms: Terms) -> G
             f"{candidate.title} was not trained on these folds: their digest differs from that of its runs. Bring the "
             "folds back (`dvc checkout data/folds`), or train it on the present ones (`dvc repro`)."
         )
-    counts = {
-        part: {fold: int((cohort[f"fold_{fold}"] == part).sum()) for fold in terms.expected_folds}
-        for part in (TRAIN, TEST)
-    }
+    n_train, n_test = {}, {}
+    for fold in terms.expected_folds:
+        parts = cohort[f"fold_{fold}"]
+        n_test[fold] = int((parts == TEST).sum())
+        learnt = int(parts.isin([TRAIN, VALIDATION]).sum())
+        validated = [_validated(model, fold) for model in (candidate, baseline)]
+        # A network may have a fraction of its own that validates; less training is the more cautious ratio.
+        n_train[fold] = learnt - max(validated) if all(validated) else int((parts == TRAIN).sum())
     return GateContext(
         model_name=terms.model_name,
         is_phantom=terms.is_phantom,
         expected_folds=terms.expected_folds,
         candidate=candidate.lineage,
         baseline=baseline.lineage,
-        n_train=counts[TRAIN],
-        n_test=counts[TEST],
+        n_train=n_train,
+        n_test=n_test,
         leak_check=leak_check(terms.folds),
         seed=terms.seed,
     )
+
+
+def _validated(model: TrainedModel, fold: int) -> int:
+    rows = model.part("validation")
+    return int(rows.loc[rows["fold"] == fold, "image_id"].nunique())
 
 
 def expected_folds(folds: Folds, candidate: TrainedModel, selected: Sequence[int] | None) -> tuple[int, ...]:

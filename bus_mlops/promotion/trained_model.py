@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from bus_mlops.errors import LedgerError
 from bus_mlops.files import sha256_file
 from bus_mlops.gate.comparison import NO_LEAKS, Lineage
-from bus_mlops.spec import CellKey
+from bus_mlops.spec import CellKey, RunSpec
 from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
 from bus_mlops.tracking.params import nested
 
@@ -156,7 +158,10 @@ def _siblings(ledger: Ledger, parent: Run) -> list[Run]:
 
 
 def _without_seed(run: Run) -> dict[str, Any]:
-    return {key: value for key, value in nested(run.data.params).items() if key != "seed"}
+    values = nested(run.data.params)
+    with suppress(ValidationError):  # of another version, whose runs are each other's siblings only
+        values = RunSpec.model_validate(values).canonical()  # what came later is no difference where it does nothing
+    return {key: value for key, value in values.items() if key != "seed"}
 
 
 def _cell(run: Run) -> CellKey:

@@ -18,9 +18,9 @@ DIGEST_PREFIX = "sha256."
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A nested mapping with dots in its names and text as values.
+    """A nested mapping with dots in its names and text as values; what is None is left out.
 
-    >>> flatten({"training": {"epochs": 3, "sizes": [1, 2]}})
+    >>> flatten({"training": {"epochs": 3, "sizes": [1, 2], "plateau": None}})
     {'training.epochs': '3', 'training.sizes': '1, 2'}
     """
     flat: dict[str, str] = {}
@@ -30,7 +30,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
             flat.update(flatten(value, f"{name}."))
         elif isinstance(value, list):
             flat[name] = ", ".join(str(item) for item in value)
-        else:
+        elif value is not None:  # "None" could not be told from a text
             flat[name] = str(value)
     return flat
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from bus_mlops.config import Plateau, Training
 from bus_mlops.errors import TrainingError
 from bus_mlops.evaluation.roc import weighted_roc_auc
 from bus_mlops.spec import RunSpec
@@ -69,8 +70,9 @@ def fit(
 ) -> FitResult:
     """Reset the program, train `spec.training.epochs` epochs, and leave it with the best epoch's weights.
 
-    Best is the least validation loss, the first of equals (the paper's checkpoint). Without a validation part
-    there is none to choose by: the last epoch's weights stay, and what validation shows is NaN.
+    Best is the least validation loss, the first of equals (the paper's checkpoint), or the last epoch where
+    `kept_epoch` says so. Without a validation part there is none to choose by: the last epoch's weights stay, and
+    what validation shows is NaN.
 
     Args:
         program: Of the spec's `program_key()`.
@@ -82,7 +84,7 @@ def fit(
             same last bit.
 
     Raises:
-        TrainingError: A part is empty, masks are missing, or a loss is not finite.
+        TrainingError: A part is empty, masks are missing, a plateau has no validation part, or a loss is not finite.
     """
     _check(spec, data)
     data = data if spec.task.segments else replace(data, masks=None)
@@ -94,11 +96,16 @@ def fit(
     started = time.monotonic() - state.seconds
     for epoch in range(len(state.history) + 1, spec.training.epochs + 1):
         clock = time.monotonic()
+        if spec.training.plateau is not None:
+            seen = [log.validation_loss for log in state.history]
+            rate = reduced_rate(spec.training.plateau, spec.training.optimizer.learning_rate, seen)
+            program.optimizer.learning_rate.assign(rate)
         loss = train_epoch(program, spec, data, seed, epoch)
         validation_loss, area = _validate(program, spec, data, epoch)
         log = EpochLog(epoch, spec.training.epochs, loss, validation_loss, area, time.monotonic() - clock)
         state.history.append(log)
-        if state.best is None or data.validation is None or log.validation_loss < state.best.validation_loss:
+        last = spec.training.kept_epoch == "last" or data.validation is None
+        if state.best is None or last or log.validation_loss < state.best.validation_loss:
             state.best, state.best_weights = log, program.snapshot()
         state.seconds = time.monotonic() - started
         on_epoch(log)
@@ -126,7 +133,7 @@ def evaluate(program: Program, data: CellData, index: np.ndarray) -> tuple[float
 
 
 def train_epoch(program: Program, spec: RunSpec, data: CellData, seed: int, epoch: int) -> float:
-    """Train one epoch (1-based) in the order that follows from seed and epoch.
+    """Train one epoch (1-based) on its `epoch_batches`.
 
     Returns:
         The mean loss of its images.
@@ -134,15 +141,51 @@ def train_epoch(program: Program, spec: RunSpec, data: CellData, seed: int, epoc
     Raises:
         TrainingError: The loss is not finite.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(data.train)
-    size = spec.training.batch_size
-    step = (epoch - 1) * math.ceil(len(order) / size)
-    parts = list(batches(order, size))
+    parts = list(epoch_batches(spec.training, data.train, seed, epoch))
     # Read once an epoch: to look at each step's loss would make a GPU wait for the next batch.
-    losses = [program.train_batch(data.batch(part), step + number) for number, part in enumerate(parts)]
-    total = sum(float(loss) * len(part) for loss, part in zip(losses, parts, strict=True))
+    losses = [program.train_batch(data.batch(part), step) for step, part in parts]
+    total = sum(float(loss) * len(part) for loss, (_, part) in zip(losses, parts, strict=True))
     _check_finite(spec, epoch, total, "training loss")
-    return total / len(order)
+    return total / sum(len(part) for _, part in parts)
+
+
+def epoch_batches(training: Training, train: np.ndarray, seed: int, epoch: int) -> Iterator[tuple[int, np.ndarray]]:
+    """The steps of an epoch (1-based), counted from 0 over all epochs, each with the rows of its batch.
+
+    Steps go through all images pass after pass, each pass in an order of its own that follows from seed and pass, its
+    last batch smaller where the images do not divide. An epoch is one pass, or `steps_per_epoch` steps: then it
+    begins where the one before it stopped, in the middle of a pass or not.
+    """
+    size = training.batch_size
+    passed = math.ceil(len(train) / size)
+    steps = training.steps_per_epoch or passed
+    latest, order = 0, train
+    for step in range((epoch - 1) * steps, epoch * steps):
+        number, place = divmod(step, passed)
+        if latest != number + 1:
+            latest = number + 1
+            order = np.random.default_rng([seed, latest]).permutation(train)
+        yield step, order[place * size : (place + 1) * size]
+
+
+def reduced_rate(plateau: Plateau, rate: float, losses: Sequence[float]) -> float:
+    """The learning rate after epochs with these validation losses, of a training that began with `rate`.
+
+    It follows from the losses alone: a training that was cut off, or shares its program with others, has the same.
+
+    >>> plateau = Plateau(factor=0.1, patience=2, minimum=1e-3)
+    >>> [reduced_rate(plateau, 1.0, [0.5, 0.6, 0.6, 0.6][:n]) for n in range(5)]
+    [1.0, 1.0, 1.0, 0.1, 0.1]
+    """
+    best, waited = math.inf, 0
+    for loss in losses:
+        if loss + plateau.min_delta < best:
+            best, waited = loss, 0
+            continue
+        waited += 1
+        if waited >= plateau.patience and rate > plateau.minimum:
+            rate, waited = max(rate * plateau.factor, plateau.minimum), 0
+    return rate
 
 
 def _validate(program: Program, spec: RunSpec, data: CellData, epoch: int) -> tuple[float, float]:
@@ -157,6 +200,11 @@ def _check(spec: RunSpec, data: CellData) -> None:
     for name, index in (("training", data.train), ("validation", data.validation)):
         if index is not None and len(index) == 0:
             raise TrainingError(f"the {name} part of {spec.network} is empty: add images or change the folds.")
+    if spec.training.plateau is not None and data.validation is None:
+        raise TrainingError(
+            f"the learning rate of {spec.network} follows its validation loss (plateau), and there is no validation "
+            "part. Train it without plateau, or set package.members to all instead of refit."
+        )
     if spec.task.segments and data.masks is None:
         raise TrainingError(f"{spec.network} needs masks but got none: train it on sources that have them.")
 

@@ -106,20 +106,37 @@ def test_a_kind_may_be_left_out(demo_values):
 
 
 @pytest.mark.parametrize(
-    ("network", "loss", "message"),
+    ("network", "changes", "message"),
     [
         (
             "mobilenet",
-            {"mask_weight": 1},
+            {"loss": {"mask_weight": 1}},
             "networks.mobilenet.loss.mask_weight has no effect, since mobilenet draws",
         ),
-        ("estan", {"positive_weight": 3}, "networks.estan.loss has no effect, since the loss of estan is Dice alone"),
+        ("estan", {"loss": {"positive_weight": 3}}, "estan.loss has no effect, since the loss of estan is Dice alone"),
+        (
+            "estan",
+            {"head_initializer": "he_normal"},
+            "estan.head_initializer has no effect, since estan names no class",
+        ),
     ],
 )
-def test_a_loss_without_effect_is_named_when_the_network_is_planned(demo_values, network, loss, message):
-    demo_values["networks"][network]["loss"] = loss
+def test_what_has_no_effect_is_named_when_the_network_is_planned(demo_values, network, changes, message):
+    demo_values["networks"][network].update(changes)
     with pytest.raises(ConfigError, match=message):
         make_plans(parse_config(demo_values))
+
+
+@pytest.mark.parametrize("network", ["mt_estan", None])
+def test_a_refit_cannot_follow_a_validation_loss(demo_values, network):
+    section = demo_values["networks"][network] if network else demo_values["training"]
+    section["plateau"] = {}
+    assert parse_config(demo_values).package.members != "refit"
+    demo_values["package"] = {"members": "refit"}
+    with pytest.raises(
+        ConfigError, match=r"refit trains mt_estan without a validation part.* set package\.members to all"
+    ):
+        parse_config(demo_values)
 
 
 def test_unknown_key_of_a_strategy(demo_values):
@@ -133,6 +150,17 @@ def test_unknown_key_of_a_strategy(demo_values):
     [
         (("training", "epochs"), 0, "training.epochs = 0"),
         (("training", "dropout"), "much", "training.dropout = 'much'"),
+        (("training", "steps_per_epoch"), 0, "training.steps_per_epoch = 0"),
+        (("networks", "mobilenet", "steps_per_epoch"), 1.5, "networks.mobilenet.steps_per_epoch = 1.5"),
+        (("training", "plateau"), {"factor": 1}, "training.plateau.factor = 1: Input should be less than 1"),
+        (("training", "plateau"), {"patience": 0}, "training.plateau.patience = 0"),
+        (("training", "plateau"), {"minimum": -1}, "training.plateau.minimum = -1"),
+        (("training", "plateau"), {"min_lr": 0}, "unknown key 'training.plateau.min_lr': did you mean 'min_delta'?"),
+        (("training", "plateau"), True, "training.plateau = True: Input should be a valid dictionary"),
+        (("training", "kept_epoch"), "first", "training.kept_epoch = 'first': Input should be 'best' or 'last'"),
+        (("training", "head_initializer"), "zeros", "training.head_initializer = 'zeros'"),
+        (("training", "validation"), 1, "training.validation = 1: Input should be less than 1"),
+        (("networks", "mobilenet", "validation"), 0, "networks.mobilenet.validation = 0"),
         (("data", "kind"), "fake", "data.kind = 'fake'"),
         (("folds", "run"), [1, 9], "between 1 and 3 but got 9"),
         (("search", "folds"), [9], "among the folds that are trained"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ def opened(tiny_data) -> tuple[Benchmark, Folds]:
     return Benchmark.open(tiny_data / "data/benchmark"), Folds.open(tiny_data / "data/folds/folds.csv")
 
 
-def cell(fold: int, *cohort: str) -> Cell:
-    spec = make_spec().model_copy(update={"cohort": cohort})
+def cell(fold: int, *cohort: str, **training: Any) -> Cell:
+    spec = make_spec(**training).model_copy(update={"cohort": cohort})
     return Cell(spec, fold, "fingerprint", "parent", "title", "data", "folds")
 
 
@@ -40,6 +41,16 @@ def test_images_that_a_fold_leaves_unused_are_in_no_part(opened):
     assert all(set(after[part]) <= set(before[part]) for part in before)
     everything = np.concatenate(list(after.values()))
     assert len(everything) == len(set(everything)) == sum(len(v) for v in before.values()) - 2
+
+
+def test_a_fraction_of_its_own_divides_what_the_fold_trains_and_validates_on(opened):
+    benchmark, folds = opened
+    before, after = (cohort_rows(benchmark, folds, cell(1, "busi", validation=own)) for own in (None, 0.5))
+    np.testing.assert_array_equal(after["test"], before["test"])
+    learnt = np.concatenate([before["train"], before["validation"]])
+    assert sorted(np.concatenate([after["train"], after["validation"]])) == sorted(learnt)
+    assert len(before["validation"]) < len(after["validation"]) == pytest.approx(len(learnt) / 2, abs=2)
+    assert len(cohort_rows(benchmark, folds, cell(REFIT, "busi", validation=0.5))["train"]) > len(learnt)
 
 
 def test_a_refit_trains_on_every_image_that_some_fold_uses(opened):

@@ -148,18 +148,6 @@ def test_the_papers_protocol(paper, strategy, model, size, scaling, epochs, drop
         assert training.loss == expected
 
 
-def test_the_released_code_swaps_the_multitask_weights_and_leaves_images_alone():
-    plans = make_plans(parse_config(yaml.safe_load(profiles.text("official-code"))))
-    single, multi = plans["multitask"].rows[:2]
-    estan = next(row.spec for row in plans["approaches"].rows if row.spec.network == "mt_estan")
-    assert multi.spec.training.loss == CrossEntropy(classification_weight=3, positive_weight=3)
-    assert estan.training.loss == CrossEntropy(classification_weight=1.5, positive_weight=3)
-    assert not single.spec.training.augmentation.active
-    assert not multi.spec.training.augmentation.active
-    assert estan.training.augmentation.active
-    assert estan.training.epochs == multi.spec.training.epochs == 434
-
-
 def test_approaches_are_the_published_networks_and_one_that_only_segments(paper):
     rows = {row.spec.network: row for row in make_plans(paper)["approaches"].rows}
     assert set(rows) == {"sha_mtl", "vakanski", "emt_net", "mt_estan", "estan"}

@@ -41,15 +41,20 @@ def outcome(program, spec, result):
     return [*program.state(), *program.snapshot(), np.array(curve), found.probability, found.masks]
 
 
+@pytest.fixture(scope="module")
+def nadam() -> Program:
+    return Program(make_spec(optimizer={"name": "nadam"}))
+
+
 @pytest.mark.parametrize(
     ("network", "optimizer"),
     [("mobilenet", "nadam"), pytest.param("mt_estan", "adam", marks=pytest.mark.slow)],
 )
-def test_it_ends_bit_identical_wherever_it_was_cut(tmp_path, network, optimizer):
+def test_it_ends_bit_identical_wherever_it_was_cut(tmp_path, network, optimizer, request):
     # A rate at which the best epoch is not the last.
     rate = {"optimizer": {"name": optimizer, "learning_rate": 2e-2}}
     spec, other = make_spec(network, epochs=EPOCHS, **rate), make_spec(network, epochs=1, **rate)
-    program = Program(spec)
+    program = request.getfixturevalue("nadam") if optimizer == "nadam" else Program(spec)
     whole = train(program, spec, Checkpoint(tmp_path / "whole.npz", IDENTITY))
     expected = outcome(program, spec, whole)
     assert whole.best_epoch < EPOCHS
@@ -64,6 +69,28 @@ def test_it_ends_bit_identical_wherever_it_was_cut(tmp_path, network, optimizer)
         assert resumed.seconds > sum(log["seconds"] for log in resumed.history)
         for ours, theirs in zip(outcome(program, spec, resumed), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_rate_that_falls_goes_on_falling_and_no_cell_hears_of_another(tmp_path, nadam):
+    """Epochs of their own length, a plateau, the last epoch kept: cut off, with another such cell on the program."""
+    rate = {"name": "nadam", "learning_rate": 2e-2}
+    plateau = {"patience": 1, "factor": 0.1, "minimum": 1e-3, "min_delta": 9}  # no epoch but the first is better
+    spec = make_spec(epochs=4, optimizer=rate, plateau=plateau, steps_per_epoch=1, kept_epoch="last")
+    other = make_spec(epochs=3, optimizer=rate, plateau={**plateau, "factor": 0.5}, steps_per_epoch=1)
+    assert spec.program_key() == other.program_key() == nadam.spec.program_key()
+    alone = outcome(nadam, other, train(nadam, other, Checkpoint(tmp_path / "alone.npz", IDENTITY)))
+    whole = train(nadam, spec, Checkpoint(tmp_path / "whole.npz", IDENTITY))
+    assert float(nadam.optimizer.learning_rate) == pytest.approx(1e-3)
+    assert whole.best_epoch == 4
+    expected = outcome(nadam, spec, whole)
+
+    checkpoint = Checkpoint(tmp_path / "cut.npz", IDENTITY)
+    with pytest.raises(CutOffError):
+        train(nadam, spec, checkpoint, cut_after=2)
+    between = outcome(nadam, other, train(nadam, other, Checkpoint(tmp_path / "other.npz", IDENTITY)))
+    resumed = outcome(nadam, spec, train(nadam, spec, checkpoint))
+    for ours, theirs in zip([*resumed, *between], [*expected, *alone], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_refit_that_has_no_validation_goes_on_too(tmp_path):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from small_cells import make_data, make_spec
 
+from bus_mlops.config import Plateau
 from bus_mlops.errors import TrainingError
-from bus_mlops.training.fit import CellData, evaluate, fit, train_epoch
+from bus_mlops.training.fit import CellData, epoch_batches, evaluate, fit, reduced_rate, train_epoch
 from bus_mlops.training.program import Program
 from bus_mlops.training.state import EpochLog
 
@@ -133,25 +134,83 @@ def test_an_error_of_the_callback_stops_the_training():
     assert seen == [1]
 
 
-def test_each_epoch_has_an_order_of_its_own_and_steps_go_on():
-    """The batches of two epochs, as a program would get them."""
+class Recorder:
+    """In place of a program: the labels of each batch and its step; a batch's loss is its number of images."""
 
-    class Recorder:
-        def __init__(self) -> None:
-            self.labels: list[list[float]] = []
-            self.steps: list[int] = []
+    def __init__(self) -> None:
+        self.labels: list[list[float]] = []
+        self.steps: list[int] = []
 
-        def train_batch(self, batch, step: int) -> float:
-            self.labels.append(batch.labels.tolist())
-            self.steps.append(step)
-            return 1.0
+    def train_batch(self, batch, step: int) -> float:
+        self.labels.append(batch.labels.tolist())
+        self.steps.append(step)
+        return float(len(batch.labels))
 
+
+def recorded(epochs: int, **training: Any) -> tuple[Recorder, list[float]]:
+    """The batches of some epochs over images 0 to 39, 16 a batch, and the loss of each epoch."""
     numbers = np.arange(40)
     data = CellData(np.zeros((40, 32, 32), np.uint8), numbers, numbers, None)
-    recorder, spec = Recorder(), make_spec("mobilenet")
-    for epoch in (1, 2):
-        train_epoch(cast("Any", recorder), spec, data, 7, epoch)
+    recorder, spec = Recorder(), make_spec("mobilenet", **training)
+    losses = [train_epoch(cast("Any", recorder), spec, data, 7, epoch) for epoch in range(1, epochs + 1)]
+    return recorder, losses
+
+
+def test_each_epoch_has_an_order_of_its_own_and_steps_go_on():
+    """The batches of two epochs, as a program would get them."""
+    recorder, losses = recorded(2)
     assert recorder.steps == [0, 1, 2, 3, 4, 5]  # 40 images in batches of 16
     first, second = (np.concatenate(each).tolist() for each in (recorder.labels[:3], recorder.labels[3:]))
-    assert sorted(first) == sorted(second) == numbers.tolist()
+    assert sorted(first) == sorted(second) == list(range(40))
     assert first != second
+    assert losses == [(16 * 16 * 2 + 8 * 8) / 40] * 2
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7])
+def test_an_epoch_of_so_many_steps_goes_on_in_the_images_pass_after_pass(steps):
+    """Exactly the batches of whole passes, cut into epochs elsewhere: as the released scripts' repeating generator."""
+    whole, _ = recorded(5)
+    recorder, losses = recorded(3, steps_per_epoch=steps)
+    assert recorder.steps == list(range(3 * steps))
+    passes = recorded(-(-3 * steps // 3))[0].labels
+    assert recorder.labels == passes[: 3 * steps]
+    assert whole.labels[: len(recorder.labels)] == recorder.labels[: len(whole.labels)]
+    for epoch, loss in enumerate(losses):
+        sizes = [len(labels) for labels in recorder.labels[epoch * steps : (epoch + 1) * steps]]
+        assert loss == sum(size * size for size in sizes) / sum(sizes)
+
+
+def test_200_steps_of_the_scripts_are_8_passes_and_each_image_is_seen_8_times():
+    """Their 773 training images in batches of 32: 25 steps a pass, the last with 5 images."""
+    training = make_spec("mobilenet", steps_per_epoch=200, batch_size=32).training
+    seen = np.concatenate([rows for _, rows in epoch_batches(training, np.arange(773), 1, 2)])
+    assert np.bincount(seen).tolist() == [8] * 773
+    assert training.images_per_epoch(773) == len(seen)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_rate_falls_when_that_of_keras_does(seed):
+    """Against Keras's own callback, whose state goes from epoch to epoch."""
+    from types import SimpleNamespace
+
+    import keras
+
+    losses = np.random.default_rng(seed).choice([0.5, 0.4999, 0.49985, 0.48, 0.3], 40, p=[0.4, 0.2, 0.2, 0.15, 0.05])
+    losses = (losses - np.arange(40) * (seed % 2) * 2e-5).tolist()
+    plateau = Plateau(factor=0.3, patience=3, minimum=1e-3)
+    callback = keras.callbacks.ReduceLROnPlateau(factor=0.3, patience=3, min_lr=1e-3, mode="min")
+    optimizer = SimpleNamespace(learning_rate=0.1)
+    callback.set_model(SimpleNamespace(optimizer=optimizer))
+    callback.on_train_begin()
+    rates = []
+    for epoch, loss in enumerate(losses):
+        callback.on_epoch_end(epoch, {"val_loss": loss})
+        rates.append(float(optimizer.learning_rate))
+    assert rates[-1] < 0.1
+    assert [reduced_rate(plateau, 0.1, losses[: n + 1]) for n in range(40)] == pytest.approx(rates)
+
+
+def test_a_plateau_needs_a_validation_part():
+    spec, data, index = make_spec(plateau={}), make_data(8, 32), np.arange(8)
+    with pytest.raises(TrainingError, match=r"plateau.*no validation part.*package\.members to all"):
+        fit(cast("Any", None), spec, CellData(data.images, data.labels, index, None), seed=0)

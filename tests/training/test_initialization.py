@@ -43,6 +43,20 @@ def test_two_builds_start_alike_and_seeds_differ(network):
             np.testing.assert_array_equal(a, built)
 
 
+@pytest.mark.parametrize("network", ["mobilenet", "mt_estan"])
+def test_hidden_layers_of_the_head_start_as_the_spec_says(network):
+    """And no other kernel, nor the last one: a truncated normal of variance 2 / inputs, as the scripts' classifiers."""
+    own, spec = (make_spec(network, head_initializer=name) for name in (None, "he_normal"))
+    first, second = zoo.build(own), zoo.build(spec)
+    reset_weights(first, 1)
+    reset_weights(second, 1)
+    changed = [w.path for w, a, b in zip(first.weights, values(first), values(second), strict=True) if np.any(a != b)]
+    assert changed == ["class_dense_1/kernel", "class_dense_2/kernel"]
+    kernel = np.array(second.get_layer("class_dense_1").kernel)
+    assert kernel.std() == pytest.approx(np.sqrt(2 / kernel.shape[0]), rel=0.05)
+    assert np.abs(kernel).max() > 1.8 * np.sqrt(2 / kernel.shape[0])  # glorot_uniform ends at its 1.73
+
+
 def test_kernels_of_one_shape_are_drawn_apart():
     model = zoo.build(make_spec())
     reset_weights(model, 1)

@@ -32,4 +32,5 @@ class Forecast:
             return None
         size = spec.training.input_size
         nearest = min(sizes, key=lambda known: abs(known - size))
-        return images * spec.training.epochs / (sizes[nearest] * (nearest / size) ** 2)
+        seen = spec.training.images_per_epoch(images) * spec.training.epochs
+        return seen / (sizes[nearest] * (nearest / size) ** 2)

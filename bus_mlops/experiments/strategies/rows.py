@@ -76,7 +76,7 @@ def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunS
         known = ", ".join(config.networks) or "none"
         raise ConfigError(f"networks.{name} is missing; params.yaml has: {known}") from None
     registered = entry(name)
-    _check_loss(name, network, registered)
+    _check_effects(name, network, registered)
     values = config.training.model_dump()
     values.update(_overrides(network))
     values.update({k: v.model_dump() if isinstance(v, Strict) else v for k, v in changes.items()})
@@ -84,6 +84,9 @@ def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunS
         values["input_size"] = registered.input_size
     if values["scaling"] == "original":
         values["scaling"] = registered.scaling
+    # Made folds have that fraction already; official ones have their own, whatever params.yaml says.
+    if values["validation"] == config.folds.validation and config.folds.kind != "official":
+        values["validation"] = None
     try:
         training = Training.model_validate(values)
     except ValidationError as error:
@@ -134,8 +137,10 @@ def classifiers_of(config: Config, strategy: str, settings: NetworkChoice) -> It
     return networks_of(config, strategy, settings, lambda network: network.task is Task.CLASSIFICATION, "classifiers")
 
 
-def _check_loss(name: str, network: NetworkConfig, registered: NetworkEntry) -> None:
+def _check_effects(name: str, network: NetworkConfig, registered: NetworkEntry) -> None:
     """What a network sets for itself must have an effect; `training.loss` is a default for networks of any task."""
+    if network.head_initializer is not None and not registered.task.classifies:
+        raise ConfigError(f"networks.{name}.head_initializer has no effect, since {name} names no class: remove it")
     if network.loss is None:
         return
     if not registered.task.classifies:
