@@ -28,8 +28,9 @@ _RAW = Path("data/raw")
 _SHOWN = 20
 
 
-# The sources whose tables say where each image is; made from the registry, so that --help lists them.
-Fetchable = StrEnum("Fetchable", {name: name for name, source in SOURCES.items() if source.download})  # type: ignore[misc]  # computed
+# Made from the registry, so that --help lists them; what cannot be downloaded is told why.
+Named = StrEnum("Named", {name: name for name in SOURCES})  # type: ignore[misc]  # computed
+_FETCHABLE = ", ".join(name for name, source in SOURCES.items() if source.download)
 
 
 @sources_app.command()
@@ -58,7 +59,7 @@ def verify(
 
 @sources_app.command()
 def fetch(
-    source: Annotated[Fetchable, typer.Argument(help="The source to download.")],
+    source: Annotated[Named, typer.Argument(help=f"The source. A table says where the images are of: {_FETCHABLE}.")],
     metadata: Annotated[Path, typer.Option(help="Your copy of the source's table, which says where each image is.")],
     root: Annotated[
         Path | None,

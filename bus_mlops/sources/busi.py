@@ -6,14 +6,10 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bus_mlops.errors import SourceError
 from bus_mlops.sources.record import BENIGN, MALIGNANT, Record, images_by_name, natural_key
-from bus_mlops.sources.source import Official, Problem, Source, Survey, some
-
-if TYPE_CHECKING:
-    from bus_mlops.sources.phantoms.plan import PhantomPlan
+from bus_mlops.sources.source import Official, Problem, Source, Survey, plan_in, some
 
 _MASK = re.compile(r"(?P<name>.+)_mask(_[0-9]+)?")
 _NESTED = "Dataset_BUSI_with_GT"
@@ -108,12 +104,6 @@ def _below(root: Path, paths: list[Path]) -> tuple[str, ...]:
     return tuple(path.relative_to(root).as_posix() for path in paths)
 
 
-def _phantoms() -> PhantomPlan:
-    from bus_mlops.sources.phantoms.busi import PLAN
-
-    return PLAN
-
-
 _NAMES = tuple(f"{word} ({number})" for word, _, count in _CLASSES for number in range(1, count + 1))
 _OFFICIAL = Official(437, 210, cases=647, with_mask=647, names=_NAMES)
-SOURCE = Source("busi", "BUSI", survey, has_masks=True, official=_OFFICIAL, phantoms=_phantoms)
+SOURCE = Source("busi", "BUSI", survey, has_masks=True, official=_OFFICIAL, phantoms=plan_in("busi"))

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bus_mlops.sources.listed import ListedSource
 from bus_mlops.sources.record import strip_suffix
-from bus_mlops.sources.source import Official, Source
+from bus_mlops.sources.source import Official, Source, plan_in
 from bus_mlops.sources.tables import Row
-
-if TYPE_CHECKING:
-    from bus_mlops.sources.phantoms.plan import PhantomPlan
 
 
 def _mask(row: Row) -> str:
     return strip_suffix(row.text("Ground Truth Name"))
-
-
-def _phantoms() -> PhantomPlan:
-    from bus_mlops.sources.phantoms.busis import PLAN
-
-    return PLAN
 
 
 _LISTED = ListedSource(
@@ -37,4 +26,4 @@ _LISTED = ListedSource(
 )
 _NAMES = tuple(f"case{number:04d}" for number in range(1, 563))
 _OFFICIAL = Official(306, 256, cases=562, with_mask=562, names=_NAMES)
-SOURCE = Source("busis", "BUSIS", _LISTED.survey, has_masks=True, official=_OFFICIAL, phantoms=_phantoms)
+SOURCE = Source("busis", "BUSIS", _LISTED.survey, has_masks=True, official=_OFFICIAL, phantoms=plan_in("busis"))

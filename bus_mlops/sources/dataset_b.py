@@ -6,25 +6,14 @@ are a legend.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bus_mlops.sources.listed import ListedSource
 from bus_mlops.sources.record import strip_suffix
-from bus_mlops.sources.source import Official, Source
+from bus_mlops.sources.source import Official, Source, plan_in
 from bus_mlops.sources.tables import Row
-
-if TYPE_CHECKING:
-    from bus_mlops.sources.phantoms.plan import PhantomPlan
 
 
 def _mask(row: Row) -> str:
     return strip_suffix(row.text("Image"))
-
-
-def _phantoms() -> PhantomPlan:
-    from bus_mlops.sources.phantoms.dataset_b import PLAN
-
-    return PLAN
 
 
 _LISTED = ListedSource(
@@ -37,4 +26,6 @@ _LISTED = ListedSource(
     mask=_mask,
 )
 _OFFICIAL = Official(109, 54, cases=163, with_mask=163)
-SOURCE = Source("dataset_b", "Dataset B", _LISTED.survey, has_masks=True, official=_OFFICIAL, phantoms=_phantoms)
+SOURCE = Source(
+    "dataset_b", "Dataset B", _LISTED.survey, has_masks=True, official=_OFFICIAL, phantoms=plan_in("dataset_b")
+)

@@ -7,24 +7,13 @@ no id.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bus_mlops.sources.listed import ListedSource
 from bus_mlops.sources.record import Crop
-from bus_mlops.sources.source import Download, Official, Source
-
-if TYPE_CHECKING:
-    from bus_mlops.sources.phantoms.plan import PhantomPlan
+from bus_mlops.sources.source import Download, Official, Source, plan_in
 
 
 def _crop(r1: int, r2: int, col1: int, col2: int) -> Crop:
     return Crop(top=r1, left=col1, height=r2, width=col2)
-
-
-def _phantoms() -> PhantomPlan:
-    from bus_mlops.sources.phantoms.hmss import PLAN
-
-    return PLAN
 
 
 _LISTED = ListedSource(
@@ -44,5 +33,5 @@ SOURCE = Source(
     has_masks=False,
     official=Official(846, 1160, cases=478),
     download=Download("HMSS.csv"),
-    phantoms=_phantoms,
+    phantoms=plan_in("hmss"),
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus_mlops.errors import ConfigError, SourceError
+from bus_mlops.sources.links import link_problem
 from bus_mlops.sources.record import Record
 from bus_mlops.sources.source import Source
 
@@ -60,6 +61,13 @@ def sources_present(root: Path) -> tuple[str, ...]:
     return tuple(name for name in SOURCES if (root / name).is_dir())
 
 
+def require_no_links(root: Path, names: Iterable[str]) -> None:
+    """Raise SourceError where the folders of some sources are or hold links that DVC does not follow; names each."""
+    problems = [problem for name in names if (problem := link_problem(root / name))]
+    if problems:
+        raise SourceError("\n  ".join(problems))
+
+
 def no_sources(root: Path) -> SourceError:
     """The error for a root without any source's folder."""
     return SourceError(
@@ -80,6 +88,8 @@ def read_sources(data: DataConfig) -> list[Record]:
     _require_honest(data)
     present = sources_present(data.root)
     wanted = present if data.sources == "all" else data.sources
+    # a link to nothing is no folder, and would be passed over
+    require_no_links(data.root, SOURCES if data.sources == "all" else wanted)
     if not wanted:
         raise no_sources(data.root)
     for name in wanted:

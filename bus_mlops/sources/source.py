@@ -6,6 +6,7 @@ wrong while `Source.read` stops with one error that says the same.
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -100,8 +101,8 @@ class Source:
         has_masks: Whether its images come with the lesion's outline.
         official: None where nobody publishes counts.
         download: None where no table says where the images are.
-        phantoms: Returns the plan of the source's phantoms, or is None where none are drawn; it imports what draws them
-            only when it is called, so that the list of sources stays quick to load.
+        phantoms: Returns the plan of the source's phantoms, or is None where none are drawn: `plan_in("my_hospital")`,
+            which imports what draws them only when it is called, so that the list of sources stays quick to load.
     """
 
     name: str
@@ -144,6 +145,16 @@ class Source:
             SourceError: Names every file and row that is not in order.
         """
         return self.survey(folder).require_sound()
+
+
+def plan_in(module: str) -> Callable[[], PhantomPlan]:
+    """What draws a source's phantoms: the `PLAN` of a module in `bus_mlops/sources/phantoms/`, imported when called."""
+
+    def plan() -> PhantomPlan:
+        found: PhantomPlan = importlib.import_module(f"bus_mlops.sources.phantoms.{module}").PLAN
+        return found
+
+    return plan
 
 
 def some(items: Iterable[str], most: int = 20) -> str:

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from bus_mlops.sources.listed import ListedSource
 from bus_mlops.sources.record import Crop
-from bus_mlops.sources.source import Download, Official, Source
-
-if TYPE_CHECKING:
-    from bus_mlops.sources.phantoms.plan import PhantomPlan
+from bus_mlops.sources.source import Download, Official, Source, plan_in
 
 
 def _crop(r1: int, r2: int, col1: int, col2: int) -> Crop:
     return Crop(top=r1 - 1, left=col1 - 1, height=r2 - r1, width=col2 - col1)
-
-
-def _phantoms() -> PhantomPlan:
-    from bus_mlops.sources.phantoms.thammasat import PLAN
-
-    return PLAN
 
 
 _LISTED = ListedSource(
@@ -39,5 +28,5 @@ SOURCE = Source(
     has_masks=False,
     official=Official(120, 143, cases=252),
     download=Download("Thammasat.csv"),
-    phantoms=_phantoms,
+    phantoms=plan_in("thammasat"),
 )

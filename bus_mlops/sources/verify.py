@@ -21,6 +21,7 @@ from typing import Any
 from bus_mlops.errors import SourceError
 from bus_mlops.limits import core_count
 from bus_mlops.sources.inspection import Inspected, inspect_record
+from bus_mlops.sources.links import link_problem
 from bus_mlops.sources.record import MALIGNANT, LabelConflict, Record, label_conflicts
 from bus_mlops.sources.registry import SOURCES, is_synthetic, no_sources
 from bus_mlops.sources.source import Kind, Official, Source, Survey
@@ -145,7 +146,7 @@ def verify(
     Raises:
         SourceError: Root holds no source's folder at all.
     """
-    present = tuple(name for name in sources if (root / name).is_dir())
+    present = tuple(name for name in sources if (root / name).is_dir() or (root / name).is_symlink())
     if not present:
         hint = "".join(f" {note}" for note in _strangers(root))
         raise SourceError(f"{no_sources(root)}{hint}")
@@ -171,6 +172,8 @@ def verify(
 
 
 def _survey(source: Source, folder: Path) -> tuple[Survey, str]:
+    if problem := link_problem(folder):
+        return Survey(()), problem
     try:
         return source.survey(folder), ""
     except SourceError as error:

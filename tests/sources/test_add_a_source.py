@@ -1,4 +1,4 @@
-"""docs/how-to/add-a-source.md, executed: its module and its one line are all that a sixth source needs."""
+"""docs/how-to/add-a-source.md, executed: its modules and its one line are all that a sixth source needs."""
 
 import json
 import os
@@ -16,8 +16,9 @@ from tiny_sources import mask, picture
 from bus_mlops import profiles
 
 PAGE = "add-a-source.md"
-MODULE, REGISTRY, TEST, PARAMS = (
+MODULE, PHANTOMS, REGISTRY, TEST, PARAMS = (
     "bus_mlops/sources/minerva.py",
+    "bus_mlops/sources/phantoms/minerva.py",
     "bus_mlops/sources/registry.py",
     "tests/sources/test_minerva.py",
     "params.yaml",
@@ -53,7 +54,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
     registry = folder / REGISTRY
     registry.write_text(patched(registry.read_text(), page[REGISTRY]))
-    (folder / MODULE).write_text(page[MODULE])
+    for module in (MODULE, PHANTOMS):
+        (folder / module).write_text(page[module])
     (folder / TEST).parent.mkdir(parents=True)
     (folder / TEST).write_text(page[TEST])
     values = yaml.safe_load(profiles.text("demo"))
@@ -74,16 +76,17 @@ def write_minerva(folder: Path) -> None:
     (folder / "patients.csv").write_text("\n".join(["patient,diagnosis", *rows]) + "\n")
 
 
-def test_the_page_is_about_one_short_module_and_one_line():
+def test_the_page_is_about_short_modules_and_one_line():
     page = blocks(PAGE)
-    assert set(page) == {MODULE, REGISTRY, TEST, PARAMS}
+    assert set(page) == {MODULE, PHANTOMS, REGISTRY, TEST, PARAMS}
     assert len(page[MODULE].splitlines()) <= 80
+    assert len(page[PHANTOMS].splitlines()) <= 30
     assert [line for line in page[REGISTRY].splitlines() if line[0] in "+-"] == ['+    "minerva",']
 
 
 def test_the_module_keeps_the_projects_style(project):
     pytest.importorskip("ruff", reason="style is looked at on one set of versions")
-    files = [str(project / MODULE), str(project / TEST)]
+    files = [str(project / each) for each in (MODULE, PHANTOMS, TEST)]
     for action in (("check",), ("format", "--check")):
         done = run(project, "-m", "ruff", *action, "--config", str(ROOT / "pyproject.toml"), *files)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -120,6 +123,36 @@ def test_it_reaches_the_manifest(project):
     )
     done = run(project, "-c", code)
     assert done.stdout.strip() == "('minerva',) 6 6 4 1 (6, 32, 32)", done.stderr
+
+
+def test_the_report_calls_it_by_its_title(project):
+    code = (
+        "import json; from pathlib import Path; from bus_mlops.evaluation.report.rows import flow_rows;"
+        "print(flow_rows(json.loads(Path('data/benchmark/benchmark.json').read_text())['flow'])[1][0][:3])"
+    )
+    done = run(project, "-c", code)
+    assert done.stdout.strip() == "['Minerva', '6', '6']", done.stderr
+
+
+def test_fetch_says_why_it_cannot_be_downloaded(project):
+    done = command(project, "sources", "fetch", "minerva", "--metadata", "data/raw/minerva/patients.csv")
+    assert done.returncode == 1
+    assert "minerva cannot be downloaded: no table of its owner says where its images are" in done.stderr
+
+
+def test_its_phantoms_are_drawn_and_assembled(project, tmp_path):
+    other = tmp_path / "drawn"
+    shutil.copytree(project, other, ignore=shutil.ignore_patterns("__pycache__", "data"))
+    values = yaml.safe_load((other / PARAMS).read_text())
+    values["data"] |= {"kind": "phantom", "root": "data/phantom"}
+    values["phantom"] |= {"images": {"minerva": 7}, "near_duplicates": 0, "size": 60}
+    (other / PARAMS).write_text(yaml.safe_dump(values))
+    (other / "results" / "plan").mkdir(parents=True, exist_ok=True)
+    (other / "results" / "plan" / "sizes.json").write_text('{"sizes": [32]}')
+    for stage in ("phantom", "assemble"):
+        done = run(other, f"pipelines/{stage}.py")
+        assert done.returncode == 0, done.stderr
+    assert "minerva: 7 listed, 7 kept (4 benign, 3 malignant) in 7 cases, 7 with mask" in done.stdout
 
 
 def test_verify_knows_it_and_names_what_is_wrong(project, tmp_path):
