@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, create_model
 
+from bus_mlops import profiles
 from bus_mlops.config import Config, NetworkChoice, PromotionConfig, StrategySettings
 from bus_mlops.config.base import Known, Strict
 from bus_mlops.config.mistakes import describe
@@ -61,6 +62,15 @@ def parse_config(values: dict[str, Any], where: str = "params.yaml") -> Config:
         return model.model_validate(values, context=_known())
     except ValidationError as error:
         raise ConfigError(f"{where}: " + "; ".join(describe(item, model) for item in error.errors())) from None
+
+
+def profile_config(name: str) -> Config:
+    """A profile as it is delivered.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
+    return parse_config(yaml.safe_load(profiles.text(name)), f"profile {name}")
 
 
 def config_model() -> type[Config]:

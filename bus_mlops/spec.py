@@ -20,7 +20,7 @@ from bus_mlops.config.training import Training
 # Raise it when a change of the code changes the numbers that a spec leads to: every cell is then trained anew.
 NUMERICS_VERSION = 2
 # What came later: it counts only where it changes what was always done, so that what is recorded stays found.
-_LATER = ("steps_per_epoch", "plateau", "kept_epoch", "head_initializer", "validation")
+LATER = ("steps_per_epoch", "plateau", "kept_epoch", "head_initializer", "validation")
 
 
 class Task(StrEnum):
@@ -73,7 +73,7 @@ class RunSpec(Strict):
         values["cohort"] = sorted(self.cohort)
         if not self.code:
             values.pop("code")
-        for name in _LATER:
+        for name in LATER:
             if not self._matters(name):
                 values["training"].pop(name)
         loss = values["training"]["loss"]

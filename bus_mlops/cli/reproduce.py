@@ -23,6 +23,9 @@ def profile(
     data_root: Annotated[Path | None, typer.Option(help="Folder with one folder per source.")] = None,
     weights_folder: Annotated[Path | None, typer.Option(help="Folder with ImageNet weights.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a params.yaml that you changed.")] = False,
+    differences: Annotated[
+        bool, typer.Option("--differences", help="Print what differs from the paper and from its code.")
+    ] = False,
 ) -> None:
     """Write a whole parameter set to params.yaml."""
     from bus_mlops import profiles
@@ -31,6 +34,12 @@ def profile(
     from bus_mlops.paths import PARAMS
     from bus_mlops.project import parse_config
 
+    if differences:
+        from bus_mlops.experiments.differences import render
+        from bus_mlops.project import profile_config
+
+        print(render(profile_config("paper"), profile_config("official-code")), end="")
+        return
     if list_ or name is None:
         for each in profiles.NAMES:
             print(f"{each}\n    {profiles.explanation(each)}\n")
@@ -125,18 +134,16 @@ def reconcile() -> None:
 
 def summary() -> None:
     """Print the results, where the report is, the gate's verdict, and what to try next."""
-    import yaml
     from rich.console import Console
 
-    from bus_mlops import profiles
     from bus_mlops.evaluation.report.summary import render_summary
     from bus_mlops.experiments.paper_gap import left_to_paper
     from bus_mlops.paths import RESULTS
-    from bus_mlops.project import load_config, parse_config
+    from bus_mlops.project import load_config, profile_config
 
     config = load_config()
-    paper = parse_config(yaml.safe_load(profiles.text("paper")), "profile paper")
-    Console().print(render_summary(RESULTS, config.data.kind == "phantom", left_to_paper(config, paper)))
+    left = left_to_paper(config, profile_config("paper"))
+    Console().print(render_summary(RESULTS, config.data.kind == "phantom", left))
 
 
 def ui(

@@ -92,10 +92,12 @@ class Plateau(Strict):
     epochs in a row that are not, the rate is multiplied by `factor`, but never falls below `minimum`.
     """
 
-    factor: float = Field(default=0.1, gt=0, lt=1)
-    patience: int = Field(default=10, ge=1, le=10_000, description="epochs")
-    minimum: float = Field(default=0.0, ge=0, le=1, description="learning rate")
-    min_delta: float = Field(default=1e-4, ge=0)
+    factor: float = Field(default=0.1, gt=0, lt=1, description="what the learning rate is multiplied by")
+    patience: int = Field(default=10, ge=1, le=10_000, description="after so many epochs in a row that are not better")
+    minimum: float = Field(default=0.0, ge=0, le=1, description="below which the learning rate does not fall")
+    min_delta: float = Field(
+        default=1e-4, ge=0, description="by how much the validation loss of a better epoch is lower than the lowest"
+    )
 
     def acts(self, learning_rate: float, epochs: int) -> bool:
         """Whether a training so long, from that rate on, can ever be changed by it: its first epoch is a best one."""
