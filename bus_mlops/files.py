@@ -68,6 +68,16 @@ def settle(folder: Path, target: Path) -> Path:
         raise
 
 
+def printable(path: str | Path) -> str:
+    r"""A path for messages, tables and manifests: bytes that are no UTF-8 and unprintable characters are escaped.
+
+    >>> printable(os.fsdecode(b"gr\xfcn.png"))
+    'gr\\xfcn.png'
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def sqlite_file(uri: str) -> Path | None:
     """The file behind an `sqlite:///` URI; None for any other store.
 

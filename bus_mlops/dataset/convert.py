@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bus_mlops.errors import BusMlopsError, ImageError
+from bus_mlops.files import printable
 from bus_mlops.images import geometry
-from bus_mlops.images.decode import Color, decode_image, decode_mask
+from bus_mlops.images.contrast import require_contrast
+from bus_mlops.images.decode import Color, decode_image
+from bus_mlops.images.masks import decode_mask
 from bus_mlops.sources.record import Record
 
 THUMBNAIL = 64
@@ -82,24 +85,26 @@ def load(record: Record, color: Color) -> tuple[NDArray[np.uint8], NDArray[np.bo
     """The cropped image of a record and its cropped mask, several masks joined by logical OR.
 
     Raises:
-        ImageError: Names the file, or the row whose crop leaves the image.
+        ImageError: Names the file, or the row whose crop leaves the image; also where what is left is almost constant.
     """
-    image = decode_image(record.image, color)
+    name, image = printable(record.image), decode_image(record.image, color)
     mask: NDArray[np.bool_] | None = None
     for path in record.masks:
         part = decode_mask(path)
         if part.shape != image.shape[:2]:
             raise ImageError(
-                f"{path} has {part.shape[1]} x {part.shape[0]} pixels but its image {record.image} has "
+                f"{printable(path)} has {part.shape[1]} x {part.shape[0]} pixels but its image {name} has "
                 f"{image.shape[1]} x {image.shape[0]}. Restore both from the source."
             )
         mask = part if mask is None else mask | part
     if record.crop is None:
+        require_contrast(image, name)
         return image, mask
     try:
         cropped = geometry.crop(image, *record.crop)
     except ValueError as error:
-        raise ImageError(f"{record.origin}: {error} ({record.image}). Correct the row.") from None
+        raise ImageError(f"{record.origin}: {error} ({name}). Correct the row.") from None
+    require_contrast(cropped, f"{record.origin}: the crop of {name}")
     return cropped, None if mask is None else mask[_window(*record.crop)]
 
 

@@ -13,8 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bus_mlops.errors import ImageError
+from bus_mlops.files import printable
 from bus_mlops.images import geometry
-from bus_mlops.images.decode import decode_image, decode_mask
+from bus_mlops.images.contrast import require_contrast
+from bus_mlops.images.decode import decode_image
+from bus_mlops.images.masks import decode_mask
 from bus_mlops.sources.record import Record
 
 Pixels = TypeVar("Pixels", bound=NDArray[Any])
@@ -60,6 +63,10 @@ def inspect_record(record: Record, root: Path) -> Inspected:
         found.crop_outside = True
         found.messages.append(f"{record.origin}: {error} ({record.image}). Correct the row.")
         return found
+    try:
+        require_contrast(cropped, printable(record.image) if record.crop is None else f"the crop of {record.origin}")
+    except ImageError as error:
+        found.messages.append(str(error))
     pixels = repr(cropped.shape).encode() + np.ascontiguousarray(cropped).tobytes()
     found.pixels = hashlib.sha256(pixels).hexdigest()
     return found

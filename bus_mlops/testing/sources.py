@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from bus_mlops.errors import SourceError
-from bus_mlops.images.decode import decode_mask
+from bus_mlops.images.masks import decode_mask
 from bus_mlops.sources.phantoms.plan import Phantom
 from bus_mlops.sources.phantoms.write import draw_phantoms
 from bus_mlops.sources.record import IMAGE_SUFFIXES, Record
