@@ -275,5 +275,10 @@ def test_the_ratio_of_test_to_train_images_is_the_mean_of_the_rows_folds(frame):
     assert resampling_ratio(folds, row) == pytest.approx(np.mean(ratios))
     elsewhere = pd.concat([folds, folds.assign(source="hmss", fold_1="train")])
     assert resampling_ratio(elsewhere, row) == pytest.approx(np.mean(ratios))
+    own = PlannedRow(**{**row.__dict__, "training": {"validation": 0.5}})  # divides training images anew
+    learnt = [folds[f"fold_{k}"].isin(["train", "validation"]).sum() for k in (1, 3)]
+    tested = [(folds[f"fold_{k}"] == "test").sum() for k in (1, 3)]
+    expected = np.mean([test / (part / 2) for test, part in zip(tested, learnt, strict=True)])
+    assert resampling_ratio(folds.assign(label=np.arange(len(folds)) % 2), own) == pytest.approx(expected, rel=0.1)
     with pytest.raises(EvaluationError, match="a fold has no train image"):
         resampling_ratio(folds.assign(fold_3="test"), row)

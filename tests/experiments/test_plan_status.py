@@ -106,6 +106,8 @@ def test_a_forecast_takes_the_median_speed_of_network_and_size(demo):
     assert Forecast(runs).seconds(spec, 300) == pytest.approx(300 * 10 / 200)
     wide = make_spec(demo, "mobilenet", "all", epochs=10, input_size=128)
     assert Forecast(runs).seconds(wide, 300) == pytest.approx(4 * 300 * 10 / 200)  # four times the pixels
+    stepped = make_spec(demo, "mobilenet", "all", epochs=10, steps_per_epoch=200, batch_size=32)
+    assert Forecast(runs).seconds(stepped, 773) == pytest.approx(8 * 773 * 10 / 200)  # eight passes an epoch
     assert Forecast(runs).seconds(make_spec(demo, "emt_net", "multitask"), 300) is None
     assert Forecast([RecordedRun("f", 1, "mobilenet", 64, None)]).seconds(spec, 300) is None
 

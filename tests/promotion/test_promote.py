@@ -6,6 +6,8 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -17,19 +19,21 @@ from tiny_package import speckle
 from bus_mlops.consumer.client import load_model
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.errors import EvaluationError, LedgerError, PromotionConflictError, RegistryError
+from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.files import sha256_file
 from bus_mlops.project import parse_config
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import Aliases
 from bus_mlops.promotion.candidate_package import calibration_of, member_cells, threshold_of
 from bus_mlops.promotion.inputs import registered_name
-from bus_mlops.promotion.judgement import _rivals, judge_candidates
+from bus_mlops.promotion.judgement import _rivals, compare_models, judge_candidates
 from bus_mlops.promotion.promote import REPORT_TAG, Outcome
 from bus_mlops.promotion.rollback import check_files, roll_back
-from bus_mlops.promotion.trained_model import find_trained_model
+from bus_mlops.promotion.trained_model import _without_seed, find_trained_model
 from bus_mlops.promotion.verification import verify_version
 from bus_mlops.spec import CellKey
 from bus_mlops.tracking.ledger import MODEL, PREDICTIONS
+from bus_mlops.tracking.params import flatten
 
 
 @pytest.mark.parametrize(("kind", "name"), [("phantom", NAME), ("real", "bus-mt-estan")])
@@ -54,6 +58,34 @@ def test_folds_and_seeds_of_a_spec_are_one_model_and_only_common_seeds_count(sto
     assert "7" in against.report.notes[-1]
     some_fold = judgement.candidate.runs[CellKey(2, 7)]
     assert find_trained_model(store.ledger, some_fold).runs == judgement.candidate.runs
+
+
+def test_what_a_network_trained_on_follows_from_what_it_validated_on(store):
+    """Which may be another fraction than that of the folds (here 40 of 80); the ratio of G2 takes the smaller."""
+    judged = store.judge()
+    assert judged.comparison.context.n_train == {1: 40, 2: 40}
+    rows = judged.candidate.predictions
+    fewer = rows[(rows["part"] == "test") | (rows["fold"] == 2) | rows["image_id"].str.endswith(("0", "1", "2", "3"))]
+    small = replace(judged.candidate, predictions=fewer)
+    known = set(rows.loc[(rows["part"] == "validation") & (rows["fold"] == 2), "image_id"])
+    learnt = rows[(rows["part"] == "test") & (rows["fold"] == 1) & ~rows["image_id"].isin(known)]
+    more = learnt.drop_duplicates("image_id").head(10).assign(part="validation", fold=2)
+    large = replace(judged.candidate, predictions=pd.concat([rows, more]))
+    contexts = [compare_models([model, judged.baseline], judged.terms).context for model in (small, large)]
+    assert [context.n_train for context in contexts] == [{1: 40, 2: 40}, {1: 40, 2: 30}]
+    both = compare_models([small, small], judged.terms).context
+    assert both.n_train[1] == 80 - small.part("validation", CellKey(1, 7))["image_id"].nunique() > 40
+
+
+def test_a_seed_recorded_by_an_earlier_version_belongs_to_the_others(demo):
+    params = flatten(make_spec(demo, "mt_estan", "multitask").model_dump(mode="json"))
+    earlier = {name: value for name, value in params.items() if name != "training.kept_epoch"} | {"seed": "7"}
+    later = {**params, "training.kept_epoch": "last"}
+    same, other, ours = (
+        _without_seed(cast("Any", SimpleNamespace(data=SimpleNamespace(params=each))))
+        for each in (earlier, later, params)
+    )
+    assert same == ours != other
 
 
 def test_threshold_and_calibration_come_from_validation_parts_alone(store):

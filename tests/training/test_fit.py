@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -10,9 +11,10 @@ from small_cells import make_data, make_spec
 
 from bus_mlops.config import Plateau
 from bus_mlops.errors import TrainingError
+from bus_mlops.spec import Task
 from bus_mlops.training.fit import CellData, epoch_batches, evaluate, fit, reduced_rate, train_epoch
-from bus_mlops.training.program import Program
-from bus_mlops.training.state import EpochLog
+from bus_mlops.training.program import Outputs, Program
+from bus_mlops.training.state import EpochLog, FitState
 
 
 def run(program, spec, data, train, validation, **more):
@@ -191,8 +193,6 @@ def test_200_steps_of_the_scripts_are_8_passes_and_each_image_is_seen_8_times():
 @pytest.mark.parametrize("seed", range(5))
 def test_the_rate_falls_when_that_of_keras_does(seed):
     """Against Keras's own callback, whose state goes from epoch to epoch."""
-    from types import SimpleNamespace
-
     import keras
 
     losses = np.random.default_rng(seed).choice([0.5, 0.4999, 0.49985, 0.48, 0.3], 40, p=[0.4, 0.2, 0.2, 0.15, 0.05])
@@ -208,6 +208,55 @@ def test_the_rate_falls_when_that_of_keras_does(seed):
         rates.append(float(optimizer.learning_rate))
     assert rates[-1] < 0.1
     assert [reduced_rate(plateau, 0.1, losses[: n + 1]) for n in range(40)] == pytest.approx(rates)
+
+
+class Worsening(Recorder):
+    """Each epoch has one step and a validation loss that is higher; weights are the number of steps."""
+
+    task = Task.SEGMENTATION  # no area under a curve
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates: list[float] = []
+        self.optimizer = SimpleNamespace(learning_rate=SimpleNamespace(assign=self.rates.append))
+        self.restored = 0
+
+    def reset(self, *_: object) -> None:
+        self.steps.clear()
+
+    def resume(self, weights: list[int]) -> None:
+        self.steps = list(range(weights[0]))
+
+    def forward(self, _: np.ndarray) -> Outputs:
+        return Outputs(None, None)
+
+    def loss(self, *_: object) -> float:
+        return float(len(self.steps))
+
+    def snapshot(self) -> list[int]:
+        return [len(self.steps)]
+
+    def restore(self, weights: list[int]) -> None:
+        self.restored = weights[0]
+
+
+@pytest.mark.parametrize(("kept", "epoch"), [("best", 1), ("last", 5)])
+def test_the_weights_of_the_epoch_that_the_spec_names_stay_and_the_rate_falls(kept, epoch):
+    plateau = {"patience": 2, "factor": 0.5, "minimum": 0.3}
+    rate = {"name": "sgd", "learning_rate": 1.0}
+    spec = make_spec(epochs=5, steps_per_epoch=1, kept_epoch=kept, plateau=plateau, optimizer=rate)
+    program, index = cast("Any", Worsening()), np.arange(8)
+    data = CellData(np.zeros((8, 32, 32), np.uint8), index % 2, index, index)
+    state = FitState()
+    result = fit(program, spec, data, seed=1, state=state)
+    assert (result.best_epoch, program.restored) == (epoch, epoch)
+    assert program.rates == [1.0, 1.0, 1.0, 0.5, 0.5]
+
+    # Cut off after three epochs, and gone on with by another process.
+    cut = FitState(state.history[:3], state.history[0], cast("Any", [1]), program=cast("Any", [3]))
+    other = cast("Any", Worsening())
+    assert fit(other, spec, data, seed=1, state=cut).best_epoch == epoch
+    assert other.rates == [0.5, 0.5]
 
 
 def test_a_plateau_needs_a_validation_part():

@@ -51,6 +51,9 @@ def test_the_longest_has_the_most_multiply_accumulates():
     names = ["mobilenet", "densenet121", "vgg16"]  # all at 224 px for 50 epochs
     groups = split([cell for name in names for cell in cells(paper, name, 5)], slots=1)
     assert [group[0].spec.network for group in groups] == ["vgg16", "densenet121", "mobilenet"]
+    stepped = paper.networks["mobilenet"].model_copy(update={"steps_per_epoch": 640})  # 20 passes of 1,000 images
+    often = paper.model_copy(update={"networks": {"mobilenet": stepped}})
+    assert cost(cells(often, "mobilenet", 1)) == 20 * cost(cells(paper, "mobilenet", 1))
     full = paper.networks["mt_estan"].model_copy(update={"options": {"width": 1.0}})
     narrow = full.model_copy(update={"options": {"width": 0.25}})
     wide_cost, narrow_cost = (
