@@ -20,6 +20,8 @@ SEARCH = RESULTS / "search"
 METRICS = RESULTS / "metrics.json"
 REPORT = RESULTS / "report.html"
 PROMOTION = RESULTS / "promotion"
+# Says when results were given up since the store had lost their runs; whatever asks the ledger depends on it.
+LEDGER = RESULTS / "ledger.json"
 
 # Of trainings that were cut off; a file goes when its training ends. Safe to delete.
 CHECKPOINTS = Path("checkpoints")

@@ -76,7 +76,9 @@ def trained(folder: Path) -> int:
 
 
 def stages_run(output: str) -> list[str]:
-    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+    """The stages that ran, but for the one that always runs."""
+    ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+    return [stage for stage in ran if stage != "ledger"]
 
 
 def test_everything_is_there(project):
@@ -96,8 +98,7 @@ def test_everything_is_there(project):
 
 def test_the_second_time_nothing_runs(project):
     done = dvc(project, "repro")
-    assert stages_run(done.stdout) == []
-    assert "up to date" in done.stdout
+    assert (done.returncode, stages_run(done.stdout)) == (0, [])
 
 
 def test_a_deleted_output_comes_back_without_training(project):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.files import local_path, sqlite_file, sqlite_problem
-from bus_mlops.tracking.store import at_rest, damaged
+from bus_mlops.tracking.store import at_rest, check_database, damaged
 
 # Where MLflow writes whole paths of artifacts.
 ADDRESSES = {
@@ -97,6 +98,31 @@ def relocate(move: Move) -> int:
             f"{move.database} cannot be changed: {error}. Nothing was: make it writable, or work on a copy of the "
             "project that is (predictions need no repair)."
         ) from error
+
+
+def find_damage(tracking: TrackingConfig) -> str:
+    """What is wrong with the database of a local store; "" where nothing is."""
+    file = sqlite_file(tracking.uri)
+    try:
+        if file is not None:
+            check_database(file, tracking.artifacts)
+    except LedgerError as error:
+        return str(error)
+    return ""
+
+
+def set_aside(tracking: TrackingConfig) -> list[Path]:
+    """Rename the database, and the folder of artifacts that it knew, so that the next training begins a new store.
+
+    Returns:
+        The new names of what was there.
+    """
+    file = sqlite_file(tracking.uri)
+    assert file is not None  # noqa: S101 - of a local store only something is damaged
+    when = time.strftime("%Y%m%d-%H%M%S")
+    paths = [file, *([] if "://" in tracking.artifacts else [Path(tracking.artifacts)])]
+    with at_rest(file):
+        return [path.rename(path.with_name(f"{path.name}.damaged-{when}")) for path in paths if path.exists()]
 
 
 def _move(database: sqlite3.Connection, file: Path, old: Path, new: Path) -> Move:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -73,14 +74,25 @@ def check_database(file: Path, artifacts: str) -> None:
         raise LedgerError(damaged(file, artifacts, f"it {state}, though {artifacts} has artifacts of its runs"))
 
 
+def require_place(tracking: TrackingConfig) -> None:
+    """Raise LedgerError where a local store keeps the artifacts of its experiment elsewhere; reads the file alone."""
+    file = sqlite_file(tracking.uri)
+    if file is None or not file.exists() or not file.stat().st_size:
+        return
+    with closing(sqlite3.connect(file)) as database:
+        query = "select artifact_location from experiments where name = ?"
+        for (recorded,) in database.execute(query, (tracking.experiment,)):
+            _require_place(tracking.experiment, recorded, _address(tracking.artifacts))
+
+
 def damaged(file: Path, artifacts: str, problem: str) -> str:
     """What to do about a database that cannot be used, and what is lost with it."""
     return (
-        f"{file} holds the runs, the registered models and the decisions about them, and is damaged: {problem}. Stop "
-        f"what uses it and bring back a copy; what is still in a damaged file may be saved with `sqlite3 {file.name} "
-        f"'.recover' | sqlite3 saved.db`. Where there is no copy, move {file.name} and {artifacts} away and run "
-        "`dvc repro`: every run is trained again, and versions and decisions are lost (packages that were exported "
-        "or pulled still work)."
+        f"{file} holds runs, registered models and the decisions about them, and is damaged or lost: {problem}. "
+        "Stop what uses it and bring back a copy. What is still in a damaged file may be saved: "
+        f"`sqlite3 {file.name} '.recover' | sqlite3 saved.db`. Where there is no copy, `bus-mlops repair` sets it and "
+        f"{artifacts} aside after a question, and the next `dvc repro` trains every run again; versions and decisions "
+        "are lost (packages that were exported or pulled still work)."
     )
 
 
@@ -118,7 +130,7 @@ def experiment_id(client: MlflowClient, name: str, artifacts: str) -> str:
                 f"experiment {name!r} was deleted. Restore it in the MLflow UI, or name another one in "
                 "tracking.experiment of params.yaml."
             )
-        _require_location(client, name, found.artifact_location, artifacts)
+        _require_place(name, found.artifact_location, _artifact_location(client, artifacts))
         return str(found.experiment_id)
     try:
         location = _artifact_location(client, artifacts)
@@ -149,16 +161,17 @@ def _created_once(file: Path | None) -> Iterator[None]:
 
 
 def _artifact_location(client: MlflowClient, artifacts: str) -> str | None:
-    if "://" in artifacts:
-        return artifacts
-    if client.tracking_uri.startswith(("http://", "https://")):
+    if "://" not in artifacts and client.tracking_uri.startswith(("http://", "https://")):
         return None  # the server decides
-    return Path(artifacts).resolve().as_uri()
+    return _address(artifacts)
 
 
-def _require_location(client: MlflowClient, name: str, recorded: str, artifacts: str) -> None:
+def _address(artifacts: str) -> str:
+    return artifacts if "://" in artifacts else Path(artifacts).resolve().as_uri()
+
+
+def _require_place(name: str, recorded: str, wanted: str | None) -> None:
     """Refuse to go on where MLflow would write artifacts elsewhere than the parameters say."""
-    wanted = _artifact_location(client, artifacts)
     if wanted is None or _same_place(recorded, wanted):
         return
     raise LedgerError(

@@ -69,7 +69,7 @@ def test_a_damaged_database_is_told_with_what_is_lost_and_kept(kind, made_databa
     database.write_bytes(made_database)
     damage(kind, database)
     before = database.read_bytes() if database.exists() else None
-    with pytest.raises(LedgerError, match=r"is damaged: .*bring back a copy.*versions and decisions are lost"):
+    with pytest.raises(LedgerError, match=r"is damaged or lost: .*bring back a copy.*versions and decisions are lost"):
         open_client(TrackingConfig())
     with pytest.raises(StoreError):
         open_registry(anchored("sqlite:///mlflow.db")).search_registered_models()

@@ -1,0 +1,135 @@
+"""Whether a local store still holds what the results of a project rest on: runs, their files, a registered version.
+
+Asked before every `dvc repro`, so without MLflow, which takes seconds to import. A server's store is not asked: it may
+be away, and who trains or promotes asks it anyway.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from bus_mlops.config import TrackingConfig
+from bus_mlops.errors import LedgerError
+from bus_mlops.files import local_path, read_json, sqlite_file, write_json
+from bus_mlops.paths import LEDGER, PREDICTIONS, PROMOTION
+from bus_mlops.tracking.store import check_database, require_place
+
+RUNS = "_runs.json"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """What results rest on and the store does not hold.
+
+    Attributes:
+        runs: Strategy -> the runs that are not there, with the reason.
+        version: The registered version that is not there, with the reason; "" if it is.
+    """
+
+    runs: dict[str, list[str]] = field(default_factory=dict)
+    version: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.runs or self.version)
+
+    def lines(self) -> list[str]:
+        """What is lost, for people."""
+        runs = [f"{PREDICTIONS / name}*: {len(lost)} runs, {lost[0]}" for name, lost in sorted(self.runs.items())]
+        return [*runs, *([f"{PROMOTION}: {self.version}"] if self.version else [])]
+
+
+def require_held(tracking: TrackingConfig) -> None:
+    """Raise LedgerError where the results of the working folder rest on something that is not in its store."""
+    file = sqlite_file(tracking.uri)
+    if file is None:
+        return
+    check_database(file, tracking.artifacts)
+    require_place(tracking)
+    lost = find_lost(tracking)
+    if lost:
+        raise LedgerError(
+            f"results rest on what {file} does not hold. {'; '.join(lost.lines())}. Was the database or "
+            f"{tracking.artifacts} deleted, or an older copy put in its place? Bring back the right one. Where there "
+            "is none, `bus-mlops repair` gives those results up after a question, and the next `dvc repro` trains "
+            "exactly these runs."
+        )
+
+
+def find_lost(tracking: TrackingConfig) -> Lost:
+    """Compare what was collected and decided in the working folder with a local store; nothing is lost on a server."""
+    file = sqlite_file(tracking.uri)
+    if file is None:
+        return Lost()
+    if not (file.exists() and file.stat().st_size):
+        runs = {name: [f"{run} is in no database" for run in needed] for name, needed in _needed() if needed}
+        decided = _decided()
+        return Lost(runs, f"{decided['model']} version {decided['version']} is in no database" if decided else "")
+    with closing(sqlite3.connect(file)) as database:
+        query = "select run_uuid, artifact_uri from runs where status = 'FINISHED' and lifecycle_stage = 'active'"
+        held = dict(database.execute(query).fetchall())
+        runs = {}
+        for name, needed in _needed():
+            reasons = (_run_reason(run, files, held) for run, files in needed.items())
+            if found := [reason for reason in reasons if reason]:
+                runs[name] = found
+        return Lost(runs, _version_reason(database))
+
+
+def give_up(lost: Lost) -> None:
+    """Remove the results that rest on what is lost, so that the next `dvc repro` makes them anew."""
+    for strategy in lost.runs:
+        for path in PREDICTIONS.glob(f"{strategy}[._]*"):
+            path.unlink()
+    shutil.rmtree(PROMOTION, ignore_errors=True)
+    # Stages that ask the ledger depend on this file: DVC would bring back what was just removed from its cache.
+    write_json(LEDGER, {"renewed": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+
+
+def _needed() -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Strategy and, by run, the files that its predictions were collected from."""
+    for path in sorted(PREDICTIONS.glob(f"*{RUNS}")):
+        try:
+            runs = read_json(path)["runs"]
+            yield path.name.removesuffix(RUNS), {run: list(about.get("files", ())) for run, about in runs.items()}
+        except (ValueError, KeyError, AttributeError):  # changed since: evaluation says so
+            continue
+
+
+def _decided() -> dict[str, object]:
+    """Model and version of the last promotion; empty where there was none."""
+    try:
+        decided = read_json(PROMOTION / "promotion.json")
+    except (OSError, ValueError):
+        return {}
+    return decided if isinstance(decided, dict) and decided.keys() >= {"model", "version"} else {}
+
+
+def _run_reason(run: str, files: list[str], held: dict[str, str]) -> str:
+    if run not in held:
+        return f"{run} is not among the finished runs"
+    folder = local_path(held[run])
+    if folder is None:
+        return ""
+    missing = [name for name in files if not (folder / name).is_file()]
+    return f"{run} lacks {missing[0]} in {folder}" if missing else ""
+
+
+def _version_reason(database: sqlite3.Connection) -> str:
+    decided = _decided()
+    if not decided:
+        return ""
+    name, version = decided["model"], decided["version"]
+    query = (
+        "select storage_location from model_versions where name = ? and version = ? "
+        "and current_stage != 'Deleted_Internal'"
+    )
+    row = database.execute(query, (name, version)).fetchone()
+    if row is None:
+        return f"{name} version {version} is not registered"
+    folder = local_path(row[0] or "")
+    return "" if folder is None or folder.is_dir() else f"the files of {name} version {version} are not in {folder}"
