@@ -160,11 +160,12 @@ def _prefix(folder: Path) -> str:
 def _sweep(folder: Path) -> None:
     for left in folder.parent.glob(f"{_prefix(folder)}*"):
         owner = left.name.removeprefix(_prefix(folder)).split("-")[0]
-        if not (owner.isdigit() and _alive(int(owner))):
+        if not (owner.isdigit() and is_alive(int(owner))):
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this number is there; of whatever user, and zombies count."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

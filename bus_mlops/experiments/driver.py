@@ -25,6 +25,7 @@ from bus_mlops.paths import BENCHMARK, CHECKPOINTS, EXTENSIONS, FOLDS
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.processes import identity
 from bus_mlops.tracking.store import absolute, lock_of
+from bus_mlops.training.checkpoint import sweep
 
 LOG = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def open_runner(config: Config) -> Iterator[Runner]:
         ledger = Ledger(config.tracking)
         for closed in ledger.reconcile(alone=file is not None):
             LOG.info("closed a run whose process had died: %s", closed)
+        sweep(job.checkpoints)
         runner = Runner(config, ledger, engine, job)
         try:
             with engine:

@@ -166,7 +166,8 @@ class _Attempt:
         for log in self._state.history:
             self._ledger.writer.epoch(self._run_id, log.epoch, _values(log))
         done = len(self._state.history)
-        self._note(f"goes on after epoch {done} of {log.epochs}", {"resumed": f"after epoch {done}"})
+        lost = f"; {self.checkpoint.damage}, so the one before is taken" if self.checkpoint.damage else ""
+        self._note(f"goes on after epoch {done} of {log.epochs}{lost}", {"resumed": f"after epoch {done}{lost}"})
 
     def _note(self, message: str, tags: dict[str, str]) -> None:
         self._ledger.writer.tag(self._run_id, tags)

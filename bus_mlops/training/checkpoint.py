@@ -1,9 +1,17 @@
-"""What a training that is cut off goes on from: all it depends on, in one file, written after each epoch."""
+"""What a training that is cut off goes on from: all it depends on, in one file, written after each epoch.
+
+The file of the epoch before is kept beside it (`.npz.before`), so that damage costs one epoch.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
+import struct
+import time
 import zipfile
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -13,47 +21,73 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bus_mlops.errors import TrainingError
-from bus_mlops.files import replacing
+from bus_mlops.files import is_alive
 from bus_mlops.training.state import EpochLog, FitState
 
 if TYPE_CHECKING:
     from bus_mlops.training.program import Program
 
 
+ABANDONED_SECONDS = 3600.0
+# What damaged bytes do to readers of zip files, arrays and JSON.
+_UNREADABLE = (
+    *(OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, MemoryError, OverflowError),
+    *(NotImplementedError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error, struct.error),
+)
+
+
 class Checkpoint:
-    """The file of one training. `identity` says what its numbers depend on, such as fingerprint and threads.
+    """The files of one training. `identity` says what its numbers depend on, such as fingerprint and threads.
 
     Numpy's format without pickle; each array has a checksum. A file is replaced whole, so that a death in the middle
     of writing costs the latest epoch and no more.
+
+    Attributes:
+        damage: What was wrong with the latest file, if the one before was gone on from.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
         self._path = path
+        self._before = path.with_name(f"{path.name}.before")
         self._identity = dict(identity)
+        self.damage = ""
 
     def load(self, program: Program) -> FitState:
         """The state to go on from, without epochs if there is no file.
 
         Raises:
-            TrainingError: The file cannot be gone on from; says why.
+            TrainingError: The files cannot be gone on from; says why.
         """
-        for partial in self._path.parent.glob(f".{self._path.name}.*"):  # of a process killed while writing
-            partial.unlink(missing_ok=True)
-        if not self._path.exists():
-            return FitState()
+        sweep(self._path.parent)
+        latest: TrainingError | None = None
+        # A process killed between two renames has left the one before alone.
+        for path in filter(Path.exists, (self._path, self._before)):
+            try:
+                state = self._read(path, program)
+            except TrainingError as error:
+                latest = latest or error
+            else:
+                self.damage = str(latest or "")
+                return state
+        if latest is not None:
+            raise latest
+        return FitState()
+
+    def _read(self, path: Path, program: Program) -> FitState:
         try:
-            with np.load(self._path) as arrays:
+            with np.load(path) as arrays:
                 about = json.loads(str(arrays["about"]))
                 state, best = _arrays(arrays, "state"), _arrays(arrays, "best")
             history = [EpochLog(**log) for log in about["history"]]
             latest = FitState(history, history[about["best"] - 1], best, about["seconds"], state)
-        except (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, zipfile.BadZipFile) as error:
-            raise TrainingError(f"{self._path} cannot be read ({error})") from error
+            identity = dict(about["identity"])
+        except _UNREADABLE as error:
+            raise TrainingError(f"{path} cannot be read ({error})") from error
         for name, value in self._identity.items():
-            if about["identity"].get(name) != value:
-                raise TrainingError(f"{self._path} is of {name} {about['identity'].get(name)}, not {value}")
+            if identity.get(name) != value:
+                raise TrainingError(f"{path} is of {name} {identity.get(name)}, not {value}")
         if [value.shape for value in state] != [value.shape for value in program.state()]:
-            raise TrainingError(f"{self._path} is of a network of other shapes")
+            raise TrainingError(f"{path} is of a network of other shapes")
         if not best:
             latest.best_weights = state[: len(program.model.weights)]
         return latest
@@ -74,13 +108,37 @@ class Checkpoint:
         best = [] if state.best is state.history[-1] else state.best_weights  # or they would be written twice
         arrays = {f"state_{number}": value for number, value in enumerate(program.state())}
         arrays |= {f"best_{number}": value for number, value in enumerate(best)}
-        with replacing(self._path) as temporary:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f".{self._path.name}.{socket.gethostname()}-{os.getpid()}.npz")
+        try:
             np.savez(temporary, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]  # none is `allow_pickle`
+            if self._path.exists():
+                self._path.replace(self._before)
+            temporary.replace(self._path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Delete the file, if there is one; one that cannot be deleted is left."""
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        """Delete the files, if there are any; what cannot be deleted is left."""
+        for path in (self._path, self._before):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what processes killed while writing have left in a folder of checkpoints; of the living, nothing.
+
+    Processes of other machines cannot be looked at: what they left goes after an hour, as writing takes seconds.
+    """
+    for partial in folder.glob(".*.npz"):
+        host, _, process = partial.name.removesuffix(".npz").rpartition(".npz.")[2].rpartition("-")
+        with suppress(OSError, OverflowError):
+            if host and process.isdigit():  # else of an earlier version
+                young = time.time() - partial.stat().st_mtime < ABANDONED_SECONDS
+                of_others = int(process) != os.getpid() and (host != socket.gethostname() or is_alive(int(process)))
+                if young and of_others:
+                    continue
+            partial.unlink()
 
 
 def _arrays(file: Any, kind: str) -> list[np.ndarray]:

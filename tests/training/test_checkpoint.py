@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_cells import make_data, make_spec
 
 from bus_mlops.errors import TrainingError
-from bus_mlops.training.checkpoint import Checkpoint
+from bus_mlops.training.checkpoint import Checkpoint, sweep
 from bus_mlops.training.fit import CellData, FitResult, fit
 from bus_mlops.training.program import Program
 from bus_mlops.training.state import EpochLog, FitState
@@ -148,8 +155,32 @@ def test_a_file_of_something_else_is_not_gone_on_from(tmp_path, trained):
         Checkpoint(path, IDENTITY).load(Program(make_spec(dropout=0.0, optimizer={"name": "sgd", "momentum": 0.0})))
 
 
-def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path, trained):
-    half = tmp_path / ".cell.npz.abc.npz"
-    half.write_bytes(b"half")
-    assert Checkpoint(tmp_path / "cell.npz", IDENTITY).load(trained[0]).history == []
-    assert not half.exists()
+def test_a_spoilt_file_costs_one_epoch(tmp_path, trained):
+    program, state = trained
+    path = tmp_path / "cell.npz"
+    checkpoint = Checkpoint(path, IDENTITY)
+    checkpoint.save(program, state)
+    later = replace(state, history=[*state.history, replace(state.history[0], epoch=2)])
+    checkpoint.save(program, later)
+    assert len(Checkpoint(path, IDENTITY).load(program).history) == 2
+    path.write_bytes(path.read_bytes()[:-100])
+    assert len(checkpoint.load(program).history) == 1
+    assert "cell.npz cannot be read" in checkpoint.damage
+    path.unlink()  # as of a process killed between two renames
+    assert len(checkpoint.load(program).history) == 1
+    assert checkpoint.damage == ""
+    checkpoint.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_processes_left_half_written_is_swept_away(tmp_path):
+    child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    host, old = socket.gethostname(), time.time() - 4000
+    kept = {f".a.npz.{host}-{os.getppid()}.npz", ".b.npz.elsewhere-7.npz", "c.npz", "c.npz.before"}
+    swept = {".d.npz.abc.npz", ".d.npz.a-bc.npz", f".e.npz.{host}-{child.stdout.strip()}.npz", ".f.npz.elsewhere-8.npz"}
+    for name in (*kept, *swept):
+        (tmp_path / name).write_bytes(b"half")
+    os.utime(tmp_path / ".f.npz.elsewhere-8.npz", (old, old))
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    sweep(tmp_path / "nowhere")
