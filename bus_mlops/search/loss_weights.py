@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.experiments.failures import CellsFailedError
 from bus_mlops.experiments.runner import Runner
+from bus_mlops.search.journal import mend
 from bus_mlops.spec import LedgerKey, RunSpec
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def search_loss_weights(runner: Runner, spec: RunSpec, config: SearchConfig, stu
                 _judge(runner, study, trial, own[trial.number], config)
         if failure is not None and (state == TrialState.FAIL or in_a_row >= BATCH):
             raise failure
-    return _report(study, spec, config)
+    return _report(study, spec, config, _values(runner, study, spec, config))
 
 
 def _judge(runner: Runner, study: optuna.Study, trial: optuna.Trial, runs: list[str], config: SearchConfig) -> None:
@@ -109,6 +111,7 @@ def _open_study(runner: Runner, spec: RunSpec, config: SearchConfig, studies: Pa
     fingerprint = spec.fingerprint(*runner.digests(spec))
     space = config.model_dump(mode="json", exclude={"trials"})
     name = f"loss-weights-{fingerprint[:16]}-{_short(space)}"
+    mend(studies / f"{name}.journal")
     study = optuna.create_study(
         study_name=name,
         storage=JournalStorage(JournalFileBackend(str(studies / f"{name}.journal"))),
@@ -146,9 +149,20 @@ def _complete(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 def _cells(runner: Runner, trial: optuna.Trial, spec: RunSpec, config: SearchConfig) -> list[Cell]:
     suggest(trial, config)
-    title = f"{spec.network} trial: {_words(trial.params)}"
-    tags = {"search.study": trial.study.study_name, "search.trial": str(trial.number)}
-    return runner.cells(with_loss(spec, trial.params), config.folds, title, tags)
+    return _cells_of(runner, trial.study, trial.number, trial.params, spec, config)
+
+
+def _cells_of(
+    runner: Runner,
+    study: optuna.Study,
+    number: int,
+    parameters: Mapping[str, Any],
+    spec: RunSpec,
+    config: SearchConfig,
+) -> list[Cell]:
+    title = f"{spec.network} trial: {_words(parameters)}"
+    tags = {"search.study": study.study_name, "search.trial": str(number)}
+    return runner.cells(with_loss(spec, parameters), config.folds, title, tags)
 
 
 def suggest(trial: optuna.Trial, config: SearchConfig) -> None:
@@ -174,19 +188,47 @@ def _objective(runner: Runner, run_id: str, config: SearchConfig) -> float:
     return METRICS[config.objective].value(validation["label"].to_numpy(), validation["probability"].to_numpy())
 
 
-def _report(study: optuna.Study, spec: RunSpec, config: SearchConfig) -> dict[str, Any]:
+def _counted(study: optuna.Study, config: SearchConfig) -> list[optuna.trial.FrozenTrial]:
+    return sorted(_complete(study), key=lambda t: t.number)[: config.trials]
+
+
+def _values(runner: Runner, study: optuna.Study, spec: RunSpec, config: SearchConfig) -> dict[int, float]:
+    """How good each trial is by the predictions of its runs, whatever the journal says; runs that are gone are trained.
+
+    Raises:
+        DamagedRunError: The files of a run are not what it recorded.
+    """
+    trials = _counted(study, config)
+    cells = {trial.number: _cells_of(runner, study, trial.number, trial.params, spec, config) for trial in trials}
+    runs = runner.run([cell for group in cells.values() for cell in group], "search")
+    values = {}
+    for trial in trials:
+        value = statistics.fmean(_objective(runner, runs[cell.key], config) for cell in cells[trial.number])
+        if trial.value is None or not math.isclose(value, trial.value, rel_tol=1e-9, abs_tol=1e-12):
+            LOG.warning(
+                "[search] trial %d is %.6f by its runs and %s by the journal, which was changed: the runs count",
+                trial.number,
+                value,
+                trial.value,
+            )
+        values[trial.number] = value
+    return values
+
+
+def _report(study: optuna.Study, spec: RunSpec, config: SearchConfig, values: Mapping[int, float]) -> dict[str, Any]:
+    """The best trial and the history, by these values of the trials' numbers."""
     # Equal values are common with few validation images: the earliest trial wins, so the paper's weights stay.
-    trials = sorted(_complete(study), key=lambda t: t.number)[: config.trials]
+    trials = _counted(study, config)
     direction = METRICS[config.objective].direction
-    best = max(trials, key=lambda t: (direction * (t.value or 0.0), -t.number))
+    best = max(trials, key=lambda t: (direction * values[t.number], -t.number))
     return {
         "study": study.study_name,
         "objective": f"validation {config.objective}, folds {', '.join(map(str, config.folds))}",
         "network": spec.network,
         "trials": len(trials),
-        "value": best.value,
+        "value": values[best.number],
         "best": best.params,
-        "history": [{"trial": t.number, "value": t.value, **t.params} for t in trials],
+        "history": [{"trial": t.number, "value": values[t.number], **t.params} for t in trials],
     }
 
 

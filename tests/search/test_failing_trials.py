@@ -110,6 +110,21 @@ def test_the_search_goes_on_without_a_trial_one_of_whose_cells_fails(search, tmp
     assert search(lambda cell: True) == report  # nothing is left to train
 
 
+def test_what_the_journal_says_of_a_trial_is_compared_with_its_runs(search, tmp_path, caplog):
+    report = search(lambda cell: False)
+    journal = next((tmp_path / "studies").glob("*.journal"))
+    changed = journal.read_text().replace(f'"values":[{report["value"]}]', '"values":[0.125]')
+    assert changed != journal.read_text()
+    journal.write_text(changed)
+    ledger = Ledger(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "artifacts")))
+    lost = next(iter(ledger.finished().values()))
+    ledger.writer.discard(lost, "forgotten")
+    before = set(ledger.finished().values())
+    assert search(lambda cell: False) == report
+    assert "by its runs and 0.125 by the journal" in caplog.text
+    assert len(set(ledger.finished().values()) - before) == 1  # the run that was forgotten, and no other
+
+
 def test_an_objective_of_which_less_is_better_is_minimised(search):
     report = search(lambda cell: False, SEARCH.model_copy(update={"objective": "brier"}))
     values = [trial["value"] for trial in report["history"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from optuna.trial import TrialState
 
 from bus_mlops.config import SearchConfig
+from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.search.loss_weights import _forget_unfinished, _open_study, _report, suggest, with_loss
 
@@ -25,6 +27,10 @@ def spec(demo):
 def digests_only(*digests: str, seed: int = 5) -> Any:
     """What opening a study asks a runner for: the digests of data and folds, and the seed."""
     return SimpleNamespace(digests=lambda spec: digests or ("data", "folds"), config=SimpleNamespace(seed=seed))
+
+
+def by_journal(study: optuna.Study) -> dict[int, float]:
+    return {trial.number: trial.value for trial in study.trials if trial.value is not None}
 
 
 def start(study: optuna.Study) -> optuna.Trial:
@@ -129,7 +135,7 @@ def test_the_earliest_of_equal_trials_wins(spec, tmp_path):
     trials = [start(study) for _ in range(4)]
     for number in (2, 0, 3, 1):  # the order in which they end does not matter
         study.tell(trials[number], (0.5, 0.75, 0.75, 0.6)[number])
-    report = _report(study, spec, SEARCH)
+    report = _report(study, spec, SEARCH, by_journal(study))
     assert (report["value"], report["best"]) == (0.75, trials[1].params)
     assert report["trials"] == 4
     assert [(row["trial"], row["value"]) for row in report["history"]] == [(0, 0.5), (1, 0.75), (2, 0.75), (3, 0.6)]
@@ -143,5 +149,50 @@ def test_the_report_holds_finished_trials_and_no_more_than_were_asked_for(spec, 
     study.tell(trials[0], state=TrialState.FAIL)
     for trial, value in zip(trials[1:], (0.5, 0.6, 0.9), strict=True):
         study.tell(trial, value)
-    report = _report(study, spec, SEARCH.model_copy(update={"trials": 2}))
+    report = _report(study, spec, SEARCH.model_copy(update={"trials": 2}), by_journal(study))
     assert (report["trials"], report["value"], report["best"]) == (2, 0.6, trials[2].params)
+
+
+GARBLE: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "half a last line": lambda lines: [*lines[:-1], lines[-1][: len(lines[-1]) // 2]],
+    "a line written behind half a line": lambda lines: [*lines[:-1], lines[-1][:9] + lines[-1]],
+    "no last newline": lambda lines: [*lines[:-1], lines[-1].rstrip()],
+    "binary at the end": lambda lines: [*lines[:-1], b"\x00\xff\n"],
+    "a number at the end": lambda lines: [*lines[:-1], b"7\n"],
+    "an unknown entry": lambda lines: [*lines[:-1], b'{"op_code": 99}\n'],
+    "an entry without its fields": lambda lines: [*lines[:-1], b'{"op_code": 6}\n'],
+}
+
+
+@pytest.mark.parametrize("kind", GARBLE)
+def test_what_is_whole_of_a_damaged_journal_is_used(spec, tmp_path, kind, caplog):
+    study = _open_study(digests_only(), spec, SEARCH, tmp_path)
+    for value in (0.5, 0.6):
+        study.tell(start(study), value)
+    journal = next(tmp_path.glob("*.journal"))
+    spoilt = b"".join(GARBLE[kind](journal.read_bytes().splitlines(keepends=True)))
+    journal.write_bytes(spoilt)
+    again = _open_study(digests_only(), spec, SEARCH, tmp_path)
+    assert [trial.value for trial in again.trials] == [0.5, None]  # the last line told the second value
+    assert "1 are lost" in caplog.text
+    assert next(tmp_path.glob("*.damaged-*")).read_bytes() == spoilt
+    _forget_unfinished(again)
+    again.tell(start(again), 0.7)
+    assert [trial.value for trial in _open_study(digests_only(), spec, SEARCH, tmp_path).trials] == [0.5, None, 0.7]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 300, bytes(range(256)), b"{}\n" * 3], ids=["empty", "0", "all", "{}"]
+)
+def test_a_journal_of_which_nothing_can_be_read_begins_anew(spec, tmp_path, content):
+    journal = tmp_path / f"{_open_study(digests_only(), spec, SEARCH, tmp_path / 'other').study_name}.journal"
+    journal.write_bytes(content)
+    assert start(_open_study(digests_only(), spec, SEARCH, tmp_path)).params == PAPER
+    assert [path.read_bytes() for path in tmp_path.glob("*.damaged-*")] == [content] * bool(content)
+
+
+def test_a_journal_that_cannot_be_opened_is_named(spec, tmp_path):
+    name = _open_study(digests_only(), spec, SEARCH, tmp_path / "other").study_name
+    (tmp_path / f"{name}.journal").mkdir()
+    with pytest.raises(LedgerError, match=rf"{name}.journal cannot be opened: .*move it away"):
+        _open_study(digests_only(), spec, SEARCH, tmp_path)
