@@ -13,9 +13,11 @@ import hypothesis
 import numpy as np
 import pytest
 import yaml
+from made_once import made_once, make_empty_store
 from PIL import Image
 from projects import BUSI, WEIGHTS, run_stage_script, tiny_values
-from promotion_store import Store, copy_store, make_store
+from promotion_store import Store, copy_store, make_store, open_store
+from small_network import use_small_network
 from tiny_package import SIZE, TinyRegistry, speckle, write_tiny_members, write_tiny_package
 
 from bus_mlops import environment, profiles
@@ -31,16 +33,7 @@ hypothesis.settings.load_profile("busy")
 
 # A module that names one of these, or a test with such a fixture, does what takes seconds: it starts processes, makes
 # an MLflow store, assembles images or renders reports.
-STARTERS = {
-    "subprocess",
-    "run_stage_script",
-    "tiny_data",
-    "dvc_environment",
-    "s3_server",
-    "make_store",
-    "recorded",
-    "new_database",
-}
+STARTERS = {"subprocess", "run_stage_script", "tiny_data", "dvc_environment", "s3_server", "empty_store", "recorded"}
 WHOLE_STEPS = {"MlflowClient", "Ledger", "open_client", "assemble", "render_report"}
 
 
@@ -91,15 +84,29 @@ def imagenet_weights() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_store(request: pytest.FixtureRequest) -> Path:
+    """MLflow's SQLite file without a run; a copy takes no time, and MLflow's migrations take seconds."""
+    return made_once(request, "empty-store", make_empty_store) / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def new_database(empty_store: Path) -> bytes:
+    """The content of `empty_store`."""
+    return empty_store.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def tiny_data(request: pytest.FixtureRequest) -> Path:
     """A project folder with phantoms, assembled, audited and folded; copy it before changing it."""
-    folder = tmp_path_factory.mktemp("tiny")
+    return made_once(request, "tiny", _make_tiny_data)
+
+
+def _make_tiny_data(folder: Path) -> None:
     values = tiny_values(yaml.safe_load(profiles.text("demo")))
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     for stage in ("plan", "phantom", "assemble", "audit", "folds", "leakage"):
         done = run_stage_script(stage, folder)
         assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.fixture
@@ -110,26 +117,33 @@ def tiny_project(tiny_data: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def small_network(tiny_project: Path, empty_store: Path) -> None:
+    """`losses` of `tiny_project` trains a network of a few layers, recorded in a store that is there already."""
+    use_small_network(tiny_project)
+    shutil.copy(empty_store, tiny_project)
+
+
 @pytest.fixture(scope="session")
-def members(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def members(request: pytest.FixtureRequest) -> list[Path]:
     """Two tiny networks as `.keras` files."""
-    return write_tiny_members(tmp_path_factory.mktemp("networks"))
+    return sorted(made_once(request, "networks", write_tiny_members).iterdir())
 
 
 @pytest.fixture(scope="session")
-def package_folder(tmp_path_factory: pytest.TempPathFactory, members: list[Path]) -> Path:
+def package_folder(request: pytest.FixtureRequest, members: list[Path]) -> Path:
     """The package of two tiny networks; copy it before changing it."""
-    return write_tiny_package(tmp_path_factory.mktemp("package") / "tiny", members)
+    return made_once(request, "package", lambda folder: write_tiny_package(folder / "tiny", members)) / "tiny"
 
 
 @pytest.fixture(scope="session")
-def tiny_registry(tmp_path_factory, package_folder) -> TinyRegistry:
+def tiny_registry(tmp_path_factory, package_folder, empty_store) -> TinyRegistry:
     import mlflow
 
     from bus_mlops.packaging.package import log_package
 
     folder = tmp_path_factory.mktemp("store")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    uri = f"sqlite:///{shutil.copy(empty_store, folder)}"
     client = mlflow.MlflowClient(uri)
     experiment = client.create_experiment("tiny", (folder / "artifacts").as_uri())
     run = client.create_run(experiment).info.run_id
@@ -146,19 +160,14 @@ def tiny_registry(tmp_path_factory, package_folder) -> TinyRegistry:
 
 
 @pytest.fixture(scope="session")
-def new_database(tmp_path_factory) -> bytes:
-    """An MLflow database without runs, as it lies on the disk: to make one takes seconds."""
-    import mlflow
-
-    file = tmp_path_factory.mktemp("new") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments(max_results=1)
-    return file.read_bytes()
-
-
-@pytest.fixture(scope="session")
-def recorded(tmp_path_factory, members) -> Store:
+def recorded(request, members, empty_store) -> Store:
     """A project whose runs are recorded and of which nothing was promoted; for copies."""
-    return make_store(tmp_path_factory.mktemp("recorded"), members)
+
+    def make(folder: Path) -> None:
+        shutil.copy(empty_store, folder)
+        make_store(folder, members)
+
+    return open_store(made_once(request, "recorded", make))
 
 
 @pytest.fixture(scope="module")

@@ -147,6 +147,7 @@ def test_digests_and_parts_ignore_images_outside_the_folds(tiny_project: Path):
     assert sorted(benchmark.frame["image_id"].iloc[rows]) == sorted(ids.iloc[1:])
 
 
+@pytest.mark.usefixtures("small_network")
 @pytest.mark.slow
 def test_training_sees_only_the_images_that_were_kept(tiny_project: Path):
     values = yaml.safe_load((tiny_project / "params.yaml").read_text())

@@ -41,10 +41,11 @@ needs_mounts = pytest.mark.skipif(
 BUS_MLOPS = [sys.executable, "-c", "from bus_mlops.cli import main; main()"]
 
 
+@pytest.mark.usefixtures("small_network")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=needs_ray)])
 def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_project, kind):
-    change(tiny_project, "training", epochs=30)
+    change(tiny_project, "training", epochs=60)
     change(tiny_project, "engine", kind=kind)
     assert fold_runs(tiny_project) == []  # and the store is there
     driver = subprocess.Popen(TRAIN, cwd=tiny_project, stdout=subprocess.DEVNULL)
@@ -75,9 +76,10 @@ def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_projec
     assert finished <= {r.info.run_id for r in fold_runs(tiny_project) if r.info.status == "FINISHED"}
 
 
+@pytest.mark.usefixtures("small_network")
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_cell_ends_as_if_nothing_had_happened(tiny_project, tmp_path):
-    change(tiny_project, "training", epochs=37)
+    change(tiny_project, "training", epochs=61)
     change(tiny_project, "tracking", uri=f"sqlite:///{tmp_path}/undisturbed.db", artifacts=str(tmp_path / "other"))
     assert train(tiny_project).returncode == 0
     expected = read_predictions(tiny_project)
@@ -91,14 +93,14 @@ def test_a_killed_worker_is_replaced_and_its_cell_ends_as_if_nothing_had_happene
     assert driver.returncode == 0, output
     assert statuses(tiny_project) == ["FINISHED"] * 4 + ["KILLED"]
     assert "starting it again" in output
-    assert re.search(r"goes on after epoch \d+ of 37", output)
+    assert re.search(r"goes on after epoch \d+ of 61", output)
     pd.testing.assert_frame_equal(read_predictions(tiny_project), expected)
 
     key = LedgerKey(run.data.tags["fingerprint"], int(run.data.tags["fold"]))
     resumed = ledger_of(tiny_project).finished_run(key)
     assert resumed is not None
     assert re.fullmatch(r"after epoch \d+", resumed.data.tags["resumed"])
-    assert len(ledger_of(tiny_project).client.get_metric_history(resumed.info.run_id, "loss")) == 37
+    assert len(ledger_of(tiny_project).client.get_metric_history(resumed.info.run_id, "loss")) == 61
 
 
 def read_predictions(project: Path) -> pd.DataFrame:
@@ -107,6 +109,7 @@ def read_predictions(project: Path) -> pd.DataFrame:
     return frame.sort_values(["model", "variant", "fold", "part", "image_id"], ignore_index=True)
 
 
+@pytest.mark.usefixtures("small_network")
 @pytest.mark.parametrize(
     ("kind", "number"),
     [
@@ -168,13 +171,13 @@ def flaky(*, input_size, scaling, dropout):
 '''
 
 
+@pytest.mark.usefixtures("small_network")
 def test_a_network_that_raises_in_one_cell_is_in_a_table_and_repeated_alone(tiny_project):
-    (tiny_project / "extensions").mkdir()
     (tiny_project / "extensions" / "flaky.py").write_text(RAISES_ONCE)
     path = tiny_project / "params.yaml"
     params = yaml.safe_load(path.read_text())
     params["networks"]["flaky"] = {"weights": "random", "scaling": "unit"}
-    params["strategy_settings"]["losses"]["networks"] = ["mobilenet", "flaky"]
+    params["strategy_settings"]["losses"]["networks"] = ["small", "flaky"]
     path.write_text(yaml.safe_dump(params, sort_keys=False))
     change(tiny_project, "folds", run=[1])
     command = [*BUS_MLOPS, "train", "losses"]
@@ -246,9 +249,10 @@ def on_small_disk(project: Path, folder: str, script: str) -> subprocess.Complet
     )
 
 
+@pytest.mark.usefixtures("small_network")
 @pytest.mark.slow
 def test_a_database_locked_for_20_seconds_is_waited_for(tiny_project):
-    change(tiny_project, "training", epochs=20)
+    change(tiny_project, "training", epochs=40)
     assert fold_runs(tiny_project) == []
     driver = subprocess.Popen(TRAIN, cwd=tiny_project, stderr=subprocess.PIPE, text=True)
     wait_for_the_middle(tiny_project, finished=0)
@@ -262,6 +266,7 @@ def test_a_database_locked_for_20_seconds_is_waited_for(tiny_project):
     assert statuses(tiny_project) == ["FINISHED"] * 4
 
 
+@pytest.mark.usefixtures("small_network")
 @pytest.mark.slow
 def test_two_drivers_on_one_file_take_turns(tiny_project):
     drivers = [subprocess.Popen([*TRAIN, "-q"], cwd=tiny_project, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -271,9 +276,10 @@ def test_two_drivers_on_one_file_take_turns(tiny_project):
     assert statuses(tiny_project) == ["FINISHED"] * 4
 
 
+@pytest.mark.usefixtures("small_network")
 @pytest.mark.slow
 def test_two_drivers_on_a_server_that_dies_for_30_seconds(tiny_project, tmp_path):
-    change(tiny_project, "training", epochs=20)
+    change(tiny_project, "training", epochs=40)
     assert fold_runs(tiny_project) == []  # makes the tables; this file is the server's, not the drivers'
     with mlflow_server(tiny_project) as server:
         change(tiny_project, "tracking", uri=server.url, experiment="bus-benchmark")

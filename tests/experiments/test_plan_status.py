@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from io import StringIO
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def test_without_a_store_nothing_is_recorded_and_none_is_made(demo, tmp_path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_recorded_runs_are_counted_and_timed(tiny_project, monkeypatch):
+def test_recorded_runs_are_counted_and_timed(tiny_project, empty_store, monkeypatch):
+    shutil.copy(empty_store, tiny_project)
     monkeypatch.chdir(tiny_project)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     config = with_store(load_config(), tiny_project)

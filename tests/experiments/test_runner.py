@@ -13,6 +13,7 @@ from trainings import change, change_plan, fold_runs, ledger_of, statuses, train
 from bus_mlops.tracking.ledger import MODEL
 
 
+@pytest.mark.usefixtures("small_network")
 def test_a_strategy_is_trained_once_and_recorded_with_its_evidence(tiny_project):
     first = train(tiny_project)
     assert first.returncode == 0, first.stderr
@@ -41,6 +42,7 @@ def test_a_strategy_is_trained_once_and_recorded_with_its_evidence(tiny_project)
     assert (tiny_project / "results/predictions/losses.parquet").read_bytes() == before
 
 
+@pytest.mark.usefixtures("small_network")
 def test_a_cell_that_cannot_be_trained_fails_by_name_and_the_others_finish(tiny_project):
     rows = json.loads((tiny_project / "results/plan/losses.json").read_text())["rows"]
     rows[1]["spec"]["training"]["input_size"] = 96  # no image was assembled at this size
@@ -54,6 +56,7 @@ def test_a_cell_that_cannot_be_trained_fails_by_name_and_the_others_finish(tiny_
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("small_network")
 @pytest.mark.slow
 def test_the_number_of_workers_changes_no_number(tiny_project, tmp_path):
     frames = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from made_once import store_in
 
-from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import TrainingError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.strategies import make_spec
@@ -13,7 +13,7 @@ from bus_mlops.project import load_config
 from bus_mlops.tracking.ledger import CURVES, MODEL, Ledger
 
 
-def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data, tmp_path):
+def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data, empty_store, tmp_path):
     import keras
     import tensorflow as tf
 
@@ -22,7 +22,7 @@ def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data,
     from bus_mlops.experiments.programs import Programs
     from bus_mlops.experiments.worker import train_cell
 
-    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "artifacts"))
+    tracking = store_in(tmp_path, empty_store)
     ledger = Ledger(tracking)
     spec = make_spec(load_config(tiny_data / "params.yaml"), "mobilenet", "multitask")
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 5})})

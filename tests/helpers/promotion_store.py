@@ -133,8 +133,8 @@ def record_model(store: Store, strategy: str, network: str, separation: float, m
     return pd.concat(frames, ignore_index=True)
 
 
-def make_store(folder: Path, members: list[Path]) -> Store:
-    """Lay out a project in an empty folder and record its runs, with the networks of `members` for each fold."""
+def make_store(folder: Path, members: list[Path]) -> None:
+    """Lay out a project in a folder and record its runs, with the networks of `members` for each fold."""
     values = tiny_values(yaml.safe_load(profiles.text("demo")))
     values["data"].update(root=str(folder / "phantom"), sources=["busi"])
     values["phantom"].update(images={"busi": 4}, near_duplicates=0)
@@ -157,7 +157,13 @@ def make_store(folder: Path, members: list[Path]) -> Store:
     pd.concat(approaches[:3]).to_parquet(store.predictions / "approaches.parquet")
     for strategy in ("tuned", "approaches"):
         seal(store.predictions, strategy, {})
-    return store
+
+
+def open_store(folder: Path) -> Store:
+    """A project that `make_store` has laid out."""
+    config = parse_config(yaml.safe_load((folder / PARAMS).read_text()))
+    folds = Folds.open(folder / paths.FOLDS / "folds.csv")
+    return Store(config, Ledger(config.tracking), folds, folder, Benchmark.open(folder / BENCHMARK))
 
 
 def copy_store(store: Store, folder: Path) -> Store:

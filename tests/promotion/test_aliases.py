@@ -57,8 +57,9 @@ class Models:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Models:
+def made(tmp_path_factory, empty_store) -> Models:
     folder = tmp_path_factory.mktemp("aliases")
+    shutil.copy(empty_store, folder)
     models = Models(folder, "")
     client = models.client
     client.create_registered_model(NAME)

@@ -74,9 +74,10 @@ def record(ledger: Ledger, spec: RunSpec, benchmark: Benchmark, folds: Folds, se
 
 
 @pytest.fixture(scope="module")
-def project(tiny_data, tmp_path_factory) -> Iterator[Project]:
+def project(tiny_data, empty_store, tmp_path_factory) -> Iterator[Project]:
     folder, artifacts = tmp_path_factory.mktemp("refit") / "project", tmp_path_factory.mktemp("artifacts")
     shutil.copytree(tiny_data, folder)
+    shutil.copy(empty_store, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         yield lay_out(folder, artifacts)

@@ -12,10 +12,11 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from made_once import store_in
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from bus_mlops.config import SearchConfig, TrackingConfig
+from bus_mlops.config import SearchConfig
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
 from bus_mlops.experiments.failures import CellsFailedError
@@ -71,11 +72,11 @@ class Recorder:
 
 
 @pytest.fixture
-def search(tiny_data, tmp_path, monkeypatch):
+def search(tiny_data, empty_store, tmp_path, monkeypatch):
     """A function that searches, or goes on, with cells failing as it is told."""
     monkeypatch.chdir(tiny_data)
     config = load_config(tiny_data / "params.yaml")
-    tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db", artifacts=str(tmp_path / "artifacts"))
+    tracking = store_in(tmp_path, empty_store)
     job = Job(tiny_data, tiny_data, tracking, tmp_path, None, threads=1, driver="test")
 
     def run(fails: Callable[[Cell], bool], settings: SearchConfig = SEARCH) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
+from made_once import store_in
 
-from bus_mlops.config import TrackingConfig
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking import cell_lock
@@ -14,9 +14,9 @@ from bus_mlops.tracking.ledger import Ledger
 
 
 @pytest.fixture(scope="module")
-def ledger(tmp_path_factory):
+def ledger(tmp_path_factory, empty_store):
     folder = tmp_path_factory.mktemp("locks")
-    return Ledger(TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "artifacts")))
+    return Ledger(store_in(folder, empty_store))
 
 
 @pytest.fixture

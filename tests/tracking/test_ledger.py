@@ -10,6 +10,7 @@ import time
 import pandas as pd
 import pytest
 import yaml
+from made_once import store_in
 from typer.testing import CliRunner
 
 from bus_mlops.cli.app import app
@@ -23,9 +24,9 @@ TAGS = {"fingerprint": "f" * 64, "data_digest": "d" * 64, "folds_digest": "e" * 
 
 
 @pytest.fixture(scope="module")
-def tracking(tmp_path_factory):
+def tracking(tmp_path_factory, empty_store):
     folder = tmp_path_factory.mktemp("store")
-    return TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db", artifacts=str(folder / "artifacts"))
+    return store_in(folder, empty_store)
 
 
 @pytest.fixture

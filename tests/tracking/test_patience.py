@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 import time
@@ -79,8 +80,8 @@ def test_what_another_process_has_just_added_is_there_at_the_second_attempt(path
     assert sqlite3.connect(path).execute("SELECT value FROM runs").fetchall() == [(7,)]
 
 
-def test_a_name_that_is_taken_is_said_at_once(tmp_path):
-    client = PatientClient(MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}"))
+def test_a_name_that_is_taken_is_said_at_once(tmp_path, empty_store):
+    client = PatientClient(MlflowClient(f"sqlite:///{shutil.copy(empty_store, tmp_path)}"))
     client.create_experiment("experiment")
     began = time.monotonic()
     with pytest.raises(MlflowException, match=r"already exists.*UNIQUE constraint failed"):

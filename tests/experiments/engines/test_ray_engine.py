@@ -111,6 +111,7 @@ def test_of_a_task_that_dies_again_and_again_only_the_cell_at_fault_fails(demo):
     assert {event.kind for key, event in collector.done.items() if key.fold == 3} == {"failed"}
 
 
+@pytest.mark.usefixtures("small_network")
 @needs_ray
 @pytest.mark.slow
 def test_both_engines_give_the_same_predictions(tiny_project, tmp_path):
@@ -164,6 +165,7 @@ def test_trials_of_a_search_go_through_the_engine_too(tiny_project, tmp_path):
     assert found[0] == found[1]
 
 
+@pytest.mark.usefixtures("small_network")
 @needs_ray
 @pytest.mark.slow
 def test_a_grid_on_a_cluster_survives_the_death_of_a_machine(tiny_project, monkeypatch):
@@ -171,7 +173,7 @@ def test_a_grid_on_a_cluster_survives_the_death_of_a_machine(tiny_project, monke
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    change(tiny_project, "training", epochs=30)
+    change(tiny_project, "training", epochs=100)
     assert fold_runs(tiny_project) == []  # makes the tables; this file is the server's, not the driver's
     with mlflow_server(tiny_project) as server, cluster(nodes=2) as (address, nodes):
         change(tiny_project, "tracking", uri=server.url)
