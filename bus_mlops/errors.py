@@ -17,6 +17,10 @@ class ConfigError(BusMlopsError):
     """`params.yaml` is missing, is not YAML, or holds an unknown key or a value out of range."""
 
 
+class FileContentError(BusMlopsError, ValueError):
+    """A JSON file of ours is cut off, or was edited into something that it cannot be."""
+
+
 class SourceError(BusMlopsError):
     """A source folder, its metadata file or one of its rows is missing or malformed."""
 

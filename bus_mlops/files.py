@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from bus_mlops.errors import FileContentError
+
+_MADE_ANEW = "Mend it, or remove it and run the command that writes it again."
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -149,8 +153,48 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file of ours, which a person may have edited.
+
+    Raises:
+        FileContentError: Names file and line of what is no JSON, or a key that stands twice in one object.
+        FileNotFoundError: There is no such file.
+    """
+    if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
+        raise FileContentError(f"{path} is not a file. {_MADE_ANEW}")
+    content = path.read_bytes()
+    try:
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_each_once)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise FileContentError(
+            f"{path}, line {line}: the byte 0x{content[error.start]:02X} is no text. {_MADE_ANEW}"
+        ) from None
+    except json.JSONDecodeError as error:
+        found = content.decode("utf-8").split("\n")[error.lineno - 1].strip()[:60]
+        what = f"{error.msg} in {found!r}" if found else f"{error.msg}: the file is empty or cut off"
+        raise FileContentError(f"{path}, line {error.lineno}: is not valid JSON: {what}. {_MADE_ANEW}") from None
+    except _Twice as error:
+        key = json.dumps(str(error), ensure_ascii=False)
+        lines = [str(n) for n, line in enumerate(content.decode("utf-8").split("\n"), 1) if key in line]
+        raise FileContentError(
+            f"{path}: the key {key} stands twice in one object (it is in line {', '.join(lines[:10])}): keep one."
+        ) from None
+    except RecursionError:
+        raise FileContentError(
+            f"{path} holds more levels, one in the other, than any file of ours. {_MADE_ANEW}"
+        ) from None
+
+
+class _Twice(Exception):  # noqa: N818 - raised and caught here
+    """A key that an object has already."""
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return values
 
 
 def _prefix(folder: Path) -> str:

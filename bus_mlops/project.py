@@ -5,17 +5,18 @@ The schema in `config` knows neither; here the sections that depend on a registr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, create_model
 
 from bus_mlops import profiles
 from bus_mlops.config import Config, NetworkChoice, PromotionConfig, StrategySettings
 from bus_mlops.config.base import Known, Strict
 from bus_mlops.config.mistakes import describe
+from bus_mlops.config.parameter_file import read_parameters
 from bus_mlops.errors import ConfigError
 from bus_mlops.evaluation.metrics import probability_metrics
 from bus_mlops.experiments.strategies import in_order
@@ -34,25 +35,24 @@ def load_config(path: Path = PARAMS) -> Config:
     """
     load_extensions(EXTENSIONS)
     try:
-        text = path.read_text(encoding="utf-8")
+        parameters = read_parameters(path)
     except FileNotFoundError:
         raise ConfigError(
             f"{path} not found in {Path.cwd()}. Run the command in the project folder, or write one with "
             "`bus-mlops profile demo`."
         ) from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of parameters but holds {type(values).__name__}.")
-    return parse_config(values, str(path))
+    return parse_config(parameters.values, str(path), parameters.lines)
 
 
-def parse_config(values: dict[str, Any], where: str = "params.yaml") -> Config:
+def parse_config(
+    values: dict[str, Any], where: str = "params.yaml", lines: Mapping[tuple[str, ...], int] | None = None
+) -> Config:
     """Validate a mapping of parameters.
+
+    Args:
+        values: The parameters.
+        where: What errors call the file.
+        lines: In which line of it each key stands, by the keys that lead to it.
 
     Raises:
         ConfigError: Names key, value and neighbours.
@@ -61,7 +61,7 @@ def parse_config(values: dict[str, Any], where: str = "params.yaml") -> Config:
     try:
         return model.model_validate(values, context=_known())
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(describe(item, model) for item in error.errors())) from None
+        raise ConfigError(f"{where}: " + "; ".join(describe(item, model, lines) for item in error.errors())) from None
 
 
 def profile_config(name: str) -> Config:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from bus_mlops.errors import FileContentError
 from bus_mlops.files import read_json, replaced_folder, replacing, write_json
 
 
@@ -60,3 +61,27 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_is_not
     assert left.startswith(".folder.partial-")
     assert str(os.getpid()) in mine.name
     assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "line 1: is not valid JSON: .*empty or cut off"),
+        (b'{"a": 1,\n "b": [1, 2', "line 2: is not valid JSON: .*'\"b\": \\[1, 2'"),
+        (b'{"a": 1,\n "b": yes}', "line 2: is not valid JSON: Expecting value in '\"b\": yes}'"),
+        (b'{"a": 1,\n "b": {"c": 1,\n "d": 2,\n "c": 3}}', 'the key "c" stands twice in one object .*line 2, 4'),
+        (b'{"a":\n "gr\xfcn"}', "line 2: the byte 0xFC is no text"),
+        (b"[" * 200_000, "holds more levels"),
+    ],
+)
+def test_json_that_was_cut_off_or_edited_is_told_with_its_line(tmp_path, content, message):
+    path = tmp_path / "losses.json"
+    path.write_bytes(content)
+    with pytest.raises(FileContentError, match=f"losses.json.*{message}"):
+        read_json(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "plan.json")
+    with pytest.raises(FileContentError, match=r"plan\.json is not a file\. Mend it, or remove it"):
+        read_json(tmp_path / "plan.json")

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Valid
 
 
 class Strict(BaseModel):
-    """Base of all configuration: frozen, and unknown keys are errors."""
+    """Base of all configuration: frozen, and unknown keys and numbers that are not finite are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def kind_named_by(field: str, *kinds: str) -> Discriminator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
@@ -28,13 +29,30 @@ class Place(NamedTuple):
     kinds: tuple[Kind, ...]
 
 
-def describe(error: Any, root: Model) -> str:
-    """One of `ValidationError.errors()` of a mapping that was to be `root`: the key, the value, what is allowed."""
+def describe(error: Any, root: Model, lines: Mapping[tuple[str, ...], int] | None = None) -> str:
+    """One of `ValidationError.errors()` of a mapping that was to be `root`: the line, key, value, what is allowed.
+
+    Args:
+        error: The one.
+        root: The model of the whole file.
+        lines: In which line of the file each key stands, by the keys that lead to it; without, no line is named.
+    """
     # Names of validators, such as `function-after[...]`, stand among the keys.
     parts = [part for part in error["loc"] if not (isinstance(part, str) and "[" in part)]
     if error["type"] == "extra_forbidden":
-        return _unknown_key(_follow(parts[:-1], root), str(parts[-1]))
-    key = ".".join(_follow(parts, root).path)
+        place, key = _follow(parts[:-1], root), str(parts[-1])
+        return _line(lines, (*place.path, key)) + _unknown_key(place, key)
+    path = _follow(parts, root).path
+    return _line(lines, path) + _mistake(error, ".".join(path))
+
+
+def _line(lines: Mapping[tuple[str, ...], int] | None, path: tuple[str, ...]) -> str:
+    """Of the key, or, where it is missing, of the section that lacks it."""
+    known = [path[:end] for end in range(len(path), 0, -1) if lines and path[:end] in lines]
+    return f"line {lines[known[0]]}: " if lines and known else ""
+
+
+def _mistake(error: Any, key: str) -> str:
     if error["type"] == "missing":
         return f"key {key!r} is missing"
     message = error["msg"].removeprefix("Value error, ")

@@ -152,10 +152,12 @@ def _uri_of_project() -> str | None:
     import yaml
 
     try:
+        if PARAMS.exists() and not PARAMS.is_file():  # reading a pipe would wait for ever
+            raise OSError("it is not a file")
         values = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{PARAMS} cannot be read for its tracking.uri: {reason}. {ELSEWHERE}") from None
     tracking = values.get("tracking") if isinstance(values, dict) else None

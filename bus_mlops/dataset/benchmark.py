@@ -15,6 +15,7 @@ import numpy as np
 from bus_mlops.dataset.convert import THUMBNAILS_FILE, images_file, masks_file
 from bus_mlops.dataset.stage_csv import read_stage_csv
 from bus_mlops.errors import DatasetError
+from bus_mlops.files import read_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +105,7 @@ class Benchmark:
         """
         path = folder / INFO_FILE
         try:
-            info = json.loads(path.read_text(encoding="utf-8"))
+            info = read_json(path)
         except FileNotFoundError:
             raise DatasetError(f"{path} not found: no benchmark is assembled there. {_REMEDY}") from None
         except (ValueError, OSError) as error:

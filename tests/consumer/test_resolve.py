@@ -68,9 +68,12 @@ class TestDefaultTrackingUri:
         with pytest.raises(ConfigError, match=f"params.yaml: tracking.uri = {said} .*MLFLOW_TRACKING_URI"):
             default_tracking_uri()
 
-    @pytest.mark.parametrize("content", [b"tracking: {uri: 'http", b"\xff\xfe\x00"])
+    @pytest.mark.parametrize("content", [b"tracking: {uri: 'http", b"\xff\xfe\x00", b"[" * 5_000, None])
     def test_a_file_that_cannot_be_read_is_an_error(self, folder, content):
-        (folder / "params.yaml").write_bytes(content)
+        if content is None:
+            os.mkfifo(folder / "params.yaml")
+        else:
+            (folder / "params.yaml").write_bytes(content)
         with pytest.raises(ConfigError, match=r"params.yaml cannot be read for its tracking.uri: .*--tracking-uri"):
             default_tracking_uri()
 
