@@ -16,7 +16,7 @@ from made_once import store_in
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from bus_mlops.config import SearchConfig
+from bus_mlops.config import SearchConfig, TrackingConfig
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
 from bus_mlops.experiments.failures import CellsFailedError
