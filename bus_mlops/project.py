@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import Field, ValidationError, create_model
 
 from bus_mlops import profiles
