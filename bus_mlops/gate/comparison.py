@@ -35,6 +35,7 @@ class Lineage:
         leaks: The tag of its runs (`0 groups`): groups torn between test and the rest; `validation_leaks` likewise
             those torn between validation and train.
         git_clean: yes, no or unknown; where runs differ, the worst.
+        git_reason: Why it is unknown, as git said when a run began; "" where that is not on record.
     """
 
     data_digest: str
@@ -44,6 +45,7 @@ class Lineage:
     validation_leaks: str = NO_LEAKS
     git_clean: str = "yes"
     commits: tuple[str, ...] = ()
+    git_reason: str = ""
 
 
 @dataclass(frozen=True)

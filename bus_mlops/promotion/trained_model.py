@@ -181,4 +181,5 @@ def _lineage(tags: Sequence[Mapping[str, str]]) -> Lineage:
         validation_leaks=", ".join(validation_leaks) or NO_LEAKS,
         git_clean=next((state for state in ("unknown", "no") if state in clean), "yes"),
         commits=tuple(sorted({each.get("mlflow.source.git.commit", "none") for each in tags})),
+        git_reason=next((each["git_reason"] for each in tags if "git_reason" in each), ""),
     )

@@ -107,4 +107,5 @@ def _git_problems(context: GateContext) -> list[str]:
 
 def _clean(lineage: Lineage) -> str:
     known = {"yes": "clean", "no": "uncommitted changes"}
-    return known.get(lineage.git_clean, "code that git does not know")
+    reason = f" ({lineage.git_reason})" if lineage.git_reason else ""
+    return known.get(lineage.git_clean, f"code that git does not know{reason}")
