@@ -6,9 +6,11 @@ from bus_mlops.entry import run_stage
 
 
 def main(_: Config) -> None:
+    from bus_mlops.dataset.flow import incomplete_sources
     from bus_mlops.evaluation.evaluate import evaluate
 
-    for line in evaluate(paths.PLAN, paths.PREDICTIONS, paths.FOLDS / "folds.csv", paths.RESULTS):
+    incomplete = incomplete_sources(paths.BENCHMARK / "benchmark.json")
+    for line in evaluate(paths.PLAN, paths.PREDICTIONS, paths.FOLDS / "folds.csv", paths.RESULTS, incomplete):
         print(line)
 
 

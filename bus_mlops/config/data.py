@@ -29,6 +29,11 @@ class DataConfig(Strict):
     sources: tuple[SourceName, ...] | Literal["all"] = Field(
         description="the sources to read, each of which must be there; 'all' reads those that are"
     )
+    sources_incomplete: Literal["error", "report"] = Field(
+        default="error",
+        description="images or masks that a source lists and that are not there stop the assembly, or are left out, "
+        "counted, and marked in every table",
+    )
     color: Literal["gray", "rgb"] = "gray"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
@@ -37,7 +37,7 @@ from bus_mlops.files import replaced_folder
 from bus_mlops.images.geometry import GEOMETRY_VERSION
 from bus_mlops.limits import core_count
 from bus_mlops.sources.record import MALIGNANT, Record, label_conflicts
-from bus_mlops.sources.registry import read_sources
+from bus_mlops.sources.registry import read_each
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,12 @@ def assemble(config: Config, sizes: Sequence[int], folder: Path, workers: int | 
     """
     if not sizes:
         raise DatasetError("no input size to assemble: the plan is empty. Run `dvc repro plan`.")
-    records = read_sources(config.data)
+    readings = read_each(config.data)
+    records = sorted(
+        (record for reading in readings.values() for record in reading.records),
+        key=lambda record: (record.source, record.name),
+    )
+    left_out = {source: reading.left_out for source, reading in readings.items()}
     ordered = sorted(set(sizes))
     with replaced_folder(folder) as partial:
         _create_arrays(partial, len(records), ordered, config.data.color)
@@ -77,7 +82,7 @@ def assemble(config: Config, sizes: Sequence[int], folder: Path, workers: int | 
         _stop_on_failures(results)
         frame = validate_manifest(_manifest(records, results, config.data.root))
         frame.to_csv(partial / MANIFEST_FILE, index=False, lineterminator="\n")
-        text = json.dumps(_info(config, ordered, records, results), indent=2, sort_keys=True)
+        text = json.dumps(_info(config, ordered, records, results, left_out), indent=2, sort_keys=True)
         (partial / INFO_FILE).write_text(text + "\n", encoding="utf-8")
     return Benchmark.open(folder)
 
@@ -91,6 +96,8 @@ def describe(benchmark: Benchmark) -> str:
             f"  {source}: {flow['listed']} listed, {flow['kept']} kept ({flow['benign']} benign, "
             f"{flow['malignant']} malignant) in {flow['cases']} cases, {flow['with_mask']} with mask"
         )
+        for reason, count in flow["excluded"].items():
+            lines.append(f"  {source}: {count} left out: {reason}")
         if flow["empty_masks"]:
             lines.append(f"  {source}: {flow['empty_masks']} masks are empty")
     lines += [
@@ -180,7 +187,11 @@ def _manifest(records: Sequence[Record], results: Sequence[Converted], root: Pat
 
 
 def _info(
-    config: Config, sizes: Sequence[int], records: Sequence[Record], results: Sequence[Converted]
+    config: Config,
+    sizes: Sequence[int],
+    records: Sequence[Record],
+    results: Sequence[Converted],
+    left_out: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
     sources = sorted({record.source for record in records})
     return {
@@ -190,19 +201,21 @@ def _info(
         "color": config.data.color,
         "sizes": list(sizes),
         "sources": sources,
-        "flow": {source: _flow(source, records, results) for source in sources},
+        "flow": {source: _flow(source, records, results, left_out[source]) for source in sources},
         "label_conflicts": [conflict._asdict() for conflict in label_conflicts(records)],
     }
 
 
-def _flow(source: str, records: Sequence[Record], results: Sequence[Converted]) -> dict[str, Any]:
-    """Flow counts as STARD asks; a run stops at an image that cannot be read, so none is excluded yet."""
+def _flow(
+    source: str, records: Sequence[Record], results: Sequence[Converted], left_out: Mapping[str, int]
+) -> dict[str, Any]:
+    """Flow counts as STARD asks; a run stops at an image that cannot be read, so only absent files are excluded yet."""
     mine = [(record, result) for record, result in zip(records, results, strict=True) if record.source == source]
     malignant = sum(record.label == MALIGNANT for record, _ in mine)
     return {
-        "listed": len(mine),
+        "listed": len(mine) + sum(left_out.values()),
         "read": len(mine),
-        "excluded": {},
+        "excluded": dict(left_out),
         "kept": len(mine),
         "benign": len(mine) - malignant,
         "malignant": malignant,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def evaluate(plans_folder: Path, predictions_folder: Path, folds_file: Path, results: Path) -> list[str]:
+def evaluate(
+    plans_folder: Path,
+    predictions_folder: Path,
+    folds_file: Path,
+    results: Path,
+    incomplete: Mapping[str, str] | None = None,
+) -> list[str]:
     """Write tables, `findings.json`, `metrics.json` and `plots/*.csv` under `results`.
 
     A table is `tables/<strategy>.csv`: a folder, since strategies are parameters and DVC's outputs are not. The plans
     say which rows there must be; predictions of a strategy that is no longer planned are left alone and named.
+
+    Args:
+        plans_folder: The plan files.
+        predictions_folder: A parquet a strategy.
+        folds_file: folds.csv.
+        results: Where to write.
+        incomplete: As for `strategy_table`.
 
     Returns:
         Lines to print.
@@ -38,7 +52,7 @@ def evaluate(plans_folder: Path, predictions_folder: Path, folds_file: Path, res
     check_collected(predictions_folder, plans)
     predictions = {name: read_predictions(predictions_folder / f"{name}.parquet") for name in plans}
     plans = {name: with_choice(predictions[name], rows) for name, rows in plans.items()}
-    tables = {name: strategy_table(predictions[name], rows, folds) for name, rows in plans.items()}
+    tables = {name: strategy_table(predictions[name], rows, folds, incomplete) for name, rows in plans.items()}
     by_fold = fold_table(predictions, plans)
     findings = find(plans, by_fold, folds)
 
@@ -58,6 +72,7 @@ def evaluate(plans_folder: Path, predictions_folder: Path, folds_file: Path, res
     planned = {path.stem for path in plans_folder.glob("*.json")}
     unplanned = sorted({path.stem for path in predictions_folder.glob("*.parquet")} - planned)
     lines += [f"note: {name}.parquet belongs to no planned strategy and was not evaluated" for name in unplanned]
+    lines += [f"note: {source} is incomplete: {kept}" for source, kept in (incomplete or {}).items()]
     lines += [f"{finding.verdict}: {finding.statement}" for finding in findings]
     return [*lines, f"best ROC AUC: {dvc_plots.row_title(*best)}"] if best else lines
 

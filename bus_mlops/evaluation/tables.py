@@ -34,7 +34,10 @@ POOLED = ("pooled", "low", "high")
 
 
 def strategy_table(
-    predictions: pd.DataFrame, planned: Iterable[PlannedRow], folds: pd.DataFrame | None = None
+    predictions: pd.DataFrame,
+    planned: Iterable[PlannedRow],
+    folds: pd.DataFrame | None = None,
+    incomplete: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """A row for each planned (model, variant), in the plan's order.
 
@@ -49,6 +52,8 @@ def strategy_table(
     Args:
         predictions: Of the strategy.
         planned: Its rows, marked by `choice.with_choice`.
+        incomplete: Of each source of which files are not there, how many images were kept; the column of this name
+            says so in every row that uses the source.
         folds: folds.csv; with it every planned image must have been predicted.
 
     Raises:
@@ -67,7 +72,8 @@ def strategy_table(
         part = select(row)
         check_complete(part, row, folds)
         per_fold = fold_metrics(part, row)
-        identity = {**_identity(row, part), **torn[row.cohort]}
+        gaps = "; ".join(f"{name}: {kept}" for name, kept in (incomplete or {}).items() if name in row.cohort)
+        identity = {**_identity(row, part), **torn[row.cohort], "incomplete": gaps}
         records.append({**identity, **_over_folds(per_fold, row), **_pooled(part, row), **_beside_paper(per_fold, row)})
     return pd.DataFrame.from_records(records)
 

@@ -13,6 +13,8 @@ from bus_mlops.errors import SourceError
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 BENIGN, MALIGNANT = 0, 1
+# Why the flow counts of a benchmark leave an entry of an incomplete source out.
+IMAGE_ABSENT, MASK_ABSENT = "image not there", "mask not there"
 
 
 class Crop(NamedTuple):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.errors import ConfigError, SourceError
 from bus_mlops.sources.links import link_problem
 from bus_mlops.sources.record import Record
-from bus_mlops.sources.source import Source
+from bus_mlops.sources.source import Reading, Source
 
 if TYPE_CHECKING:
     from bus_mlops.config import DataConfig
@@ -77,9 +77,16 @@ def no_sources(root: Path) -> SourceError:
 
 
 def read_sources(data: DataConfig) -> list[Record]:
-    """The records of the configured sources, sorted by image id.
+    """The records of `read_each`, sorted by image id."""
+    records = [record for reading in read_each(data).values() for record in reading.records]
+    return sorted(records, key=lambda record: (record.source, record.name))
 
-    `sources: all` reads those whose folder is there, a list must be there completely.
+
+def read_each(data: DataConfig) -> dict[str, Reading]:
+    """What is there of each of the configured sources, and what was left out.
+
+    `sources: all` reads those whose folder is there, a list must be there completely. Images and masks that are not
+    there are an error, or with `sources_incomplete: report` left out and counted.
 
     Raises:
         SourceError: One is not there or not in order; names the folder and what to do.
@@ -98,8 +105,9 @@ def read_sources(data: DataConfig) -> list[Record]:
                 f"{data.root / name} not found, but params.yaml lists {name!r} in data.sources. Put the "
                 "source there, untouched, or take it off the list."
             )
-    records = [record for name in dict.fromkeys(wanted) for record in SOURCES[name].read(data.root / name)]
-    return sorted(records, key=lambda record: (record.source, record.name))
+    if data.sources_incomplete == "report":
+        return {name: SOURCES[name].read_what_is_there(data.root / name) for name in wanted}
+    return {name: Reading(tuple(SOURCES[name].read(data.root / name))) for name in wanted}
 
 
 def _require_honest(data: DataConfig) -> None:

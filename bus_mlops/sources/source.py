@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bus_mlops.errors import SourceError
-from bus_mlops.sources.record import Record
+from bus_mlops.sources.record import IMAGE_ABSENT, MASK_ABSENT, Record
 
 if TYPE_CHECKING:
     from bus_mlops.sources.phantoms.plan import PhantomPlan
@@ -23,6 +23,15 @@ Kind = Literal[
     "bad_rows", "missing_images", "missing_masks", "images_without_mask", "masks_without_image", "unlisted_images",
     "misplaced_files",
 ]  # fmt: skip
+
+
+# What `data.sources_incomplete: report` forgives, and what the flow calls it. All other problems are mistakes.
+_ABSENT: dict[Kind, str] = {
+    "missing_images": IMAGE_ABSENT,
+    "masks_without_image": IMAGE_ABSENT,
+    "missing_masks": MASK_ABSENT,
+    "images_without_mask": MASK_ABSENT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +66,24 @@ class Survey:
         Raises:
             SourceError: Holds the message of every problem that stops.
         """
-        messages = [problem.message for problem in self.problems if problem.stops]
+        stopping = [problem for problem in self.problems if problem.stops]
+        messages = [problem.message for problem in stopping]
+        if stopping and all(problem.kind in _ABSENT for problem in stopping):
+            messages.append(
+                "To go on without what is not there, counted in the flow and marked in every table, set "
+                "data.sources_incomplete to report in params.yaml."
+            )
         if messages:
             raise SourceError("\n  ".join(messages))
         return list(self.records)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The records of a source, and how many of its entries were left out, by reason."""
+
+    records: tuple[Record, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,6 +168,32 @@ class Source:
             SourceError: Names every file and row that is not in order.
         """
         return self.survey(folder).require_sound()
+
+    def read_what_is_there(self, folder: Path) -> Reading:
+        """The records whose image and mask are there, and how many entries are left out because one is not.
+
+        Raises:
+            SourceError: Names every file and row that is wrong, or nothing is there.
+        """
+        found = _what_is_there(self.survey(folder))
+        if not found.records:
+            raise SourceError(f"{folder} holds none of the images that it should. Put them there.")
+        return found
+
+
+def _what_is_there(survey: Survey) -> Reading:
+    """The records without those whose mask is not there, and how many files are absent.
+
+    Raises:
+        SourceError: Holds the message of every problem of another kind that stops.
+    """
+    stopping = [problem for problem in survey.problems if problem.stops]
+    Survey((), tuple(problem for problem in stopping if problem.kind not in _ABSENT)).require_sound()
+    absent = {name for problem in stopping if (name := _ABSENT.get(problem.kind))}
+    kept = [record for record in survey.records if record.masks or MASK_ABSENT not in absent]
+    images = sum(len(each.items) for each in stopping if _ABSENT[each.kind] == IMAGE_ABSENT)
+    counts = {IMAGE_ABSENT: images, MASK_ABSENT: len(survey.records) - len(kept)}
+    return Reading(tuple(kept), {reason: count for reason, count in counts.items() if count})
 
 
 def plan_in(module: str) -> Callable[[], PhantomPlan]:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,9 +16,10 @@ from PIL import Image
 
 from bus_mlops.config import Config
 from bus_mlops.dataset.assemble import assemble, describe
-from bus_mlops.dataset.benchmark import COLUMNS, Benchmark, validate_manifest
+from bus_mlops.dataset.benchmark import COLUMNS, INFO_FILE, Benchmark, validate_manifest
 from bus_mlops.dataset.convert import load
-from bus_mlops.errors import DatasetError, ImageError
+from bus_mlops.dataset.flow import incomplete_sources
+from bus_mlops.errors import DatasetError, ImageError, SourceError
 from bus_mlops.images.geometry import prepare, prepare_mask
 from bus_mlops.project import parse_config
 from bus_mlops.sources.phantoms.write import write_phantoms
@@ -58,6 +60,27 @@ def benchmark(phantoms, tmp_path_factory):
 
 def bytes_of(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_half_a_source_is_assembled_and_counted_on_request(phantoms, tmp_path):
+    """Every other image of BUSIS is not there: the flow says so, and so does every table."""
+    root = tmp_path / "data"
+    shutil.copytree(phantoms, root, ignore=lambda _, names: {"hmss", "thammasat", "dataset_b"} & set(names))
+    for path in sorted((root / "busis" / "imgs").iterdir())[::2]:
+        path.unlink()
+    config = config_for(root, ["busi", "busis"])
+    with pytest.raises(SourceError, match=r"lists 5 image\(s\) that are not in .*\n.*data\.sources_incomplete"):
+        assemble(config, [32], tmp_path / "b", workers=1)
+    data = config.data.model_copy(update={"sources_incomplete": "report"})
+    half = assemble(config.model_copy(update={"data": data}), [32], tmp_path / "b", workers=1)
+    flow = half.info["flow"]["busis"]
+    assert (flow["listed"], flow["read"], flow["kept"]) == (10, 5, 5)
+    assert flow["excluded"] == {"image not there": 5}
+    assert half.info["flow"]["busi"]["excluded"] == {}
+    assert "busis: 5 left out: image not there" in describe(half)
+    assert incomplete_sources(tmp_path / "b" / INFO_FILE) == {"busis": "5 of 10 images"}
+    with pytest.raises(DatasetError, match="dvc repro assemble"):
+        incomplete_sources(tmp_path / "nothing.json")
 
 
 def test_two_workers_write_the_same_bytes_as_one(phantoms, benchmark, tmp_path):

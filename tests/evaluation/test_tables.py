@@ -170,6 +170,13 @@ def test_a_group_in_train_and_validation_is_counted_apart(frame):
     assert (shown["leaks"], shown["validation_leaks"]) == ("", "validation leaks: 1 group")
 
 
+def test_rows_of_an_incomplete_source_are_marked(frame):
+    table = strategy_table(frame, [SINGLE], incomplete={"hmss": "9 of 20 images", "busi": "200 of 647 images"})
+    assert table["incomplete"].tolist() == ["busi: 200 of 647 images"]
+    assert table_rows(table)[0]["incomplete"] == "incomplete: busi: 200 of 647 images"
+    assert table_rows(strategy_table(frame, [SINGLE]))[0]["incomplete"] == ""
+
+
 def test_cases_and_leakage_groups_are_counted_apart(frame, table):
     part = select_row(frame, "MobileNet", "Single")
     assert part["group"].nunique() < part["case_id"].nunique()

@@ -28,7 +28,7 @@ from bus_mlops.errors import ConfigError, SourceError
 from bus_mlops.sources import busi, busis, dataset_b, hmss, thammasat
 from bus_mlops.sources.phantoms.write import write_phantoms
 from bus_mlops.sources.record import Crop, Record
-from bus_mlops.sources.registry import SOURCES, by_name, read_sources
+from bus_mlops.sources.registry import SOURCES, by_name, read_each, read_sources
 
 PAPER = [SOURCES[name] for name in ("hmss", "busi", "busis", "thammasat", "dataset_b")]
 
@@ -259,3 +259,42 @@ def five_sources(root: Path) -> Path:
     dataset_b_folder(root / "dataset_b")
     picture(root / "busi" / "normal" / "normal (2).png")
     return root
+
+
+def what_is_there(root: Path) -> DataConfig:
+    return DataConfig(kind="real", root=root, sources="all", sources_incomplete="report")
+
+
+def test_a_source_of_which_files_are_missing_is_read_as_far_as_it_is_there(tmp_path):
+    busis_folder(tmp_path / "busis", labels="BMBMB")
+    (tmp_path / "busis" / "imgs" / "case0001.png").unlink()
+    (tmp_path / "busis" / "GT" / "case0001_GT.png").unlink()
+    (tmp_path / "busis" / "imgs" / "case0002.png").unlink()
+    (tmp_path / "busis" / "GT" / "case0003_GT.png").unlink()
+    with pytest.raises(SourceError, match=r"set data\.sources_incomplete to report"):
+        read_sources(DataConfig(kind="real", root=tmp_path, sources="all"))
+    reading = read_each(what_is_there(tmp_path))["busis"]
+    assert [record.name for record in reading.records] == ["case0004", "case0005"]
+    assert all(record.masks for record in reading.records)
+    assert reading.left_out == {"image not there": 2, "mask not there": 1}
+
+
+def test_what_is_wrong_stops_a_source_that_is_incomplete_as_well(tmp_path):
+    folder = busi_folder(tmp_path / "busi", benign=3, malignant=1)
+    (folder / "benign" / "benign (2).png").unlink()
+    config = what_is_there(tmp_path)
+    assert read_each(config)["busi"].left_out == {"image not there": 1}
+    picture(folder / "benign" / "malignant (7).png")
+    with pytest.raises(SourceError, match=r"malignant \(7\)\.png: does not begin with 'benign'"):
+        read_each(config)
+    with pytest.raises(SourceError, match=r"malignant \(7\)") as raised:
+        read_sources(DataConfig(kind="real", root=tmp_path, sources=("busi",)))
+    assert "sources_incomplete" not in str(raised.value)  # it would not help
+
+
+def test_a_source_of_which_nothing_is_there_is_an_error(tmp_path):
+    folder = busis_folder(tmp_path / "busis", labels="BM")
+    for path in (folder / "imgs").iterdir():
+        path.unlink()
+    with pytest.raises(SourceError, match="holds none of the images that it should"):
+        read_each(what_is_there(tmp_path))

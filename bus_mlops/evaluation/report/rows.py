@@ -50,6 +50,7 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             "masks": [_spread(record, metric) for metric in mask_columns()],
             "leaks": leaks(record),
             "validation_leaks": leaks(record, "validation_leaks"),
+            "incomplete": incomplete(record),
             "contradiction": _text(record["contradiction"]),
         }
         for record in table.to_dict("records")
@@ -102,6 +103,12 @@ def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
 
 def _p(value: float | None) -> str:
     return "" if value is None else probability(value).removeprefix("p ").removeprefix("= ")
+
+
+def incomplete(record: Mapping[Any, Any]) -> str:
+    """`incomplete: my_hospital: 1003 of 2006 images` where files of a row's sources are not there, otherwise empty."""
+    gaps = _text(record.get("incomplete"))
+    return f"incomplete: {gaps}" if gaps else ""
 
 
 def leaks(record: Mapping[Any, Any], count: Leaks = "leaks") -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.metric import Metric
 from bus_mlops.evaluation.metrics import METRICS
-from bus_mlops.evaluation.report.rows import leaks
+from bus_mlops.evaluation.report.rows import incomplete, leaks
 from bus_mlops.evaluation.results import read_headings
 from bus_mlops.files import read_json
 
@@ -84,8 +84,9 @@ def _table(tables: dict[str, list[dict[str, str]]]) -> Table:
         table.add_row(Text(title, style="bold"))
         for record in records:
             cells = [text for metric in _SHOWN for text in _cells(record, metric)]
-            marks = ((leaks(record), "red"), (leaks(record, "validation_leaks"), "yellow"))
-            note = "".join(f" [{color}]({mark})[/{color}]" for mark, color in marks if mark)
+            note = f" [red]({leaks(record)})[/red]" if leaks(record) else ""
+            softer = (leaks(record, "validation_leaks"), incomplete(record))
+            note += "".join(f" [yellow]({mark})[/yellow]" for mark in softer if mark)
             table.add_row(f"  {record['model']} {record['variant']}{note}", *cells)
     return table
 

@@ -1,0 +1,101 @@
+"""What the plan says of a promotion before anything is trained is what happens afterwards, for every choice."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from itertools import combinations, product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from projects import tiny_values
+
+from bus_mlops import profiles
+from bus_mlops.config import Config
+from bus_mlops.errors import BusMlopsError, NothingToJudgeError
+from bus_mlops.experiments.plan import StrategyPlan, input_sizes, make_plans, search_plan
+from bus_mlops.project import parse_config
+from bus_mlops.promotion import judgement
+from bus_mlops.promotion.prerequisites import nothing_to_judge
+
+NETWORKS = ("mobilenet", "mobilenet_multitask", "mt_estan", "estan")
+STRATEGIES = (
+    *(("losses",), ("multitask",), ("approaches",)),
+    *(("transfer_learning", "approaches"), ("losses", "multitask", "approaches")),
+)
+
+
+def choices() -> list[dict[str, Any]]:
+    """Every choice of networks beside each of some strategies, candidates and baselines."""
+    values = tiny_values(yaml.safe_load(profiles.text("demo")))
+    values["strategy_settings"] = {}
+    found = []
+    subsets = [each for size in range(1, 5) for each in combinations(NETWORKS, size)]
+    for networks, strategies in product(subsets, STRATEGIES):
+        changed = copy.copy(values)
+        changed["networks"] = {name: values["networks"][name] for name in networks}
+        changed["strategies"] = list(strategies)
+        for candidate, trained, baseline in product(
+            (None, networks[0]), (["tuned"], ["multitask"]), ("champion", networks[-1])
+        ):
+            promotion = {**values["promotion"], "candidates": trained, "baseline": baseline}
+            promotion |= {"candidate_network": candidate} if candidate else {}
+            found.append({**changed, "promotion": promotion})
+    return found
+
+
+class Predictions:
+    """Predictions that are as the plans say; a network's name stands for its runs."""
+
+    def __init__(self, plans: dict[str, StrategyPlan]) -> None:
+        self.plans = plans
+
+    def of(self, _: Path, strategy: str) -> pd.DataFrame:
+        columns = ["network", "fingerprint", "fold", "part", "seed", "label", "probability"]
+        rows = [
+            [row.spec.network, row.spec.network, 1, "test", 0, label, 0.5 if row.spec.task.classifies else float("nan")]
+            for row in self.plans[strategy].rows
+            for label in (0, 1)
+        ]
+        return pd.DataFrame(rows, columns=columns)
+
+
+def judged(config: Config, plans: dict[str, StrategyPlan], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether `promote` would find candidates and a baseline among these predictions while there is no champion."""
+    monkeypatch.setattr(judgement, "_frame", Predictions(plans).of)
+    monkeypatch.setattr(
+        judgement,
+        "find_trained_model",
+        lambda _, network: SimpleNamespace(network=network, runs={0: network}, fingerprints={0: network}),
+    )
+    finished = {(name, 1): name for name in NETWORKS}
+    ledger = SimpleNamespace(finished=lambda: finished)
+    inputs: Any = SimpleNamespace(config=config, ledger=ledger, predictions=Path(), model_name="bus")
+    try:
+        candidates = judgement._candidates(inputs, ())
+        judgement._baseline(inputs, candidates, None, None)
+    except NothingToJudgeError:
+        return False
+    return True
+
+
+def test_the_plan_says_first_what_promote_would_say_last(monkeypatch):
+    outcomes: Counter[str] = Counter()
+    for values in choices():
+        try:
+            config = parse_config(values)
+            plans = make_plans(config)
+        except BusMlopsError:
+            outcomes["refused"] += 1  # before anything is trained, too
+            continue
+        assert input_sizes(plans)
+        assert (search_plan(config)["spec"] is None) == (not plans["tuned"].rows)
+        reason = nothing_to_judge(config, plans)
+        told = (tuple(config.networks), config.strategies, config.promotion)
+        assert (reason is None) == judged(config, plans, monkeypatch), (reason, told)
+        outcomes["judged" if reason is None else "told"] += 1
+    assert min(outcomes[name] for name in ("refused", "judged", "told")) > 30
