@@ -40,13 +40,50 @@ _REACHING = re.compile(
 )
 _LOG = logging.getLogger(__name__)
 
+# Variables of the numerical libraries, by their beginnings: kernels, precisions, threads, other backends. Of the same
+# parameters they make other numbers, so that no process of ours lets any of them through.
+_NUMERICS = (
+    "TF_",
+    "XLA_",
+    "ONEDNN_",
+    "DNNL_",
+    "MKLDNN_",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ZENDNN_",
+    "ITEX_",
+    "OPENBLAS_CORETYPE",
+    "NPY_",
+    "KERAS_",
+    "CUDNN_",
+    "CUBLAS_",
+    "NVIDIA_TF32_OVERRIDE",
+    "GLIBC_TUNABLES",
+)
+# What of these says where things lie, how they are logged, and how memory of a GPU is taken.
+_NO_NUMBERS = (
+    "TF_CPP_",
+    "TF_FORCE_GPU_ALLOW_GROWTH",
+    "TF_FORCE_UNIFIED_MEMORY",
+    "TF_GPU_",
+    "TF_PER_DEVICE_MEMORY_LIMIT_MB",
+    "ONEDNN_VERBOSE",
+    "DNNL_VERBOSE",
+    "CUDNN_LOG",
+    "CUBLAS_LOG",
+    "KERAS_HOME",
+)
+_FIXED = {"KERAS_BACKEND": "tensorflow"}
+# What was taken away from this process, for those whom it concerns.
+_overridden: dict[str, str] = {}
+
 # How many threads are within `settings` of each variable that it has set.
 _USERS: Counter[str] = Counter()
 _LOCK = threading.Lock()
 
 
 def quiet() -> None:
-    """Keep this process from phoning home and from chatter; a user's own setting wins.
+    """Keep this process from phoning home and from chatter, where a user's own setting wins, and `fix_numbers`.
 
     Variables by which MLflow would read or write elsewhere than `params.yaml` says are dropped, with a warning.
 
@@ -62,6 +99,55 @@ def quiet() -> None:
         )
     for name, value in PROCESS.items():
         os.environ.setdefault(name, value)
+    fix_numbers()
+
+
+def fix_numbers() -> None:
+    """Take variables that change numbers away from this process and its children, before TensorFlow is imported."""
+    for name, value in changing_numbers(os.environ).items():
+        _overridden[name] = value
+        del os.environ[name]
+    os.environ.update(_FIXED)
+
+
+def changing_numbers(variables: Mapping[str, str]) -> dict[str, str]:
+    """Those of the variables that make other numbers of the same parameters.
+
+    >>> changing_numbers({"TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"})
+    {'TF_ENABLE_ONEDNN_OPTS': '0'}
+    """
+    return {
+        name: value
+        for name, value in variables.items()
+        if name.startswith(_NUMERICS) and not name.startswith(_NO_NUMBERS) and _FIXED.get(name) != value
+    }
+
+
+def overridden() -> str:
+    """What `fix_numbers` has taken away since this was asked last, in words; empty if nothing."""
+    found = ", ".join(f"{name}={value}" for name, value in sorted(_overridden.items()))
+    _overridden.clear()
+    return found and f"not used, since numbers must follow from params.yaml alone: {found}"
+
+
+@contextmanager
+def replaced(values: Mapping[str, str]) -> Iterator[dict[str, str | None]]:
+    """Give variables these values while the block runs, whatever they are, and then their own again, which it yields.
+
+    >>> with replaced({"BUS_MLOPS_EXAMPLE": "1"}) as own:
+    ...     os.environ["BUS_MLOPS_EXAMPLE"], own
+    ('1', {'BUS_MLOPS_EXAMPLE': None})
+    """
+    own = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield own
+    finally:
+        for name, value in own.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -84,10 +85,75 @@ except SystemExit:
 print(json.dumps(dict(os.environ)))
 """
     given = {**bare_environment(), "AWS_EC2_METADATA_DISABLED": "false", "PYTHONPATH": str(ROOT)}
+    given |= {"ONEDNN_MAX_CPU_ISA": "AVX2", "KERAS_BACKEND": "jax"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=given, capture_output=True, text=True)
     after = json.loads(done.stdout.splitlines()[-1])
     expected = {**environment.PROCESS, "AWS_EC2_METADATA_DISABLED": "false"}
     assert {name: after.get(name) for name in environment.PROCESS} == expected
+    assert "ONEDNN_MAX_CPU_ISA" not in after
+    assert after["KERAS_BACKEND"] == "tensorflow"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    {
+        "TF_ENABLE_ONEDNN_OPTS": True,
+        "TF_XLA_FLAGS": True,
+        "TF_NUM_INTRAOP_THREADS": True,
+        "TF_USE_LEGACY_KERAS": True,
+        "TF_CUDNN_USE_AUTOTUNE": True,
+        "XLA_FLAGS": True,
+        "ONEDNN_MAX_CPU_ISA": True,
+        "DNNL_DEFAULT_FPMATH_MODE": True,
+        "NVIDIA_TF32_OVERRIDE": True,
+        "KERAS_BACKEND": True,
+        "KERAS_MAX_EPOCHS": True,
+        "NPY_DISABLE_CPU_FEATURES": True,
+        "GLIBC_TUNABLES": True,
+        "TF_CPP_MIN_LOG_LEVEL": False,
+        "TF_FORCE_GPU_ALLOW_GROWTH": False,
+        "ONEDNN_VERBOSE": False,
+        "KERAS_HOME": False,
+        "CUDA_VISIBLE_DEVICES": False,
+        "OMP_NUM_THREADS": False,
+        "PYTHONHASHSEED": False,
+        "MLFLOW_TRACKING_URI": False,
+    }.items(),
+)
+def test_which_variables_change_numbers(name, changes):
+    assert environment.changing_numbers({name: "1"}) == ({name: "1"} if changes else {})
+
+
+def test_what_is_taken_away_is_told_once(monkeypatch):
+    environment.overridden()
+    monkeypatch.setenv("XLA_FLAGS", "--x")
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    environment.fix_numbers()
+    assert not {"XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS"} & set(os.environ)
+    assert environment.overridden().endswith(": TF_ENABLE_ONEDNN_OPTS=0, XLA_FLAGS=--x")
+    environment.fix_numbers()
+    assert environment.overridden() == ""
+
+
+def test_keras_and_tensorflow_are_imported_in_one_place_only():
+    package = ROOT / "bus_mlops"
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(import|from) (keras|tensorflow)\b", path.read_text(), re.MULTILINE)
+    }
+    assert found == {"models/framework.py"}
+
+
+class TestReplaced:
+    def test_values_come_back_also_after_an_error(self, monkeypatch):
+        monkeypatch.delenv("BUS_MLOPS_ONE", raising=False)
+        monkeypatch.setenv("BUS_MLOPS_TWO", "the user's")
+        with suppress(ValueError), environment.replaced({"BUS_MLOPS_ONE": "1", "BUS_MLOPS_TWO": "2"}):
+            assert (os.environ["BUS_MLOPS_ONE"], os.environ["BUS_MLOPS_TWO"]) == ("1", "2")
+            raise ValueError
+        assert "BUS_MLOPS_ONE" not in os.environ
+        assert os.environ["BUS_MLOPS_TWO"] == "the user's"
 
 
 class TestSettings:

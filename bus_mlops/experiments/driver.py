@@ -16,6 +16,7 @@ from types import FrameType
 
 import bus_mlops
 from bus_mlops.config import Config
+from bus_mlops.environment import overridden
 from bus_mlops.experiments.cell import Job
 from bus_mlops.experiments.engines.choose import make_engine
 from bus_mlops.experiments.runner import Runner
@@ -36,6 +37,8 @@ CLOSING_SECONDS = 4.0
 @contextmanager
 def open_runner(config: Config) -> Iterator[Runner]:
     """A runner on the configured store; one at a time trains on a local store, others wait their turn."""
+    if note := overridden():
+        LOG.warning(note)
     driver = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     job = Job(
         benchmark=BENCHMARK.resolve(),

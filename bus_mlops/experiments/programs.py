@@ -19,9 +19,8 @@ class Programs:
 
     def get(self, cell: Cell, job: Job) -> Program:
         """The program for a cell, compiled anew only when the key differs from the latest one."""
-        import keras
-
         from bus_mlops.extensions import load_extensions
+        from bus_mlops.models.framework import keras
         from bus_mlops.training.program import Program
 
         if self.program is None or self.key != cell.spec.program_key():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.errors import NetworkError
 
 if TYPE_CHECKING:
-    import keras
+    from bus_mlops.models.framework import keras
 
 # Means and standard deviations of ImageNet's channels (RGB, images of 0-1).
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -110,7 +110,7 @@ def build_application(name: str, image: keras.KerasTensor) -> keras.Model:
     Raises:
         NetworkError: The name is unknown.
     """
-    import keras
+    from bus_mlops.models.framework import keras
 
     found = application(name)
     model: keras.Model = getattr(keras.applications, found.builder)(include_top=False, weights=None, input_tensor=image)

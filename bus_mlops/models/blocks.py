@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
-import keras
-from keras import layers
+from bus_mlops.models.framework import keras, layers
 
 Tensor: TypeAlias = keras.KerasTensor
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-import keras
-from keras import layers
-
 from bus_mlops.models.applications import build_application
 from bus_mlops.models.blocks import Tensor, malignancy_head
+from bus_mlops.models.framework import keras, layers
 from bus_mlops.models.scaling import scale
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import keras
-
 from bus_mlops.errors import NetworkError
 from bus_mlops.models.entry import NetworkEntry
+from bus_mlops.models.framework import keras
 
 
 def check_model(network: NetworkEntry, model: keras.Model, size: int) -> None:

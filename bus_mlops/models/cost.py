@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-import keras
-from keras import layers
+from bus_mlops.models.framework import keras, layers
 
 
 def multiply_accumulates(model: keras.Model) -> int:

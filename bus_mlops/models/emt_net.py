@@ -8,11 +8,9 @@ these two are the most natural ones. Its row in Table 9 is not a strict replicat
 
 from __future__ import annotations
 
-import keras
-from keras import layers
-
 from bus_mlops.models.applications import build_application
 from bus_mlops.models.blocks import Tensor, conv_norm_relu, conv_pair, join, malignancy_head, mask_head, transposed
+from bus_mlops.models.framework import keras, layers
 from bus_mlops.models.scaling import scale, scale_untrained
 
 # At strides 16, 8, 4 and 2; the last up block, at the size of the image, gets the image itself.

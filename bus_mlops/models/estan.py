@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import keras
-from keras import layers
-
 from bus_mlops.models.blocks import Tensor, join, mask_head, transposed
+from bus_mlops.models.framework import keras, layers
 from bus_mlops.models.scaling import scale
 
 _FILTERS = (32, 64, 128, 256, 512)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from functools import partial
 
-import keras
-from keras import layers
-
 from bus_mlops.models.applications import build_application
 from bus_mlops.models.blocks import Tensor, conv_pair, join, mask_head, transposed
 from bus_mlops.models.classifiers import classification_head
+from bus_mlops.models.framework import keras, layers
 from bus_mlops.models.scaling import scale, scale_untrained
 
 # Where the decoder starts, at stride 16, and what joins it at strides 8, 4 and 2; at 1 the image does.

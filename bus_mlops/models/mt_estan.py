@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import keras
-from keras import layers
-
 from bus_mlops.models.applications import build_application
 from bus_mlops.models.blocks import Tensor, join, malignancy_head, mask_head, transposed
 from bus_mlops.models.estan import conv, estan_encoder, filters
+from bus_mlops.models.framework import keras, layers
 from bus_mlops.models.scaling import scale, scale_untrained
 
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import Any
 
-import keras
+from bus_mlops.models.framework import keras
 
 
 def with_stable_names(model: keras.Model) -> keras.Model:

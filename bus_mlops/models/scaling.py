@@ -5,10 +5,9 @@ Only Keras's own layers and ops are used: a saved `.keras` file loads in safe mo
 
 from __future__ import annotations
 
-import keras
-
 from bus_mlops.errors import NetworkError
 from bus_mlops.models.applications import APPLICATIONS, IMAGENET_MEAN, IMAGENET_STD, Normalization
+from bus_mlops.models.framework import keras
 
 _CAFFE_BGR_MEAN = (103.939, 116.779, 123.68)
 

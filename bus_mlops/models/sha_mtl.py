@@ -9,11 +9,9 @@ here. Its row in Table 9 is not a strict replication.
 
 from __future__ import annotations
 
-import keras
-from keras import layers, ops
-
 from bus_mlops.models.applications import build_application
 from bus_mlops.models.blocks import Tensor, conv_norm_relu, conv_pair, join, malignancy_head, mask_head
+from bus_mlops.models.framework import keras, layers, ops
 from bus_mlops.models.scaling import scale
 
 # At strides 16, 8, 4 and 2; the last up block has no skip.

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import keras
-from keras import layers
-
 from bus_mlops.models.blocks import Tensor, conv_norm_relu, join, malignancy_head, mask_head, transposed
+from bus_mlops.models.framework import keras, layers
 from bus_mlops.models.scaling import scale
 
 

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
-import keras
 import numpy as np
 
 from bus_mlops.errors import WeightsError
 from bus_mlops.models import zoo
 from bus_mlops.models.applications import APPLICATIONS, build_application
+from bus_mlops.models.framework import keras
 from bus_mlops.models.naming import is_counted, with_stable_names
 from bus_mlops.spec import RunSpec
 

@@ -17,8 +17,7 @@ from bus_mlops.models.published import PUBLISHED
 from bus_mlops.registries import Registry
 
 if TYPE_CHECKING:
-    import keras
-
+    from bus_mlops.models.framework import keras
     from bus_mlops.spec import RunSpec
 
 NETWORKS: Registry[NetworkEntry] = Registry("network", NetworkError)
@@ -56,9 +55,8 @@ def build(spec: RunSpec) -> keras.Model:
         NetworkError: A name, option, input size or start is unknown; a user's network has changed since it was
             planned, or training could not use it.
     """
-    import keras
-
     from bus_mlops.models.contract import check_model
+    from bus_mlops.models.framework import keras
     from bus_mlops.models.naming import with_stable_names
 
     network = entry(spec.network)

@@ -62,7 +62,7 @@ def export_onnx(keras_path: Path, onnx_path: Path) -> float:
 
 def _fix_normalizations(network: Any) -> None:
     """Make the constants of Normalization layers (EfficientNet's) arrays: of tensors the graph would make inputs."""
-    import keras
+    from bus_mlops.models.framework import keras
 
     for layer in network.layers:
         if isinstance(layer, keras.layers.Normalization):
@@ -76,7 +76,7 @@ def load_network(path: Path) -> Any:
         RegistryError: It cannot be loaded so.
     """
     with without_chatter():
-        import keras
+        from bus_mlops.models.framework import keras
 
     import bus_mlops.models
 

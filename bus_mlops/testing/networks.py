@@ -19,7 +19,7 @@ from bus_mlops.spec import RunSpec
 from bus_mlops.testing.contract import ContractError, require
 
 if TYPE_CHECKING:
-    import keras
+    from bus_mlops.models.framework import keras
 
 _ONNX_TOLERANCE = 1e-4
 _BATCH_TOLERANCE = 1e-3  # of a logit, between one image alone and the same in a batch
@@ -148,7 +148,7 @@ def _check_probabilities(spec: RunSpec, model: keras.Model) -> None:
 
 def _check_saved(spec: RunSpec, model: keras.Model) -> None:
     """Saved as `.keras` and loaded in safe mode without custom objects, the network answers bit for bit alike."""
-    import keras
+    from bus_mlops.models.framework import keras
 
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.keras"
@@ -171,8 +171,7 @@ def _check_saved(spec: RunSpec, model: keras.Model) -> None:
 
 def _check_layers_learn(spec: RunSpec, model: keras.Model) -> None:
     """All gradients are finite, and in each trainable layer at least one is not zero."""
-    import tensorflow as tf
-
+    from bus_mlops.models.framework import tf
     from bus_mlops.training.initialization import generators
 
     images = random_images(model, 4)
@@ -199,8 +198,7 @@ def _check_layers_learn(spec: RunSpec, model: keras.Model) -> None:
 
 def _check_start(spec: RunSpec, used: keras.Model) -> None:
     """A used network that is reset is a fresh one, whatever the process has built before; the seed decides."""
-    import keras
-
+    from bus_mlops.models.framework import keras
     from bus_mlops.training.initialization import reset_weights
 
     rng = np.random.default_rng(0)
@@ -228,7 +226,7 @@ def _check_start(spec: RunSpec, used: keras.Model) -> None:
 
 def _logits(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
     """Before the sigmoid, since that of a network without training may be 0.5 to the last bit for all images."""
-    import keras
+    from bus_mlops.models.framework import keras
 
     logits = {name: model.get_layer(f"{name}_logit").output for name in model.output}
     return _numpy(keras.Model(model.input, logits)(images, training=False))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import tensorflow as tf
+from bus_mlops.models.framework import tf
 
 _RADIANS = 3.141592653589793 / 180
 

@@ -10,9 +10,8 @@ import hashlib
 from collections.abc import Collection
 from typing import Any
 
-import keras
-
 from bus_mlops.errors import NetworkError
+from bus_mlops.models.framework import keras
 
 # Where a variable's initializer is kept under another name than the variable's own.
 _RENAMED = {

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import tensorflow as tf
-
 from bus_mlops.config import Loss
+from bus_mlops.models.framework import tf
 
 
 class LossParameters(NamedTuple):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import keras
-
 from bus_mlops.config import Optimizer
+from bus_mlops.models.framework import keras
 
 
 def build_optimizer(settings: Optimizer) -> keras.optimizers.Optimizer:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from bus_mlops.environment import fix_numbers
 from bus_mlops.errors import TrainingError
 
 # What TensorFlow's libraries print while they are loaded, before any log level applies.
@@ -18,7 +19,7 @@ _CHATTER = ("absl::InitializeLog()", "oneDNN custom operations are on")
 
 
 def configure_process(threads: int) -> None:
-    """Make this process ready for training: deterministic ops, quiet logs.
+    """Make this process ready for training: deterministic ops, no variables that change numbers, quiet logs.
 
     To be called before anything else touches TensorFlow.
 
@@ -29,11 +30,11 @@ def configure_process(threads: int) -> None:
         TrainingError: TensorFlow already runs with another number of threads.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    fix_numbers()
     # Otherwise the first process takes all memory of a GPU, whether it needs it or not.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with without_chatter():
-        import tensorflow as tf
+        from bus_mlops.models.framework import tf
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1 if threads == 1 else 2)

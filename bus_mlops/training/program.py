@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from bus_mlops.errors import NetworkError
 from bus_mlops.files import replacing
 from bus_mlops.models import weights, zoo
+from bus_mlops.models.framework import keras, tf
 from bus_mlops.spec import RunSpec
 from bus_mlops.training import losses
 from bus_mlops.training.augmentation import Strengths, augment

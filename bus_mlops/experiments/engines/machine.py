@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from bus_mlops import limits
@@ -52,8 +53,11 @@ def uses_gpu(devices: Path = Path("/dev")) -> bool:
 
 def why_unused() -> str:
     """Why TensorFlow uses no GPU of this machine; empty if it uses one, or cannot be asked."""
+    command = [sys.executable, "-c", _ASK]
     try:
-        done = subprocess.run([sys.executable, "-c", _ASK], capture_output=True, text=True, timeout=_ASK_SECONDS)
+        with tempfile.TemporaryDirectory() as home:  # not the user's, where Keras would read and write its settings
+            own = {**os.environ, "KERAS_HOME": home, "KERAS_BACKEND": "tensorflow"}
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_SECONDS, env=own)
         supported, count = map(int, done.stdout.split()[-2:])
     except (OSError, subprocess.TimeoutExpired, ValueError):
         return ""

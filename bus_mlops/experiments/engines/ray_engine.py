@@ -207,7 +207,7 @@ def _train_group(cells: list[Cell], job: Job, mailbox: Any, number: int, gpus: f
     if not gpus:  # Ray would leave all of them in sight
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     if _workbench is None or _workbench.job != job:
-        _workbench = Workbench(job)
+        _workbench = Workbench(job, gpus)
 
     def emit(event: CellEvent) -> None:
         mailbox.put.remote(replace(event, worker=number))
