@@ -111,11 +111,21 @@ def rollback(
 
 
 def verify(
-    version: Annotated[str, typer.Argument(help="Number of a registered version.")], as_json: AsJson = False
+    version: Annotated[str | None, typer.Argument(help="Number of a registered version.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every file of every run, and every registered version.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Recompute a version's digests and its gate from the artifacts; exits with 1 where they no longer hold."""
     from dataclasses import asdict
 
+    if everything == (version is not None):
+        raise typer.BadParameter("give the number of a version, or --all")
+    if everything:
+        _verify_all(as_json)
+        return
+    assert version is not None  # noqa: S101 - see above
     from bus_mlops.project import load_config
     from bus_mlops.promotion.inputs import registered_name
     from bus_mlops.promotion.verification import verify_version
@@ -130,6 +140,33 @@ def verify(
         for check in checks:
             print(f"{'holds ' if check.holds else 'FAILED'}  {check.what}: {check.found}")
         print(f"version {version}: {'everything still holds' if holds else 'NOT everything holds'}")
+    if not holds:
+        raise typer.Exit(1)
+
+
+def _verify_all(as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from bus_mlops.cli.repair import progress
+    from bus_mlops.project import load_config
+    from bus_mlops.promotion.repair import inspect_versions
+    from bus_mlops.tracking.inspection import inspect
+    from bus_mlops.tracking.ledger import Ledger
+
+    ledger = Ledger(load_config().tracking)
+    found, states = inspect(ledger, progress("runs")), inspect_versions(ledger, progress("versions"))
+    holds = not (found.damages or found.unreachable or any(state.failed for state in states))
+    if as_json:
+        values = {"holds": holds, "ledger": asdict(found), "versions": [asdict(state) for state in states]}
+        print(json.dumps(values, indent=2))
+    else:
+        for line in (*found.unreachable, *(damage.sentence for damage in found.damages)):
+            print(f"FAILED  {line}")
+        print(f"ledger: {found.sentence}")
+        for state in states:
+            print(f"{'FAILED' if state.failed else 'holds '}  {state.sentence}")
+        mend = " `bus-mlops repair` mends what can be mended." if found.damages else ""
+        print(f"{'everything still holds' if holds else 'NOT everything holds.'}{mend}")
     if not holds:
         raise typer.Exit(1)
 

@@ -8,22 +8,38 @@ import typer
 
 if TYPE_CHECKING:
     from bus_mlops.config import TrackingConfig
+    from bus_mlops.tracking.inspection import Advance, Inspection
+    from bus_mlops.tracking.ledger import Ledger
 
 
 def repair(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list runs and versions that are damaged; exits with 1 if any is.")
+    ] = False,
+    record: Annotated[
+        bool,
+        typer.Option(
+            "--record",
+            help="Record the files of runs of earlier versions as they are, where they agree with the run's metrics.",
+        ),
+    ] = False,
 ) -> None:
     """Mend the store of params.yaml; says what is wrong and asks before each step.
 
     A database that is damaged, or deleted while its artifacts are there, is set aside. Addresses of a project that was
-    moved or copied are rewritten. Results whose runs are lost are given up: `dvc repro` trains these runs anew.
+    moved or copied are rewritten. Runs whose files are missing or damaged are forgotten, registered versions are kept.
+    Results whose runs are lost are given up: `dvc repro` trains these runs anew.
     """
     from bus_mlops.project import load_config
 
     tracking = load_config().tracking
-    _set_aside(tracking, yes)
-    _relocate(tracking, yes)
-    _give_up(tracking, yes)
+    if not dry_run:
+        _set_aside(tracking, yes)
+        _relocate(tracking, yes)
+    _forget_damaged(tracking, yes, dry_run, record)
+    if not dry_run:
+        _give_up(tracking, yes)
 
 
 def _set_aside(tracking: TrackingConfig, yes: bool) -> None:
@@ -51,6 +67,80 @@ def _relocate(tracking: TrackingConfig, yes: bool) -> None:
         print(f"addresses: {relocate(move)} changed; nothing in {move.old} was touched")
 
 
+def _forget_damaged(tracking: TrackingConfig, yes: bool, dry_run: bool, record: bool) -> None:
+    from bus_mlops.files import sqlite_file
+    from bus_mlops.tracking.holdings import give_up, resting_on
+    from bus_mlops.tracking.inspection import forget, inspect, remove_extra
+    from bus_mlops.tracking.ledger import Ledger
+    from bus_mlops.tracking.run_files import EXTRA
+
+    file = sqlite_file(tracking.uri)
+    if file is not None and not file.exists():
+        print(f"files: {file} is not there yet, so there are no runs")
+        return
+    ledger = Ledger(tracking)
+    found = inspect(ledger, progress("runs"))
+    if record:
+        found = _record(ledger, found, yes or dry_run, dry_run)
+    print(f"files: {found.sentence}")
+    for line in (*found.unreachable, *(damage.sentence for damage in found.damages)):
+        print(f"files: {line}")
+    if found.unreachable:
+        print(f"files: {len(found.unreachable)} runs could not be looked at; they are left as they are")
+    broken = show_versions(ledger)
+    if dry_run:
+        if found.damages or found.unreachable or broken:
+            raise typer.Exit(1)
+        return
+    extra = found.of_kind(EXTRA)
+    if extra:
+        _ask(f"Delete the {len(extra)} files that no run has recorded?", yes)
+        remove_extra(ledger, extra)
+    if found.lost:
+        names = "\n  ".join(found.lost)
+        _ask(f"Forget {len(found.lost)} runs, so that the next `dvc repro` trains exactly these?\n  {names}\n", yes)
+        forget(ledger, found.lost, "its files were missing or damaged; forgotten by bus-mlops repair")
+        give_up(resting_on(found.lost))
+        print(f"files: {len(found.lost)} runs forgotten, what rests on them removed. Next: dvc repro")
+
+
+def _record(ledger: Ledger, found: Inspection, yes: bool, dry_run: bool) -> Inspection:
+    from bus_mlops.promotion.repair import record_undocumented
+    from bus_mlops.tracking.inspection import inspect
+    from bus_mlops.tracking.run_files import UNRECORDED
+
+    count = len(found.of_kind(UNRECORDED))
+    if not count or dry_run:
+        print(f"record: {count} runs have no sha256 of their files on record")
+        return found
+    _ask(f"Record the files of {count} runs as they are now? What the gate and verify say of them will name it.", yes)
+    for line in record_undocumented(ledger, found):
+        print(f"record: {line}")
+    return inspect(ledger, progress("runs"))
+
+
+def show_versions(ledger: Ledger) -> int:
+    """Print what does not hold of each registered version; returns how many are broken."""
+    from bus_mlops.promotion.repair import inspect_versions
+
+    states = inspect_versions(ledger, progress("versions"))
+    for state in states:
+        print(f"version: {'FAILED' if state.failed else 'holds '} {state.sentence}")
+    return sum(bool(state.failed) for state in states)
+
+
+def progress(what: str) -> Advance:
+    """Say on a terminal how far something is; elsewhere nothing."""
+    import sys
+
+    def advance(done: int, count: int) -> None:
+        if sys.stderr.isatty():
+            end = "\n" if done == count else ""
+            print(f"\r{what}: {done} of {count} checked", end=end, file=sys.stderr, flush=True)
+
+    return advance
+
+
 def _give_up(tracking: TrackingConfig, yes: bool) -> None:
     from bus_mlops.tracking.holdings import find_lost, give_up
 
@@ -66,5 +156,13 @@ def _give_up(tracking: TrackingConfig, yes: bool) -> None:
 
 
 def _ask(question: str, yes: bool) -> None:
-    if not yes:
-        typer.confirm(question, abort=True)
+    """Raise Exit unless the answer is yes."""
+    if yes:
+        return
+    try:
+        agreed = typer.confirm(question)
+    except typer.Abort:  # nobody is there to answer
+        print("\nNothing of this was changed: --yes does it without asking.")
+        agreed = False
+    if not agreed:
+        raise typer.Exit(1)

@@ -84,6 +84,13 @@ def judge_candidates(
     (baseline, *candidates), notes = with_common_seeds([baseline, *candidates], expected)
     if champion and promotion.baseline != "champion" and baseline_run is None:
         notes += (f"Version {champion} is champion, but promotion.baseline asks for {promotion.baseline}.",)
+    later = {
+        run for each in (baseline, *candidates) for run in each.runs.values() if inputs.ledger.files.recorded_later(run)
+    }
+    if later:
+        notes += (
+            f"The files of {len(later)} runs were recorded after the runs had ended (bus-mlops repair --record).",
+        )
     terms = terms_of(inputs, expected)
     judgements = []
     for candidate in candidates:

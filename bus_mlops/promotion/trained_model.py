@@ -77,7 +77,8 @@ def find_trained_model(ledger: Ledger, run_id: str) -> TrainedModel:
 
     try:
         run = ledger.client.get_run(run_id)
-        if run.data.tags.get("kind") == "fold":
+        # What was forgotten (`bus-mlops repair`) leads to the runs that took its place.
+        if run.data.tags.get("kind") in ("fold", "discarded") and "mlflow.parentRunId" in run.data.tags:
             run = ledger.client.get_run(run.data.tags["mlflow.parentRunId"])
     except MlflowException as error:
         raise LedgerError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.config import TrackingConfig
 from bus_mlops.files import sqlite_file
 from bus_mlops.spec import LedgerKey, network_title
+from bus_mlops.tracking.ledger import key_of
 from bus_mlops.tracking.search import search_all
 from bus_mlops.tracking.store import open_client
 
@@ -45,15 +46,16 @@ def finished_runs(tracking: TrackingConfig) -> list[RecordedRun]:
     if experiment is None:
         return []
     query = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
-    return [_recorded(run) for run in search_all(client, experiment.experiment_id, query)]
+    runs = search_all(client, experiment.experiment_id, query)
+    return [_recorded(run, key) for run in runs if (key := key_of(run)) is not None]
 
 
-def _recorded(run: Run) -> RecordedRun:
-    tags, parameters = run.data.tags, run.data.params
+def _recorded(run: Run, key: LedgerKey) -> RecordedRun:
+    parameters = run.data.params
     options = {k.removeprefix("options."): v for k, v in parameters.items() if k.startswith("options.")}
     return RecordedRun(
-        fingerprint=tags["fingerprint"],
-        fold=int(tags["fold"]),
+        fingerprint=key.fingerprint,
+        fold=key.fold,
         network=network_title(parameters["network"], options),
         input_size=int(parameters["training.input_size"]),
         images_per_second=run.data.metrics.get("images_per_second"),

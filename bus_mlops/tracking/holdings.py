@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -78,6 +78,13 @@ def find_lost(tracking: TrackingConfig) -> Lost:
             if found := [reason for reason in reasons if reason]:
                 runs[name] = found
         return Lost(runs, _version_reason(database))
+
+
+def resting_on(runs: Iterable[str]) -> Lost:
+    """What of the working folder's results rests on any of these runs, on a server's store too."""
+    gone = set(runs)
+    found = {name: [f"{run} was forgotten" for run in needed if run in gone] for name, needed in _needed()}
+    return Lost({name: reasons for name, reasons in found.items() if reasons})
 
 
 def give_up(lost: Lost) -> None:

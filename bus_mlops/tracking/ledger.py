@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ from bus_mlops.tracking.store import experiment_id, open_client
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import Run
+
+LOG = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions.csv"
 CURVES = "learning_curves.csv"
@@ -57,15 +60,16 @@ class Ledger:
         """(fingerprint, fold) -> run id of every cell that is FINISHED, or at least of those of some fingerprints."""
         query = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
         if fingerprints is None or len(fingerprints) > FEW:
-            return {_key(run): run.info.run_id for run in self.runs(query)}
+            return {key: run.info.run_id for key, run in _by_key(self.runs(query))}
         each = (self.runs(f"{query} and tags.fingerprint = '{fingerprint}'") for fingerprint in fingerprints)
-        return {_key(run): run.info.run_id for runs in each for run in runs}
+        return {key: run.info.run_id for runs in each for key, run in _by_key(runs)}
 
     def failed(self) -> set[LedgerKey]:
         """(fingerprint, fold) of every cell that FAILED and was never FINISHED since, nor is at work now."""
         runs = self.runs("tags.kind = 'fold' and attributes.status = 'FAILED'")
         others = self.runs("tags.kind = 'fold' and attributes.status = 'RUNNING'")
-        return {_key(run) for run in runs} - {_key(run) for run in others} - set(self.finished())
+        at_work = {key for key, _ in _by_key(others)}
+        return {key for key, _ in _by_key(runs)} - at_work - set(self.finished())
 
     def runs_of(self, key: LedgerKey) -> list[Run]:
         """The runs of a cell, the latest first."""
@@ -80,8 +84,8 @@ class Ledger:
         """(fingerprint, fold) -> who trains it, for every cell that another living driver's process is at."""
         running = self.runs("attributes.status = 'RUNNING' and tags.kind = 'fold'")
         return {
-            _key(run): processes.name(run.data.tags)
-            for run in running
+            key: processes.name(run.data.tags)
+            for key, run in _by_key(running)
             if run.data.tags.get("driver") != driver and not processes.is_dead(run.data.tags)
         }
 
@@ -195,5 +199,24 @@ class Ledger:
         self.client.set_experiment_tag(self.experiment, f"progress.{name}.{socket.gethostname()}", text)
 
 
-def _key(run: Run) -> LedgerKey:
-    return LedgerKey(run.data.tags["fingerprint"], int(run.data.tags["fold"]))
+def key_of(run: Run) -> LedgerKey | None:
+    """What the ledger knows the cell of a run by; None where the tags that say so were damaged."""
+    try:
+        return LedgerKey(run.data.tags["fingerprint"], int(run.data.tags["fold"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def _by_key(runs: Iterable[Run]) -> Iterator[tuple[LedgerKey, Run]]:
+    """Runs with their cells; one that does not say which it is counts as not there, so that it is trained anew."""
+    for run in runs:
+        key = key_of(run)
+        if key is None:
+            LOG.warning(
+                "run %s (%s) has lost its tag fingerprint or fold and is passed over: set it again in MLflow, or let "
+                "`bus-mlops repair` forget the run",
+                run.info.run_id,
+                run.info.run_name,
+            )
+        else:
+            yield key, run

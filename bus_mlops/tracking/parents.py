@@ -102,7 +102,7 @@ class ParentRuns:
         """
         finished = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
         children = self._runs(f"{finished} and tags.fingerprint = '{fingerprint}'")
-        latest = {int(r.data.tags["fold"]): r.data.metrics for r in reversed(children)}
+        latest = {int(r.data.tags["fold"]): r.data.metrics for r in reversed(children) if _has_fold(r)}
         values: dict[str, float] = {}
         names = sorted({name for metrics in latest.values() for name in metrics})
         for name in names:
@@ -128,5 +128,10 @@ def _age(run: Run) -> tuple[bool, int, str]:
     return run.info.status == "RUNNING", run.info.start_time, run.info.run_id
 
 
+def _has_fold(run: Run) -> bool:
+    return str(run.data.tags.get("fold", "")).isdecimal()
+
+
 def _folds(text: str) -> set[int]:
-    return {int(fold) for fold in text.split(", ") if fold}
+    # What is no number was damaged: the parent run is summarised anew.
+    return {int(fold) for fold in text.split(", ") if fold.isdecimal()}

@@ -40,7 +40,7 @@ def is_dead(tags: Mapping[str, str]) -> bool:
         return True
     if tags.get("process.place") == _place():
         return _gone(tags, "process")
-    return time.time() - float(tags.get("process.heartbeat", "0")) > SILENCE_SECONDS
+    return time.time() - _seconds(tags) > SILENCE_SECONDS
 
 
 def name(tags: Mapping[str, str]) -> str:
@@ -49,7 +49,18 @@ def name(tags: Mapping[str, str]) -> str:
 
 
 def _gone(tags: Mapping[str, str], of: str) -> bool:
-    return _started(int(tags[f"{of}.pid"])) != tags[f"{of}.started"]
+    try:
+        return _started(int(tags[f"{of}.pid"])) != tags[f"{of}.started"]
+    except (KeyError, ValueError):  # damaged: then its silence decides
+        return time.time() - _seconds(tags) > SILENCE_SECONDS
+
+
+def _seconds(tags: Mapping[str, str]) -> float:
+    """When the process was last known to live; 0 where that was damaged."""
+    try:
+        return float(tags.get("process.heartbeat", "0"))
+    except ValueError:
+        return 0.0
 
 
 @functools.cache

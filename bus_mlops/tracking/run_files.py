@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 RECORDED_LATER = "files.recorded_later"
 # Folders that somebody looked into have these; nobody's evidence.
 LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
-MISSING, CHANGED, EXTRA, UNRECORDED = "missing", "changed", "not recorded", "without digests"
+MISSING, CHANGED, EXTRA, UNRECORDED, TAGS = "missing", "changed", "not recorded", "without digests", "tags"
 REMEDY = (
     "If you have a copy, put it back. Else `bus-mlops repair` lists all that is damaged and, after a question, forgets "
     "those runs; the next `dvc repro` trains exactly these."
@@ -33,7 +33,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with a file of a run: `missing`, `changed`, `not recorded`, or a run `without digests`."""
+    """A file that is `missing`, `changed` or `not recorded`, a run `without digests`, or one whose `tags` are gone."""
 
     run_id: str
     run_name: str
@@ -47,6 +47,8 @@ class Damage:
         where = f"run {self.run_id} ({self.run_name})"
         if self.kind == UNRECORDED:
             return f"{where} has no sha256 of its files on record"
+        if self.kind == TAGS:
+            return f"{where} has lost the tags that say what it is: {self.detail}"
         return f"{where}: {self.file} is {self.kind}{f': {self.detail}' if self.detail else ''}"
 
 
@@ -154,6 +156,19 @@ class RunFiles:
         except Exception as error:  # each artifact store raises its own kind
             raise LedgerError(_unreachable(run, "files", error)) from error
         return found
+
+    def fetch_unchecked(self, run: Run, name: str, folder: Path) -> Path:
+        """Fetch a file of a run into a folder, whatever is on record: only to record it.
+
+        Raises:
+            LedgerError: The artifacts cannot be reached.
+        """
+        self._fetch_one(run, name, None, folder)
+        return folder / name
+
+    def recorded_later(self, run_id: str) -> bool:
+        """Whether the digests of a run were recorded after it had ended, by `bus-mlops repair --record`."""
+        return RECORDED_LATER in self._run(run_id).data.tags
 
     def remove(self, run: Run, path: str) -> None:
         """Delete one file of a run."""
