@@ -55,6 +55,46 @@ class Mark:
         time.sleep(self.draw.random() * 0.002)
 
 
+@dataclass
+class Scripted:
+    """An announcement to which the others are as given, look by look."""
+
+    key: str
+    views: list[dict[str, str]]
+    asked: list[str] = field(default_factory=list)
+
+    def announce(self) -> None:
+        self.asked.append("announce")
+
+    def withdraw(self) -> None:
+        self.asked.append("withdraw")
+
+    def others(self) -> dict[str, str]:
+        self.asked.append("look")
+        return self.views.pop(0)
+
+    def pause(self) -> None:
+        self.asked.append("pause")
+
+
+def test_who_comes_later_in_the_order_is_waited_for():
+    own = Scripted("b", [{"c": "third"}, {"c": "third", "d": "fourth"}, {}])
+    assert enter(own) is None
+    assert own.asked == ["announce", "look", "pause", "look", "pause", "look"]
+
+
+def test_who_has_others_before_stands_back_until_they_are_gone():
+    own = Scripted("b", [{"a": "first", "c": "third"}, {"a": "first"}, {"c": "third"}, {}])
+    assert enter(own) is None
+    assert own.asked == ["announce", "look", "withdraw", "look", "pause", "look", "announce", "look"]
+
+
+def test_who_gives_way_learns_who_goes_first():
+    own = Scripted("c", [{"d": "fourth"}, {"b": "second", "a": "first", "d": "fourth"}])
+    assert enter(own, give_way=True) == "first"
+    assert own.asked == ["announce", "look", "pause", "look", "withdraw"]
+
+
 def together(count: int, seed: int, work) -> None:
     """Run `work(mark)` in threads with keys in any order."""
     marks, draw = Marks(), random.Random(seed)
