@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
 from bus_mlops.config import Augmentation, CrossEntropy, Focal, Plateau, Sgd
+from bus_mlops.config.base import Strict
 from bus_mlops.errors import ConfigError
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.project import parse_config
-from bus_mlops.spec import RunSpec
+from bus_mlops.spec import RunSpec, Task
 
 
 def fingerprint(spec: RunSpec) -> str:
@@ -57,6 +59,59 @@ def test_whatever_changes_the_numbers_changes_the_fingerprint(demo):
     prints = [fingerprint(spec) for spec in (base, *others)]
     prints += [base.fingerprint("other data", "folds"), base.fingerprint("data", "other folds")]
     assert all(a != b for a, b in itertools.combinations(prints, 2))
+
+
+FIELDS = {
+    "network": "emt_net",
+    "options": {"width": 0.5},
+    "cohort": ("busi",),
+    "task": Task.CLASSIFICATION,
+    "seed": 1,
+    "code": "a" * 64,
+    "training": {
+        "input_size": 96,
+        "scaling": "none",
+        "weights": "imagenet",
+        "dropout": 0.1,
+        "batch_norm_momentum": 0.5,
+        "loss": Focal(),
+        "optimizer": Sgd(),
+        "epochs": 10,
+        "batch_size": 5,
+        "steps_per_epoch": 7,
+        "plateau": Plateau(patience=1),
+        "kept_epoch": "last",
+        "head_initializer": "he_normal",
+        "validation": 0.3,
+        "augmentation": {
+            "horizontal_flip": False,
+            "height_shift": 0.3,
+            "width_shift": 0.3,
+            "zoom": 0.3,
+            "shear": 3.0,
+            "rotation": 30.0,
+        },
+    },
+}
+
+
+def changed(model: Strict, changes: dict[str, Any]) -> list[Any]:
+    """A copy of a model for each of its fields, in which that one is different; fields of a field one by one."""
+    assert set(changes) == set(type(model).model_fields), "say here how a new field is changed"
+    copies = []
+    for name, value in changes.items():
+        former = getattr(model, name)
+        nested = isinstance(value, dict) and isinstance(former, Strict)
+        values = changed(former, value) if nested else [value]
+        assert former not in values, name
+        copies += [model.model_copy(update={name: each}) for each in values]
+    return copies
+
+
+def test_every_field_of_a_run_counts(demo):
+    base = make_spec(demo, "mt_estan", "multitask", epochs=9)
+    specs = [base, *changed(base, FIELDS)]
+    assert len({fingerprint(spec) for spec in specs}) == len(specs) == 27
 
 
 def test_loss_and_augmentation_share_a_program_but_size_does_not(demo):

@@ -78,11 +78,10 @@ def test_a_reused_program_equals_a_fresh_process_whatever_the_users_settings_are
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["mobilenet", "mt_estan"])
-def test_the_order_of_cells_and_of_processes_does_not_matter(network):
-    a, b, c = digests(network, "abc")
-    assert digests(network, "c") == [c]
-    assert digests(network, "ba") == [b, a]
+def test_the_order_of_cells_and_of_processes_does_not_matter_to_masks_either():
+    a, b, c = digests("mt_estan", "abc")
+    assert digests("mt_estan", "c") == [c]
+    assert digests("mt_estan", "ba") == [b, a]
 
 
 def test_pretrained_weights_are_restored_for_every_cell(imagenet_weights):
