@@ -121,6 +121,12 @@ def test_loss_and_augmentation_share_a_program_but_size_does_not(demo):
     assert base.program_key() != make_spec(demo, "mobilenet", "all", input_size=96).program_key()
 
 
+def test_learning_rates_share_a_program(demo):
+    one, other = (make_spec(demo, "mobilenet", "all", optimizer=Sgd(learning_rate=rate)) for rate in (0.1, 0.2))
+    assert one.program_key() == other.program_key()
+    assert fingerprint(one) != fingerprint(other)
+
+
 @pytest.mark.parametrize(
     "change",
     [

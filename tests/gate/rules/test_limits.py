@@ -11,6 +11,7 @@ import pytest
 from predictions import two_models
 
 from bus_mlops.evaluation.comparison import corrected_resampled_test, holm
+from bus_mlops.evaluation.intervals import bootstrap_interval
 from bus_mlops.gate.comparison import Comparison, GateContext, Lineage, PackageCheck, compare
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import RuleResult
@@ -62,6 +63,49 @@ def test_a_floor_is_held_by_the_lower_bound(comparison: Comparison, name: str) -
     assert not rule_of(comparison, "G1", **{**floors, f"minimum_{name}": low + HAIR}).passed
 
 
+def test_floors_and_differences_are_those_of_whole_groups(comparison: Comparison) -> None:
+    test = comparison.candidate.test
+    columns = [test[name].to_numpy() for name in ("label", "probability", "group", "threshold")]
+    expected = bootstrap_interval("sensitivity", *columns[:3], threshold=columns[3], resamples=300, seed=CONTEXT.seed)
+    assert number(rule_of(comparison, "G1"), "sensitivity_low") == expected.low
+    apart = replace(comparison, candidate=replace(comparison.candidate, test=test.assign(group=test["image_id"])))
+    for rule, name in (("G1", "sensitivity_low"), ("G3", "low"), ("G5", "high"), ("G4", "busi_low")):
+        assert number(rule_of(apart, rule), name) != number(rule_of(comparison, rule), name)
+
+
+def test_a_metric_that_is_better_when_lower_has_its_bounds_around_it(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    """Turned round, the lower end of the interval is the upper one of the difference, with the other sign."""
+    found, turned = (
+        compare(pair, CONTEXT, metric="brier", resamples=100).interval("brier") for pair in (models, models[::-1])
+    )
+    assert 0 < found.estimate < found.high
+    assert found.low < found.estimate
+    assert (turned.estimate, turned.low, turned.high) == pytest.approx((-found.estimate, -found.high, -found.low))
+
+
+def test_without_validation_of_one_model_none_is_calibrated(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    candidate, baseline = models
+    raw = compare([candidate, baseline[baseline["part"] == "test"]], CONTEXT, metric="roc_auc", resamples=100)
+    assert raw.threshold == "half"
+    assert raw.notes
+    for judged, model in ((raw.candidate, candidate), (raw.baseline, baseline)):
+        test = model[model["part"] == "test"]
+        assert (judged.test["threshold"] == 0.5).all()
+        assert judged.test["probability"].tolist() == test["probability"].tolist()
+
+
+def test_thresholds_are_those_of_calibrated_probabilities(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    candidate, baseline = models
+    shifted = candidate.assign(probability=candidate["probability"] / 10)
+    one, other = (
+        compare([frame, baseline], CONTEXT, metric="roc_auc", resamples=100).candidate.test
+        for frame in (candidate, shifted)
+    )
+    calls, others = (frame["probability"] >= frame["threshold"] for frame in (one, other))
+    assert (calls == others).mean() > 0.95
+    assert 0.3 < others.mean() < 0.7
+
+
 def test_superiority_turns_at_alpha(comparison: Comparison) -> None:
     p = number(rule_of(comparison, "G2"), "p_adjusted")
     assert 0 < p < 0.5
@@ -102,6 +146,28 @@ def test_a_source_turns_at_its_estimate(models: tuple[pd.DataFrame, pd.DataFrame
     assert worst > 0
     assert rule_of(swapped, "G4", source_margin=worst + HAIR).passed
     assert not rule_of(swapped, "G4", source_margin=worst - HAIR).passed
+
+
+def test_a_source_counts_cases_and_may_have_a_margin_of_its_own(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    candidate, baseline = models
+    swapped = compare([baseline, candidate], CONTEXT, metric="roc_auc", resamples=100)
+    rule = rule_of(swapped, "G4", source_margin=0.0)
+    of_busi = candidate[(candidate["source"] == "busi") & (candidate["label"] == 1)]
+    assert number(rule, "busi_malignant") == of_busi["case_id"].nunique() < of_busi["image_id"].nunique()
+    fallen = {source for source in ("busi", "busis") if number(rule, f"{source}_difference") < 0}
+    assert fallen
+    assert not rule.passed
+    assert rule_of(swapped, "G4", source_margin=0.0, source_margins=dict.fromkeys(fallen, 0.5)).passed
+
+
+@pytest.mark.parametrize("who", ["candidate", "baseline"])
+@pytest.mark.parametrize("kind", ["leaks", "validation_leaks"])
+def test_leaks_of_either_model_are_told(comparison: Comparison, who: str, kind: str) -> None:
+    told: dict[str, Any] = {kind: "3 groups"}
+    changes: dict[str, Any] = {who: replace(LINEAGE, **told)}
+    rule = rule_of(replace(comparison, context=replace(CONTEXT, **changes)), "G0")
+    assert not rule.passed
+    assert f"the {who}'s runs are tagged with {kind.replace('_', ' ')}: 3 groups" in rule.sentence.lower()
 
 
 def test_a_source_with_few_benign_cases_decides_nothing(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
