@@ -65,8 +65,12 @@ def test_a_floor_is_held_by_the_lower_bound(comparison: Comparison, name: str) -
 
 def test_floors_and_differences_are_those_of_whole_groups(comparison: Comparison) -> None:
     test = comparison.candidate.test
-    columns = [test[name].to_numpy() for name in ("label", "probability", "group", "threshold")]
-    expected = bootstrap_interval("sensitivity", *columns[:3], threshold=columns[3], resamples=300, seed=CONTEXT.seed)
+    labels, probabilities, groups, thresholds = (
+        test[name].to_numpy() for name in ("label", "probability", "group", "threshold")
+    )
+    expected = bootstrap_interval(
+        "sensitivity", labels, probabilities, groups, thresholds, resamples=300, seed=CONTEXT.seed
+    )
     assert number(rule_of(comparison, "G1"), "sensitivity_low") == expected.low
     apart = replace(comparison, candidate=replace(comparison.candidate, test=test.assign(group=test["image_id"])))
     for rule, name in (("G1", "sensitivity_low"), ("G3", "low"), ("G5", "high"), ("G4", "busi_low")):
