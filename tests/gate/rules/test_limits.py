@@ -117,6 +117,14 @@ def test_superiority_turns_at_alpha(comparison: Comparison) -> None:
     assert not rule_of(comparison, "G2", alpha=p - HAIR).passed
 
 
+def test_no_alpha_lets_a_worse_model_pass(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    candidate, baseline = models
+    swapped = compare([baseline, candidate], CONTEXT, metric="roc_auc", resamples=100)
+    p = number(rule_of(swapped, "G2"), "p_adjusted")
+    assert 0.5 < p < 1
+    assert not rule_of(swapped, "G2", alpha=(1 + p) / 2).passed
+
+
 def test_superiority_corrects_by_the_mean_ratio_of_the_folds(comparison: Comparison) -> None:
     ours, theirs = (model.metric_by_cell("roc_auc") for model in (comparison.candidate, comparison.baseline))
     ratio = float(np.mean([TESTED[fold] / TRAINED[fold] for fold, _ in sorted(ours)]))
