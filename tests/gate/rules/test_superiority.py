@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -22,7 +22,11 @@ def rejected(p_values: list[float], alpha: float) -> set[int]:
     return found
 
 
-@given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=6), st.sampled_from([0.01, 0.05, 0.2]))
+# Between alpha over their number and alpha a p value is rejected only if all smaller ones are: draw many there.
+@given(
+    st.lists(st.floats(1e-6, 1) | st.floats(0.005, 0.06), min_size=1, max_size=6), st.sampled_from([0.01, 0.05, 0.2])
+)
+@example([0.03, 0.03], 0.05)
 def test_an_adjusted_p_value_is_below_alpha_where_holm_rejects(p_values, alpha):
     adjusted = holm(p_values)
     close = [abs(a - alpha) < 1e-12 for a in adjusted]
