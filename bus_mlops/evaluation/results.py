@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bus_mlops.dataset.folds.make import parts_of
+from bus_mlops.dataset.folds.division import parts_of
 from bus_mlops.errors import EvaluationError
 from bus_mlops.files import read_json, sha256_file, write_json
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import PARTS, TRAIN, UNUSED, Folds, fold_columns
-from bus_mlops.dataset.folds.make import parts_of
+from bus_mlops.dataset.folds.division import parts_of
 from bus_mlops.errors import DatasetError
 from bus_mlops.experiments.cell import Cell
 

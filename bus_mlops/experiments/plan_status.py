@@ -157,7 +157,7 @@ def _open_cohorts(config: Config) -> Callable[[RunSpec], Cohort]:
     """A function from a spec to its cohort, each looked up once; raises DatasetError without data or folds."""
     from bus_mlops.dataset.benchmark import Benchmark
     from bus_mlops.dataset.folds.assignment import TRAIN, Folds
-    from bus_mlops.dataset.folds.make import parts_of
+    from bus_mlops.dataset.folds.division import parts_of
     from bus_mlops.errors import DatasetError
     from bus_mlops.experiments.digests import digests_of
     from bus_mlops.paths import BENCHMARK, FOLDS

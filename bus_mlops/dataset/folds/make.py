@@ -7,7 +7,7 @@ a source leaves the folds of the others as they were (but for folds by source, w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,50 +119,6 @@ def _by_source(frame: pd.DataFrame, validation: float, seed: int) -> list[Object
             parts[rows] = np.where(kept[of_row] == 1, VALIDATION, TRAIN)
         columns.append(parts)
     return columns
-
-
-def parts_of(frame: pd.DataFrame, fold: int, sources: Iterable[str], validation: float | None) -> pd.Series:
-    """The part of each image of some sources in a fold, what it trains and validates on divided anew if asked for.
-
-    Divided anew, groups stay whole and sources and labels balanced, as in grouped folds, whatever the folds' own kind.
-    The division follows from these sources' rows, fold and fraction alone: neither from other images nor from order.
-
-    Args:
-        frame: That of `Folds`.
-        fold: 1-based.
-        sources: Those of a cohort.
-        validation: The fraction of the groups that validates; None for the folds' own division.
-
-    Returns:
-        image_id -> `train`, `validation`, `test` or `unused`.
-
-    Raises:
-        DatasetError: A part that is divided anew would lack one of the labels.
-    """
-    ours = frame[frame["source"].isin(list(sources))].sort_values("image_id")
-    parts = ours.set_index("image_id")[f"fold_{fold}"].copy()
-    divided = parts.isin([TRAIN, VALIDATION])
-    if validation is not None and divided.any():
-        parts[divided] = _divided(ours[divided.to_numpy()].reset_index(drop=True), fold, validation)
-    return parts
-
-
-def _divided(frame: pd.DataFrame, fold: int, validation: float) -> Objects:
-    parts = np.full(len(frame), TRAIN, dtype=object)
-    for sources in _blocks(frame):
-        rows = np.flatnonzero(frame["source"].isin(sources).to_numpy())
-        features, of_row = group_features(frame.iloc[rows])
-        kept = partition(features, [1 - validation, validation], np.random.default_rng(_seed(fold, sources)))
-        parts[rows] = np.where(kept[of_row] == 1, VALIDATION, TRAIN)
-    for part in (TRAIN, VALIDATION):
-        labels = frame.loc[parts == part, "label"]
-        if labels.nunique() < 2:
-            raise DatasetError(
-                f"the {part} part of fold {fold}, divided anew with validation {validation:g}, would hold "
-                f"{len(labels)} images of {labels.nunique()} of the 2 labels. Bring `validation` of the network nearer "
-                "to that of `folds` in params.yaml, or use more images."
-            )
-    return parts
 
 
 def require_sources(manifest: pd.DataFrame, planned: Sequence[str]) -> None:

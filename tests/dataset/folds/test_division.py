@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus_mlops.config import FoldsConfig
-from bus_mlops.dataset.folds.make import make_folds, parts_of
+from bus_mlops.dataset.folds.division import parts_of
+from bus_mlops.dataset.folds.make import make_folds
 from bus_mlops.errors import DatasetError
 
 SOURCES = ("busi", "busis")
