@@ -143,7 +143,7 @@ class Ledger:
 
     def keep(self, run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
         """Store what a failed run leaves for a post-mortem."""
-        self.client.log_artifacts(run_id, str(folder))
+        self.files.put(run_id, folder)
         self.writer.tag(run_id, tags)
 
     def close_if_running(self, run_id: str, reason: str, status: str = "KILLED") -> bool:

@@ -84,6 +84,13 @@ class RunFiles:
         self._client.log_artifacts(run_id, str(folder), prefix or None)
         return parameters
 
+    def put(self, run_id: str, folder: Path) -> None:
+        """Store what is in a folder without recording it, at the address that the run has now.
+
+        MLflow's own client keeps addresses by run for the life of a process, whatever `bus-mlops repair` has moved.
+        """
+        self._artifacts(self._client.get_run(run_id)).log_artifacts(str(folder))
+
     def digests(self, run_id: str) -> dict[str, str]:
         """Path -> sha256 of every file that a run has on record, sorted; empty for a run of an earlier version."""
         return digests_of(self._run(run_id))
