@@ -1,12 +1,13 @@
 """Near-duplicates among thumbnails: candidates by two descriptors, each confirmed by correlation.
 
-Every image is compared as it is, mirrored left to right, and zoomed into its middle by 1/0.9 and 1/0.8: a
-copy whose borders were cut off looks, once padded and resized, like a zoomed view of its original. OpenCV and
+Every image is compared as it is, mirrored left to right, and zoomed into its middle by 1/0.9, 1/0.8 and
+1/0.7: a copy whose borders were cut off looks, once padded and resized, like a zoomed view of its original. OpenCV and
 SciPy do the work. Perceptual hashes (imagehash) are not used: they could only propose candidates too, and
 correlation would still have to decide; the descriptors here propose them with a finer measure.
 
-Processor time, by benchmarks/audit.py: 7.9 ms an image among 5,000, 8.4 among 10,000, 8.6 among 20,000;
-correlating the candidates takes most of it and is linear, finding them grows as N^1.5.
+Processor time, by benchmarks/audit.py: 10.9 ms an image among 1,500. With six views and shifts of up to 8 pixels it
+was 8.1, and 7.9 among 5,000, 8.4 among 10,000, 8.6 among 20,000: correlating the candidates takes most of it and is
+linear, finding them grows as N^1.5.
 """
 
 from __future__ import annotations
@@ -42,18 +43,20 @@ class Match(NamedTuple):
 
 
 AS_IS = View()
-VIEWS = tuple(View(zoom, mirrored) for mirrored in (False, True) for zoom in (1.0, 0.9, 0.8))
+VIEWS = tuple(View(zoom, mirrored) for mirrored in (False, True) for zoom in (1.0, 0.9, 0.8, 0.7))
 # Set on real BUSI by looking at the pairs: from 0.29 on all show the same lesion, from 0.28 down they are
 # mixed; a margin is left for larger collections.
 THRESHOLD = 0.33
-# Five more views are five more chances for unrelated images to look alike. On BUSI no pair lies between 0.28
+# Seven more views are seven more chances for unrelated images to look alike. On BUSI no pair lies between 0.28
 # and 0.39 in these views.
 VIEW_THRESHOLD = 0.37
 _NEIGHBOURS = 24
 _VIEW_NEIGHBOURS = 6
 _COEFFICIENTS = 12
 _FREQUENCIES = 12
-_SHIFT = 8
+_SHIFT = 16
+# Gray levels (0-255) up to which a row or column at the rim of a thumbnail is a border; JPEG leaves a few.
+_BLACK = 12
 # In other views, what two images need in common before they are correlated: the sum of both descriptors'
 # cosines. Of planted copies 1 in 100 has less, and half of all other candidates do.
 _WORTH_CONFIRMING = 0.45
@@ -63,11 +66,30 @@ _PAIRS = 512
 
 @dataclass(frozen=True)
 class _Thumbnails:
-    """(N, S, S) gray thumbnails with the share of the side that the image takes, across and down."""
+    """(N, S, S) gray thumbnails; (N, 4) edges of what they show, top, bottom, left, right, in pixels from the middle.
+
+    Neither padding nor black borders are shown: those of a screenshot would make any two alike.
+    """
 
     pixels: NDArray[np.uint8]
-    across: NDArray[np.float64]
-    down: NDArray[np.float64]
+    edges: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8], widths: Sequence[int], heights: Sequence[int]) -> _Thumbnails:
+        longest, side = np.maximum(widths, heights).astype(np.float64), pixels.shape[1]
+        down, across = (side * np.asarray(sides) / longest / 2 for sides in (heights, widths))
+        edges = np.stack([-down, down, -across, across], axis=1)
+        for start in range(0, len(pixels), _ROWS):
+            lit = np.asarray(pixels[start : start + _ROWS]) > _BLACK
+            for column, axis in ((0, 2), (2, 1)):
+                known: NDArray[np.bool_] = lit.max(axis=axis)
+                first, last = known.argmax(axis=1), side - known[:, ::-1].argmax(axis=1)
+                rows = edges[start : start + _ROWS]
+                # a picture that is black throughout keeps its whole frame
+                some = known.max(axis=1)
+                rows[some, column] = np.maximum(rows[some, column], first[some] - side / 2)
+                rows[some, column + 1] = np.minimum(rows[some, column + 1], last[some] - side / 2)
+        return cls(pixels, edges)
 
     def blocks(self) -> Iterator[Integers]:
         """The row numbers, a few at a time, so that memory stays bounded."""
@@ -76,10 +98,11 @@ class _Thumbnails:
 
     def show(self, rows: Integers, view: View) -> tuple[Floats, Floats]:
         """The pixels of some thumbnails in a view, and 1 where they show the image."""
-        across, down = (np.minimum(1, share[rows] / view.zoom) for share in (self.across, self.down))
         values = _zoomed(np.asarray(self.pixels[rows], dtype=np.float32), view.zoom)
-        content = _content(values.shape[1], across, down)
-        return (np.ascontiguousarray(values[:, :, ::-1]), content) if view.mirrored else (values, content)
+        content = _content(values.shape[1], self.edges[rows] / view.zoom)
+        if view.mirrored:
+            return np.ascontiguousarray(values[:, :, ::-1]), np.ascontiguousarray(content[:, :, ::-1])
+        return values, content
 
 
 def near_duplicates(thumbnails: NDArray[np.uint8], widths: Sequence[int], heights: Sequence[int]) -> dict[Pair, Match]:
@@ -87,7 +110,7 @@ def near_duplicates(thumbnails: NDArray[np.uint8], widths: Sequence[int], height
 
     Candidates are the nearest neighbours by low-frequency cosine transform (which knows where things are)
     and by the magnitude of the Fourier transform (which does not mind a shift); each is confirmed by the
-    greatest normalized correlation of the locally normalized images over shifts of up to 8 pixels.
+    greatest normalized correlation of the locally normalized images over shifts of up to 16 pixels.
     Brightness, contrast and depth gain cancel out.
 
     Args:
@@ -98,8 +121,7 @@ def near_duplicates(thumbnails: NDArray[np.uint8], widths: Sequence[int], height
     """
     if len(thumbnails) < 2:
         return {}
-    longest = np.maximum(widths, heights).astype(np.float64)
-    stack = _Thumbnails(thumbnails, np.asarray(widths) / longest, np.asarray(heights) / longest)
+    stack = _Thumbnails.of(thumbnails, widths, heights)
     descriptors = _descriptors(stack, AS_IS)
     indices = tuple(Neighbours(each) for each in descriptors)
     detail = np.concatenate([_whitened(*stack.show(rows, AS_IS)) for rows in stack.blocks()])
@@ -146,7 +168,7 @@ def _candidates(
 
 
 def _peaks(shown: NDArray[np.float16], others: NDArray[np.float16]) -> Floats:
-    """The greatest correlation of each image with the other of its pair, over shifts of up to 8 pixels each way."""
+    """The greatest correlation of each image with the other of its pair, over shifts of up to 16 pixels each way."""
     from scipy import fft
 
     side = others.shape[1] + _SHIFT
@@ -175,11 +197,12 @@ def _zoomed(values: Floats, zoom: float) -> Floats:
     return np.stack(zoomed)
 
 
-def _content(side: int, across: NDArray[np.float64], down: NDArray[np.float64]) -> Floats:
-    """(N, side, side): 1 where a thumbnail shows the image, 0 in its padding and one pixel next to it."""
-    centre = np.abs(np.arange(side) - (side - 1) / 2)
-    rows: NDArray[np.bool_] = centre[None] <= (side * down / 2 - 1.5)[:, None]
-    columns: NDArray[np.bool_] = centre[None] <= (side * across / 2 - 1.5)[:, None]
+def _content(side: int, edges: NDArray[np.float64]) -> Floats:
+    """(N, side, side): 1 where a thumbnail shows the image, 0 outside its edges and one pixel next to them."""
+    place = (np.arange(side) - (side - 1) / 2)[None]
+    top, bottom, left, right = np.clip(edges, -side / 2, side / 2).T[:, :, None]
+    rows: NDArray[np.bool_] = (place >= top + 1.5) & (place <= bottom - 1.5)
+    columns: NDArray[np.bool_] = (place >= left + 1.5) & (place <= right - 1.5)
     return (rows[:, :, None] & columns[:, None, :]).astype(np.float32)
 
 

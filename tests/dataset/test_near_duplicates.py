@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from altered import KINDS
+from altered import EXPORTS, KINDS
 
 from bus_mlops.dataset.assemble import assemble
 from bus_mlops.dataset.audit import components
@@ -20,7 +20,9 @@ from bus_mlops.sources.registry import read_sources
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data"
 needs_busi = pytest.mark.skipif(not (REAL / "busi").is_dir(), reason="the real BUSI images are not beside the project")
 # The least recall, as a fraction: a few below what was measured (see audit.py).
-LEAST = dict.fromkeys(KINDS, 0.97) | {"cropped up to 20 %": 0.95, "cropped up to 25 %": 0.9}
+LEAST = dict.fromkeys(KINDS, 0.97) | {"cropped up to 20 %": 0.95, "cropped up to 25 %": 0.8}
+LEAST |= dict.fromkeys(("sides trimmed", "black borders", "trimmed export"), 0.9)
+ALTERATIONS = KINDS | EXPORTS
 
 
 def collection(root: Path, kind: str, folder: Path) -> tuple[Benchmark, list[Record]]:
@@ -48,9 +50,8 @@ class Planted:
         self.kinds = [kind for kind in kinds for _ in range(copies)]
         chosen = [rng.choice(self.count, copies, replace=False) for _ in kinds]
         self.original = np.concatenate(chosen)
-        images = [
-            KINDS[kind](load(records[i], "gray")[0], rng) for kind, i in zip(self.kinds, self.original, strict=True)
-        ]
+        planted = zip(self.kinds, self.original, strict=True)
+        images = [ALTERATIONS[kind](load(records[i], "gray")[0], rng) for kind, i in planted]
         stack = np.concatenate([benchmark.thumbnails(), [prepare(image, 64) for image in images]])
         widths = [*benchmark.frame["width"], *(image.shape[1] for image in images)]
         heights = [*benchmark.frame["height"], *(image.shape[0] for image in images)]
@@ -83,7 +84,7 @@ def test_planted_copies_of_every_kind_are_found_among_phantoms_and_nothing_else(
 @needs_busi
 def test_copies_of_real_images_are_found_by_kind(tmp_path):
     benchmark, records = collection(REAL, "real", tmp_path / "b")
-    planted = Planted(benchmark, records, list(KINDS), 15)
+    planted = Planted(benchmark, records, list(LEAST), 15)
     for kind, least in LEAST.items():
         assert planted.found(kind) >= int(15 * least), kind
     wrong, touching = planted.wrong()
@@ -109,7 +110,7 @@ def test_the_view_that_was_alike_is_named():
     found = near_duplicates(stack, [64] * 5, [64] * 5)
     assert {pair: match.view for pair, match in found.items()} == {(0, 3): AS_IS, (1, 4): View(1.0, True)}
     assert all(match.similarity == pytest.approx(1, abs=0.01) for match in found.values())
-    assert [str(view) for view in VIEWS][::2] == ["as it is", "cropped", "mirrored and cropped"]
+    assert [str(view) for view in VIEWS][::2] == ["as it is", "cropped", "mirrored", "mirrored and cropped"]
     assert THRESHOLD < VIEW_THRESHOLD
 
 
@@ -119,6 +120,19 @@ def test_identical_images_and_images_without_structure():
     stack = np.concatenate([noise, noise[:1], np.zeros((2, 64, 64), np.uint8)])
     assert list(near_duplicates(stack, [64] * 9, [64] * 9)) == [(0, 6)]
     assert near_duplicates(noise[:1], [64], [64]) == {}
+
+
+def test_black_borders_are_no_likeness():
+    """Different pictures in the same black frame, off the middle, share nothing; the same picture is found in it."""
+    rng = np.random.default_rng(0)
+    noise = np.kron(rng.integers(40, 256, (12, 24, 24)), np.ones((1, 2, 2))).astype(np.uint8)
+    stack = np.zeros((14, 64, 64), np.uint8)
+    stack[:12, 4:52, 10:58] = noise
+    stack[12, 10:58, 6:54] = noise[0]
+    stack[13, 4:52, 6:54] = noise[1][:, ::-1]
+    stack[:, 0] = rng.integers(0, 8, (14, 64))  # what JPEG leaves of black
+    found = near_duplicates(stack, [64] * 14, [64] * 14)
+    assert {pair: match.view for pair, match in found.items()} == {(0, 12): AS_IS, (1, 13): View(1.0, True)}
 
 
 def test_padding_does_not_make_images_alike():
