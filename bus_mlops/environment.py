@@ -35,7 +35,7 @@ PROCESS = {
 # What MLflow may be told by variables: which server a consumer asks, how it is reached, how long it is waited for.
 # All others that begin with its name say where something is kept, what is recorded, or how: `params.yaml` does.
 _REACHING = re.compile(
-    r"MLFLOW_((TRACKING|HTTP|S3|BOTO|GCS|MULTIPART|ENABLE_(PROXY_)?MULTIPART|SERVER)_\w+|WORKSPACE|LOGGING_LEVEL"
+    r"MLFLOW_((TRACKING(?!_DIR$)|HTTP|S3|BOTO|GCS|MULTIPART|ENABLE_(PROXY_)?MULTIPART|SERVER)_\w+|WORKSPACE|LOGGING_LEVEL"
     r"|ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT|DOWNLOAD_CHUNK_TIMEOUT|KERBEROS_\w+)"
 )
 _LOG = logging.getLogger(__name__)

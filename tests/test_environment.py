@@ -22,6 +22,24 @@ WRITERS = {
     "experiments/engines/ray_engine.py",
     "training/process.py",
 }
+# Each would change where something is read or written, what is recorded, or how.
+REDIRECTING = (
+    "MLFLOW_REGISTRY_URI",
+    "MLFLOW_REGISTRY_STORE_URI",
+    "MLFLOW_BACKEND_STORE_URI",
+    "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
+    "_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE",
+    "MLFLOW_TRACKING_DIR",
+    "MLFLOW_RUN_ID",
+    "MLFLOW_EXPERIMENT_ID",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT",
+    "MLFLOW_ENABLE_WORKSPACES",
+    "MLFLOW_ENABLE_ASYNC_LOGGING",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",
+    "MLFLOW_SQLALCHEMYSTORE_ECHO",
+    "MLFLOW_ACTIVE_MODEL_ID",
+)
 CONSUMER = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -154,6 +172,23 @@ class TestReplaced:
             raise ValueError
         assert "BUS_MLOPS_ONE" not in os.environ
         assert os.environ["BUS_MLOPS_TWO"] == "the user's"
+
+
+@pytest.mark.parametrize(
+    ("name", "dropped"),
+    [
+        *((name, True) for name in REDIRECTING),
+        *((name, False) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_S3_ENDPOINT_URL")),
+        *((name, False) for name in (*environment.PROCESS, "MLFLOW_WORKSPACE", "MLFLOW_HTTP_REQUEST_TIMEOUT", "PATH")),
+    ],
+)
+def test_variables_that_lead_mlflow_elsewhere_are_dropped_with_a_warning(name, dropped, monkeypatch, caplog):
+    for other in [other for other in os.environ if other.startswith("MLFLOW_")]:
+        monkeypatch.delenv(other)
+    monkeypatch.setenv(name, "elsewhere")
+    environment.quiet()
+    assert (name not in os.environ) == dropped
+    assert [name in record.getMessage() for record in caplog.records] == [True] * dropped
 
 
 class TestSettings:

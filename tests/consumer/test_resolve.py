@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 from bus_mlops import environment
 from bus_mlops.cli.app import app
 from bus_mlops.consumer.client import load_model
-from bus_mlops.consumer.resolve import DEFAULT_STORE, default_tracking_uri
+from bus_mlops.consumer.resolve import DEFAULT_STORE, default_tracking_uri, resolve
 from bus_mlops.errors import ConfigError
 
 
@@ -103,6 +104,22 @@ class TestInABrokenProject:
         assert "version" in done.output
         assert len(served) == (command == "serve")
         assert not (broken_project / "executed").exists()
+
+
+@pytest.mark.parametrize("name", ["moved", "moved%20and?renamed#"])
+def test_a_copied_project_uses_its_own_files_also_when_it_cannot_be_written(name, folder, tiny_registry, monkeypatch):
+    before = tiny_registry.artifacts.parent
+    moved = folder / name
+    shutil.copytree(before, moved)
+    for path in (moved, *moved.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    monkeypatch.chdir(moved)
+    found = resolve(f"models:/{tiny_registry.name}@champion", "sqlite:///mlflow.db")
+    assert found.folder.is_relative_to(moved)
+    for path in (moved, *moved.rglob("*")):
+        path.chmod(0o755)
+    shutil.rmtree(moved / "artifacts")
+    assert resolve(f"models:/{tiny_registry.name}@champion", "sqlite:///mlflow.db").folder.is_relative_to(before)
 
 
 def test_the_environment_is_left_as_it_was(broken_project, monkeypatch):

@@ -126,7 +126,7 @@ def test_a_model_is_not_better_than_itself(better):
         ({"candidate": replace(LINEAGE, validation_leaks="3 groups")}, "tagged with validation leaks: 3 groups"),
         ({"baseline": replace(LINEAGE, git_clean="no")}, "The baseline's runs are of uncommitted changes"),
         ({"candidate": replace(LINEAGE, git_clean="unknown")}, "code that git does not know"),
-        ({"candidate": replace(LINEAGE, git_clean="unknown", git_reason="of another user")}, r"\(of another user\)"),
+        ({"candidate": replace(LINEAGE, git_clean="unknown", git_reason="of another user")}, "(of another user)"),
     ],
 )
 def test_integrity_can_fail(better, baseline, changes, sentence):

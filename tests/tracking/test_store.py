@@ -106,3 +106,12 @@ def test_folders_with_characters_that_addresses_use(name, made_database, own_fol
     client.log_text(run, "text", "note.txt")
     assert [path.name for path in project.glob("mlartifacts/*/artifacts/*")] == ["note.txt"]
     assert [path.name for path in own_folder.iterdir()] == [name]
+
+
+def test_the_registry_is_that_of_the_store_whatever_a_variable_says(made_database, own_folder, monkeypatch):
+    Path("mlflow.db").write_bytes(made_database)
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", f"sqlite:///{own_folder}/other.db")
+    open_client(TrackingConfig()).create_registered_model("tiny")
+    with sqlite3.connect("mlflow.db") as database:
+        assert database.execute("select name from registered_models").fetchall() == [("tiny",)]
+    assert not Path("other.db").exists()
