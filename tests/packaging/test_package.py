@@ -300,3 +300,18 @@ def test_logging_leaves_the_process_its_tracking_store(package_folder, tiny_regi
         log_package(package_folder, registered_name="t-phantom", tracking_uri=tiny_registry.uri)
     assert mlflow.get_tracking_uri() == before
     assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_a_variable_sends_no_version_to_another_registry(package_folder, tiny_registry, monkeypatch, tmp_path):
+    import mlflow
+
+    other = f"sqlite:///{tmp_path}/other.db"
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", other)
+    log_package(
+        package_folder, registered_name="u-phantom", run_id=tiny_registry.run_id, tracking_uri=tiny_registry.uri
+    )
+    client = mlflow.MlflowClient(tiny_registry.uri, registry_uri=tiny_registry.uri)
+    assert [str(each.version) for each in client.search_model_versions("name = 'u-phantom'")] == ["1"]
+    assert not (tmp_path / "other.db").exists()
+    assert (os.environ["MLFLOW_REGISTRY_URI"], mlflow.get_registry_uri()) == (other, other)
+    client.delete_registered_model("u-phantom")
