@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -70,6 +71,23 @@ def settle(folder: Path, target: Path) -> Path:
         if target.is_dir():
             return target
         raise
+
+
+# What other systems and programs leave in folders: macOS, Windows, Synology, half-finished copies and downloads.
+_LITTER = re.compile(
+    r"\..*|thumbs\.db|ehthumbs(_vista)?\.db|desktop\.ini|icon\r|@eadir|__macosx|#recycle|\$recycle\.bin|~\$.*|.*~"
+    r"|system volume information|lost\+found|.*\.(tmp|part|partial|crdownload|lnk|bak)",
+    re.IGNORECASE,
+)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is another system's, and nobody's image.
+
+    >>> [is_litter(name) for name in ("._scan.png", "Thumbs.db", "scan.png")]
+    [True, True, False]
+    """
+    return _LITTER.fullmatch(name) is not None
 
 
 def printable(path: str | Path) -> str:

@@ -6,6 +6,7 @@ that uses the library. Results of commands (tables, JSON) are output, and no mes
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 
@@ -17,6 +18,9 @@ _OURS = logging.getLogger("bus_mlops")
 
 def show(level: int = logging.INFO) -> None:
     """Show what bus_mlops logs from this level on, in this process; other libraries' loggers stay as they are."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name that the terminal's encoding lacks must not end a command
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     handler = _Streams()
     handler.setFormatter(logging.Formatter(DETAILED if level < logging.INFO else PLAIN))
     _OURS.handlers = [handler]

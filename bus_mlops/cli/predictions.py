@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.errors import ImageError
+from bus_mlops.files import is_litter, printable
 
 if TYPE_CHECKING:
     from bus_mlops.consumer.client import BusModel, Prediction
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff")
+SUFFIXES = (".bmp", ".dib", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Tried, too, since they hold pictures: the answer says what to do with them.
+_OTHER_PICTURES = (".avif", ".dcm", ".dicom", ".heic", ".heif")
+_WORD = "(annotation|contour|gt|label|lesion|mask|overlay|roi|seg|segmentation|tumou?r)s?"
+_AFTER, _BEFORE = (
+    re.compile(rf"(.+?)[ ._-]+{_WORD}([ _-]?\(?[0-9]+\)?)?", re.IGNORECASE),
+    re.compile(rf"{_WORD}[ ._-]+(.+)", re.IGNORECASE),
+)
+_MASK = re.compile(r".+_mask(_[0-9]+)?", re.IGNORECASE)
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
     """Files as they are, folders replaced by the image files directly in them.
+
+    Masks beside scans, other systems' files and what is no image are skipped; a line on standard error counts them.
 
     Raises:
         ImageError: There are none.
@@ -27,11 +39,48 @@ def expand(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+        found, skipped = _images_in(path)
+        if skipped:
+            print(f"note: skipped in {printable(path)}: {skipped}", file=sys.stderr)
         if not found:
-            raise ImageError(f"{path} holds no image directly ({', '.join(SUFFIXES)}). Name a folder that does.")
+            raise ImageError(
+                f"{printable(path)} holds no image directly ({', '.join(SUFFIXES)}). Name a folder that does, or files."
+            )
         files += found
     return files
+
+
+def _images_in(folder: Path) -> tuple[list[Path], str]:
+    """The images directly in a folder, and how many of what else there is."""
+    found: list[Path] = []
+    skipped: dict[str, list[str]] = {}
+    paths = sorted(folder.iterdir())
+    stems = {path.stem for path in paths if not is_litter(path.name)}
+    for path in paths:
+        if is_litter(path.name):
+            kind = "of another system or program"
+        elif path.is_dir():
+            kind = "folders"
+        elif path.suffix.lower() not in SUFFIXES + _OTHER_PICTURES:
+            kind = "no image by their name"
+        elif _is_mask(path.stem, stems):
+            kind = "masks (name them to predict them)"
+        else:
+            found.append(path)
+            continue
+        skipped.setdefault(kind, []).append(printable(path.name))
+    return found, "; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in skipped.items())
+
+
+def _is_mask(stem: str, stems: Collection[str]) -> bool:
+    """Whether a name is that of a mask: `<scan>_mask`, or another such word beside a scan of that name."""
+    after, before = _AFTER.fullmatch(stem), _BEFORE.fullmatch(stem)
+    beside = (after is not None and after[1] in stems) or (before is not None and before[2] in stems)
+    return beside or _MASK.fullmatch(stem) is not None
+
+
+def _first(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def mask_paths(files: Sequence[Path], folder: Path) -> dict[str, Path]:
@@ -48,7 +97,8 @@ def mask_paths(files: Sequence[Path], folder: Path) -> dict[str, Path]:
         target = folder / f"{file.stem}_mask.png"
         first = owner.setdefault(target, file)
         if first != file:
-            raise ImageError(f"{first} and {file} would both write {target}. Predict them into two folders.")
+            both = f"{printable(first)} and {printable(file)}"
+            raise ImageError(f"{both} would both write {printable(target)}. Predict them into two folders.")
         targets[str(file)] = target
     return targets
 
@@ -64,7 +114,7 @@ def with_masks(
         if row.mask is not None:
             target = targets[row.source]
             problem = _write_mask(target, mask_png(row.mask), force)
-            written = None if problem else str(target)
+            written = None if problem else printable(target)
         yield row, written, problem
 
 
@@ -72,7 +122,7 @@ def _write_mask(target: Path, content: bytes, force: bool) -> str | None:
     from bus_mlops.files import replacing
 
     if target.exists() and not force and target.read_bytes() != content:
-        return f"{target} is there with other content; --force replaces it."
+        return f"{printable(target)} is there with other content; --force replaces it."
     with replacing(target) as temporary:
         temporary.write_bytes(content)
     return None
@@ -90,7 +140,7 @@ def print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> int
         failed += problem is not None
         answers.append(
             {
-                "file": row.source,
+                "file": printable(row.source),
                 "probability": row.probability,
                 "label": row.label,
                 "threshold": row.threshold,
@@ -117,21 +167,22 @@ def print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, st
     from rich.markup import escape
     from rich.table import Table
 
-    name = f"{model.name} version {model.version}" if model.version else f"{model.name} from a folder"
-    table = Table(title=f"{name}: malignant from a probability of {model.package.threshold:.3f} on")
+    title = f"{model.name} version {model.version}" if model.version else f"{model.name} from a folder"
+    table = Table(title=f"{title}: malignant from a probability of {model.package.threshold:.3f} on")
     table.add_column("file", overflow="fold")
     for column in ("probability of malignancy", "spread"):
         table.add_column(column, justify="right")
     table.add_column("label")
     failures: list[str] = []
     for row, _, problem in rows:
+        name = printable(row.source)
         if problem is not None:
-            failures.append(problem if row.source in problem else f"{row.source}: {problem}")
+            failures.append(problem if name in problem else f"{name}: {problem}")
         if row.probability is None or row.spread is None or row.label is None:
             cells = ["", "", "[red]no answer[/red]"]
         else:
             cells = [f"{row.probability:.3f}", f"{row.spread:.3f}", row.label]
-        table.add_row(escape(row.source), *cells)
+        table.add_row(escape(name), *cells)
     console = Console()
     console.print(table)
     console.print(escape(model.package.notice), highlight=False, soft_wrap=True)

@@ -178,6 +178,8 @@ def _print_report(report: Report) -> None:
                 console.print(f"{kind}: {each.source}: {message}", markup=False, soft_wrap=True)
             if len(messages) > _SHOWN:
                 console.print(f"{kind}: {each.source}: and {len(messages) - _SHOWN} more (--json lists all)")
+        for what, count in each.left_out.items():
+            console.print(f"left out: {each.source}: {count} {what}", markup=False, soft_wrap=True)
     for group in report.duplicates[:_SHOWN]:
         labels = ", benign as well as malignant" if group.conflicting else ""
         line = f"note: identical pixels{labels}: {' = '.join(group.image_ids)}"

@@ -24,6 +24,7 @@ from bus_mlops.consumer.find import find
 from bus_mlops.consumer.package_files import OpenedPackage, open_package
 from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, Member, Package
 from bus_mlops.errors import BusMlopsError, ImageError, ModelOutputError, RegistryError
+from bus_mlops.files import printable
 from bus_mlops.images.contrast import require_contrast
 from bus_mlops.images.geometry import prepare
 from bus_mlops.images.model_input import Base64, Image, as_rgb, read_pixels, require_size, restore_mask
@@ -149,7 +150,7 @@ class BusModel:
             for k, (_, image) in enumerate(chunk):
                 try:
                     pixels = require_size(read_pixels(image, self.package.color))
-                    require_contrast(pixels, rows[k].source)
+                    require_contrast(pixels, printable(rows[k].source))
                     inputs.append(as_rgb(prepare(pixels, self.package.input_size)))
                     shapes[k] = (pixels.shape[0], pixels.shape[1])
                 except ImageError as error:

@@ -21,6 +21,7 @@ from bus_mlops.dataset.benchmark import (
     INFO_FILE,
     MANIFEST_FILE,
     Benchmark,
+    flow_notes,
     validate_manifest,
 )
 from bus_mlops.dataset.convert import (
@@ -33,11 +34,12 @@ from bus_mlops.dataset.convert import (
     masks_file,
 )
 from bus_mlops.errors import DatasetError, ImageError
-from bus_mlops.files import replaced_folder
+from bus_mlops.files import printable, replaced_folder
 from bus_mlops.images.geometry import GEOMETRY_VERSION
 from bus_mlops.limits import core_count
 from bus_mlops.sources.record import MALIGNANT, Record, label_conflicts
 from bus_mlops.sources.registry import read_each
+from bus_mlops.sources.source import Reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +72,6 @@ def assemble(config: Config, sizes: Sequence[int], folder: Path, workers: int | 
         (record for reading in readings.values() for record in reading.records),
         key=lambda record: (record.source, record.name),
     )
-    left_out = {source: reading.left_out for source, reading in readings.items()}
     ordered = sorted(set(sizes))
     with replaced_folder(folder) as partial:
         _create_arrays(partial, len(records), ordered, config.data.color)
@@ -82,7 +83,7 @@ def assemble(config: Config, sizes: Sequence[int], folder: Path, workers: int | 
         _stop_on_failures(results)
         frame = validate_manifest(_manifest(records, results, config.data.root))
         frame.to_csv(partial / MANIFEST_FILE, index=False, lineterminator="\n")
-        text = json.dumps(_info(config, ordered, records, results, left_out), indent=2, sort_keys=True)
+        text = json.dumps(_info(config, ordered, records, results, readings), indent=2, sort_keys=True)
         (partial / INFO_FILE).write_text(text + "\n", encoding="utf-8")
     return Benchmark.open(folder)
 
@@ -98,6 +99,7 @@ def describe(benchmark: Benchmark) -> str:
         )
         for reason, count in flow["excluded"].items():
             lines.append(f"  {source}: {count} left out: {reason}")
+        lines += [f"  {line}" for line in flow_notes(benchmark.info, source)]
         if flow["empty_masks"]:
             lines.append(f"  {source}: {flow['empty_masks']} masks are empty")
     lines += [
@@ -177,7 +179,7 @@ def _manifest(records: Sequence[Record], results: Sequence[Converted], root: Pat
             "has_mask": int(bool(record.masks)),
             "width": result.width,
             "height": result.height,
-            "path": record.image.relative_to(root).as_posix(),
+            "path": printable(record.image.relative_to(root).as_posix()),
             "digest": result.digest,
             "pixel_digest": result.pixel_digest,
         }
@@ -191,7 +193,7 @@ def _info(
     sizes: Sequence[int],
     records: Sequence[Record],
     results: Sequence[Converted],
-    left_out: Mapping[str, Mapping[str, int]],
+    readings: Mapping[str, Reading],
 ) -> dict[str, Any]:
     sources = sorted({record.source for record in records})
     return {
@@ -201,7 +203,9 @@ def _info(
         "color": config.data.color,
         "sizes": list(sizes),
         "sources": sources,
-        "flow": {source: _flow(source, records, results, left_out[source]) for source in sources},
+        "flow": {source: _flow(source, records, results, readings[source].left_out) for source in sources},
+        "left_out": {source: dict(reading.beside) for source, reading in readings.items() if reading.beside},
+        "notes": {source: list(reading.notes) for source, reading in readings.items() if reading.notes},
         "label_conflicts": [conflict._asdict() for conflict in label_conflicts(records)],
     }
 

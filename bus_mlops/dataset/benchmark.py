@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -86,6 +86,13 @@ def read_manifest(path: Path) -> pd.DataFrame:
     if tuple(frame.columns) != COLUMNS:
         raise DatasetError(f"{path} has the columns {list(frame.columns)}, expected {list(COLUMNS)}. {_REMEDY}")
     return frame
+
+
+def flow_notes(info: Mapping[str, Any], source: str) -> list[str]:
+    """What the flow counts of a source do not say: what is left out as a rule, and what was noted on reading."""
+    left_out: Mapping[str, int] = info.get("left_out", {}).get(source, {})
+    lines = [f"{source}: {count} {what} left out" for what, count in left_out.items()]
+    return [*lines, *(f"{source}: {note}" for note in info.get("notes", {}).get(source, ()))]
 
 
 @dataclass(frozen=True)

@@ -8,41 +8,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bus_mlops.errors import SourceError
-from bus_mlops.sources.record import BENIGN, MALIGNANT, Record, images_by_name, natural_key
+from bus_mlops.sources.record import BENIGN, MALIGNANT, Record, images_by_name, locate, natural_key
 from bus_mlops.sources.source import Official, Problem, Source, Survey, plan_in, some
 
 _MASK = re.compile(r"(?P<name>.+)_mask(_[0-9]+)?")
-_NESTED = "Dataset_BUSI_with_GT"
 _CLASSES = (("benign", BENIGN, 437), ("malignant", MALIGNANT, 210))
 
 
 def survey(folder: Path) -> Survey:
-    """The records of `benign/` and `malignant/`, right in the folder or below `Dataset_BUSI_with_GT/`.
+    """The records of `benign/` and `malignant/`, wherever below the folder they lie, at most three levels deep.
 
     Masks are `<name>_mask.png`, `<name>_mask_1.png` and so on. Problems are images without mask, masks without
     image and files of the other class.
 
     Raises:
-        SourceError: A class's folder is missing, or there is no image.
+        SourceError: A class's folder is missing or there twice, or there is no image.
     """
-    root = _root(folder)
     records, problems = list[Record](), list[Problem]()
     for word, label, _ in _CLASSES:
-        if not (root / word).is_dir():
-            raise SourceError(f"{root / word} not found: BUSI has benign/ and malignant/. Unpack both.")
-        found = _Class.of(root / word)
+        place = locate(folder, [word])
+        if place is None or not place.is_dir():
+            raise SourceError(f"{folder / word} not found: BUSI has benign/ and malignant/. Unpack both.")
+        found = _Class.of(place)
         records += found.records(label)
         problems += found.problems(folder)
     if not records and not problems:
-        raise SourceError(f"{root} holds no images in benign/ or malignant/. Unpack BUSI there.")
-    return Survey(tuple(records), tuple(problems))
-
-
-def _root(folder: Path) -> Path:
-    nested, flat = folder / _NESTED, (folder / "benign").is_dir()
-    if nested.is_dir() and flat:
-        raise SourceError(f"{folder} holds benign/ and {_NESTED}/ as well. Keep one copy of BUSI.")
-    return nested if nested.is_dir() else folder
+        raise SourceError(f"{folder} holds no images in benign/ or malignant/. Unpack BUSI there.")
+    normal = locate(folder, ["normal"])
+    names = images_by_name(normal) if normal and normal.is_dir() else ()
+    without_lesion = sum(not _MASK.fullmatch(name) for name in names)
+    return Survey(tuple(records), tuple(problems), {"images of normal/": without_lesion} if without_lesion else {})
 
 
 @dataclass

@@ -53,14 +53,21 @@ class ListedSource:
         if self.mask:
             masks = _Files(existing_folder(folder, self.mask_folders, f"the masks of {self.source}"), self.suffix)
         records, bad = dict[str, Record](), list[tuple[str, str]]()
+        uncropped = list[str]()
         for row in rows:
             try:
                 record = self._record(row, images, masks)
                 _require_new(record, records)
                 records[record.name] = record
+                uncropped += [row.where] if self.crop and record.crop is None else []
             except SourceError as error:
                 bad.append((row.where, str(error)))
-        problems = [_bad_rows(bad), images.missing(table, "image", "missing_images"), images.unlisted(table, "image")]
+        problems = [
+            _bad_rows(bad),
+            _without_crop(uncropped),
+            images.missing(table, "image", "missing_images"),
+            images.unlisted(table, "image"),
+        ]
         if masks:
             problems += [masks.missing(table, "mask", "missing_masks"), masks.unlisted(table, "mask")]
         kept = tuple(record for record in records.values() if record.image != Path())
@@ -140,6 +147,16 @@ def _require_new(record: Record, known: dict[str, Record]) -> None:
             f"{record.origin}: image name {record.name!r} was already used by {known[record.name].origin}. "
             "Names must be unique within a source: take out one of the two."
         )
+
+
+def _without_crop(places: Sequence[str]) -> Problem | None:
+    """Rows whose crop is empty: the whole picture is taken, which is said but stops nothing."""
+    if not places:
+        return None
+    message = (
+        f"{len(places)} row(s) have no crop, so the whole screen is taken: {some(places)}. Fill the crop in, or take "
+    )
+    return Problem("rows_without_crop", tuple(places), message + "the rows out, unless that is meant.", stops=False)
 
 
 def _bad_rows(bad: Collection[tuple[str, str]]) -> Problem | None:

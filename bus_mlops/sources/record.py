@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from bus_mlops.errors import SourceError
+from bus_mlops.files import is_litter, printable
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
 BENIGN, MALIGNANT = 0, 1
@@ -96,21 +97,24 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def images_by_name(folder: Path) -> dict[str, Path]:
-    """Name without suffix -> file, of all images right in a folder; hidden files are passed over.
+    """Name without suffix -> file, of all images right in a folder; other systems' files are passed over.
+
+    In names, bytes that are no UTF-8 are escaped.
 
     Raises:
         SourceError: Two files differ only in their suffix, since a table names images without it.
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+        if path.suffix.lower() not in IMAGE_SUFFIXES or is_litter(path.name) or not path.is_file():
             continue
-        if path.stem in found:
+        name = printable(path.stem)
+        if name in found:
             raise SourceError(
-                f"{folder} holds both {found[path.stem].name!r} and {path.name!r}, and nothing says which "
+                f"{folder} holds both {found[name].name!r} and {path.name!r}, and nothing says which "
                 "is meant. Keep one of them."
             )
-        found[path.stem] = path
+        found[name] = path
     return found
 
 
@@ -121,13 +125,49 @@ def strip_suffix(name: str) -> str:
 
 
 def existing_folder(root: Path, names: Sequence[str], what: str) -> Path:
-    """The first of `names` that is a folder below root.
+    """The first of `names` that is a folder in root, or up to three levels deeper.
 
     Raises:
-        SourceError: None is; names all that were tried.
+        SourceError: None is, and it names all that were tried; or there are several places, and it names them.
     """
-    for name in names:
-        if (root / name).is_dir():
-            return root / name
+    found = locate(root, names)
+    if found:
+        return found
     tried = " or ".join(f"{root / name}" for name in names)
     raise SourceError(f"{tried} not found: {what} belong there. Unpack the source as its owner delivers it.")
+
+
+def locate(root: Path, names: Sequence[str]) -> Path | None:
+    """The place of a table or a folder of images in a source: in its folder, or up to three levels deeper.
+
+    In each place the first of `names` counts that is there, one with images before one without: an archive unpacked
+    into a folder of its own name often holds that folder once more.
+
+    Raises:
+        SourceError: There are several places; names them.
+    """
+    found = [path for place in _places(root) if (path := _first_there(place, names))]
+    filled = [path for path in found if path.is_file() or _holds_images(path)]
+    if len(filled) > 1:
+        raise SourceError(
+            f"{' and '.join(printable(path) for path in filled)} are both there, and nothing says which is meant. Keep "
+            "one copy."
+        )
+    return next(iter(filled or found), None)
+
+
+def _places(root: Path, levels: int = 3) -> Iterator[Path]:
+    yield root
+    if levels and root.is_dir():
+        for path in sorted(root.iterdir()):
+            if path.is_dir() and not is_litter(path.name):
+                yield from _places(path, levels - 1)
+
+
+def _first_there(place: Path, names: Sequence[str]) -> Path | None:
+    there = [place / name for name in names if (place / name).exists()]
+    return next((path for path in there if path.is_file() or _holds_images(path)), there[0] if there else None)
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_SUFFIXES and not is_litter(path.name) for path in folder.iterdir())

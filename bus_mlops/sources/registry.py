@@ -107,7 +107,7 @@ def read_each(data: DataConfig) -> dict[str, Reading]:
             )
     if data.sources_incomplete == "report":
         return {name: SOURCES[name].read_what_is_there(data.root / name) for name in wanted}
-    return {name: Reading(tuple(SOURCES[name].read(data.root / name))) for name in wanted}
+    return {name: SOURCES[name].read_all(data.root / name) for name in wanted}
 
 
 def _require_honest(data: DataConfig) -> None:

@@ -7,21 +7,25 @@ wrong while `Source.read` stops with one error that says the same.
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bus_mlops.errors import SourceError
+from bus_mlops.files import is_litter
 from bus_mlops.sources.record import IMAGE_ABSENT, MASK_ABSENT, Record
 
 if TYPE_CHECKING:
     from bus_mlops.sources.phantoms.plan import PhantomPlan
 
+OF_OTHER_SYSTEMS = "files of other systems"
+
 Kind = Literal[
     "bad_rows", "missing_images", "missing_masks", "images_without_mask", "masks_without_image", "unlisted_images",
-    "misplaced_files",
+    "misplaced_files", "rows_without_crop",
 ]  # fmt: skip
 
 
@@ -51,10 +55,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """The records of a folder whose image is there, and the problems found on the way."""
+    """The records of a folder whose image is there, and the problems found on the way.
+
+    Attributes:
+        left_out: What the folder holds beside them and is left out as a rule: how many of what.
+    """
 
     records: tuple[Record, ...]
     problems: tuple[Problem, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def items(self, kind: Kind) -> tuple[str, ...]:
         """All that have a problem of one kind."""
@@ -80,10 +89,17 @@ class Survey:
 
 @dataclass(frozen=True)
 class Reading:
-    """The records of a source, and how many of its entries were left out, by reason."""
+    """The records of a source, and how many of its entries were left out, by reason.
+
+    Attributes:
+        beside: `left_out` of the survey: what is no entry of the source's.
+        notes: The messages of problems that stop nothing.
+    """
 
     records: tuple[Record, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
+    beside: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,7 +175,8 @@ class Source:
                     f"{record.origin}: image name {record.name!r} was already used by {known[record.name].origin}. "
                     "Names must be unique within a source: take out one of the two, or name the images otherwise."
                 )
-        return survey
+        litter = _litter(folder)
+        return replace(survey, left_out={**survey.left_out, OF_OTHER_SYSTEMS: litter}) if litter else survey
 
     def read(self, folder: Path) -> list[Record]:
         """The records of the folder.
@@ -168,6 +185,11 @@ class Source:
             SourceError: Names every file and row that is not in order.
         """
         return self.survey(folder).require_sound()
+
+    def read_all(self, folder: Path) -> Reading:
+        """As `read`, with what the survey says beside the records."""
+        survey = self.survey(folder)
+        return Reading(tuple(survey.require_sound()), {}, survey.left_out, _notes(survey))
 
     def read_what_is_there(self, folder: Path) -> Reading:
         """The records whose image and mask are there, and how many entries are left out because one is not.
@@ -193,7 +215,21 @@ def _what_is_there(survey: Survey) -> Reading:
     kept = [record for record in survey.records if record.masks or MASK_ABSENT not in absent]
     images = sum(len(each.items) for each in stopping if _ABSENT[each.kind] == IMAGE_ABSENT)
     counts = {IMAGE_ABSENT: images, MASK_ABSENT: len(survey.records) - len(kept)}
-    return Reading(tuple(kept), {reason: count for reason, count in counts.items() if count})
+    left_out = {reason: count for reason, count in counts.items() if count}
+    return Reading(tuple(kept), left_out, survey.left_out, _notes(survey))
+
+
+def _notes(survey: Survey) -> tuple[str, ...]:
+    return tuple(problem.message for problem in survey.problems if not problem.stops)
+
+
+def _litter(folder: Path) -> int:
+    """How many files and folders below a source's folder other systems have left there."""
+    count = 0
+    for _, folders, files in os.walk(folder):
+        count += sum(map(is_litter, (*folders, *files)))
+        folders[:] = [name for name in folders if not is_litter(name)]
+    return count
 
 
 def plan_in(module: str) -> Callable[[], PhantomPlan]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bus_mlops.errors import SourceError
+from bus_mlops.sources.record import locate
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,14 @@ class Row:
 
 
 def find_table(folder: Path, names: Sequence[str]) -> Path:
-    """The first of `names` that is a file in the folder.
+    """The first of `names` that is a file in the folder, or up to three levels deeper.
 
     Raises:
-        SourceError: None is; names all that were tried.
+        SourceError: None is, and it names all that were tried; or there are several places, and it names them.
     """
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
+    found = locate(folder, names)
+    if found and found.is_file():
+        return found
     raise SourceError(
         f"{' or '.join(names)} not found in {folder}. It holds the labels: put the source's own table there."
     )

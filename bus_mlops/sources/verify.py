@@ -80,6 +80,8 @@ class SourceReport:
     size_mismatches: list[str] = field(default_factory=list)
     crops_outside: list[str] = field(default_factory=list)
     empty_masks: list[str] = field(default_factory=list)
+    rows_without_crop: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
     label_conflicts: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -192,9 +194,10 @@ def _report(
     report.missing_files += [*survey.items("missing_images"), *survey.items("missing_masks")]
     if source.has_masks:  # whatever the reason
         report.images_without_mask += [record.name for record in survey.records if not record.masks]
-    kinds: tuple[Kind, ...] = ("masks_without_image", "misplaced_files", "unlisted_images")
+    kinds: tuple[Kind, ...] = ("masks_without_image", "misplaced_files", "unlisted_images", "rows_without_crop")
     for kind in kinds:
         getattr(report, kind).extend(survey.items(kind))
+    report.left_out |= survey.left_out
     _add_pixels(report, inspected)
     _add_conflicts(report, label_conflicts(survey.records))
     if official:

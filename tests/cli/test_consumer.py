@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from tiny_package import speckle
 from typer.testing import CliRunner
 
 from bus_mlops.cli.consumer import predict
+from bus_mlops.cli.predictions import expand
 from bus_mlops.consumer.client import load_model
 from bus_mlops.errors import ImageError, RegistryError
 
@@ -145,3 +147,58 @@ def test_cold_start_is_short(package_folder, tiny_registry, scans, store, tmp_pa
     assert done.returncode == 0, done.stderr
     assert done.stderr.strip() == ("['mlflow']" if store else "[]")
     assert time.perf_counter() - start < 30  # about 2 s; generous, since machines are busy
+
+
+def test_names_that_are_no_utf_8_are_escaped_and_no_row_is_lost(package_folder, scans, tmp_path):
+    scan, broken = (tmp_path / os.fsdecode(name) for name in (b"gr\xfcn.png", b"kapu\xdf.png"))
+    shutil.copy(scans[0], scan)
+    broken.write_bytes(b"nonsense")
+    code = "from bus_mlops.cli import main; main()"
+    command = [sys.executable, "-c", code, "predict", tmp_path, "--model", package_folder, "--mask-dir", tmp_path / "m"]
+    for encoding in ("utf-8:strict", "ascii:strict"):
+        environment = os.environ | {"PYTHONIOENCODING": encoding, "COLUMNS": "300", "PYTHONPATH": str(ROOT)}
+        table = subprocess.run(command, env=environment, capture_output=True, cwd=tmp_path)
+        assert table.returncode == 1
+        assert b"gr\\xfcn.png" in table.stdout
+        assert b"kapu\\xdf.png is not an image" in table.stderr
+        done = subprocess.run([*command, "--json", "--force"], env=environment, capture_output=True, cwd=tmp_path)
+        good, bad = json.loads(done.stdout)
+        assert (good["file"], good["mask"]) == (f"{tmp_path}/gr\\xfcn.png", f"{tmp_path}/m/gr\\xfcn_mask.png")
+        assert good["probability"] is not None
+        assert bad["error"].startswith(f"{tmp_path}/kapu\\xdf.png is not an image")
+    assert (tmp_path / "m" / os.fsdecode(b"gr\xfcn_mask.png")).is_file()
+
+
+def test_litter_and_masks_in_a_folder_are_skipped_and_counted(tmp_path, capsys):
+    good = ["a.png", "b.JPG", "scan 2.jfif", "c.dcm", "mask.png", "x_gt.png"]
+    masks = ["a_mask.png", "a_mask_1.png", "b-GT.png", "mask_b.png", "gone_mask.png", "scan 2 segmentation.png"]
+    litter = ["._a.png", "Thumbs.db", ".DS_Store", "desktop.ini", "a.png.crdownload", "~$a.png"]
+    for name in (*good, *masks, *litter, "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "@eaDir").mkdir()
+    (tmp_path / "more.png").mkdir()
+    assert [path.name for path in expand([tmp_path])] == sorted(good)
+    note = capsys.readouterr().err
+    assert note.startswith(f"note: skipped in {tmp_path}: ")
+    for part in (
+        "7 of another system or program: ",
+        "6 masks (name them",
+        "1 folders: more.png",
+        "by their name: notes.txt",
+    ):
+        assert part in note
+    assert expand([tmp_path / "a_mask.png"]) == [tmp_path / "a_mask.png"]
+
+
+def test_a_picture_in_which_nothing_is_seen_gets_no_answer(package_folder, tmp_path):
+    files = [tmp_path / name for name in ("black.png", "transparent.png", "deep.png")]
+    Image.new("L", (60, 60)).save(files[0])
+    Image.new("RGBA", (60, 60)).save(files[1])
+    Image.fromarray((speckle(60, 60) // 16).astype(np.uint8)).save(files[2])
+    done = run(*files, "--model", package_folder, "--json")
+    assert done.exit_code == 1
+    for row, file in zip(json.loads(done.stdout), files, strict=True):
+        assert (row["probability"], row["error_type"]) == (None, "ImageError")
+        assert row["error"].startswith(f"{file} is almost of one value")
+    array = load_model(package_folder).predict([np.full((60, 60), 90, np.uint8)])[0]
+    assert str(array.error).startswith("image[0] is almost of one value")

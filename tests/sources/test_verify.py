@@ -1,11 +1,13 @@
 """`bus-mlops sources verify`: everything wrong is named at once; a smaller set is no error."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny_sources import (
@@ -20,7 +22,8 @@ from tiny_sources import (
 )
 
 from bus_mlops.config import DataConfig
-from bus_mlops.errors import SourceError
+from bus_mlops.dataset.convert import load
+from bus_mlops.errors import ImageError, SourceError
 from bus_mlops.sources.phantoms.write import NOTICE
 from bus_mlops.sources.registry import NOTICE_FILE, SOURCES, read_sources
 from bus_mlops.sources.verify import Report, SourceReport, verify
@@ -227,3 +230,115 @@ def test_real_busi_is_complete_with_its_one_identical_pair(real_busi):
     assert (busi.status, busi.errors, busi.notes) == ("complete", [], [])
     pairs = [(group.image_ids, group.conflicting) for group in report.duplicates]
     assert pairs == [(("busi/benign (433)", "busi/malignant (145)"), True)]
+
+
+def test_real_busi_says_what_it_leaves_out(real_busi):
+    busi = next(each for each in verify(real_busi).sources if each.source == "busi")
+    assert busi.left_out == {"images of normal/": 133}
+
+
+def test_litter_of_other_systems_is_passed_over_and_counted(tmp_path):
+    folder = busi_folder(tmp_path / "busi")
+    (folder / "@eaDir" / "benign").mkdir(parents=True)
+    for name in ("Thumbs.db", "._benign (1).png", ".DS_Store", "desktop.ini"):
+        (folder / "benign" / name).write_bytes(b"\0\5\x16\7")
+    (folder / "__MACOSX" / "benign").mkdir(parents=True)
+    picture(folder / "__MACOSX" / "benign" / "._benign (1).png")
+    report = verify(tmp_path)
+    assert (only(report).errors, only(report).found.images) == ([], 3)
+    assert only(report).left_out == {"images of normal/": 1, "files of other systems": 6}
+    done = run("verify", "--root", str(tmp_path), folder=tmp_path)
+    assert "left out: busi: 6 files of other systems" in done.stdout
+    assert "left out: busi: 1 images of normal/" in done.stdout
+
+
+def test_rows_without_a_crop_are_noted(tmp_path):
+    rows = [hmss_row("1", "1", "Benign"), hmss_row("2", "2", "Malignant", crop=",,,")]
+    hmss_folder(tmp_path / "hmss", rows)
+    hmss = only(verify(tmp_path))
+    assert (hmss.errors, hmss.found.images) == ([], 2)
+    assert [place.split()[-1] for place in hmss.rows_without_crop] == ["3"]
+    assert any("1 row(s) have no crop, so the whole screen is taken" in note for note in hmss.notes)
+
+
+def test_a_crop_or_picture_in_which_nothing_is_seen_is_an_error(tmp_path):
+    folder = hmss_folder(tmp_path / "hmss", [hmss_row("1", "1", "Benign", crop="0,5,0,12")])
+    pixels = np.full((10, 12), 40, np.uint8)
+    pixels[6:] = np.arange(48, dtype=np.uint8).reshape(4, 12) * 5  # outside the crop
+    Image.fromarray(pixels).save(folder / "imgs" / "1.jpg", quality=100)
+    assert "row 2" in only(verify(tmp_path)).errors[0]
+    assert "is almost of one value" in only(verify(tmp_path)).errors[0]
+    (record,) = read_sources(DataConfig(kind="real", root=tmp_path, sources="all"))
+    with pytest.raises(ImageError, match=r"row 2: the crop of .*1\.jpg is almost of one value"):
+        load(record, "gray")
+    whole = dataclasses.replace(record, crop=None)
+    assert load(whole, "gray")[0].shape == (10, 12)
+
+
+def test_a_part_of_a_mask_is_never_lost(tmp_path):
+    folder = busi_folder(tmp_path / "busi", benign=1, malignant=0)
+    pixels = np.zeros((5, 6), np.uint8)
+    pixels[0:2, 0:2], pixels[3:5, 4:6] = 255, 60
+    Image.fromarray(pixels).save(folder / "benign" / "benign (1)_mask.png")
+    (error,) = only(verify(tmp_path)).errors
+    assert "benign (1)_mask.png: 4 pixels of value 60 are marked but do not exceed 127" in error
+
+
+def test_names_that_are_no_utf_8_are_escaped(tmp_path):
+    folder = busi_folder(tmp_path / "busi", benign=1, malignant=1)
+    raw = os.fsencode(folder / "benign") + b"/benign gr\xfcn"
+    picture(Path(os.fsdecode(raw + b".png")))
+    mask(Path(os.fsdecode(raw + b"_mask.png")))
+    records = read_sources(DataConfig(kind="real", root=tmp_path, sources="all"))
+    assert [record.name for record in records] == ["benign (1)", "benign gr\\xfcn", "malignant (1)"]
+    assert all(record.masks for record in records)
+    Path(os.fsdecode(raw + b".png")).write_bytes(b"no image")
+    for arguments in (("verify",), ("verify", "--json")):
+        done = run(*arguments, "--root", str(tmp_path), folder=tmp_path)
+        assert done.returncode == 1
+        assert "gr\\xfcn.png is not an image" in done.stdout.replace("\\\\", "\\")
+
+
+def deeper(folder: Path, *names: str) -> None:
+    """Put all that a folder holds into folders of these names below it."""
+    inside = folder.with_name("aside")
+    folder.rename(inside)
+    (folder / Path(*names)).parent.mkdir(parents=True)
+    inside.rename(folder / Path(*names))
+
+
+LAYOUTS = {
+    "busi": busi_folder,
+    "busis": busis_folder,
+    "dataset_b": dataset_b_folder,
+    "hmss": lambda folder: hmss_folder(folder, [hmss_row("1", "1", "Benign"), hmss_row("2", "2", "Malignant")]),
+    "thammasat": lambda folder: thammasat_folder(folder, ["u,Case-1-U1,Case-1,benign,1,5,1,6"]),
+}
+
+
+@pytest.mark.parametrize("names", [("archive",), ("archive", "Dataset_BUSI_with_GT"), ("a", "b", "c")])
+@pytest.mark.parametrize("source", LAYOUTS)
+def test_a_source_may_lie_deeper_than_its_folder(tmp_path, source, names):
+    folder = tmp_path / source
+    LAYOUTS[source](folder)
+    before = [(record.name, record.label, len(record.masks)) for record in SOURCES[source].read(folder)]
+    deeper(folder, *names)
+    (folder / "__MACOSX" / names[0]).mkdir(parents=True)
+    after = SOURCES[source].read(folder)
+    assert [(record.name, record.label, len(record.masks)) for record in after] == before
+    assert all(record.image.is_relative_to(folder / Path(*names)) for record in after)
+
+
+@pytest.mark.parametrize("source", LAYOUTS)
+def test_two_copies_of_a_source_are_an_error_that_names_both(tmp_path, source):
+    folder = tmp_path / source
+    LAYOUTS[source](folder / "one")
+    LAYOUTS[source](folder / "another")
+    with pytest.raises(SourceError, match=r"/another/.* and .*/one/.* are both there.*Keep one copy"):
+        SOURCES[source].read(folder)
+
+
+def test_images_may_lie_in_a_folder_of_the_same_name_once_more(tmp_path):
+    folder = busis_folder(tmp_path / "busis")
+    deeper(folder / "imgs", "imgs")
+    assert [record.name for record in SOURCES["busis"].read(folder)] == ["case0001", "case0002"]

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bus_mlops.dataset.benchmark import flow_notes
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.report import plots
@@ -153,6 +154,7 @@ def render_report(inputs: ReportInputs) -> str:
         mask_columns=mask_columns(),
         flow_headings=headings,
         flow=flow,
+        flow_notes=[line for source in inputs.benchmark["flow"] for line in flow_notes(inputs.benchmark, source)],
         sources=list(inputs.benchmark["flow"]),
         highlights=_highlights(inputs),
         findings=finding_groups(
