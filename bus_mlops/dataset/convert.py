@@ -69,6 +69,7 @@ def convert_chunk(chunk: Chunk) -> list[Converted]:
     for index, record in enumerate(chunk.records, start=chunk.start):
         try:
             image, mask = load(record, chunk.color)
+            require_visible(record, image)
         except BusMlopsError as error:
             results.append(Converted(index, failure=str(error)))
             continue
@@ -85,7 +86,7 @@ def load(record: Record, color: Color) -> tuple[NDArray[np.uint8], NDArray[np.bo
     """The cropped image of a record and its cropped mask, several masks joined by logical OR.
 
     Raises:
-        ImageError: Names the file, or the row whose crop leaves the image; also where what is left is almost constant.
+        ImageError: Names the file, or the row whose crop leaves the image.
     """
     name, image = printable(record.image), decode_image(record.image, color)
     mask: NDArray[np.bool_] | None = None
@@ -98,14 +99,22 @@ def load(record: Record, color: Color) -> tuple[NDArray[np.uint8], NDArray[np.bo
             )
         mask = part if mask is None else mask | part
     if record.crop is None:
-        require_contrast(image, name)
         return image, mask
     try:
         cropped = geometry.crop(image, *record.crop)
     except ValueError as error:
         raise ImageError(f"{record.origin}: {error} ({name}). Correct the row.") from None
-    require_contrast(cropped, f"{record.origin}: the crop of {name}")
     return cropped, None if mask is None else mask[_window(*record.crop)]
+
+
+def require_visible(record: Record, image: NDArray[np.uint8]) -> None:
+    """Refuse the cropped image of a record if it is almost of one value.
+
+    Raises:
+        ImageError: It is; names file and row.
+    """
+    name = printable(record.image)
+    require_contrast(image, name if record.crop is None else f"{record.origin}: the crop of {name}")
 
 
 def _window(top: int, left: int, height: int, width: int) -> tuple[slice, slice]:

@@ -39,7 +39,9 @@ def decode_mask(source: Path | bytes) -> NDArray[np.bool_]:
     with conversion_errors(decoded):
         values = _strength(decoded)
     lesion = values > MASK_THRESHOLD
-    if values.any():
+    low, high = np.reshape(decoded.image.getextrema(), (-1, 2)).T
+    # One value throughout marks all or nothing; where that is dark, it is no mask.
+    if values.any() and not (lesion.all() and np.array_equal(low, high)):
         _require_all_counted(values, lesion, decoded.name)
     return lesion
 
