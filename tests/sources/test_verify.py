@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -307,7 +308,7 @@ def deeper(folder: Path, *names: str) -> None:
     inside.rename(folder / Path(*names))
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "busi": busi_folder,
     "busis": busis_folder,
     "dataset_b": dataset_b_folder,
