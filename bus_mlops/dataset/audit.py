@@ -15,7 +15,7 @@ original (tests/dataset/test_near_duplicates.py holds the audit to bounds below 
     sides trimmed          99 %         0 of 161   89 %         100 %           1 of 101  99 %
     one side trimmed       94 %         0 of 156   93 %
     depth cut by 10-30 %   98 %         0 of 165   96 %         58 %            0 of 58   37 %
-    cropped up to 25 %     89 %         0 of 142   89 %         70 %*           0 of 43   84 %
+    cropped up to 25 %     89 %         0 of 142   89 %         84 %            0 of 84   84 %
     region of interest     37 %         0 of 66    2 %          30 %*           1 of 19   3 %
     black borders          100 %        0 of 165   91 %         100 %           0 of 100  87 %
     trimmed export         97 %         0 of 158   88 %         100 %*          0 of 62   98 %
