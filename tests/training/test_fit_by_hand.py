@@ -90,10 +90,8 @@ def test_it_goes_on_after_the_last_whole_epoch(program, done):
     assert [row["validation_loss"] for row in result.history] == LOSSES
     assert (result.best_epoch, program.weights) == (2, 6)
     assert result.seconds >= 100
-    whole = Scripted()
-    run(whole, plateau=plateau)
-    assert program.rates == whole.rates[done:]
-    assert len({f"{rate:.3g}" for rate in whole.rates}) > 1, "the rate falls"
+    # The third epoch is worse than the second, and the fourth no better.
+    assert program.rates == pytest.approx([1e-3, 1e-3, 1e-3, 1e-4, 1e-5][done:])
 
 
 def test_an_epoch_without_a_validation_part_shows_nothing_of_it(program):

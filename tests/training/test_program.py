@@ -162,6 +162,21 @@ def test_momentum_is_part_of_the_program_of_sgd():
         Program(slow).reset(fast, 0)
 
 
+def test_each_step_has_a_draw_of_its_own_and_each_cell_too():
+    program, data = _program(), make_data(8, 32)
+    batch = Batch(data.images[..., None], data.labels.astype(np.float32))
+
+    def loss(seed: int, step: int) -> float:
+        program.reset(make_spec(), 0)
+        program._seed.assign(seed)
+        return float(program.train_batch(batch, step))
+
+    assert loss(0, 0) == loss(0, 0)
+    assert len({loss(seed, step) for seed in (0, 1) for step in (0, 1)}) == 4
+    program.reset(make_spec(), 7)
+    assert int(program._seed) == 7
+
+
 def test_gray_is_the_same_as_three_equal_channels():
     program = _program()
     program.reset(make_spec(), 0)
