@@ -68,6 +68,18 @@ def test_separable_labels_and_a_network_worse_than_chance_have_an_answer():
     assert Calibration().apply([0.0, 1.0]).tolist() == [0.0, 1.0]
 
 
+def test_of_a_network_that_is_sure_and_often_wrong_the_likeliest_answer_is_found():
+    """A whole step of Newton's method leads far away there; at the maximum, answers sum up to the smoothed labels."""
+    labels = np.array([0, 1, 1, 1, 0, 0, 1, 1, 0, 1, 1, 0, 0])
+    sure = 1 - np.array(
+        [1.85e-6, 0.09502683, 0, 0.0320165, 1.16e-6, 0, 1.1e-7, 0, 2.82e-6, 0.0418924, 0, 3.5e-7, 2.023e-5]
+    )
+    targets = np.where(labels == 1, 8 / 9, 1 / 8)
+    found = fit_calibration(labels, sure)
+    assert found.slope == 1
+    assert found.apply(sure).sum() == pytest.approx(targets.sum(), abs=1e-6)
+
+
 def test_the_error_is_that_of_equally_filled_bins():
     labels, probabilities = sample(3, 1000)
     observed, predicted = calibration_curve(labels, probabilities, n_bins=10, strategy="quantile")
