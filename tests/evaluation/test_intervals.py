@@ -55,6 +55,11 @@ def test_every_resample_draws_as_many_groups_as_there_are():
     assert weights.member.tolist() == [0, 0, 1, 2]
 
 
+def test_every_group_is_drawn_as_often_as_any_other():
+    counts = group_weights(np.arange(20), 4000, seed=0).counts
+    assert counts.mean(axis=0) == pytest.approx(np.ones(20), abs=0.1)  # of a standard error of 0.016
+
+
 def test_the_same_seed_gives_the_same_interval_and_another_does_not():
     labels, probabilities, groups = sample()
     first, again, other = (
