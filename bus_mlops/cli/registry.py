@@ -73,26 +73,35 @@ def history(as_json: AsJson = False) -> None:
     from bus_mlops.project import load_config
     from bus_mlops.promotion import records
     from bus_mlops.promotion.aliases import read_aliases
+    from bus_mlops.promotion.consistency import contradictions
     from bus_mlops.promotion.inputs import registered_name
     from bus_mlops.tracking.store import open_client
 
     config = load_config()
     client, name = open_client(config.tracking), registered_name(config)
     found, aliases = records.decisions(client, name), asdict(read_aliases(client, name))
+    disputed = contradictions(client, name)
     if as_json:
-        print(json.dumps({"model": name, "aliases": aliases, "decisions": [asdict(each) for each in found]}, indent=2))
+        decided = [asdict(each) for each in found]
+        values = {"model": name, "aliases": aliases, "decisions": decided, "contradictions": disputed}
+        print(json.dumps(values, indent=2))
         return
+    for each in disputed:
+        print(f"CONTRADICTION: {each}")
     if not found:
         print(f"no decision about {name} yet: `dvc repro promote` or `bus-mlops promote` makes the first.")
         return
     print(f"{name}: " + ", ".join(f"{alias} {version or 'none'}" for alias, version in aliases.items()))
-    for each in found:
-        champion = f"champion {each.champion_before or 'none'} -> {each.champion_after or 'none'}"
-        print(f"\n{each.when}  version {each.version}: {each.decision.upper()}  ({champion})")
-        print(f"  by {each.who}, record {each.record}" + (f", commit {each.commit[:12]}" if each.commit else ""))
-        if each.candidate:
-            print(f"  {each.candidate} against {each.baseline}")
-        print(f"  why: {each.why}")
+    for decision in found:
+        champion = f"champion {decision.champion_before or 'none'} -> {decision.champion_after or 'none'}"
+        print(f"\n{decision.when}  version {decision.version}: {decision.decision.upper()}  ({champion})")
+        print(
+            f"  by {decision.who}, record {decision.record}"
+            + (f", commit {decision.commit[:12]}" if decision.commit else "")
+        )
+        if decision.candidate:
+            print(f"  {decision.candidate} against {decision.baseline}")
+        print(f"  why: {decision.why}")
 
 
 def rollback(
@@ -134,12 +143,16 @@ def verify(
     config = load_config()
     checks = verify_version(Ledger(config.tracking), registered_name(config), version)
     holds = all(check.holds for check in checks)
+    unseen = [check.what for check in checks if not check.checked]
     if as_json:
         print(json.dumps({"holds": holds, "checks": [asdict(check) for check in checks]}, indent=2))
     else:
         for check in checks:
-            print(f"{'holds ' if check.holds else 'FAILED'}  {check.what}: {check.found}")
-        print(f"version {version}: {'everything still holds' if holds else 'NOT everything holds'}")
+            state = "holds " if check.holds else "FAILED"
+            print(f"{state if check.checked else 'UNSEEN'}  {check.what}: {check.found}")
+        all_holds = f"all that was checked still holds; NOT checked: {', '.join(unseen)}"
+        verdict = (all_holds if unseen else "everything still holds") if holds else "NOT everything holds"
+        print(f"version {version}: {verdict}")
     if not holds:
         raise typer.Exit(1)
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.errors import PromotionConflictError, RegistryError
-from bus_mlops.promotion.records import close_record
+from bus_mlops.promotion import records
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.tag_lock import enter
 
@@ -58,7 +58,7 @@ class Aliases:
 
 def read_aliases(client: MlflowClient, name: str) -> Aliases:
     """Where the aliases point now; all None for a name that is not registered."""
-    model = _registered(client, name)
+    model = registered(client, name)
     found = model.aliases if model else {}
     return Aliases(**{alias: str(found[alias]) for alias in asdict(Aliases()) if alias in found})
 
@@ -68,7 +68,7 @@ def check_right(client: MlflowClient, name: str) -> None:
 
     On a server with logins it takes more to delete an alias than to set one: ask for one that is never set.
     """
-    if _registered(client, name) is not None:
+    if registered(client, name) is not None:
         client.delete_registered_model_alias(name, NEVER_SET)
 
 
@@ -140,10 +140,21 @@ class AliasLock:
             **processes.identity(),
             "wanted": asdict(wanted),
             "record": record,
-            "decision": dict(decision),
+            "decision": {**decision, **self._state(wanted, record)},
         }
         self.client.set_registered_model_tag(self.name, self.key, json.dumps(self.intent))
         _carry_out(self.client, self.name, self.intent)
+
+    def _state(self, wanted: Aliases, record: str) -> dict[str, str]:
+        """How the registered model stands after the move, and after which decision it comes."""
+        model = registered(self.client, self.name)
+        tags = {key: value for key, value in (model.tags if model else {}).items() if not key.startswith(LOCK_TAG)}
+        former = [each.record for each in records.decisions(self.client, self.name) if each.record != record]
+        return {
+            "former": former[0] if former else "",
+            "aliases": json.dumps(asdict(wanted)),
+            "registered": records.model_digest(tags, model.description if model else None),
+        }
 
 
 @contextmanager
@@ -175,7 +186,11 @@ def _finish_moves(lock: AliasLock) -> None:
 
 def _carry_out(client: MlflowClient, name: str, intent: Mapping[str, Any]) -> None:
     """What a holder does once it is written down; doing it twice, or from the middle on, ends the same."""
-    close_record(client, intent["record"], intent["decision"])
+    decision = intent["decision"]
+    records.close_record(client, intent["record"], decision)
+    if decision.get("decision") == records.FORCED:
+        reason = records.forced_reason(decision["why"])
+        client.set_model_version_tag(name, decision["version"], records.FORCED_TAG, reason)
     _apply(client, name, Aliases(**intent["wanted"]))
 
 
@@ -187,9 +202,18 @@ def settle(client: MlflowClient, name: str) -> None:
 
 
 def _locks(client: MlflowClient, name: str) -> dict[str, dict[str, Any]]:
-    model = _registered(client, name)
+    model = registered(client, name)
     tags = model.tags if model else {}
-    return {key: json.loads(value) for key, value in tags.items() if key.startswith(LOCK_TAG)}
+    return {key: _announced(value) for key, value in tags.items() if key.startswith(LOCK_TAG)}
+
+
+def _announced(value: str) -> dict[str, Any]:
+    """What a writer announced; one whose tag was damaged is as good as gone, and holds nobody up."""
+    with suppress(ValueError):
+        found = json.loads(value)
+        if isinstance(found, dict):
+            return found
+    return {"abandoned": True}
 
 
 def _is_dead(value: Mapping[str, Any]) -> bool:
@@ -200,7 +224,8 @@ def _is_dead(value: Mapping[str, Any]) -> bool:
     return processes.is_dead(value)
 
 
-def _registered(client: MlflowClient, name: str) -> RegisteredModel | None:
+def registered(client: MlflowClient, name: str) -> RegisteredModel | None:
+    """A registered model; None if there is none of that name."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -21,12 +21,16 @@ EVIDENCE_FILE, REPORT_FILE, TEXT_FILE, FOLDS_FILE = "evidence.json", "gate.json"
 
 
 class JudgedModel(BaseModel):
-    """One model of a judgement: run id of a fold -> sha256 of the predictions that the run had then."""
+    """One model of a judgement: run id of a fold -> sha256 of the predictions that the run had then.
+
+    `files` has the sha256 of every file of each run, as on its record then; empty in evidence of earlier versions.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
     predictions: dict[str, str]
+    files: dict[str, dict[str, str]] = {}
 
 
 class Evidence(BaseModel):
@@ -101,4 +105,8 @@ def read_evidence(folder: Path) -> tuple[Evidence, Folds, dict[str, Any]]:
 
 def _judged_model(model: TrainedModel) -> JudgedModel:
     runs = sorted(model.runs.values())
-    return JudgedModel(title=model.title, predictions={run: model.digests[run] for run in runs})
+    return JudgedModel(
+        title=model.title,
+        predictions={run: model.digests[run] for run in runs},
+        files={run: dict(model.files[run]) for run in runs},
+    )

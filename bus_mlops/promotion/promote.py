@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bus_mlops.consumer.package_format import GATE_TAG
+from bus_mlops.consumer.package_format import DIGEST_TAG, GATE_TAG
 from bus_mlops.errors import PromotionConflictError
 from bus_mlops.files import read_json, write_json
 from bus_mlops.gate.report import GateReport, RuleResult
@@ -32,6 +32,7 @@ from bus_mlops.promotion.evidence import (
 )
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judgement import BASELINE_RUNS_TAG, RUNS_TAG, Judgement, judge_candidates
+from bus_mlops.promotion.registration import EVIDENCE_TAG, record_registration, require_as_registered
 from bus_mlops.promotion.trained_model import TrainedModel
 from bus_mlops.tracking.ledger import Ledger
 
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-EVIDENCE_TAG, REPORT_TAG, FORCED_TAG = "evidence", "gate.sha256", "forced"
+REPORT_TAG = "gate.sha256"
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,9 @@ def decide(inputs: PromotionInputs, judgement: Judgement, force_reason: str | No
     judgement = replace(judgement, report=read_report(ledger, str(version.run_id)))
     former = records.latest(client, name, str(version.version))
     if former is None or former.decision == records.CONFLICT or (force_reason and former.decision == records.REFUSED):
+        record_registration(client, version)
+        found = records.decisions(client, name)
+        require_as_registered(client, version, records.later_tags(found, str(version.version)))
         record = _record_for(inputs, version, judgement)
         former = _decide(client, version, record, judgement, force_reason)
         fresh = True
@@ -169,7 +173,7 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str) -> Mod
         raise
     # Logging a model has ended the run, which stays open until there is a decision.
     client.update_run(record, "RUNNING")
-    return version
+    return client.get_model_version(version.name, str(version.version))
 
 
 def _record_for(inputs: PromotionInputs, version: ModelVersion, judgement: Judgement) -> str:
@@ -206,6 +210,8 @@ def _decide(
         "candidate": report.candidate,
         "baseline": report.baseline,
         "commit": client.get_run(record).data.tags.get("mlflow.source.git.commit", ""),
+        "package": version.tags.get(DIGEST_TAG, ""),
+        "evidence": version.tags.get(EVIDENCE_TAG, ""),
     }
     try:
         with locked(client, version.name) as lock:
@@ -216,15 +222,13 @@ def _decide(
         unchanged = {"decision": records.CONFLICT, "champion_after": judgement.champion or "", "why": str(error)}
         records.close_record(client, record, {**decision, **unchanged})
         raise
-    if kind == records.FORCED:
-        client.set_model_version_tag(version.name, number, FORCED_TAG, str(force_reason))
     return records.as_decision(client.get_run(record))
 
 
 def _why(report: GateReport, force_reason: str | None) -> str:
     failed = ", ".join(rule.id for rule in report.failed)
     gate = f"refused by {failed}" if failed else "every rule passed"
-    return f"{gate}; forced: {force_reason}" if force_reason and failed else gate
+    return records.why_forced(gate, force_reason) if force_reason and failed else gate
 
 
 def _verdict(report: GateReport) -> dict[str, str]:

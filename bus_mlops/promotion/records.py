@@ -11,7 +11,7 @@ import hashlib
 import json
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from bus_mlops.errors import RegistryError
 from bus_mlops.files import write_json
 from bus_mlops.git import git_tags
 from bus_mlops.tracking import processes
+from bus_mlops.tracking.run_files import RunFiles
 from bus_mlops.tracking.search import search_all
 from bus_mlops.tracking.store import experiment_id
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 EXPERIMENT = "promotions"
 DECISION_FILE = "decision.json"
 DECISION_DIGEST = "decision.sha256"
+# Tag of a version that was promoted past the gate: the reason.
+FORCED_TAG = "forced"
+_FORCED = "; forced: "
 PROMOTED, FORCED, REFUSED, CONFLICT, ROLLBACK = "promoted", "forced", "refused", "conflict", "rolled back"
 MAKES_CHAMPION = (PROMOTED, FORCED, ROLLBACK)
 
@@ -51,6 +55,16 @@ class Decision:
     candidate: str = ""
     baseline: str = ""
     commit: str = ""
+    package: str = ""
+    """Digest of the version's package; like all that follows empty in a record of an earlier version."""
+    evidence: str = ""
+    """Digest of what was judged, the sha256 of every file of its runs included."""
+    former: str = ""
+    """The record of the decision before this one."""
+    aliases: str = ""
+    """Where the aliases point after it, as JSON."""
+    registered: str = ""
+    """Digest of tags and description of the registered model."""
     record: str = ""
 
 
@@ -82,11 +96,15 @@ def close_record(client: MlflowClient, run_id: str, decision: Mapping[str, str])
     """Write the decision and end the run; a record that is closed already stays as it is."""
     if is_closed(client.get_run(run_id)):
         return
+    run = client.get_run(run_id)
+    told = {key: value for key, value in run.data.tags.items() if key not in {*decision, DECISION_DIGEST}}
     with tempfile.TemporaryDirectory(prefix="bus-decision-") as folder:
         path = Path(folder) / DECISION_FILE
-        write_json(path, {**decision, "record": run_id})
+        write_json(path, {**decision, "record": run_id, "tags": told})
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        client.log_artifact(run_id, str(path))
+        for name, value in RunFiles(client).store(run_id, Path(folder)).items():
+            if name not in run.data.params:  # else by a process that died before it could go on
+                client.log_param(run_id, name, value)
     for key, value in {**decision, DECISION_DIGEST: digest}.items():
         client.set_tag(run_id, key, value)
     client.set_terminated(run_id, "FINISHED")
@@ -127,6 +145,38 @@ def latest(client: MlflowClient, model: str, version: str) -> Decision | None:
     return found[0] if found else None
 
 
+def forced_reason(why: str) -> str:
+    """The reason of a forced decision."""
+    return why.partition(_FORCED)[2]
+
+
+def why_forced(gate: str, reason: str) -> str:
+    """Why, for a decision that was forced although the gate says something else."""
+    return f"{gate}{_FORCED}{reason}"
+
+
+def later_tags(found: Iterable[Decision], version: str) -> dict[str, str]:
+    """The tags that decisions have added to a version since it was registered."""
+    forced = [each for each in found if each.version == version and each.decision == FORCED]
+    return {FORCED_TAG: forced_reason(forced[0].why)} if forced else {}
+
+
+def model_digest(tags: Mapping[str, str], description: str | None) -> str:
+    """64 hexadecimal digits over tags and description of a registered model."""
+    return hashlib.sha256(json.dumps([sorted(tags.items()), description or ""]).encode()).hexdigest()
+
+
+def deleted(client: MlflowClient) -> list[Run]:
+    """Records of decisions that were deleted and that MLflow still has."""
+    from mlflow.entities import ViewType
+
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return []
+    found = client.search_runs([experiment.experiment_id], run_view_type=ViewType.DELETED_ONLY, max_results=1000)
+    return [run for run in found if DECISION_DIGEST in run.data.tags]
+
+
 def as_decision(run: Run) -> Decision:
     """A closed record as a value."""
     names = {each.name for each in fields(Decision)} - {"record"}
@@ -137,18 +187,29 @@ def as_decision(run: Run) -> Decision:
 def check_record(client: MlflowClient, run_id: str) -> str:
     """What differs between a closed record and what was written; "" if nothing does."""
     run = client.get_run(run_id)
+    if run.info.lifecycle_stage == "deleted":
+        return f"the record {run_id} was deleted: `mlflow runs restore --run-id {run_id}` brings it back"
     if not is_closed(run):
-        return f"the record {run_id} is {run.info.status}: no decision was made"
+        return (
+            f"the record {run_id} is {run.info.status}: no decision was made, or its tag {DECISION_DIGEST} was removed"
+        )
+    files = RunFiles(client)
     with tempfile.TemporaryDirectory(prefix="bus-decision-") as folder:
+        damages = files.damages(run, Path(folder)) if DECISION_FILE in files.digests(run_id) else []
+        if damages:
+            return f"of the record {'; '.join(damage.sentence for damage in damages)}"
         try:
             path = Path(client.download_artifacts(run_id, DECISION_FILE, folder))
         except Exception as error:  # each artifact store raises its own kind
             return f"the record {run_id} has lost its {DECISION_FILE} ({type(error).__name__})"
         content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != run.data.tags.get(DECISION_DIGEST):
-        return f"{DECISION_FILE} of the record {run_id} was changed after the decision"
+        return f"{DECISION_FILE} of the record {run_id} or its tag {DECISION_DIGEST} was changed after the decision"
     written = json.loads(content)
     changed = [name for name, value in asdict(as_decision(run)).items() if written.get(name, "") != value]
+    if "tags" in written:
+        own = {key: value for key, value in run.data.tags.items() if key not in {*written, DECISION_DIGEST}}
+        changed += sorted(key for key in {*own, *written["tags"]} if own.get(key) != written["tags"].get(key))
     return f"tags of the record {run_id} were changed after the decision: {', '.join(changed)}" if changed else ""
 
 

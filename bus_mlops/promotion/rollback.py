@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus_mlops.config import TrackingConfig
-from bus_mlops.consumer.package_files import open_package
 from bus_mlops.consumer.package_format import DIGEST_TAG
 from bus_mlops.errors import PromotionConflictError, RegistryError
-from bus_mlops.packaging.clean_load import packaged
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import Aliases, check_right, locked, read_aliases, settle
+from bus_mlops.promotion.registration import EVIDENCE_TAG, check_files, require_as_registered
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
 
 def roll_back(
@@ -33,7 +29,9 @@ def roll_back(
     settle(client, name)
     present = read_aliases(client, name)
     target = _target(client, name, present, to)
-    check_files(client, client.get_model_version(name, target))
+    version = client.get_model_version(name, target)
+    check_files(client, version)
+    require_as_registered(client, version, records.later_tags(records.decisions(client, name), target))
     record = records.open_record(
         client, tracking, "rollback", f"rollback to version {target}", {"model": name, "version": target}
     )
@@ -46,6 +44,8 @@ def roll_back(
         "who": records.who(),
         "when": records.now(),
         "why": reason,
+        "package": version.tags.get(DIGEST_TAG, ""),
+        "evidence": version.tags.get(EVIDENCE_TAG, ""),
     }
     try:
         with locked(client, name) as lock:
@@ -55,27 +55,6 @@ def roll_back(
         records.close_record(client, record, {**decision, **unchanged})
         raise
     return records.as_decision(client.get_run(record))
-
-
-def check_files(client: MlflowClient, version: ModelVersion) -> Path:
-    """Fetch a version's model folder and check every file of its package.
-
-    Raises:
-        RegistryError: Names what was changed.
-    """
-    from mlflow.artifacts import download_artifacts
-
-    uri = client.get_model_version_download_uri(version.name, str(version.version))
-    local = uri.startswith(("file:", "/"))
-    target = None if local else tempfile.mkdtemp(prefix="bus-verify-")
-    try:
-        model = Path(download_artifacts(artifact_uri=uri, dst_path=target, tracking_uri=client.tracking_uri))
-    except Exception as error:  # each artifact store raises its own kind
-        raise RegistryError(
-            f"the files of {version.name} version {version.version} are not at {uri}: {error}. Bring them back first."
-        ) from error
-    open_package(packaged(model), version.tags.get(DIGEST_TAG), keep=False)
-    return model
 
 
 def _target(client: MlflowClient, name: str, present: Aliases, to: str | None) -> str:

@@ -30,6 +30,7 @@ class TrainedModel:
     Attributes:
         fingerprints: What each seed computes.
         digests: The sha256 of each run's predictions.
+        files: The sha256 of every file of each run, as on its record.
     """
 
     title: str
@@ -39,6 +40,7 @@ class TrainedModel:
     fingerprints: Mapping[int, str]
     runs: Mapping[CellKey, str]
     digests: Mapping[str, str]
+    files: Mapping[str, Mapping[str, str]]
     predictions: pd.DataFrame
     lineage: Lineage
 
@@ -102,6 +104,12 @@ def read_trained_model(ledger: Ledger, run_ids: Sequence[str]) -> TrainedModel:
         LedgerError: One is gone or differs.
     """
     runs = [ledger.client.get_run(run_id) for run_id in run_ids]
+    for run in runs:
+        if run.info.lifecycle_stage == "deleted":
+            raise LedgerError(
+                f"run {run.info.run_id} ({run.info.run_name}) was deleted: `mlflow runs restore --run-id "
+                f"{run.info.run_id}` brings it back."
+            )
     # Seed by seed: what digests of evidence are computed over has an order.
     cells = dict(sorted(((_cell(run), run) for run in runs), key=lambda item: (item[0].seed, item[0].fold)))
     first, tags = runs[0], [run.data.tags for run in runs]
@@ -128,6 +136,7 @@ def read_trained_model(ledger: Ledger, run_ids: Sequence[str]) -> TrainedModel:
         fingerprints={cell.seed: run.data.tags["fingerprint"] for cell, run in cells.items()},
         runs={cell: run.info.run_id for cell, run in cells.items()},
         digests=digests,
+        files={run.info.run_id: ledger.artifact_digests(run.info.run_id) for run in runs},
         predictions=predictions,
         lineage=_lineage(tags),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bus_mlops.consumer.package_format import DIGEST_TAG
 from bus_mlops.errors import BusMlopsError, RegistryError
 from bus_mlops.gate.comparison import PackageCheck
 from bus_mlops.gate.gate import run_gate
@@ -17,10 +18,18 @@ from bus_mlops.gate.report import GateReport
 from bus_mlops.gate.rule import RULES
 from bus_mlops.packaging.clean_load import check_package
 from bus_mlops.promotion import records
+from bus_mlops.promotion.consistency import contradictions
 from bus_mlops.promotion.evidence import EVIDENCE_FILE, FOLDER, REPORT_FILE, Evidence, JudgedModel, read_evidence
 from bus_mlops.promotion.judgement import Terms, compare_models
 from bus_mlops.promotion.promote import REPORT_TAG
-from bus_mlops.promotion.rollback import check_files
+from bus_mlops.promotion.registration import (
+    EVIDENCE_TAG,
+    changed_files,
+    check_files,
+    differences,
+    fetch_model,
+    read_registration,
+)
 from bus_mlops.promotion.trained_model import TrainedModel, read_trained_model
 from bus_mlops.tracking.ledger import Ledger
 
@@ -29,17 +38,23 @@ if TYPE_CHECKING:
 
     from bus_mlops.dataset.folds.assignment import Folds
 
+_UNWRITTEN = (
+    "decided by an earlier version of bus-mlops, which wrote down no more than the digest of the package: what else is "
+    "tagged, described or lies beside the package cannot be compared with anything. `bus-mlops promote` decides on the "
+    "same runs anew, trains nothing, and registers a version whose record names all of it"
+)
 # Another processor may differ in the last digits.
 TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at again."""
+    """One thing that was looked at again, or that could not be: then it is said why, and `holds` means nothing."""
 
     what: str
     holds: bool
     found: str
+    checked: bool = True
 
 
 def verify_version(ledger: Ledger, name: str, number: str) -> list[Check]:
@@ -49,9 +64,12 @@ def verify_version(ledger: Ledger, name: str, number: str) -> list[Check]:
         RegistryError: The version is unknown.
     """
     version = _version(ledger, name, number)
+    decided = records.decisions(ledger.client, name)
     checks = [
         _check("package files", lambda: _files(ledger, version)),
-        _check("record", lambda: _record(ledger, version)),
+        *_registration(ledger, version, decided),
+        _check("record", lambda: _record(ledger, version, decided)),
+        _check("registered model", lambda: _model(ledger, name)),
     ]
     with tempfile.TemporaryDirectory(prefix="bus-verify-") as temporary:
         try:
@@ -66,7 +84,7 @@ def verify_version(ledger: Ledger, name: str, number: str) -> list[Check]:
         for who, recorded in judged.items():
             try:
                 models[who] = read_trained_model(ledger, list(recorded.predictions))
-                checks.append(_predictions(who, recorded, models[who]))
+                checks.append(_predictions(ledger, who, recorded, models[who]))
             except Exception as error:  # a deleted run, a missing file: whatever it is, the evidence is gone
                 checks.append(Check(f"predictions of the {who}", False, str(error)))
         if len(models) < len(judged):
@@ -131,31 +149,75 @@ def _version(ledger: Ledger, name: str, number: str) -> ModelVersion:
     try:
         version = ledger.client.get_model_version(name, number)
     except MlflowException as error:
-        raise RegistryError(f"{name} has no version {number}: `bus-mlops history` lists what there is.") from error
-    if not version.run_id or REPORT_TAG not in version.tags:
+        decided = [each for each in records.decisions(ledger.client, name) if each.version == number]
+        gone = f": it was {decided[0].decision} (record {decided[0].record}) and deleted since" if decided else ""
+        raise RegistryError(
+            f"{name} has no version {number}{gone}. `bus-mlops history` lists what there is."
+        ) from error
+    if not version.run_id:
         raise RegistryError(f"{name} version {number} was not registered by `bus-mlops promote`: it has no evidence.")
     return version
 
 
 def _files(ledger: Ledger, version: ModelVersion) -> str:
     check_files(ledger.client, version)
-    return "every file has the sha256 that was registered"
+    return "every file has the sha256 that was registered, and no other is there"
 
 
-def _record(ledger: Ledger, version: ModelVersion) -> str:
-    problem = records.check_record(ledger.client, str(version.run_id))
-    if problem:
-        raise RegistryError(problem)
-    return "as it was written when the decision was made"
+def _registration(ledger: Ledger, version: ModelVersion, decided: list[records.Decision]) -> list[Check]:
+    """Version and model folder against what was registered, where that was written down."""
+    what = "version and its model folder"
+    try:
+        written = read_registration(ledger.client, version)
+        if written is None:
+            return [Check(what, True, _UNWRITTEN, checked=False)]
+        later = records.later_tags(decided, str(version.version))
+        found = differences(version, written, later)
+        found += changed_files(fetch_model(ledger.client, version), written)
+    except Exception as error:  # each artifact store raises its own kind
+        return [Check(what, False, str(error))]
+    return [Check(what, not found, "; ".join(found) or "tags, texts, source and every file as they were registered")]
+
+
+def _record(ledger: Ledger, version: ModelVersion, decided: list[records.Decision]) -> str:
+    """Every record of a decision on a version, the one that registered it first."""
+    own = [each for each in decided if each.version == str(version.version)]
+    problems = [
+        problem
+        for record in dict.fromkeys([str(version.run_id), *(each.record for each in own)])
+        if (problem := records.check_record(ledger.client, record))
+    ]
+    named = {DIGEST_TAG: "package", EVIDENCE_TAG: "evidence"}
+    problems += [
+        f"its tag {tag} is {version.tags.get(tag, 'missing')}, but the decision {each.record} names {value}"
+        for each in own
+        for tag, field in named.items()
+        if (value := getattr(each, field)) and version.tags.get(tag) != value
+    ]
+    if problems:
+        raise RegistryError("; ".join(problems))
+    return f"{len(own)} decisions, as they were written when they were made"
+
+
+def _model(ledger: Ledger, name: str) -> str:
+    found = contradictions(ledger.client, name)
+    if found:
+        raise RegistryError("; ".join(found))
+    return "aliases, tags, versions and decisions agree"
 
 
 def _report_digest(folder: Path, version: ModelVersion) -> str:
+    if REPORT_TAG not in version.tags:
+        raise RegistryError(f"the version has lost its tag {REPORT_TAG}, which names the gate's report")
     if hashlib.sha256((folder / REPORT_FILE).read_bytes()).hexdigest() != version.tags[REPORT_TAG]:
         raise RegistryError(f"{REPORT_FILE} was changed: its sha256 is not the one in the version's tag {REPORT_TAG}")
     return "has the sha256 of the version's tag"
 
 
-def _predictions(who: str, recorded: JudgedModel, model: TrainedModel) -> Check:
+def _predictions(ledger: Ledger, who: str, recorded: JudgedModel, model: TrainedModel) -> Check:
+    for run, files in recorded.files.items():
+        if ledger.artifact_digests(run) != files:
+            return Check(f"predictions of the {who}", False, f"the record of the files of run {run} was changed")
     changed = [run for run, digest in recorded.predictions.items() if model.digests[run] != digest]
     if changed:
         return Check(f"predictions of the {who}", False, f"those of run {changed[0]} were changed")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from bus_mlops.cli.app import app
 from bus_mlops.errors import LedgerError, RegistryError
 from bus_mlops.promotion.aliases import Aliases
-from bus_mlops.promotion.rollback import check_files
+from bus_mlops.promotion.registration import check_files
 from bus_mlops.spec import CellKey
 
 

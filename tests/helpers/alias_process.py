@@ -20,7 +20,8 @@ WRITES = (
     "delete_registered_model_tag",
     "set_registered_model_alias",
     "delete_registered_model_alias",
-    "log_artifact",
+    "log_artifacts",
+    "log_param",
     "set_tag",
     "set_terminated",
 )

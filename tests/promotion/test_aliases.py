@@ -22,10 +22,10 @@ from bus_mlops.promotion.aliases import LOCK_TAG, Aliases, locked, read_aliases,
 from bus_mlops.tracking.relocation import find_moves, relocate
 
 NAME = "bus-test"
-# The writes of a move: 1 announce, 2 intend, 3 decision.json, 4 to 8 its tags, 9 end the run, 10 `previous`,
-# 11 `champion`, 12 withdraw. A process that would die before the 13th is through.
-KILLED_BEFORE = (1, 2, 3, 6, 9, 10, 11, 12)
-THROUGH = 13
+# The writes of a move: 1 announce, 2 intend, 3 decision.json, 4 its digest, 5 to 12 its tags, 13 end the run,
+# 14 `previous`, 15 `champion`, 16 withdraw. A process that would die before the 17th is through.
+KILLED_BEFORE = (1, 2, 3, 4, 5, 8, 13, 14, 15, 16)
+THROUGH = 17
 
 
 @dataclass(frozen=True)

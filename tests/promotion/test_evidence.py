@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +53,15 @@ def test_a_version_registered_with_earlier_evidence_is_verified(store: Store) ->
         "champion": None,
     }
     path.write_text(json.dumps(earlier, indent=2))
+    # Nor did records have digests of their files, nor registrations written down.
+    with closing(sqlite3.connect(store.folder / "mlflow.db")) as database, database:
+        database.execute("delete from params where run_uuid = ?", [run.info.run_id])
     checks = verify_version(store.ledger, NAME, "1")
     assert [check for check in checks if not check.holds] == []
     assert {"evidence", "gate"}.isdisjoint(check.what for check in checks)
-    assert len(checks) == 5 + len(RULES)
+    assert len(checks) == 7 + len(RULES)
+    unseen = {check.what: check.found for check in checks if not check.checked}
+    assert "`bus-mlops promote` decides on the same runs anew" in unseen["version and its model folder"]
 
     earlier["promotion"] = PROMOTION | {"alpha": 1e-9}
     path.write_text(json.dumps(earlier))

@@ -127,7 +127,7 @@ def test_a_store_that_does_not_answer_is_no_damage(ledger, tmp_path, monkeypatch
 
 
 # Packages have digests of their own, in their metadata and in the version's tag; so has the decision of a record.
-OTHERS = {"consumer/resolve.py", "promotion/rollback.py", "promotion/records.py", "tracking/run_files.py"}
+OTHERS = {"consumer/resolve.py", "promotion/registration.py", "promotion/records.py", "tracking/run_files.py"}
 
 
 def test_nothing_else_reads_artifacts_of_runs():
