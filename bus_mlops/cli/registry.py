@@ -21,10 +21,13 @@ Baseline = Annotated[
     str | None, typer.Option("--baseline", help="Run id likewise. Default: promotion.baseline of params.yaml")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="Predict all images anew with the recorded networks, not a sample of them.")
+]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why; stays in the record.")]
 
 
-def gate(candidate: Candidates = None, baseline: Baseline = None, as_json: AsJson = False) -> None:
+def gate(candidate: Candidates = None, baseline: Baseline = None, as_json: AsJson = False, full: Full = False) -> None:
     """Judge recorded runs by the gate's rules; registers and moves nothing. Exits with 1 on a refusal."""
     import sys
     import tempfile
@@ -39,7 +42,7 @@ def gate(candidate: Candidates = None, baseline: Baseline = None, as_json: AsJso
     judgement = judge_candidates(inputs, candidate or (), baseline)
     # What a refit prints on its way is no part of the report, which may be JSON.
     with tempfile.TemporaryDirectory(prefix="bus-gate-") as folder, redirect_stdout(sys.stderr):
-        _, report = package_candidate(inputs, judgement, Path(folder))
+        _, report = package_candidate(inputs, judgement, Path(folder), full=full)
     _print_report(report, as_json)
     if not report.passed:
         raise typer.Exit(1)
@@ -50,6 +53,7 @@ def promote(
     baseline: Baseline = None,
     force: Annotated[bool, typer.Option("--force", help="Make it champion though the gate refuses.")] = False,
     reason: Reason = None,
+    full: Full = False,
 ) -> None:
     """Judge, register with the evidence, and make champion what passes; the stage `promote` does the same."""
     from bus_mlops.errors import RegistryError
@@ -61,7 +65,7 @@ def promote(
     if reason and not force:
         raise RegistryError("--reason is for --force: a promotion through the gate has the gate's reasons.")
     why = records.require_reason(reason, "promote --force") if force else None
-    outcome = decide(PromotionInputs.open(load_config()), candidate or (), baseline, why)
+    outcome = decide(PromotionInputs.open(load_config()), candidate or (), baseline, why, full=full)
     for line in outcome.lines():
         print(line)
 
@@ -124,9 +128,10 @@ def verify(
     everything: Annotated[
         bool, typer.Option("--all", help="Every file of every run, and every registered version.")
     ] = False,
+    full: Full = False,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute a version's digests and its gate from the artifacts; exits with 1 where they no longer hold."""
+    """Recompute a version's digests, predictions and gate; exits with 1 where they no longer hold."""
     from dataclasses import asdict
 
     if everything == (version is not None):
@@ -136,12 +141,12 @@ def verify(
         return
     assert version is not None  # noqa: S101 - see above
     from bus_mlops.project import load_config
-    from bus_mlops.promotion.inputs import registered_name
+    from bus_mlops.promotion.inputs import assembled, registered_name
     from bus_mlops.promotion.verification import verify_version
     from bus_mlops.tracking.ledger import Ledger
 
     config = load_config()
-    checks = verify_version(Ledger(config.tracking), registered_name(config), version)
+    checks = verify_version(Ledger(config.tracking), registered_name(config), version, assembled(), full=full)
     holds = all(check.holds for check in checks)
     unseen = [check.what for check in checks if not check.checked]
     if as_json:

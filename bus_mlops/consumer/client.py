@@ -142,6 +142,20 @@ class BusModel:
             raise RegistryError(f"the example of {self.folder} cannot be predicted: {row.error}")
         return abs(row.probability - self.opened.example.probability)
 
+    def raw(self, member: int, squares: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """What one network says itself, before its calibration.
+
+        Args:
+            member: Its place in the package, from 0.
+            squares: (B, S, S, 3), 0-255, of the network's own size.
+
+        Returns:
+            Probabilities (B,); NaN where it gave none from 0 to 1.
+        """
+        session = self._sessions[member]
+        (answer,) = session.run(["malignancy"], {session.get_inputs()[0].name: squares.astype(np.float32)})
+        return _probabilities(self.package.members[member], answer, len(squares))
+
     def _batches(self, images: Iterator[tuple[int, Image]], masks: bool, explanations: bool) -> Iterator[Prediction]:
         while chunk := list(islice(images, BATCH)):
             rows = [self._blank(_source(image, i)) for i, image in chunk]
@@ -172,7 +186,7 @@ class BusModel:
         wanted = ["malignancy", "mask"] if masks else ["malignancy"]
         answers = [session.run(wanted, {session.get_inputs()[0].name: batch}) for session in self._sessions]
         calibrated = [
-            _calibrated(member, answer[0], len(batch))
+            member.calibration.apply(_probabilities(member, answer[0], len(batch)))
             for member, answer in zip(self.package.members, answers, strict=True)
         ]
         outputs = {"malignancy": np.array(calibrated, dtype=np.float64)}
@@ -228,12 +242,12 @@ class BusModel:
         return sessions
 
 
-def _calibrated(member: Member, answer: NDArray[np.float32], count: int) -> NDArray[np.float64]:
-    """A network's probabilities (B,) after its calibration; NaN where it gave none from 0 to 1."""
+def _probabilities(member: Member, answer: NDArray[np.float32], count: int) -> NDArray[np.float64]:
+    """A network's probabilities (B,); NaN where it gave none from 0 to 1."""
     if answer.shape != (count, 1):
         raise RegistryError(f"{member.onnx} answers {count} images with {answer.shape}: the package is none of ours.")
     raw = answer[:, 0].astype(np.float64)
-    return member.calibration.apply(np.where((raw >= 0) & (raw <= 1), raw, np.nan))
+    return np.where((raw >= 0) & (raw <= 1), raw, np.nan)
 
 
 def _require_as_described(session: Any, package: Package, path: Path) -> None:

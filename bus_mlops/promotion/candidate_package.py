@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bus_mlops.consumer.package_files import read_package
+from bus_mlops.consumer.client import BusModel
+from bus_mlops.consumer.package_files import open_package, read_package
 from bus_mlops.consumer.package_format import ARTIFACT, Calibration
+from bus_mlops.errors import LedgerError
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.experiments.cell import REFIT
@@ -23,18 +25,23 @@ from bus_mlops.packaging.package import write_package
 from bus_mlops.packaging.pyfunc import pyfunc_options
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judgement import Judgement
+from bus_mlops.promotion.recomputation import recompute
 from bus_mlops.promotion.refit import UNTESTED, refit
 from bus_mlops.promotion.trained_model import TrainedModel
 from bus_mlops.spec import CellKey
 from bus_mlops.tracking.ledger import MODEL
 
 
-def package_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path) -> tuple[Path, GateReport]:
+def package_candidate(
+    inputs: PromotionInputs, judgement: Judgement, folder: Path, *, full: bool = False
+) -> tuple[Path, GateReport]:
     """Write the candidate's package below `folder`, and complete the gate's report with the rules on packages.
 
-    They look at the MLflow model folder that would be registered.
+    They look at the MLflow model folder that would be registered. A sample of all predictions that were judged, or with
+    `full` all of them, is predicted anew; a note says what came of it.
 
     Raises:
+        LedgerError: Recorded predictions are not those of their networks.
         RegistryError: No package can be made.
     """
     import mlflow
@@ -43,8 +50,29 @@ def package_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Pat
     model = folder / "model"
     options = pyfunc_options(package, read_package(package))
     mlflow.pyfunc.save_model(str(model), artifacts={ARTIFACT: str(package)}, **options)
-    packaged = replace(judgement.comparison, package=check_package(model))
+    note = _recomputed(inputs, judgement, package, full)
+    notes = (*judgement.comparison.notes, note)
+    packaged = replace(judgement.comparison, package=check_package(model), notes=notes)
     return package, run_gate(packaged, judgement.terms.promotion, judgement.report)
+
+
+def _recomputed(inputs: PromotionInputs, judgement: Judgement, package: Path, full: bool) -> str:
+    opened = open_package(package)
+    found = recompute(
+        inputs.ledger,
+        [judgement.candidate, judgement.baseline, *judgement.rivals],
+        inputs.folds,
+        inputs.benchmark,
+        BusModel(package, opened.package, opened=opened),
+        full=full,
+    )
+    if found.problems:
+        raise LedgerError(
+            f"recorded predictions are not those of their networks, so nothing was judged by them: {found.sentence}. "
+            "Forget these runs (`mlflow runs delete --run-id RUN`) and train them anew (`dvc repro`)."
+        )
+    sentence = found.sentence
+    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def write_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path) -> Path:

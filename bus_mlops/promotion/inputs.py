@@ -8,6 +8,7 @@ from pathlib import Path
 from bus_mlops.config import Config
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.errors import DatasetError
 from bus_mlops.evaluation.results import check_collected
 from bus_mlops.paths import BENCHMARK, FOLDS, PREDICTIONS
 from bus_mlops.tracking.ledger import Ledger
@@ -17,6 +18,14 @@ def registered_name(config: Config) -> str:
     """The registered model's name: that of the candidate network; one trained on phantoms says so."""
     name = "bus-" + config.promotion.candidate_network.replace("_", "-")
     return f"{name}-phantom" if config.data.kind == "phantom" else name
+
+
+def assembled() -> Benchmark | None:
+    """The assembled images of the project in the working folder; None where they are not there."""
+    try:
+        return Benchmark.open(BENCHMARK)
+    except DatasetError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from bus_mlops.promotion.evidence import (
     write_evidence,
     write_report,
 )
+from bus_mlops.promotion.evidence_lock import deciding
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judgement import BASELINE_RUNS_TAG, RUNS_TAG, Judgement, judge_candidates
 from bus_mlops.promotion.registration import EVIDENCE_TAG, record_registration, require_as_registered
@@ -85,6 +86,8 @@ def promote(
     candidate_runs: Sequence[str] = (),
     baseline_run: str | None = None,
     force_reason: str | None = None,
+    *,
+    full: bool = False,
 ) -> Outcome:
     """Judge the candidates against the baseline, register the best of them with its evidence, and move the aliases.
 
@@ -94,28 +97,39 @@ def promote(
     check_right(client, inputs.model_name)
     settle(client, inputs.model_name)
     records.close_abandoned(client)
-    return decide(inputs, judge_candidates(inputs, candidate_runs, baseline_run), force_reason)
+    return decide(inputs, judge_candidates(inputs, candidate_runs, baseline_run), force_reason, full=full)
 
 
-def decide(inputs: PromotionInputs, judgement: Judgement, force_reason: str | None = None) -> Outcome:
+def decide(
+    inputs: PromotionInputs, judgement: Judgement, force_reason: str | None = None, *, full: bool = False
+) -> Outcome:
     """Register the candidate of a judgement and decide on it; the same evidence is decided once.
 
     Args:
         inputs: The project after its training stages.
         judgement: Of these inputs.
         force_reason: With it a refused candidate becomes champion all the same, and the record says so.
+        full: Predict all images anew that were judged, not a sample of them.
 
     Raises:
+        LedgerError: Recorded predictions are not those of their networks.
         PromotionConflictError: The champion has changed since the judgement.
         RegistryError: No package can be made.
     """
+    evidence = evidence_digest(evidence_of(judgement), judgement.report, inputs.config.package.members)
+    with deciding(inputs.ledger.client, inputs.config.tracking, evidence):
+        return _decide_alone(inputs, judgement, evidence, force_reason, full)
+
+
+def _decide_alone(
+    inputs: PromotionInputs, judgement: Judgement, digest: str, force_reason: str | None, full: bool
+) -> Outcome:
     name, ledger = inputs.model_name, inputs.ledger
     client = ledger.client
-    digest = evidence_digest(evidence_of(judgement), judgement.report, inputs.config.package.members)
     version = _registered_before(ledger, name, digest)
     fresh = version is None
     if version is None:
-        version = _register(inputs, judgement, digest)
+        version = _register(inputs, judgement, digest, full)
     judgement = replace(judgement, report=read_report(ledger, str(version.run_id)))
     former = records.latest(client, name, str(version.version))
     if former is None or former.decision == records.CONFLICT or (force_reason and former.decision == records.REFUSED):
@@ -144,7 +158,7 @@ def read_report(ledger: Ledger, run_id: str) -> GateReport:
     return GateReport(**{key: values[key] for key in names}, rules=rules, notes=tuple(values["notes"]))
 
 
-def _register(inputs: PromotionInputs, judgement: Judgement, digest: str) -> ModelVersion:
+def _register(inputs: PromotionInputs, judgement: Judgement, digest: str, full: bool) -> ModelVersion:
     """A record with the evidence and the package, and a version that points to it; no alias yet."""
     client, tracking = inputs.ledger.client, inputs.config.tracking
     title = f"promotion of {judgement.candidate.title}"
@@ -152,7 +166,7 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str) -> Mod
     try:
         with tempfile.TemporaryDirectory(prefix="bus-package-") as temporary:
             folder = Path(temporary)
-            package, report = package_candidate(inputs, judgement, folder)
+            package, report = package_candidate(inputs, judgement, folder, full=full)
             write_evidence(folder / FOLDER, evidence_of(judgement), report, inputs.folds)
             ledger = inputs.ledger
             ledger.writer.write(record, params=ledger.files.store(record, folder / FOLDER, FOLDER))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import tempfile
@@ -10,18 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bus_mlops.consumer.client import BusModel
+from bus_mlops.consumer.package_files import open_package
 from bus_mlops.consumer.package_format import DIGEST_TAG
 from bus_mlops.errors import BusMlopsError, RegistryError
 from bus_mlops.gate.comparison import PackageCheck
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
 from bus_mlops.gate.rule import RULES
-from bus_mlops.packaging.clean_load import check_package
+from bus_mlops.packaging.clean_load import check_package, packaged
 from bus_mlops.promotion import records
 from bus_mlops.promotion.consistency import contradictions
 from bus_mlops.promotion.evidence import EVIDENCE_FILE, FOLDER, REPORT_FILE, Evidence, JudgedModel, read_evidence
 from bus_mlops.promotion.judgement import Terms, compare_models
 from bus_mlops.promotion.promote import REPORT_TAG
+from bus_mlops.promotion.recomputation import recompute
 from bus_mlops.promotion.registration import (
     EVIDENCE_TAG,
     changed_files,
@@ -36,6 +40,7 @@ from bus_mlops.tracking.ledger import Ledger
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+    from bus_mlops.dataset.benchmark import Benchmark
     from bus_mlops.dataset.folds.assignment import Folds
 
 _UNWRITTEN = (
@@ -57,8 +62,17 @@ class Check:
     checked: bool = True
 
 
-def verify_version(ledger: Ledger, name: str, number: str) -> list[Check]:
+def verify_version(
+    ledger: Ledger, name: str, number: str, benchmark: Benchmark | None = None, *, full: bool = False
+) -> list[Check]:
     """All checks of a registered version; one that cannot be made does not hold.
+
+    Args:
+        ledger: Of its runs and its record.
+        name: The registered model's.
+        number: Of the version.
+        benchmark: The assembled images, a sample of which is predicted anew; None where they are not there.
+        full: Predict all of them anew.
 
     Raises:
         RegistryError: The version is unknown.
@@ -89,10 +103,32 @@ def verify_version(ledger: Ledger, name: str, number: str) -> list[Check]:
                 checks.append(Check(f"predictions of the {who}", False, str(error)))
         if len(models) < len(judged):
             return [*checks, Check("gate", False, "cannot be recomputed without the predictions")]
-        again = _judge_again(ledger, version, evidence, folds, list(models.values()))
+        judged_models = list(models.values())
+        checks.append(_anew(ledger, version, judged_models, folds, benchmark, full))
+        again = _judge_again(ledger, version, evidence, folds, judged_models)
     if isinstance(again, Check):
         return [*checks, again]
     return checks + _compare(report["rules"], again)
+
+
+def _anew(
+    ledger: Ledger,
+    version: ModelVersion,
+    models: list[TrainedModel],
+    folds: Folds,
+    benchmark: Benchmark | None,
+    full: bool,
+) -> Check:
+    what = "predictions made anew"
+    package = None
+    with contextlib.suppress(BusMlopsError):  # what is wrong with it another check says
+        opened = open_package(packaged(check_files(ledger.client, version)))
+        package = BusModel(opened.folder, opened.package, opened=opened)
+    try:
+        found = recompute(ledger, models, folds, benchmark, package, full=full)
+    except Exception as error:  # each store and runtime raises its own kind
+        return Check(what, False, str(error))
+    return Check(what, not found.problems, found.sentence, checked=bool(found.problems) or not found.unseen)
 
 
 def _judge_again(

@@ -14,6 +14,7 @@ from typing import Any
 import alias_process
 import pytest
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service import utils
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import PromotionConflictError, RegistryError
@@ -41,6 +42,8 @@ class Models:
 
     @property
     def client(self) -> MlflowClient:
+        # MLflow remembers where the artifacts of a run are by its id, which copies of a store share.
+        utils._artifact_repos_cache.clear()
         return MlflowClient(self.uri)
 
     @property

@@ -297,7 +297,7 @@ def test_a_registration_that_fails_leaves_a_failed_record_and_no_version(store):
     content = network.read_bytes()
     network.write_bytes(b"no network")
     before = client.search_model_versions(f"name = '{NAME}'")
-    with pytest.raises(RegistryError, match="cannot be loaded"):
+    with pytest.raises(LedgerError, match=r"model\.keras is changed"):
         store.decide(judgement, alpha=0.3)
     network.write_bytes(content)
     assert len(client.search_model_versions(f"name = '{NAME}'")) == len(before)

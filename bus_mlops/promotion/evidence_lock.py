@@ -1,0 +1,114 @@
+"""One command at a time decides on the same evidence, so that it is registered and decided once.
+
+Whoever decides announces himself with a tag on the experiment of records, which stands before there is any model of the
+name (`tag_lock`). The tag of a process that died holds nobody up: the next one takes it away.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from bus_mlops.config import TrackingConfig
+from bus_mlops.errors import PromotionConflictError
+from bus_mlops.promotion.records import EXPERIMENT
+from bus_mlops.tracking import processes
+from bus_mlops.tracking.heartbeat import heartbeat
+from bus_mlops.tracking.store import experiment_id
+from bus_mlops.tracking.tag_lock import enter
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LOG = logging.getLogger(__name__)
+LOCK_TAG = "promotion.decides."
+# Packaging takes a minute; a refit as long as a training.
+PATIENCE_SECONDS = 3600.0
+POLL_SECONDS = 0.5
+
+
+class _Deciding:
+    """This process as one that decides on some evidence."""
+
+    def __init__(self, client: MlflowClient, experiment: str, evidence: str, patience: float) -> None:
+        self._client, self._experiment = client, experiment
+        self._prefix = f"{LOCK_TAG}{evidence[:32]}."
+        self.key = f"{self._prefix}{secrets.token_hex(8)}"
+        self._deadline = time.monotonic() + patience
+        self._told = False
+
+    def announce(self) -> None:
+        """Write the tag that others see."""
+        self._client.set_experiment_tag(self._experiment, self.key, json.dumps(processes.identity()))
+
+    def withdraw(self) -> None:
+        """Take the tag away, if it is there."""
+        with suppress(Exception):  # it is dead once this process is
+            self._client.delete_experiment_tag(self._experiment, self.key)
+
+    def others(self) -> dict[str, str]:
+        """Who else decides on the same evidence and is alive."""
+        return {key: processes.name(tags) for key, tags in self._announced() if not processes.is_dead(tags)}
+
+    def pause(self) -> None:
+        """Wait for a moment.
+
+        Raises:
+            PromotionConflictError: It has waited for too long.
+        """
+        others = ", ".join(self.others().values())
+        if time.monotonic() > self._deadline:
+            self.withdraw()
+            raise PromotionConflictError(
+                f"{others or 'another process'} has been deciding on the same evidence for too long. Wait for it or "
+                "stop it, then run the same command again."
+            )
+        if others and not self._told:
+            self._told = True
+            LOG.warning("%s decides on the same evidence at this moment: waiting for its decision", others)
+        time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+
+    def sweep(self) -> None:
+        """Take away what dead processes left."""
+        for key, tags in self._announced():
+            if processes.is_dead(tags):
+                with suppress(Exception):  # another process was faster
+                    self._client.delete_experiment_tag(self._experiment, key)
+
+    def _announced(self) -> list[tuple[str, dict[str, str]]]:
+        tags = self._client.get_experiment(self._experiment).tags
+        return [(key, _read(value)) for key, value in tags.items() if key.startswith(self._prefix) and key != self.key]
+
+
+@contextmanager
+def deciding(
+    client: MlflowClient, tracking: TrackingConfig, evidence: str, patience: float = PATIENCE_SECONDS
+) -> Iterator[None]:
+    """Be the only one that decides on some evidence while the block runs; others are waited for, and named.
+
+    Raises:
+        PromotionConflictError: Another process has been at it for longer than `patience` seconds.
+    """
+    lock = _Deciding(client, experiment_id(client, EXPERIMENT, tracking.artifacts), evidence, patience)
+    enter(lock)
+    try:
+        lock.sweep()
+        with heartbeat(lock.announce):
+            yield
+    finally:
+        lock.withdraw()
+
+
+def _read(value: str) -> dict[str, str]:
+    """The process behind a tag; one that was damaged is of nobody, and dead."""
+    with suppress(ValueError):
+        found = json.loads(value)
+        if isinstance(found, dict) and "process.pid" in found:
+            return found
+    return {"process.heartbeat": "0"}
