@@ -21,7 +21,7 @@ import numpy.typing as npt
 from bus_mlops.consumer.client import BusModel
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import TEST, VALIDATION, Folds
-from bus_mlops.dataset.folds.make import parts_of
+from bus_mlops.dataset.folds.division import parts_of
 from bus_mlops.errors import DatasetError
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.images.model_input import as_rgb

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bus_mlops.errors import BusMlopsError
 from bus_mlops.experiments.cell_predictions import cell_metrics
+from bus_mlops.promotion.inputs import assembled
 from bus_mlops.promotion.verification import verify_version
 from bus_mlops.tracking.inspection import Advance, Inspection, record_later, undocumented
 from bus_mlops.tracking.ledger import CURVES, PREDICTIONS, Ledger
@@ -30,11 +31,14 @@ class VersionState:
     name: str
     number: str
     failed: tuple[str, ...]
+    unseen: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
         """Whether it is whole, for people."""
-        return f"{self.name} version {self.number}: {'; '.join(self.failed) or 'everything still holds'}"
+        not_checked = f"; NOT checked: {', '.join(self.unseen)}" if self.unseen else ""
+        holds = f"all that was checked still holds{not_checked}" if self.unseen else "everything still holds"
+        return f"{self.name} version {self.number}: {'; '.join(self.failed) or holds}"
 
 
 def inspect_versions(ledger: Ledger, advance: Advance = lambda *_: None) -> list[VersionState]:
@@ -50,11 +54,12 @@ def inspect_versions(ledger: Ledger, advance: Advance = lambda *_: None) -> list
     for number, (name, version) in enumerate(sorted(versions, key=lambda each: (each[0], int(each[1])))):
         advance(number, len(versions))
         try:
-            checks = verify_version(ledger, name, version)
+            checks = verify_version(ledger, name, version, assembled())
+            unseen = tuple(check.what for check in checks if not check.checked)
             failed = tuple(f"{check.what}: {check.found}" for check in checks if not check.holds)
         except BusMlopsError as error:
-            failed = (str(error),)
-        states.append(VersionState(name, version, failed))
+            failed, unseen = (str(error),), ()
+        states.append(VersionState(name, version, failed, unseen))
     advance(len(versions), len(versions))
     return states
 
