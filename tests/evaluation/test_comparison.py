@@ -118,3 +118,20 @@ def test_pairing_narrows_the_interval():
     loose = paired_bootstrap_difference("roc_auc", labels, shuffled, baseline, groups, resamples=500)
     assert paired.estimate == pytest.approx(loose.estimate)
     assert (paired.high - paired.low) < 0.5 * (loose.high - loose.low)
+
+
+def test_each_model_is_judged_at_its_own_threshold():
+    labels, scores = np.array([1, 1, 1, 1, 0, 0]), np.array([0.1, 0.3, 0.6, 0.9, 0.2, 0.7])
+    found = paired_bootstrap_difference(
+        "sensitivity",
+        labels,
+        scores,
+        scores,
+        np.arange(6),
+        candidate_threshold=0.5,
+        baseline_threshold=0.2,
+        resamples=200,
+        confidence=0.9,
+    )
+    assert found.estimate == pytest.approx(2 / 4 - 3 / 4)
+    assert found.low < found.estimate < found.high <= 0
