@@ -84,6 +84,7 @@ def test_a_colleague_goes_on_from_what_was_shared_without_the_sources(project, t
     for name in ("data/leakage.json", "data/audit/audit.json"):
         assert (clone / name).read_bytes() == (project / name).read_bytes()
     assert contents(clone) == before
+    succeed(clone, "repro", "--single-item", "ledger")  # which a dry run would not run
     output = succeed(clone, "repro", "--allow-missing", "--dry", "train@losses")
     ran = [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
     assert ran == ["ledger", "train@losses"]
