@@ -21,7 +21,7 @@ def incomplete_sources(info: Path) -> dict[str, str]:
     try:
         flow = read_json(info)["flow"]
         absent = {
-            source: sum(counts["excluded"].get(reason, 0) for reason in (IMAGE_ABSENT, MASK_ABSENT))
+            source: sum(counts.get("excluded", {}).get(reason, 0) for reason in (IMAGE_ABSENT, MASK_ABSENT))
             for source, counts in flow.items()
         }
         return {
