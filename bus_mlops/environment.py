@@ -66,6 +66,9 @@ _NO_NUMBERS = (
     "TF_FORCE_GPU_ALLOW_GROWTH",
     "TF_FORCE_UNIFIED_MEMORY",
     "TF_GPU_",
+    # Terraform's, which has the same letters.
+    *("TF_CLI_", "TF_DATA_DIR", "TF_IN_AUTOMATION", "TF_INPUT", "TF_LOG", "TF_PLUGIN_", "TF_REGISTRY_", "TF_STATE_"),
+    *("TF_TOKEN_", "TF_VAR_", "TF_WORKSPACE"),
     "TF_PER_DEVICE_MEMORY_LIMIT_MB",
     "ONEDNN_VERBOSE",
     "DNNL_VERBOSE",

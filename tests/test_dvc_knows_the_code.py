@@ -67,7 +67,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             outputs = definition.get("do", definition)
             for out in (*outputs.get("outs", ()), *outputs.get("metrics", ())):
                 write_output(folder, (out if isinstance(out, str) else next(iter(out))).replace("${item}", item))
-    (folder / "data/benchmark/manifest.csv").write_text("made")
+    for name in ("manifest.csv", "benchmark.json"):
+        (folder / "data/benchmark" / name).write_text("made")
     (folder / "results/search/best.json").write_text("made")
     make_plan(folder)
     Repo.init(str(folder), no_scm=True)

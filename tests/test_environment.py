@@ -130,6 +130,8 @@ print(json.dumps(dict(os.environ)))
         "GLIBC_TUNABLES": True,
         "TF_CPP_MIN_LOG_LEVEL": False,
         "TF_FORCE_GPU_ALLOW_GROWTH": False,
+        "TF_CLI_CONFIG_FILE": False,
+        "TF_VAR_region": False,
         "ONEDNN_VERBOSE": False,
         "KERAS_HOME": False,
         "CUDA_VISIBLE_DEVICES": False,

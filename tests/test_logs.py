@@ -80,4 +80,9 @@ def test_nothing_but_the_command_line_prints():
         for path in package.rglob("*.py")
         if path.parent.name != "cli" and calls.search(path.read_text())
     }
-    assert found == {"error_messages.py", "packaging/clean_load.py", "consumer/client.py"}
+    assert found == {
+        "error_messages.py",
+        "packaging/clean_load.py",
+        "consumer/client.py",
+        "experiments/engines/machine.py",
+    }

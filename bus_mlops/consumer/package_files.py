@@ -32,6 +32,7 @@ from bus_mlops.consumer.package_format import (
     is_inside,
 )
 from bus_mlops.errors import DamagedPackageError, RegistryError
+from bus_mlops.files import sha256_file
 
 T = TypeVar("T", bound=BaseModel)
 Content = TypeVar("Content")
@@ -268,3 +269,13 @@ def _parsed(kind: type[T], content: bytes, where: Path) -> T:
             f"{where}: {key}: {first['msg']}. It was written by another version of bus-mlops, or changed by "
             "hand; write the package anew, or install the version that wrote it."
         ) from None
+
+
+def write_sums(folder: Path) -> Path:
+    """Write SHA256SUMS over every file of a package."""
+    apart = (folder / SUMS_FILE, folder / ORIGIN_FILE)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p not in apart)
+    lines = [f"{sha256_file(p)}  {p.relative_to(folder).as_posix()}\n" for p in files]
+    path = folder / SUMS_FILE
+    path.write_text("".join(lines), encoding="utf-8")
+    return path

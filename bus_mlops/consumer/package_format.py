@@ -11,8 +11,7 @@ registry.json           in an exported copy only: this module's `Origin`
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -167,22 +166,6 @@ def _depth(value: Any) -> int:
     """Levels of lists and mappings; no deeper than JSON's reader goes, which has a bound of its own."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return 1 + max(map(_depth, inner), default=0) if isinstance(value, dict | list) else 0
-
-
-def sha256_file(path: Path) -> str:
-    """64 hexadecimal digits over a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_sums(folder: Path) -> Path:
-    """Write SHA256SUMS over every file of a package."""
-    apart = (folder / SUMS_FILE, folder / ORIGIN_FILE)
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p not in apart)
-    lines = [f"{sha256_file(p)}  {p.relative_to(folder).as_posix()}\n" for p in files]
-    path = folder / SUMS_FILE
-    path.write_text("".join(lines), encoding="utf-8")
-    return path
 
 
 def is_inside(name: str) -> bool:

@@ -17,8 +17,9 @@ from typing import Any
 
 from bus_mlops.consumer.cache import cache_folder, put
 from bus_mlops.consumer.package_files import MAX_NETWORK, MAX_TEXT, parse_sums
-from bus_mlops.consumer.package_format import ORIGIN_FILE, SUMS_FILE, sha256_file
+from bus_mlops.consumer.package_format import ORIGIN_FILE, SUMS_FILE
 from bus_mlops.errors import RegistryError, StoreError
+from bus_mlops.files import sha256_file
 
 # S3 takes at most 10,000 parts, none but the last below 5 MiB: enough for a file of 80 GB.
 PART_BYTES = 8 * 2**20

@@ -29,7 +29,7 @@ RESERVED_NAMES = frozenset(
     {
         *("strategy", "model", "variant", "network", "fingerprint", "seed", "fold", "part", "image_id", "case_id"),
         *("group", "source", "label", "probability", "epoch", "loss", "validation_loss", "validation_roc_auc"),
-        *("images", "cases", "groups", "leaks", "incomplete"),
+        *("images", "cases", "groups", "leaks", "validation_leaks", "incomplete"),
         *("seconds", "seconds_training", "images_per_second", "best_epoch"),
     }
 )

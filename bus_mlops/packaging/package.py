@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 import bus_mlops
-from bus_mlops.consumer.package_files import OpenedPackage, open_package
+from bus_mlops.consumer.package_files import OpenedPackage, open_package, write_sums
 from bus_mlops.consumer.package_format import (
     ARTIFACT,
     CARD_FILE,
@@ -24,7 +24,6 @@ from bus_mlops.consumer.package_format import (
     Calibration,
     Member,
     Package,
-    write_sums,
 )
 from bus_mlops.environment import restored
 from bus_mlops.errors import ImageError, RegistryError

@@ -143,8 +143,7 @@ class Ledger:
 
     def keep(self, run_id: str, folder: Path, tags: Mapping[str, str]) -> None:
         """Store what a failed run leaves for a post-mortem."""
-        self.files.put(run_id, folder)
-        self.writer.tag(run_id, tags)
+        self.writer.write(run_id, params=self.files.store(run_id, folder), tags=tags)
 
     def close_if_running(self, run_id: str, reason: str, status: str = "KILLED") -> bool:
         """Close a run unless it has been closed already.

@@ -71,7 +71,9 @@ class RunFiles:
         self._listed.discard(run_id)
 
     def store(self, run_id: str, folder: Path, prefix: str = "") -> dict[str, str]:
-        """Store what is in a folder, below `prefix` among the run's artifacts.
+        """Store what is in a folder, below `prefix` among the artifacts, at the address that the run has now.
+
+        MLflow's own client keeps addresses by run for the life of a process, whatever `bus-mlops repair` has moved.
 
         Returns:
             Their digests as parameters, to be written on the run before it ends.
@@ -81,15 +83,8 @@ class RunFiles:
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
-        self._client.log_artifacts(run_id, str(folder), prefix or None)
+        self._artifacts(self._client.get_run(run_id)).log_artifacts(str(folder), prefix or None)
         return parameters
-
-    def put(self, run_id: str, folder: Path) -> None:
-        """Store what is in a folder without recording it, at the address that the run has now.
-
-        MLflow's own client keeps addresses by run for the life of a process, whatever `bus-mlops repair` has moved.
-        """
-        self._artifacts(self._client.get_run(run_id)).log_artifacts(str(folder))
 
     def digests(self, run_id: str) -> dict[str, str]:
         """Path -> sha256 of every file that a run has on record, sorted; empty for a run of an earlier version."""

@@ -227,8 +227,7 @@ def test_package_changed_together_with_its_sums_is_refused(tiny_registry, packag
     """The registry holds the digest of SHA256SUMS: rewriting both file and sums does not help."""
     import mlflow
 
-    from bus_mlops.consumer.package_files import open_package
-    from bus_mlops.consumer.package_format import write_sums
+    from bus_mlops.consumer.package_files import open_package, write_sums
 
     version = load_model("models:/tiny-phantom/1", tiny_registry.uri)
     tags = mlflow.MlflowClient(tiny_registry.uri).get_model_version("tiny-phantom", "1").tags

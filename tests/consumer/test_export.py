@@ -23,8 +23,8 @@ from bus_mlops.consumer import export as bundle
 from bus_mlops.consumer import s3
 from bus_mlops.consumer.client import load_model
 from bus_mlops.consumer.package_files import read_sums
-from bus_mlops.consumer.package_format import sha256_file
 from bus_mlops.errors import RegistryError, StoreError
+from bus_mlops.files import sha256_file
 
 app = typer.Typer()
 app.command()(export)

@@ -15,8 +15,7 @@ from tiny_package import speckle
 
 from bus_mlops.consumer import package_files
 from bus_mlops.consumer.client import BusModel, load_model
-from bus_mlops.consumer.package_files import open_package
-from bus_mlops.consumer.package_format import write_sums
+from bus_mlops.consumer.package_files import open_package, write_sums
 from bus_mlops.errors import DamagedPackageError, RegistryError
 
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from bus_mlops import profiles
-from bus_mlops.consumer.package_files import read_package
-from bus_mlops.consumer.package_format import ARTIFACT, EXAMPLE_PREDICTION, write_sums
+from bus_mlops.consumer.package_files import read_package, write_sums
+from bus_mlops.consumer.package_format import ARTIFACT, EXAMPLE_PREDICTION
 from bus_mlops.packaging.clean_load import TRAINING_ONLY, base_install, check_package, link_base_install, packaged
 from bus_mlops.packaging.pyfunc import pyfunc_options
 

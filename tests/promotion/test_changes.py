@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from promotion_store import NAME, Store, copy_store
 
-from bus_mlops.consumer.package_format import write_sums
+from bus_mlops.consumer.package_files import write_sums
 from bus_mlops.errors import RegistryError
 from bus_mlops.gate.comparison import PackageCheck
 from bus_mlops.promotion import promote, records, verification
