@@ -176,10 +176,10 @@ def ui(
     file = sqlite_file(tracking.uri)
     if file is not None and not file.exists():
         raise LedgerError(f"{file} is not there yet: `make reproduce` (or `dvc repro`) records runs in it first.")
-    if file is not None:
-        check_database(file, tracking.artifacts)
     if importlib.util.find_spec("flask") is None:  # of MLflow's server, which its base install lacks
         raise ModuleNotFoundError("No module named 'flask'", name="flask")
+    if file is not None:
+        check_database(file, tracking.artifacts)
     LOG.info("MLflow UI: http://%s:%d (Ctrl-C to stop)", host, port)
     # Background jobs would double the memory and are of no use here.
     variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}

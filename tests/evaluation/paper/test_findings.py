@@ -129,7 +129,8 @@ def folds_frame(sources: Sequence[str] = ("busi",)) -> pd.DataFrame:
     parts = {
         f"fold_{k}": np.where(fold == k, "test", np.where(fold == k % 5 + 1, "validation", "train")) for k in FOLDS
     }
-    return pd.concat([pd.DataFrame({"source": source, **parts}) for source in sources])
+    images = {source: [f"{source}_{i}" for i in range(100)] for source in sources}
+    return pd.concat([pd.DataFrame({"image_id": images[source], "source": source, **parts}) for source in sources])
 
 
 def found(
