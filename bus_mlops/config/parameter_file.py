@@ -6,6 +6,7 @@ are different values to each of them. What they agree on is taken; the rest is r
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 import stat
@@ -20,6 +21,8 @@ from bus_mlops.errors import ConfigError
 
 MOST_BYTES = 2**18
 MOST_LEVELS = 32
+# With what references stand for written out.
+MOST_VALUES = 50_000
 # Longer ones are read as another number by whoever takes them for a float.
 MOST_DIGITS = 15
 
@@ -116,6 +119,14 @@ def _reason(error: yaml.MarkedYAMLError) -> str:
     return f"{error.problem},{started}".strip(",")
 
 
+class _Anchored(NamedTuple):
+    """A value that others may refer to, how many values are in it, and how many levels it has."""
+
+    value: Any
+    values: int
+    levels: int
+
+
 class _Reader:
     """Builds values from the events of PyYAML's parser, which come one by one however deep the file is."""
 
@@ -123,6 +134,8 @@ class _Reader:
         self._where = where
         self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
         self._lines: dict[tuple[str, ...], int] = {}
+        self._anchored: dict[str, _Anchored] = {}
+        self._values = 0
 
     def read(self) -> Parameters:
         next(self._events)  # of the stream
@@ -142,17 +155,41 @@ class _Reader:
         return Parameters(values, self._lines)
 
     def _value(self, event: Any, path: tuple[str, ...]) -> Any:
-        name = getattr(event, "anchor", None)
-        if name is not None:
-            sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
-            raise self._error(event, f"{sign}{name} refers to another place of the file: write the values out instead")
+        self._lines.setdefault(path, event.start_mark.line + 1)
+        if isinstance(event, yaml.AliasEvent):
+            return self._referred(event, path)
         if event.tag is not None:
             raise self._error(event, f"the tag {event.tag!r}: write the value without one")
-        self._lines.setdefault(path, event.start_mark.line + 1)
+        before = self._values
+        self._count(event, 1)
+        value = self._written(event, path)
+        if event.anchor is not None:
+            self._anchored[event.anchor] = _Anchored(value, self._values - before, _levels(value))
+        return value
+
+    def _referred(self, event: Any, path: tuple[str, ...]) -> Any:
+        """A copy of the value that a reference (`*name`) stands for."""
+        found = self._anchored.get(event.anchor)
+        if found is None:
+            raise self._error(event, f"*{event.anchor} refers to no &{event.anchor} that is complete before it")
+        if len(path) + found.levels > MOST_LEVELS:
+            raise self._too_deep(event)
+        self._count(event, found.values)
+        return copy.deepcopy(found.value)
+
+    def _count(self, event: Any, values: int) -> None:
+        self._values += values
+        if self._values > MOST_VALUES:
+            raise self._error(event, f"more than {MOST_VALUES:,} values, and no parameter file has so many")
+
+    def _too_deep(self, event: Any) -> ConfigError:
+        return self._error(event, f"more than {MOST_LEVELS} levels, one in the other, and no parameter lies so deep")
+
+    def _written(self, event: Any, path: tuple[str, ...]) -> Any:
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, ".".join(path))
         if len(path) >= MOST_LEVELS:
-            raise self._error(event, f"more than {MOST_LEVELS} levels, one in the other, and no parameter lies so deep")
+            raise self._too_deep(event)
         return self._mapping(path) if isinstance(event, yaml.MappingStartEvent) else self._sequence(path)
 
     def _sequence(self, path: tuple[str, ...]) -> list[Any]:
@@ -217,6 +254,11 @@ class _Reader:
 
     def _error(self, event: Any, what: str) -> ConfigError:
         return ConfigError(f"{self._where}, line {event.start_mark.line + 1}: {what}.")
+
+
+def _levels(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(_levels, inner), default=0)
 
 
 _TEXT = "tag:yaml.org,2002:str"

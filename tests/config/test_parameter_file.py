@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -31,12 +32,17 @@ REFUSED = {
     """,
     "larger than any number": "1e999 -1e999",
     "digits": "12345678901234567890",
-    "refers to another place": "*x &x",
+    "refers to no": "*x",
     "the tag": "!!int !x !!python/object/apply:os.system !!binary !",
 }
 
 
-def read(text: str) -> dict[str, object]:
+# Ten times ten times ten ...; and a tower of towers.
+LAUGHS = "a0: &a0 [x]\n" + "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9))
+TOWER = "a: &a " + "[" * 15 + "]" * 15 + "\nb: &b " + "[" * 15 + "*a" + "]" * 15 + "\nc: [[[*b]]]"
+
+
+def read(text: str) -> dict[str, Any]:
     return parse_parameters(text, "params.yaml").values
 
 
@@ -44,6 +50,16 @@ def read(text: str) -> dict[str, object]:
 def test_profiles_are_read_as_every_reader_does(name):
     text = profiles.text(name)
     assert read(text) == yaml.safe_load(text) == loads_yaml(text)
+
+
+def test_references_are_the_values_that_they_refer_to():
+    own = {"weights": "random", "optimizer": {"name": "adam", "learning_rates": [0.001, 0.01]}}
+    text = yaml.safe_dump({"networks": {"mine": own, "rival": own}, "none": "&empty"}) + "void: &void\nagain: *void\n"
+    assert "&id001" in text
+    values = read(text)
+    assert values == yaml.safe_load(text) == loads_yaml(text)
+    networks = values["networks"]
+    assert networks["mine"] is not networks["rival"]
 
 
 @pytest.mark.parametrize("written", ACCEPTED.split())
@@ -88,8 +104,11 @@ def test_a_value_that_readers_take_for_different_ones_is_refused_with_its_line(r
         ("? [a]\n: 1", "line 1: a key that is a list"),
         ("? {a: b}\n: 1", "line 1: a key that is a list, a mapping"),
         ("a: 1\n<<: {a: 1}", "line 2: << merges another place"),
-        ("a: &all [1]\nb: *all", "line 1: &all refers to another place"),
-        ("a: &a [*a]", "line 1: &a refers to another place"),
+        ("a: &a [*a]", "line 1: *a refers to no &a that is complete before it"),
+        ("a: *b\nb: &b 1", "line 1: *b refers to no &b that is complete before it"),
+        ("a: 1\n*a : 2", "line 2: a key that is a list, a mapping or a reference"),
+        (LAUGHS, "line 6: more than 50,000 values"),
+        (TOWER, "line 3: more than 32 levels"),
         ("---\na: 1\n---\nb: 2", "line 3: a second document"),
         ("%YAML 1.1\n---\na: 1", "line 1: a directive"),
         ("a: 1\nb:\t2", "line 2: is not valid YAML: a tab stands there"),
