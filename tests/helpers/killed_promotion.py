@@ -1,6 +1,6 @@
 """`bus-mlops promote` in this folder, killed as by a loss of power: `python killed_promotion.py METHOD`.
 
-The process kills itself right before the first call of that method of MLflow's client.
+The process kills itself right before the first call of that method of MLflow's client, or of its folder of artifacts.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from bus_mlops.cli.app import app
 
@@ -20,5 +21,9 @@ def _die(*_: Any, **__: Any) -> None:
 
 
 if __name__ == "__main__":
-    setattr(MlflowClient, sys.argv.pop(1), _die)
+    method = sys.argv.pop(1)
+    owners: list[Any] = [MlflowClient, LocalArtifactRepository]
+    for owner in owners:
+        if hasattr(owner, method):
+            setattr(owner, method, _die)
     app(["promote"])
