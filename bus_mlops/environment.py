@@ -38,6 +38,8 @@ _REACHING = re.compile(
     r"MLFLOW_((TRACKING(?!_DIR$)|HTTP|S3|BOTO|GCS|MULTIPART|ENABLE_(PROXY_)?MULTIPART|SERVER)_\w+|WORKSPACE|LOGGING_LEVEL"
     r"|ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT|DOWNLOAD_CHUNK_TIMEOUT|KERBEROS_\w+)"
 )
+# A process that has loaded a model leaves it to its children: nobody's setting.
+_OF_MLFLOW_ITSELF = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"
 _LOG = logging.getLogger(__name__)
 
 # Variables of the numerical libraries, by their beginnings: kernels, precisions, threads, other backends. Of the same
@@ -95,10 +97,11 @@ def quiet() -> None:
     dropped = sorted(name for name in os.environ if _redirects(name))
     for name in dropped:
         del os.environ[name]
-    if dropped:
+    told = [name for name in dropped if name != _OF_MLFLOW_ITSELF]
+    if told:
         _LOG.warning(
             "ignored: %s. Where runs and models are, and what is recorded of them, is said by params.yaml (tracking)",
-            ", ".join(dropped),
+            ", ".join(told),
         )
     for name, value in PROCESS.items():
         os.environ.setdefault(name, value)

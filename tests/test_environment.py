@@ -193,6 +193,13 @@ def test_variables_that_lead_mlflow_elsewhere_are_dropped_with_a_warning(name, d
     assert [name in record.getMessage() for record in caplog.records] == [True] * dropped
 
 
+def test_what_mlflow_leaves_to_its_children_is_not_told(monkeypatch, caplog):
+    monkeypatch.setenv("_MLFLOW_IS_IN_SERVING_ENVIRONMENT", "true")
+    environment.quiet()
+    assert "_MLFLOW_IS_IN_SERVING_ENVIRONMENT" not in os.environ
+    assert caplog.records == []
+
+
 class TestSettings:
     def test_are_taken_back_also_after_an_error(self, monkeypatch):
         monkeypatch.delenv("BUS_MLOPS_ONE", raising=False)
