@@ -38,7 +38,7 @@ TWO := --numprocesses 2 --dist loadfile
 quick: install  ## the tests that need no TensorFlow, in a minute
 	$(PYTEST) $(TWO) --without-tensorflow -m 'not slow and not pipeline'
 
-test: install  ## tests and docstring examples with coverage, under ten minutes on two idle cores
+test: install  ## tests and docstring examples with coverage, about thirteen minutes on two idle cores
 	$(PYTEST) $(TWO) --cov --doctest-modules bus_mlops tests
 
 # What Ray, Keras and servers warn of while they train is no error there: it differs between machines.
