@@ -35,7 +35,7 @@ def profile(
     from bus_mlops.project import parse_config
 
     if differences:
-        from bus_mlops.experiments.differences import render
+        from bus_mlops.experiments.differences_page import render
         from bus_mlops.project import profile_config
 
         print(render(profile_config("paper"), profile_config("official-code")), end="")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from bus_mlops.errors import ImageError
-from bus_mlops.images.decode import Decoded, conversion_errors, is_deep, open_image, require_eight_bit_color, scaled
+from bus_mlops.images.decode import conversion_errors, is_deep, require_eight_bit_color, scaled
+from bus_mlops.images.opening import Decoded, open_image
 
 MASK_THRESHOLD = 127
 # A mask of so few values is exact; one of more has the soft edges and the noise of a lossy or resized file.

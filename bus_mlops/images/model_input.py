@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bus_mlops.errors import ImageError, ImageSizeError
-from bus_mlops.images.decode import MAX_SIDE, decode_image
+from bus_mlops.images.decode import decode_image
+from bus_mlops.images.opening import MAX_SIDE
 
 
 class Base64(str):

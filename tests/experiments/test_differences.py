@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 from projects import ROOT
 
-from bus_mlops.experiments import differences
+from bus_mlops.experiments import differences_page
+from bus_mlops.experiments.differences import Difference
 from bus_mlops.project import profile_config
 
 PAGE = ROOT / "docs/explanation/what-differs.md"
 
 
 def test_the_committed_page_is_that_of_the_profiles():
-    found = differences.render(profile_config("paper"), profile_config("official-code"))
+    found = differences_page.render(profile_config("paper"), profile_config("official-code"))
     assert PAGE.read_text() == found, f"bus-mlops profile --differences > {PAGE.relative_to(ROOT)}"
 
 
@@ -41,7 +42,7 @@ def test_what_the_profile_paper_does_otherwise_is_declared(key, ours, decided):
 
 
 def test_a_key_that_a_profile_lacks_is_an_error(monkeypatch):
-    gone = differences.Difference("x", "x", "x", "x", ("folds.stratified",))
-    monkeypatch.setattr(differences, "_PAPER", (gone,))
+    gone = Difference("x", "x", "x", "x", ("folds.stratified",))
+    monkeypatch.setattr(differences_page, "PAPER", (gone,))
     with pytest.raises(KeyError, match=r"folds\.stratified"):
-        differences.render(profile_config("paper"), profile_config("official-code"))
+        differences_page.render(profile_config("paper"), profile_config("official-code"))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from bus_mlops.errors import ImageError
-from bus_mlops.images.decode import MAX_SIDE, decode_image
+from bus_mlops.images.decode import decode_image
+from bus_mlops.images.opening import MAX_SIDE
 
 GRAY = np.arange(0, 240, 4, dtype=np.uint8).reshape(6, 10)
 
