@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -24,6 +25,8 @@ _AFTER, _BEFORE = (
     re.compile(rf"{_WORD}[ ._-]+(.+)", re.IGNORECASE),
 )
 _MASK = re.compile(r".+_mask(_[0-9]+)?", re.IGNORECASE)
+# Columns of a table that no terminal shows.
+_WIDE = 1000
 
 
 def expand(paths: Sequence[Path]) -> list[Path]:
@@ -184,6 +187,8 @@ def print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, st
             cells = [f"{row.probability:.3f}", f"{row.spread:.3f}", row.label]
         table.add_row(escape(name), *cells)
     console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDE  # a program reads line by line: no name is folded
     console.print(table)
     console.print(escape(model.package.notice), highlight=False, soft_wrap=True)
     if model.package.phantom:

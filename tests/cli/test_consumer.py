@@ -55,6 +55,12 @@ def test_table_says_what_it_must(package_folder, scans, monkeypatch):
     assert "synthetic" in done.stdout
 
 
+def test_a_name_is_not_folded_where_a_program_reads(package_folder, scans, tmp_path, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    long = Path(shutil.copy(scans[0], tmp_path / f"{'scan' * 40}.png"))
+    assert f" {long} " in run(long, "--model", package_folder).stdout
+
+
 def test_a_broken_image_fails_the_command_but_not_the_others(package_folder, scans, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nonsense")
