@@ -1,0 +1,89 @@
+"""What a search has left under `results/search/<name>/`: its trials, and what was chosen for each test fold."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from bus_mlops.config.base import Strict
+
+# In place of a test fold: a choice that is not nested, made once for all folds.
+FLAT = 0
+
+
+class TrialRecord(Strict):
+    """One trial of one study, the search of one network for one test fold.
+
+    Attributes:
+        network: As in the search.
+        fold: The test fold (1-based) that the study chooses for; FLAT if it is not nested.
+        number: From 0, the first trial.
+        parameters: The value of each path of the space that applies.
+        state: A pruned trial has the values of what was trained of it.
+        values: Of each objective (fraction), the mean over the steps.
+        steps: The first objective on each step: an inner fold, a fold, a seed.
+        constraints: The value of each metric under a constraint.
+        epochs: Trained anew for it; 0 where the ledger had all.
+        runs: The ids of its runs.
+        reason: Why it failed or was pruned.
+    """
+
+    network: str
+    fold: int
+    number: int
+    parameters: dict[str, Any]
+    state: Literal["complete", "pruned", "failed"]
+    values: tuple[float, ...] = ()
+    steps: tuple[float, ...] = ()
+    constraints: dict[str, float] = Field(default_factory=dict)
+    epochs: int = 0
+    runs: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class Choice(Strict):
+    """What was chosen for a test fold, and against what.
+
+    Attributes:
+        fold: As in `TrialRecord`.
+        trial: The number of the trial that was chosen.
+        best: That of the trial with the best value, which may be another.
+        parameters: Those of the chosen trial.
+        value: The chosen trial's first objective (fraction), `first_value` the first trial's.
+        difference: Of the best trial to the first, in favour of the best.
+        standard_error: Of that difference.
+        reason: Why this trial, in words.
+        images: sha256 over the sorted ids of all images that the choice rests on, and how many there are.
+    """
+
+    network: str
+    fold: int
+    trial: int
+    best: int
+    parameters: dict[str, Any]
+    value: float
+    first_value: float
+    difference: float
+    standard_error: float
+    reason: str
+    images: str
+    image_count: int
+
+
+class SearchResult(Strict):
+    """`best.json` of a search. `note` says why there was none."""
+
+    search: str
+    nested: bool = True
+    engine: str = ""
+    sampler: str = ""
+    objective: tuple[str, ...] = ()
+    standard_errors: float = 1.0
+    choices: tuple[Choice, ...] = ()
+    trials: tuple[TrialRecord, ...] = ()
+    note: str = ""
+
+    def choice(self, network: str, fold: int) -> Choice:
+        """What was chosen for a test fold of a network: its own choice, or the flat one."""
+        return next(each for each in self.choices if each.network == network and each.fold in (fold, FLAT))
