@@ -1,0 +1,122 @@
+"""A search in words: its parameters, trials and choices as people read them, in MLflow, in a terminal and on a page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bus_mlops.evaluation.metric import Metric
+from bus_mlops.evaluation.metrics import METRICS
+from bus_mlops.evaluation.searched import FLAT, Choice, SearchResult, TrialRecord
+
+# Of a number in a sentence: what lies behind the fourth digit drowns in the noise of a validation part.
+_DIGITS = 4
+
+
+def labels(paths: Iterable[str]) -> dict[str, str]:
+    """Path -> what people call it: its last part, or all of it where two paths share that.
+
+    >>> labels(["loss.positive_weight", "options.width", "a.width"])
+    {'loss.positive_weight': 'positive weight', 'options.width': 'options width', 'a.width': 'a width'}
+    """
+    known = list(dict.fromkeys(paths))
+    shared = Counter(path.rpartition(".")[2] for path in known)
+    short = {path: path.rpartition(".")[2] if shared[path.rpartition(".")[2]] == 1 else path for path in known}
+    return {path: name.replace(".", " ").replace("_", " ") for path, name in short.items()}
+
+
+def words(parameters: Mapping[str, Any]) -> str:
+    """The parameters of a trial in a line.
+
+    >>> words({"loss.classification_weight": 3.0, "loss.kind": "focal", "loss.gamma": 2.0})
+    'classification weight 3, focal, gamma 2'
+    """
+    named = labels(parameters)
+    return ", ".join(
+        shown(value) if named[path] in ("kind", "name") else f"{named[path]} {shown(value)}"
+        for path, value in parameters.items()
+    )
+
+
+def shown(value: Any) -> str:
+    """A parameter's value.
+
+    >>> shown(3.0), shown(0.00012345), shown("cross_entropy"), shown(True)
+    ('3', '0.0001234', 'cross-entropy', 'yes')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.{_DIGITS}g}" if isinstance(value, float) else str(value).replace("_", "-")
+
+
+def fold_words(fold: int) -> str:
+    """A test fold, or what stands for all of them.
+
+    >>> fold_words(2), fold_words(FLAT)
+    ('fold 2', 'all folds')
+    """
+    return "all folds" if fold == FLAT else f"fold {fold}"
+
+
+def trial_words(trial: TrialRecord) -> str:
+    """What a trial is called: the test fold that its study chooses for, its number and its parameters."""
+    return f"{fold_words(trial.fold)}, trial {trial.number}: {words(trial.parameters)}"
+
+
+def metric_of(name: str) -> Metric:
+    """An objective's metric; one that is not registered any more is shown as a fraction."""
+    return METRICS.get(name) or Metric(name, name.replace("_", " "))
+
+
+def value_words(values: Iterable[float], objective: Iterable[str]) -> str:
+    """The values of a trial, each in the unit of its objective; empty for a trial without any."""
+    return ", ".join(metric_of(name).format_with_unit(value) for name, value in zip(objective, values, strict=False))
+
+
+def difference_words(choice: Choice, objective: str) -> str:
+    """How much the best trial differed from the first, in the objective's unit.
+
+    Empty where the best trial is the first one.
+    """
+    if choice.best == choice.trial == 0:
+        return ""
+    metric = metric_of(objective)
+    return f"{choice.difference * _scale(metric):+.{_places(metric)}f} ± {metric.format(choice.standard_error)}"
+
+
+def variation(choices: Iterable[Choice]) -> str:
+    """How much the choice varies over test folds: of each parameter its value, or its values with their counts."""
+    made = list(choices)
+    paths = list(dict.fromkeys(path for choice in made for path in choice.parameters))
+    named = labels(paths)
+    said = []
+    for path in paths:
+        counts = Counter(shown(choice.parameters[path]) if path in choice.parameters else "none" for choice in made)
+        if len(counts) == 1:
+            said.append(f"{named[path]} {next(iter(counts))} in {'every fold' if len(made) > 1 else 'the one choice'}")
+        else:
+            each = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
+            said.append(f"{named[path]} {each}")
+    return "; ".join(said)
+
+
+def networks(result: SearchResult) -> list[str]:
+    """The networks of a search, in the order of its trials."""
+    named = [trial.network for trial in result.trials] + [choice.network for choice in result.choices]
+    return list(dict.fromkeys(named))
+
+
+def best_first(result: SearchResult, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The complete trials from the best first objective to the worst; of equal ones the earliest first."""
+    direction = metric_of(result.objective[0]).direction if result.objective else 1
+    complete = [trial for trial in trials if trial.state == "complete" and trial.values]
+    return sorted(complete, key=lambda trial: (-direction * trial.values[0], trial.number))
+
+
+def _scale(metric: Metric) -> int:
+    return 100 if metric.unit == "percent" else 1
+
+
+def _places(metric: Metric) -> int:
+    return 1 if metric.unit == "percent" else 3

@@ -1,0 +1,63 @@
+"""Optuna's plots of hand-made searches: whatever its trials are like, a search has figures that can be looked at."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib
+import pytest
+from PIL import Image
+from searched import make_result
+
+from bus_mlops.evaluation.report.search_figures import search_figures
+from bus_mlops.evaluation.searched import SearchResult
+
+USUAL = {"history", "parallel coordinates", "importances", "slices"}
+ONE: dict[str, Any] = {"folds": (1,), "trials": 3}
+CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "conditional parameters, three folds": ({}, USUAL),
+    "two objectives": ({"trials": 4, "objective": ("sensitivity", "specificity")}, USUAL | {"Pareto front"}),
+    "one trial": ({"folds": (1,), "trials": 1}, {"history"}),
+    "one trial of two objectives": (
+        {"folds": (1,), "trials": 1, "objective": ("f1", "recall")},
+        {"history", "Pareto front"},
+    ),
+    "only failures": ({**ONE, "state": lambda number: "failed"}, set()),
+    "only pruned ones": ({**ONE, "state": lambda number: "pruned"}, set()),
+    "one number": ({**ONE, "parameters": lambda n: {"dropout": n / 10}}, USUAL),
+    "one choice": ({**ONE, "parameters": lambda n: {"loss.kind": ("focal", "cross_entropy")[n % 2]}}, USUAL),
+    "only choices": ({**ONE, "parameters": lambda n: {"optimizer.name": "ab"[n % 2], "flip": n > 1}}, USUAL),
+    "always the same": ({**ONE, "parameters": lambda n: {"dropout": 0.5}}, {"history", "parallel coordinates"}),
+    "whole and tiny numbers": (
+        {**ONE, "parameters": lambda n: {"batch_size": 8 * 2**n, "optimizer.learning_rate": 10.0**-n}},
+        USUAL,
+    ),
+    "a metric that is gone, less of which is better": ({**ONE, "objective": ("brier",)}, USUAL),
+    "one choice for all folds": ({**ONE, "folds": (0,), "state": lambda n: "failed" if n == 1 else "complete"}, USUAL),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_search_has_the_figures_that_its_trials_suffice_for(case):
+    settings, expected = CASES[case]
+    before = dict(matplotlib.rcParams)
+    figures = search_figures(make_result(**settings), "mt_estan")
+    assert set(figures) == expected
+    assert dict(matplotlib.rcParams) == before  # Optuna sets a style of its own for the whole process
+    for drawn in figures.values():
+        image = Image.open(io.BytesIO(drawn))
+        assert image.width > 250
+        assert len(image.getcolors() or ()) > 4  # more than axes on white
+        assert len(drawn) < 50_000
+
+
+def test_the_same_trials_make_the_same_bytes_and_others_do_not():
+    assert search_figures(make_result(trials=3), "mt_estan") == search_figures(make_result(trials=3), "mt_estan")
+    other = search_figures(make_result(trials=4), "mt_estan")
+    assert other["history"] != search_figures(make_result(trials=3), "mt_estan")["history"]
+
+
+def test_a_network_without_trials_has_none():
+    assert search_figures(make_result(), "vgg16") == {}
+    assert search_figures(SearchResult(search="empty", note="the profile lacks its network"), "vgg16") == {}
