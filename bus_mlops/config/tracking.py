@@ -1,10 +1,14 @@
-"""What `params.yaml` says about MLflow's store."""
+"""What `params.yaml` says about MLflow's store, and where searches keep their studies."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
 
 from bus_mlops.config.base import Strict
+
+STUDIES_SCHEME = "postgresql+psycopg"
 
 
 class TrackingConfig(Strict):
@@ -13,3 +17,18 @@ class TrackingConfig(Strict):
     uri: str = "sqlite:///mlflow.db"
     artifacts: str = Field(default="mlartifacts", description="folder or URI for a new experiment's artifacts")
     experiment: str = "bus-benchmark"
+    studies: str | None = Field(
+        default=None, description="postgresql+psycopg://USER@HOST/DATABASE for searches; null: a journal in studies/"
+    )
+
+    @field_validator("studies")
+    @classmethod
+    def _has_no_password(cls, uri: str | None) -> str | None:
+        if uri is None:
+            return None
+        parts = urlsplit(uri)
+        if parts.password is not None or "password=" in parts.query:
+            raise ValueError("must not hold a password, which would be committed: put it into ~/.pgpass or PGPASSWORD")
+        if parts.scheme != STUDIES_SCHEME or not parts.path.strip("/"):
+            raise ValueError(f"must be {STUDIES_SCHEME}://USER@HOST/DATABASE, or null for a journal, but got {uri!r}")
+        return uri

@@ -71,6 +71,15 @@ class Choice(Strict):
     image_count: int
 
 
+class Stopped(Strict):
+    """A study that ended before all its trials: after how many that did not fail, and why."""
+
+    network: str
+    fold: int
+    trials: int
+    reason: str
+
+
 class SearchResult(Strict):
     """`best.json` of a search. `note` says why there was none."""
 
@@ -82,6 +91,7 @@ class SearchResult(Strict):
     standard_errors: float = 1.0
     choices: tuple[Choice, ...] = ()
     trials: tuple[TrialRecord, ...] = ()
+    stopped: tuple[Stopped, ...] = ()
     note: str = ""
 
     def choice(self, network: str, fold: int) -> Choice:

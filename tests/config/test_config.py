@@ -67,6 +67,8 @@ def test_unknown_key_inside_a_network(demo_values):
         ),
         ("training.loss", {"kind": "focal", "alpha": 3}, "training.loss.alpha = 3: Input should be less than 1"),
         ("training.loss", {"kind": "huber"}, "{'kind': 'huber'}: kind must be one of cross_entropy, focal"),
+        ("tracking.studies", "postgresql+psycopg://bus:secret@host/optuna", "must not hold a password"),
+        ("tracking.studies", "sqlite:///optuna.db", "must be postgresql+psycopg://USER@HOST/DATABASE, or null"),
         ("training.loss", {"kind": ["focal"]}, "kind must be one of cross_entropy, focal"),
         ("training.loss", 3, "training.loss = 3: Input should be a valid dictionary"),
         (
