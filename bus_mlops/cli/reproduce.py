@@ -188,7 +188,7 @@ def ui(
 
 
 def models() -> None:
-    """List the networks: task, parameters, cost of an image, input size, scaling; then name in tables and source."""
+    """List the networks: task, parameters, cost, input size, scaling; then name in tables, source, and options."""
     from bus_mlops.extensions import load_extensions
     from bus_mlops.models.zoo import NETWORKS
     from bus_mlops.paths import EXTENSIONS
@@ -201,4 +201,6 @@ def models() -> None:
         size = f"{each.input_size} px"
         print(_LINE.format(each.name, each.task, parameters, cost, size, each.scaling))
         print(f"    {each.title({})}: {each.source}")
+        if each.options:
+            print(f"    options: {'; '.join(f'{name} {rule.in_words}' for name, rule in each.options.items())}")
     print("\nParameters and GMAC (10^9 multiply-accumulates an image): at that input size, with default options.")

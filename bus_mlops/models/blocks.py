@@ -41,9 +41,11 @@ def mask_head(x: Tensor, kernel: int = 1) -> Tensor:
 def malignancy_head(x: Tensor, units: Sequence[int], dropouts: Sequence[float]) -> Tensor:
     """Dense layers with ReLU, each followed by its dropout unless that is 0, then one sigmoid: (B, n) -> (B, 1).
 
-    "malignancy_logit" holds the value before the sigmoid.
+    A layer of 0 units is left out. "malignancy_logit" holds the value before the sigmoid.
     """
     for number, (n, dropout) in enumerate(zip(units, dropouts, strict=True), start=1):
+        if not n:
+            continue
         x = layers.Dense(n, activation="relu", name=f"class_dense_{number}")(x)
         if dropout:
             x = layers.Dropout(dropout, name="class_dropout" if number == 1 else f"class_dropout_{number}")(x)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bus_mlops.models.entry import NetworkEntry, OptionRule
+from bus_mlops.models.widths import units
 from bus_mlops.spec import Task
 
+_HEAD = units(512, 64)
 _DECODER = {"upsampling": OptionRule("transposed", choices=("transposed", "repeat"))}
 
 
@@ -20,6 +22,7 @@ def _classifier(
         backbone=name,
         source=f"paper, section 4: {label} without top, global average pool, 512, 64, 1",
         minimum=minimum,
+        options=_HEAD,
         parameters=parameters,
         gmac=gmac,
         scaling="raw255",
@@ -36,7 +39,7 @@ def _multitask(backbone: str, label: str, parameters: int, gmac: float, skips: s
         backbone=backbone,
         source=f"the paper's Table 8: the classifier with the released code's decoder; skips are {skips}",
         multiple=16,
-        options=_DECODER,
+        options=_DECODER | _HEAD,
         parameters=parameters,
         gmac=gmac,
         scaling="unit",

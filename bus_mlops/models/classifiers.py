@@ -10,15 +10,17 @@ from bus_mlops.models.framework import keras, layers
 from bus_mlops.models.scaling import scale
 
 
-def classifier(backbone: str, *, input_size: int, scaling: str, dropout: float) -> keras.Model:
-    """A Keras application with the paper's head, all layers trainable.
+def classifier(
+    backbone: str, *, input_size: int, scaling: str, dropout: float, units_1: int, units_2: int
+) -> keras.Model:
+    """A Keras application with the paper's head, 512 and 64 units unless set otherwise, all layers trainable.
 
     Input (B, S, S, 3) RGB 0-255; output {"malignancy": (B, 1)}, probability 0-1. `dropout` is the head's;
     EfficientNetB0 has more of its own, on whole blocks.
     """
     image = keras.Input((input_size, input_size, 3), name="image")
     base = build_application(backbone, scale(image, scaling, backbone))
-    malignancy = classification_head(base.output, dropout)
+    malignancy = classification_head(base.output, (units_1, units_2), dropout)
     return keras.Model(image, {"malignancy": malignancy}, name=backbone)
 
 
@@ -31,10 +33,10 @@ xception = partial(classifier, "xception")
 inceptionv3 = partial(classifier, "inceptionv3")
 
 
-def classification_head(features: Tensor, dropout: float) -> Tensor:
-    """Global average pool, Dense 512 ReLU, dropout, Dense 64 ReLU, one sigmoid: (B, h, w, c) -> (B, 1).
+def classification_head(features: Tensor, units: tuple[int, int], dropout: float) -> Tensor:
+    """Global average pool, Dense ReLU, dropout, Dense ReLU, one sigmoid: (B, h, w, c) -> (B, 1).
 
     The paper calls its protocol "no regularization"; every script that it released has this dropout.
     """
     pooled = layers.GlobalAveragePooling2D(name="class_pool")(features)
-    return malignancy_head(pooled, (512, 64), (dropout, 0.0))
+    return malignancy_head(pooled, units, (dropout, 0.0))

@@ -18,12 +18,13 @@ SKIPS = ("conv_pw_11_relu", "conv_pw_5_relu", "conv_pw_3_relu", "conv_pw_1_relu"
 _FILTERS = (128, 64, 32, 16, 8)
 
 
-def emt_net(*, input_size: int, scaling: str, dropout: float, decoder: str) -> keras.Model:
+def emt_net(*, input_size: int, scaling: str, dropout: float, decoder: str, units_1: int, units_2: int) -> keras.Model:
     """Build EMT-Net: 5,108,650 parameters with the decoder `upsampling`, 5,107,146 with `transposed`.
 
     Input (B, S, S, 3) RGB 0-255, S a multiple of 32; output {"malignancy": (B, 1), "mask": (B, S, S, 1)},
     probabilities 0-1. `upsampling` doubles without weights, then narrows with 1x1, and has the benchmark's
-    head of 512 and 64; `transposed` doubles with transposed convolutions and has a head of 128.
+    head of 512 and 64; `transposed` doubles with transposed convolutions and has a head of 128, unless
+    `units_1` and `units_2` are set otherwise.
     """
     image = keras.Input((input_size, input_size, 3), name="image")
     scaled = scale(image, scaling, "mobilenet")
@@ -33,9 +34,8 @@ def emt_net(*, input_size: int, scaling: str, dropout: float, decoder: str) -> k
     for number, (n, skip) in enumerate(zip(_FILTERS, skips, strict=True), start=1):
         x = _double(x, n, decoder, f"up{number}")
         x = conv_pair(join(f"up{number}_join", x, skip), n, f"up{number}")
-    units, dropouts = ((512, 64), (dropout, 0.0)) if decoder == "upsampling" else ((128,), (dropout,))
     pooled = layers.GlobalAveragePooling2D(name="class_pool")(base.output)
-    outputs = {"malignancy": malignancy_head(pooled, units, dropouts), "mask": mask_head(x)}
+    outputs = {"malignancy": malignancy_head(pooled, (units_1, units_2), (dropout, 0.0)), "mask": mask_head(x)}
     return keras.Model(image, outputs, name="emt_net")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bus_mlops.errors import NetworkError
@@ -16,13 +16,38 @@ Options = Mapping[str, Option]
 class OptionRule:
     """The default of a network option and what it may be: one of `choices`, or a number in `bounds`.
 
-    A `named` option is in the network's title even if it has its default.
+    Attributes:
+        default: Whole numbers stay whole where it is one.
+        choices: What it may be.
+        bounds: Of a number, both included.
+        named: It is in the network's title even if it has its default.
+        later: The network has had it only since runs of it were recorded: specs leave it out while it has its
+            default, so that what is recorded stays found.
+        follows: The default, where it follows from the options that stand before this one.
     """
 
     default: Option
     choices: tuple[Option, ...] = ()
     bounds: tuple[float, float] | None = None
     named: bool = False
+    later: bool = False
+    follows: Callable[[Options], Option] | None = None
+
+    @property
+    def in_words(self) -> str:
+        """The default first, and what else it may be.
+
+        >>> OptionRule("a", choices=("b", "a")).in_words, OptionRule(1.0, bounds=(0.5, 2)).in_words
+        ('a | b', '1 (0.5-2)')
+        """
+        if self.bounds is None:
+            return " | ".join(str(choice) for choice in (self.default, *(c for c in self.choices if c != self.default)))
+        low, high = self.bounds
+        return f"{self.default:g} ({low:g}-{high:g})"
+
+    def default_with(self, options: Options) -> Option:
+        """The default beside the options that stand before this one."""
+        return self.default if self.follows is None else self.follows(options)
 
     def check(self, where: str, value: Option) -> Option:
         """The value, as the default's type.
@@ -33,8 +58,10 @@ class OptionRule:
         if self.bounds is not None:
             low, high = self.bounds
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not low <= float(value) <= high:
-                raise NetworkError(f"{where} must be a number between {low:g} and {high:g} but got {value!r}.")
+            whole = isinstance(self.default, int)
+            if not number or not low <= float(value) <= high or (whole and float(value) % 1):
+                kind = "whole number" if whole else "number"
+                raise NetworkError(f"{where} must be a {kind} between {low:g} and {high:g} but got {value!r}.")
             return type(self.default)(value)
         if value not in self.choices:
             allowed = ", ".join(str(choice) for choice in self.choices)
@@ -82,7 +109,18 @@ class NetworkEntry:
     code: str = ""
 
     def resolve(self, options: Options) -> dict[str, Option]:
-        """All options with defaults filled in.
+        """What a spec says of its network: all options with defaults filled in, but for later ones at their default.
+
+        Raises:
+            NetworkError: A name is unknown or a value is not allowed.
+        """
+        values = self.complete(options)
+        return {
+            name: value for name, value in values.items() if not self.options[name].later or self._set(name, values)
+        }
+
+    def complete(self, options: Options) -> dict[str, Option]:
+        """All options with defaults filled in: what the builder is called with.
 
         Raises:
             NetworkError: A name is unknown or a value is not allowed.
@@ -91,10 +129,15 @@ class NetworkEntry:
             if name not in self.options:
                 known = ", ".join(sorted(self.options)) or "none"
                 raise NetworkError(f"networks.{self.name}.options.{name} is unknown; known options: {known}.")
-        return {
-            name: rule.check(f"networks.{self.name}.options.{name}", options.get(name, rule.default))
-            for name, rule in self.options.items()
-        }
+        values = dict[str, Option]()
+        for name, rule in self.options.items():
+            value = options.get(name, rule.default_with(values))
+            values[name] = rule.check(f"networks.{self.name}.options.{name}", value)
+        return values
+
+    def _set(self, name: str, values: Options) -> bool:
+        """Whether an option has another value than its default."""
+        return values[name] != self.options[name].default_with(values)
 
     def check_size(self, size: int) -> None:
         """Raise NetworkError if the network cannot take images of this side (pixels)."""
@@ -123,13 +166,14 @@ class NetworkEntry:
         >>> entry("mt_estan").title({"width": 0.25, "encoder": "mobilenet"})
         'MT-ESTAN (mobilenet, width 0.25)'
         """
+        values = self.complete(options)
         changed = [
             value if isinstance(value, str) else f"{name} {value:g}"
-            for name, value in self.resolve(options).items()
-            if self.options[name].named or value != self.options[name].default
+            for name, value in values.items()
+            if self.options[name].named or self._set(name, values)
         ]
         return f"{self.label} ({', '.join(changed)})" if changed else self.label
 
     def backbone_of(self, options: Options) -> str:
         """The Keras application whose ImageNet weights fit: mobilenet, resnet50 or densenet121."""
-        return str(self.resolve(options).get(self.backbone, self.backbone))
+        return str(self.complete(options).get(self.backbone, self.backbone))

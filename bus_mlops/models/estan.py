@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from bus_mlops.models.blocks import Tensor, join, mask_head, transposed
 from bus_mlops.models.framework import keras, layers
 from bus_mlops.models.scaling import scale
+from bus_mlops.models.widths import filters
 
 _FILTERS = (32, 64, 128, 256, 512)
 
@@ -96,15 +97,6 @@ def _estan_block(x: Tensor, block: _Block, n: int, name: str) -> Tensor:
 def conv(x: Tensor, n: int, kernel: int | tuple[int, int], name: str) -> Tensor:
     """Convolution that keeps the size, with ReLU: (B, h, w, c) -> (B, h, w, n)."""
     return layers.Conv2D(n, kernel, padding="same", activation="relu", name=name)(x)
-
-
-def filters(at_full_width: int, width: float) -> int:
-    """The number of filters at a width: rounded to a multiple of 4, and 4 at least.
-
-    >>> filters(32, 0.25), filters(512, 0.3), filters(32, 0.0625)
-    (8, 152, 4)
-    """
-    return max(4, 4 * int(at_full_width * width / 4 + 0.5))
 
 
 def _plain_encoder(x: Tensor, numbers: list[int]) -> tuple[list[Tensor], list[Tensor]]:

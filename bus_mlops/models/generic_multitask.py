@@ -31,7 +31,9 @@ SKIPS = {
 _FILTERS = (128, 64, 32, 16)
 
 
-def generic_multitask(backbone: str, *, input_size: int, scaling: str, dropout: float, upsampling: str) -> keras.Model:
+def generic_multitask(
+    backbone: str, *, input_size: int, scaling: str, dropout: float, upsampling: str, units_1: int, units_2: int
+) -> keras.Model:
     """A classifier with a segmentation decoder, all layers trainable.
 
     Input (B, S, S, 3) RGB 0-255, S a multiple of 16; output {"malignancy": (B, 1), "mask": (B, S, S, 1)},
@@ -43,7 +45,7 @@ def generic_multitask(backbone: str, *, input_size: int, scaling: str, dropout: 
     start, *skips = [base.get_layer(name).output for name in SKIPS[backbone]]
     skips.append(scale_untrained(image, scaled, scaling))
     outputs = {
-        "malignancy": classification_head(base.output, dropout),
+        "malignancy": classification_head(base.output, (units_1, units_2), dropout),
         "mask": _decoder(start, skips, upsampling),
     }
     return keras.Model(image, outputs, name=f"{backbone}_multitask")

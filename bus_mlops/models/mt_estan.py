@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from bus_mlops.models.applications import build_application
 from bus_mlops.models.blocks import Tensor, join, malignancy_head, mask_head, transposed
-from bus_mlops.models.estan import conv, estan_encoder, filters
+from bus_mlops.models.estan import conv, estan_encoder
 from bus_mlops.models.framework import keras, layers
 from bus_mlops.models.scaling import scale, scale_untrained
+from bus_mlops.models.widths import filters
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,15 @@ TAPS = {
 }
 
 
-def mt_estan(*, input_size: int, scaling: str, dropout: float, encoder: str, width: float) -> keras.Model:
+def mt_estan(
+    *, input_size: int, scaling: str, dropout: float, encoder: str, width: float, units_1: int, units_2: int
+) -> keras.Model:
     """Build MT-ESTAN.
 
     Input (B, S, S, 3) RGB 0-255, S a multiple of 32; output {"malignancy": (B, 1), "mask": (B, S, S, 1)},
-    probabilities 0-1. `width` scales the filters of the ESTAN encoder, the bridge, the decoder and the dense
-    layers of the class head, never the pretrained encoder. With `imagenet` scaling the pretrained encoder
-    gets its own normalisation and ESTAN, which starts from scratch, 0-1.
+    probabilities 0-1. `width` scales the filters of the ESTAN encoder, the bridge, the decoder and, unless
+    they are set, the units of the class head, never the pretrained encoder. With `imagenet` scaling the
+    pretrained encoder gets its own normalisation and ESTAN, which starts from scratch, 0-1.
     """
     image = keras.Input((input_size, input_size, 3), name="image")
     scaled = scale(image, scaling, encoder)
@@ -66,9 +69,8 @@ def mt_estan(*, input_size: int, scaling: str, dropout: float, encoder: str, wid
     bridge = transposed(join("bridge_in", late[4], early[4]), filters(512, width), "bridge_up")
     fused = join("bridge", join("bridge_estan", bridge, estan[4]), late[3])
     pooled = layers.GlobalAveragePooling2D(name="class_pool")(fused)
-    units = (filters(512, width), filters(128, width))
     outputs = {
-        "malignancy": malignancy_head(pooled, units, (dropout, 0.0)),
+        "malignancy": malignancy_head(pooled, (units_1, units_2), (dropout, 0.0)),
         "mask": _decoder(fused, early, late, estan, width),
     }
     return keras.Model(image, outputs, name="mt_estan")

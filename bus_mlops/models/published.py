@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from bus_mlops.models.entry import NetworkEntry, OptionRule
+from bus_mlops.models.entry import NetworkEntry, OptionRule, Options
+from bus_mlops.models.widths import filters, units
 from bus_mlops.spec import Task
 
 _WIDTH = OptionRule(1.0, bounds=(0.0625, 2.0))
+_VAKANSKI_UNITS = {"table3": (64, 64), "published": (256, 64)}
+_EMT_NET_UNITS = {"upsampling": (512, 64), "transposed": (128, 0)}
+
+
+def _mt_estan_units(options: Options) -> tuple[int, int]:
+    width = float(options["width"])
+    return filters(512, width), filters(128, width)
+
 
 PUBLISHED = (
     NetworkEntry(
@@ -18,7 +27,7 @@ PUBLISHED = (
         backbone="densenet121",
         source="reconstruction: abstract, backbone and Table 3's size are sourced; two readings of hard attention",
         multiple=32,
-        options={"hard_attention": OptionRule("mask_gate", choices=("mask_gate", "supervision"))},
+        options={"hard_attention": OptionRule("mask_gate", choices=("mask_gate", "supervision")), **units(64)},
         parameters=8_274_790,
         gmac=3.483,
         scaling="unit",
@@ -33,7 +42,10 @@ PUBLISHED = (
         backbone="",
         source="topology published: the authors' code, layer by layer; table3: a fit to Table 3's size",
         multiple=16,
-        options={"topology": OptionRule("table3", choices=("table3", "published"))},
+        options={
+            "topology": OptionRule("table3", choices=("table3", "published")),
+            **units(64, 64, beside=lambda options: _VAKANSKI_UNITS[str(options["topology"])]),
+        },
         parameters=27_314_626,
         gmac=56.892,
         scaling="unit",
@@ -48,7 +60,10 @@ PUBLISHED = (
         backbone="mobilenet",
         source="reconstruction: abstract, backbone and Table 3's size are sourced",
         multiple=32,
-        options={"decoder": OptionRule("upsampling", choices=("upsampling", "transposed"))},
+        options={
+            "decoder": OptionRule("upsampling", choices=("upsampling", "transposed")),
+            **units(512, 64, beside=lambda options: _EMT_NET_UNITS[str(options["decoder"])]),
+        },
         parameters=5_108_650,
         gmac=1.382,
         scaling="unit",
@@ -66,6 +81,7 @@ PUBLISHED = (
         options={
             "encoder": OptionRule("resnet50", choices=("resnet50", "mobilenet", "densenet121"), named=True),
             "width": _WIDTH,
+            **units(512, 128, beside=_mt_estan_units),
         },
         parameters=55_980_162,
         gmac=29.061,

@@ -22,7 +22,7 @@ _STRIDE = 32
 _EPSILON = 1e-6
 
 
-def sha_mtl(*, input_size: int, scaling: str, dropout: float, hard_attention: str) -> keras.Model:
+def sha_mtl(*, input_size: int, scaling: str, dropout: float, hard_attention: str, units_1: int) -> keras.Model:
     """Build SHA-MTL: 8,274,790 parameters with `mask_gate`, 8,209,254 with `supervision`.
 
     Input (B, S, S, 3) RGB 0-255, S a multiple of 32; output {"malignancy": (B, 1), "mask": (B, S, S, 1)},
@@ -40,7 +40,7 @@ def sha_mtl(*, input_size: int, scaling: str, dropout: float, hard_attention: st
     pooled = layers.GlobalAveragePooling2D(name="class_pool")(base.output)
     if hard_attention == "mask_gate":
         pooled = join("class_join", pooled, masked_mean(base.output, mask))
-    outputs = {"malignancy": malignancy_head(pooled, (64,), (dropout,)), "mask": mask}
+    outputs = {"malignancy": malignancy_head(pooled, (units_1,), (dropout,)), "mask": mask}
     return keras.Model(image, outputs, name="sha_mtl")
 
 

@@ -18,23 +18,24 @@ from bus_mlops.models.scaling import scale
 
 @dataclass(frozen=True)
 class _Plan:
-    """Filters and convolutions of the five blocks, how the decoder doubles, the mask's kernel, the head."""
+    """Filters and convolutions of the five blocks, how the decoder doubles, the mask's kernel."""
 
     filters: tuple[int, int, int, int, int]
     convolutions: tuple[int, int, int, int, int]
     learnt_upsampling: bool
     mask_kernel: int
-    units: tuple[int, int]
 
 
 _PLANS = {
     # The fourth convolution of the last block is the bridge.
-    "table3": _Plan((64, 128, 256, 512, 512), (2, 2, 3, 3, 4), False, 1, (64, 64)),
-    "published": _Plan((32, 64, 128, 256, 512), (2, 2, 2, 2, 2), True, 3, (256, 64)),
+    "table3": _Plan((64, 128, 256, 512, 512), (2, 2, 3, 3, 4), False, 1),
+    "published": _Plan((32, 64, 128, 256, 512), (2, 2, 2, 2, 2), True, 3),
 }
 
 
-def vakanski(*, input_size: int, scaling: str, dropout: float, topology: str) -> keras.Model:
+def vakanski(
+    *, input_size: int, scaling: str, dropout: float, topology: str, units_1: int, units_2: int
+) -> keras.Model:
     """Build the network: 27,314,626 parameters as `table3`, 7,919,970 as `published`.
 
     Input (B, S, S, 3) RGB 0-255, S a multiple of 16; output {"malignancy": (B, 1), "mask": (B, S, S, 1)},
@@ -57,7 +58,7 @@ def vakanski(*, input_size: int, scaling: str, dropout: float, topology: str) ->
         )
         x = _convolutions(join(f"{name}_join", doubled, skips.pop()), n, 2, name)
     outputs = {
-        "malignancy": malignancy_head(pooled, plan.units, (dropout, dropout)),
+        "malignancy": malignancy_head(pooled, (units_1, units_2), (dropout, dropout)),
         "mask": mask_head(x, plan.mask_kernel),
     }
     return keras.Model(image, outputs, name="vakanski")

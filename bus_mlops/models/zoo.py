@@ -60,7 +60,7 @@ def build(spec: RunSpec) -> keras.Model:
     from bus_mlops.models.naming import with_stable_names
 
     network = entry(spec.network)
-    options = network.resolve(spec.options)
+    options = network.complete(spec.options)
     network.check_size(spec.training.input_size)
     network.check_pretrained(spec.training.weights, spec.training.scaling)
     if spec.task != network.task:

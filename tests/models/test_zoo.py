@@ -13,7 +13,7 @@ from bus_mlops.errors import NetworkError
 from bus_mlops.models import zoo
 from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.spec import RunSpec, Task
-from bus_mlops.testing.networks import network_spec
+from bus_mlops.testing.networks import check_network, network_spec
 
 # From the specification: parameters of all layers; 10^9 multiply-accumulates, in the digits that it prints; the side
 # in pixels that these are for.
@@ -104,7 +104,7 @@ def test_a_decoder_cannot_be_built_at_the_sizes_that_are_refused(name):
     module, function = network.builder.split(":")
     build = getattr(importlib.import_module(module), function)
     with pytest.raises(ValueError, match=r"Concatenate|incompatible shapes"):
-        build(input_size=96 + network.multiple // 2, scaling="unit", dropout=0.5, **network.resolve({}))
+        build(input_size=96 + network.multiple // 2, scaling="unit", dropout=0.5, **network.complete({}))
 
 
 def test_the_list_needs_neither_keras_nor_tensorflow():
@@ -119,6 +119,7 @@ def test_the_list_needs_neither_keras_nor_tensorflow():
     assert ["estan", "segmentation", "26,992,385", "34.45", "256", "px", "unit"] in lines
     assert {line[0] for line in lines if line} >= set(FACTS)
     assert "    SHA-MTL: reconstruction: " in done.stdout
+    assert "    options: upsampling transposed | repeat; units_1 512 (1-4096); units_2 64 (0-4096)" in done.stdout
     assert max(len(line) for line in done.stdout.splitlines()) <= 120
 
 
@@ -142,7 +143,12 @@ def unknown(name: str) -> RunSpec:
     [
         (unknown("vgg99"), ("vgg99", "mobilenet", "mt_estan")),
         (network_spec("mt_estan", {"widht": 0.5}), ("widht", "width", "encoder")),
-        (network_spec("mobilenet", {"width": 0.5}), ("width", "none")),
+        (network_spec("mobilenet", {"width": 0.5}), ("width", "units_1, units_2")),
+        (network_spec("sha_mtl", {"units_2": 32}), ("units_2", "hard_attention, units_1")),
+        (network_spec("mobilenet", {"units_1": 0}), ("units_1", "between 1 and 4096", "0")),
+        (network_spec("mobilenet", {"units_2": 64.5}), ("units_2", "whole number", "64.5")),
+        (network_spec("vgg16", {"units_2": True}), ("units_2", "whole number", "True")),
+        (network_spec("estan", {"units_1": 64}), ("units_1", "width")),
         (network_spec("mt_estan", {"width": 0.0}), ("width", "0.0625", "0.0")),
         (network_spec("mt_estan", {"width": "wide"}), ("width", "'wide'")),
         (network_spec("mt_estan", {"width": True}), ("width", "True")),
@@ -172,3 +178,55 @@ def test_resolve_fills_in_defaults():
     assert isinstance(zoo.entry("mt_estan").resolve({"width": 1})["width"], float)
     with pytest.raises(NetworkError, match="twice"):
         zoo.register(zoo.entry("mobilenet"))
+
+
+# A head of the network's own: what it is called, what its options must be, and the units that it then has.
+HEADS = [
+    ("mobilenet", {}, (512, 64)),
+    ("vgg16_multitask", {"upsampling": "repeat"}, (512, 64)),
+    ("sha_mtl", {}, (64,)),
+    ("emt_net", {}, (512, 64)),
+    ("emt_net", {"decoder": "transposed"}, (128, 0)),
+    ("vakanski", {}, (64, 64)),
+    ("vakanski", {"topology": "published"}, (256, 64)),
+    ("mt_estan", {}, (512, 128)),
+    ("mt_estan", {"width": 0.25}, (128, 32)),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "own"), HEADS)
+def test_units_of_a_head_are_in_a_spec_only_if_they_are_not_the_networks_own(name, options, own):
+    """They came after runs had been recorded, whose specs know nothing of them."""
+    network = zoo.entry(name)
+    plain = network.resolve(options)
+    units = {f"units_{number}": count for number, count in enumerate(own, start=1)}
+    assert {key: network.complete(options)[key] for key in units} == units
+    assert not set(units) & set(plain)
+    assert network.resolve(options | units) == plain
+    assert network.title(options | units) == network.title(options)
+    changed = network.resolve(options | {"units_1": 32.0})
+    assert changed == plain | {"units_1": 32}
+    assert isinstance(changed["units_1"], int)
+    assert "units_1 32" in network.title(options | {"units_1": 32})
+    one, other = (network_spec(name, each) for each in (plain, changed))
+    assert one.program_key() != other.program_key()
+    assert one.fingerprint("data", "folds") != other.fingerprint("data", "folds")
+    assert RunSpec.model_validate_json(other.model_dump_json()) == other
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "units"),
+    [
+        ("mobilenet", {"units_1": 96, "units_2": 0}, [96]),
+        ("emt_net", {"decoder": "transposed", "units_2": 16}, [128, 16]),
+        ("mt_estan", {"encoder": "mobilenet", "width": 0.0625, "units_2": 24}, [32, 24]),
+        ("vakanski", {"topology": "published", "units_1": 48}, [48, 64]),
+    ],
+)
+def test_a_head_has_the_units_that_are_asked_for(name, options, units):
+    model = zoo.build(network_spec(name, options))
+    assert [layer.units for layer in model.layers if layer.name.startswith("class_dense")] == units
+
+
+def test_a_network_with_another_head_keeps_the_contract_and_is_exported():
+    check_network("mobilenet", {"units_1": 96, "units_2": 0})
