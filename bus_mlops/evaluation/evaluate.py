@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation import dvc_plots
-from bus_mlops.evaluation.choice import with_choice
+from bus_mlops.evaluation.families import with_choice
 from bus_mlops.evaluation.paper.findings import find
 from bus_mlops.evaluation.results import check_collected, read_curves, read_plans, read_predictions
 from bus_mlops.evaluation.tables import fold_table, metrics_summary, strategy_table

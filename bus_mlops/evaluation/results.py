@@ -54,7 +54,7 @@ class PlannedRow:
     Attributes:
         training: That of the row's spec.
         family: "BCE", "WBCE" or "Focal"; groups the rows of a model of which one is chosen on validation.
-        validation: By what it was chosen (a fraction), see `choice.with_choice`.
+        validation: By what it was chosen (a fraction), see `families.with_choice`.
         chosen: Whether it was.
         seeds: Those that each fold was planned with; empty when they are not checked.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bus_mlops.dataset.folds.leakage import BORDERS, leak_counts
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.cells import CELL, ROW, by_cell
-from bus_mlops.evaluation.choice import CRITERION
+from bus_mlops.evaluation.families import CRITERION
 from bus_mlops.evaluation.intervals import bootstrap_interval, spread
 from bus_mlops.evaluation.metrics import (
     METRICS,
@@ -51,7 +51,7 @@ def strategy_table(
 
     Args:
         predictions: Of the strategy.
-        planned: Its rows, marked by `choice.with_choice`.
+        planned: Its rows, marked by `families.with_choice`.
         incomplete: Of each source of which files are not there, how many images were kept; the column of this name
             says so in every row that uses the source.
         folds: folds.csv; with it every planned image must have been predicted.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bus_mlops.evaluation.choice import CRITERION
+from bus_mlops.evaluation.families import CRITERION
 
 
 class Difference(NamedTuple):

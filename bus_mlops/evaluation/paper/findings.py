@@ -104,7 +104,7 @@ def find(plans: Mapping[str, Sequence[PlannedRow]], metrics: pd.DataFrame, folds
     of networks with the expected sign is a count, not a test: networks share images and folds.
 
     Args:
-        plans: Rows with their choice (`choice.with_choice`), by strategy.
+        plans: Rows with their choice (`families.with_choice`), by strategy.
         metrics: `tables.fold_table`.
         folds: folds.csv.
 

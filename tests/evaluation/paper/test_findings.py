@@ -15,8 +15,8 @@ import yaml
 
 from bus_mlops import profiles
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.choice import with_choice
 from bus_mlops.evaluation.comparison import corrected_resampled_test
+from bus_mlops.evaluation.families import with_choice
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.paper.claims import (
     AUGMENTATIONS,
