@@ -5,6 +5,7 @@ from bus_mlops.config.engine import EngineConfig, LocalEngineConfig, RayEngineCo
 from bus_mlops.config.promotion import PromotionConfig
 from bus_mlops.config.schema import Config
 from bus_mlops.config.search import SearchConfig
+from bus_mlops.config.searches import Choices, Dimension, Parameters, Pruning, Range, Search, Value
 from bus_mlops.config.strategies import NetworkChoice, StrategySettings
 from bus_mlops.config.tracking import TrackingConfig
 from bus_mlops.config.training import (
@@ -25,9 +26,11 @@ __all__ = [
     "OFFICIAL_FOLDS",
     "Adam",
     "Augmentation",
+    "Choices",
     "Config",
     "CrossEntropy",
     "DataConfig",
+    "Dimension",
     "EngineConfig",
     "Focal",
     "FoldsConfig",
@@ -37,12 +40,17 @@ __all__ = [
     "NetworkChoice",
     "NetworkConfig",
     "Optimizer",
+    "Parameters",
     "Plateau",
     "PromotionConfig",
+    "Pruning",
+    "Range",
     "RayEngineConfig",
+    "Search",
     "SearchConfig",
     "Sgd",
     "StrategySettings",
     "TrackingConfig",
     "Training",
+    "Value",
 ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 
 Model = type[BaseModel]
 # Keys of earlier versions, and what they are called now.
@@ -64,7 +64,7 @@ def _unknown_key(place: Place, key: str) -> str:
     if place.kind is None:
         return f"unknown key {full!r}"
     for other in place.kinds:
-        if key in other.model.model_fields:
+        if other.key and key in other.model.model_fields:
             named = ".".join([*place.path, other.key])
             return f"{full} is for {named} {other.name}, but {other.key} is {place.kind.name}"
     known = sorted(place.kind.model.model_fields)
@@ -86,16 +86,20 @@ def _follow(parts: list[Any], root: Model) -> Place:
         path.append(str(part))
         field = kind.model.model_fields.get(str(part)) if kind is not None else None
         if field is not None:  # otherwise the name of an entry in a mapping, such as networks.mobilenet, or a number
-            kinds = tuple(_kinds(field.annotation))
+            kinds = tuple(kinds_of(field.annotation))
             kind = kinds[0] if len(kinds) == 1 else None
     return Place(tuple(path), kind, kinds)
 
 
-def _kinds(annotation: Any) -> list[Kind]:
+def kinds_of(annotation: Any) -> list[Kind]:
     """The models in an annotation, such as those of `dict[str, A]` or of a union with a `Tag` for each."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fields = annotation.model_fields.items()
         literals = {key: get_args(field.annotation) for key, field in fields if get_origin(field.annotation) is Literal}
         key, names = next(((key, names) for key, names in literals.items() if len(names) == 1), ("", ("",)))
         return [Kind(annotation, key, names[0])]
-    return [kind for inner in get_args(annotation) for kind in _kinds(inner)]
+    kinds = [kind for inner in get_args(annotation) for kind in kinds_of(inner)]
+    if get_origin(annotation) is Annotated and len(kinds) == 1:
+        tag = next((str(each.tag) for each in get_args(annotation)[1:] if isinstance(each, Tag)), kinds[0].name)
+        return [kinds[0]._replace(name=tag)]
+    return kinds

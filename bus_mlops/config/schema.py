@@ -13,6 +13,7 @@ from bus_mlops.config.data import AuditConfig, DataConfig, FoldsConfig, PhantomC
 from bus_mlops.config.engine import EngineConfig, LocalEngineConfig
 from bus_mlops.config.promotion import PackageConfig, PromotionConfig
 from bus_mlops.config.search import SearchConfig
+from bus_mlops.config.searches import Search, SearchName
 from bus_mlops.config.strategies import StrategyName, StrategySettings
 from bus_mlops.config.tracking import TrackingConfig
 from bus_mlops.config.training import NetworkConfig, TrainingDefaults
@@ -36,6 +37,9 @@ class Config(Strict):
     strategies: tuple[StrategyName, ...] = Field(min_length=1, description="what is trained, each once")
     strategy_settings: StrategySettings = StrategySettings()
     search: SearchConfig = SearchConfig()
+    searches: dict[SearchName, Search] = Field(
+        default_factory=dict, description="by name: what a stage `search@NAME` tries, and `tuned@NAME` then trains"
+    )
     promotion: PromotionConfig = PromotionConfig()
     package: PackageConfig = PackageConfig()
     tracking: TrackingConfig = TrackingConfig()

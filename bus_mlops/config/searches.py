@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from bus_mlops.config.base import MetricName, Strict
 from bus_mlops.config.strategies import StrategyName
@@ -14,15 +16,38 @@ Value = bool | int | float | str
 # What a search proposes for a trial: the value of each path of its space, without those whose condition does not hold.
 Parameters = Mapping[str, Value]
 
+# Of each engine, first the one that is taken where none is named. Optuna's others need torch, or another package.
+SAMPLERS = {
+    "optuna": ("tpe", "random", "grid", "qmc", "nsgaii", "nsgaiii", "brute_force"),
+    "keras-tuner": ("hyperband", "bayesian", "random", "grid"),
+}
+
 
 class Range(Strict):
-    """Numbers from `low` to `high`, both included."""
+    """Numbers from `low` to `high`, both included; whole ones where the path takes whole numbers."""
 
-    low: float
-    high: float
-    step: float | None = Field(default=None, gt=0, description="null: any number between; whole ones for whole numbers")
-    log: bool = Field(default=False, description="even on a logarithmic scale")
+    low: int | float
+    high: int | float
+    step: int | float | None = Field(default=None, gt=0, description="null: any number between; 1 for whole numbers")
+    log: bool = Field(default=False, description="even on a logarithmic scale; without a step")
     when: dict[str, Value] = Field(default_factory=dict, description="values of other paths, without which it is none")
+
+    @model_validator(mode="after")
+    def _has_something_in_it(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be less than high but got {self.low:g} and {self.high:g}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low must be more than 0 on a logarithmic scale but got {self.low:g}")
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other: remove one, or list the values")
+        if self.step is not None:
+            steps = (self.high - self.low) / self.step
+            if abs(steps - round(steps)) > 1e-6 or round(steps) < 1:
+                reached = self.low + max(1, math.floor(steps)) * self.step
+                raise ValueError(
+                    f"steps of {self.step:g} from {self.low:g} do not reach {self.high:g}: set high to {reached:g}"
+                )
+        return self
 
 
 class Choices(Strict):
@@ -31,15 +56,44 @@ class Choices(Strict):
     choices: tuple[Value, ...] = Field(min_length=1)
     when: dict[str, Value] = Field(default_factory=dict, description="values of other paths, without which it is none")
 
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        seen: list[Value] = []
+        for value in self.choices:
+            if any(value == other for other in seen):
+                raise ValueError(f"must not repeat a value but got {value!r} twice")
+            seen.append(value)
+        return self
+
+
+def _which(value: Any) -> str:
+    listed = isinstance(value, (list, tuple, Choices)) or (isinstance(value, Mapping) and "choices" in value)
+    return "choices" if listed else "range"
+
 
 def _as_choices(value: Any) -> Any:
     return {"choices": value} if isinstance(value, (list, tuple)) else value
 
 
-Dimension = Annotated[Range | Choices, BeforeValidator(_as_choices)]
-NetworkNames = Annotated[
-    tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value), Field(min_length=1)
+Dimension = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[Choices, BeforeValidator(_as_choices), Tag("choices")],
+    Discriminator(_which),
 ]
+
+
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _identifier(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(
+            f"a search's name is a word of letters, digits and _ (it names stages and files) but got {name!r}"
+        )
+    return name
+
+
+SearchName = Annotated[str, AfterValidator(_identifier)]
 
 
 class Pruning(Strict):
@@ -49,23 +103,33 @@ class Pruning(Strict):
     epochs: Literal["none", "median", "successive_halving", "hyperband"] = Field(
         default="none", description="between epochs, by the value on validation of those so far"
     )
-    rungs: tuple[int, ...] = Field(default=(), description="epochs after which trials are compared; empty: by thirds")
+    rungs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        default=(), description="epochs after which trials are compared; empty: by thirds"
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if any(later <= earlier for earlier, later in zip(self.rungs, self.rungs[1:], strict=False)):
+            raise ValueError(f"rungs must rise but got {', '.join(map(str, self.rungs))}")
+        return self
 
 
 class Search(Strict):
     """One search: a stage `search@NAME`, and `tuned@NAME` with what it chose."""
 
-    network: NetworkNames = Field(description="one, or several that are searched one after the other")
+    network: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
+        description="one, or several that are searched one after the other"
+    )
     strategy: StrategyName = Field(description="whose settings it starts from, on whose images")
     space: dict[str, Dimension] = Field(min_length=1, description="path into training or options -> what is tried")
     first: dict[str, Value] | None = Field(
         default=None, description="the first trial; null: the paper's parameters, else those of the start"
     )
     engine: Literal["optuna", "keras-tuner"] = "optuna"
-    sampler: str = Field(default="tpe", description="grid, tpe, random, ... of optuna; hyperband, bayesian, random")
+    sampler: str = Field(default="", description="grid, tpe, random, ... of optuna; hyperband, bayesian, random")
     trials: int | None = Field(default=20, ge=1, description="of each network and fold; null: all of a grid")
     epochs: int | None = Field(default=None, ge=1, description="of a trial; null: as in the strategy")
-    objective: tuple[MetricName, ...] = Field(default=("roc_auc",), min_length=1)
+    objective: Annotated[tuple[MetricName, ...], BeforeValidator(_listed), Field(min_length=1)] = ("roc_auc",)
     constraint: dict[MetricName, float] = Field(
         default_factory=dict, description="the least a metric must reach (fraction); the most, if less is better"
     )
@@ -75,9 +139,87 @@ class Search(Strict):
     inner_folds: int | None = Field(
         default=None, ge=2, le=20, description="cross-validates inside the training part; null: its validation part"
     )
-    folds: tuple[int, ...] | None = Field(default=None, description="of a search that is not nested; null: the first")
+    folds: tuple[int, ...] | None = Field(
+        default=None, min_length=1, description="of a search that is not nested; null: the first"
+    )
     seeds: int = Field(default=1, ge=1, le=20, description="trainings of a trial on each fold")
     standard_errors: float = Field(
         default=1.0, ge=0, description="by how many of the difference another trial must beat the first"
     )
     pruning: Pruning = Pruning()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_sampler(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and not values.get("sampler"):
+            usual = SAMPLERS.get(str(values.get("engine", "optuna")), ("",))[0]
+            return {**values, "sampler": usual}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        known = SAMPLERS[self.engine]
+        wrong = {
+            f"sampler of {self.engine} must be one of {', '.join(known)} but got {self.sampler!r}": self.sampler
+            not in known,
+            f"network must not name one twice but got {', '.join(self.network)}": _repeats(self.network),
+            f"objective must not name one twice but got {', '.join(self.objective)}": _repeats(self.objective),
+            "trials may be null for a grid only, which ends by itself: set a number": self.trials is None
+            and self.sampler not in ("grid", "brute_force"),
+            "folds are those of a search that is not nested: remove it, or set nested to false": self.nested
+            and self.folds is not None,
+            "inner_folds lie inside the training part of a test fold, which only a nested search has: remove it": (
+                not self.nested and self.inner_folds is not None
+            ),
+            "pruning is Optuna's; of keras-tuner, hyperband stops trials by itself: remove it": self.engine
+            == "keras-tuner"
+            and (self.pruning.folds, self.pruning.epochs) != ("none", "none"),
+            "pruning.folds compares several trainings of a trial, and there is one: set inner_folds or seeds": (
+                self.pruning.folds != "none" and self.steps == 1
+            ),
+            "pruning.rungs are those of pruning.epochs, which is none: remove them": bool(self.pruning.rungs)
+            and self.pruning.epochs == "none",
+            "space.epochs, and pruning.epochs or epochs, exclude each other: remove one": "epochs" in self.space
+            and (self.epochs is not None or self.pruning.epochs != "none" or self.sampler == "hyperband"),
+        }
+        for message, holds in wrong.items():
+            if holds:
+                raise ValueError(message)
+        for path, dimension in self.space.items():
+            self._check_condition(path, dimension)
+        for path in self.first or {}:
+            if path not in self.space:
+                raise ValueError(f"first.{path} is not a path of its space: {', '.join(self.space)}")
+        return self
+
+    def _check_condition(self, path: str, dimension: Range | Choices) -> None:
+        for other, value in dimension.when.items():
+            where = f"space.{path}.when.{other}"
+            if other not in self.space or other == path:
+                others = ", ".join(name for name in self.space if name != path) or "none"
+                raise ValueError(f"{where} must be another path of the same space ({others})")
+            parent = self.space[other]
+            if not isinstance(parent, Choices) or value not in parent.choices:
+                there = ", ".join(map(str, parent.choices)) if isinstance(parent, Choices) else "a range: list them"
+                raise ValueError(f"{where} must be one of the values of space.{other} ({there}) but got {value!r}")
+        if path in self._needed_by(path):
+            raise ValueError(f"space.{path}.when depends on {path} itself: remove one of the conditions")
+
+    def _needed_by(self, path: str) -> set[str]:
+        """All paths on whose values a path depends."""
+        found: set[str] = set()
+        to_follow = set(self.space[path].when)
+        while to_follow:
+            found |= to_follow
+            to_follow = {other for each in to_follow if each in self.space for other in self.space[each].when} - found
+        return found
+
+    @property
+    def steps(self) -> int:
+        """The trainings of a trial that is not stopped, for one test fold if it is nested."""
+        parts = (self.inner_folds or 1) if self.nested else len(self.folds or (1,))
+        return parts * self.seeds
+
+
+def _repeats(names: tuple[str, ...]) -> bool:
+    return len(set(names)) < len(names)

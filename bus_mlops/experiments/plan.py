@@ -13,9 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bus_mlops.config import Config, NetworkChoice
+from bus_mlops.config import Config, NetworkChoice, Search
 from bus_mlops.config.base import Strict
+from bus_mlops.config.searches import Value
 from bus_mlops.errors import DatasetError
+from bus_mlops.experiments.space import Space
+from bus_mlops.experiments.starts import Start, starts_of
 from bus_mlops.experiments.strategies import STRATEGIES, Row, Strategy
 from bus_mlops.experiments.strategies.tuned import candidate_spec, tuned
 from bus_mlops.files import read_json, write_json
@@ -44,6 +47,44 @@ class StrategyPlan(Strict):
         return _unique(spec for row in self.rows for spec in self.specs(row))
 
 
+class SearchStart(Strict):
+    """A network of a search: what its trials change, and what the first of them is.
+
+    Attributes:
+        first: The value of each path that applies.
+        title: The network as in tables.
+    """
+
+    network: str
+    start: RunSpec
+    first: dict[str, Value]
+    title: str
+
+
+class SearchPlan(Strict):
+    """One search: its settings, the networks that it has a start for, and the folds (1-based) to choose for."""
+
+    name: str
+    settings: Search
+    networks: tuple[SearchStart, ...]
+    folds: tuple[int, ...]
+    seed: int
+    numerics: int = NUMERICS_VERSION
+
+    @property
+    def flat_folds(self) -> tuple[int, ...]:
+        """The folds on which a search that is not nested judges its trials."""
+        return self.settings.folds or self.folds[:1]
+
+    def space(self, network: SearchStart) -> Space:
+        """What may be changed of a network.
+
+        Raises:
+            ConfigError: As `Space.of`.
+        """
+        return Space.of(self.settings.space, network.start, f"searches.{self.name}.space")
+
+
 def make_plans(config: Config) -> dict[str, StrategyPlan]:
     """The plan of each strategy of the profile, and `tuned`, which has no row if the profile lacks its network."""
     plans = {}
@@ -68,6 +109,30 @@ def _plan(config: Config, strategy: Strategy[Any], settings: NetworkChoice) -> S
         folds=config.folds_of(cohort),
         seeds=tuple(range(config.seed, config.seed + settings.seeds)),
         rows=rows,
+    )
+
+
+def make_search_plans(config: Config) -> dict[str, SearchPlan]:
+    """The plan of each search of the profile; without a network where the profile lacks all of its networks.
+
+    Raises:
+        ConfigError: Names what of a search cannot be.
+    """
+    return {
+        name: _search_plan(config, name, starts_of(config, name, search)) for name, search in config.searches.items()
+    }
+
+
+def _search_plan(config: Config, name: str, starts: list[Start]) -> SearchPlan:
+    return SearchPlan(
+        name=name,
+        settings=config.searches[name],
+        networks=tuple(
+            SearchStart(network=each.row.spec.network, start=each.row.spec, first=each.first, title=each.row.model)
+            for each in starts
+        ),
+        folds=config.folds_of(starts[0].row.spec.cohort) if starts else (),
+        seed=config.seed,
     )
 
 
@@ -110,6 +175,8 @@ def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
     for name, plan in plans.items():
         write_json(folder / f"{name}.json", plan.model_dump(mode="json"))
     write_json(folder / "search.json", search_plan(config))
+    for name, each in make_search_plans(config).items():
+        write_json(folder / f"search-{name}.json", each.model_dump(mode="json"))
     write_json(folder / "sizes.json", {"sizes": input_sizes(plans), "geometry": GEOMETRY_VERSION})
     return plans
 
