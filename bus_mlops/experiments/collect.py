@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[LedgerKey, str], f
     used: dict[str, dict[str, Any]] = {}
     for row in plan.rows:
         digests = runner.digests(row.spec)
-        for spec, fold in product(plan.specs(row), plan.folds):
+        for fold, spec in ((fold, spec) for spec, folds in plan.trainings(row) for fold in folds):
             fingerprint = spec.fingerprint(*digests)
             run_id = runs[LedgerKey(fingerprint, fold)]
             frame = runner.ledger.predictions(run_id)
@@ -46,7 +45,8 @@ def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[LedgerKey, str], f
             curve = runner.ledger.curves(run_id).assign(fold=fold, seed=spec.seed)
             curves.append(_identified(curve, plan.strategy, row))
         if row.spec.task.segments:
-            run_id = runs[LedgerKey(plan.specs(row)[0].fingerprint(*digests), plan.folds[0])]
+            first = plan.folds[0]
+            run_id = runs[LedgerKey(plan.specs(row, first)[0].fingerprint(*digests), first)]
             samples.append(_samples(runner.ledger, run_id, runner.benchmark, row))
     _write(folder, plan.strategy, predictions, curves, samples, used)
 

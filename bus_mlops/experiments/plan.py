@@ -38,13 +38,21 @@ class StrategyPlan(Strict):
     rows: tuple[Row, ...]
     numerics: int = NUMERICS_VERSION
 
-    def specs(self, row: Row) -> list[RunSpec]:
-        """The specs of a row, one for each seed."""
-        return [row.spec.model_copy(update={"seed": seed}) for seed in self.seeds]
+    def specs(self, row: Row, fold: int) -> list[RunSpec]:
+        """The specs of a row on a fold (1-based), one for each seed."""
+        return [row.spec_of(fold).model_copy(update={"seed": seed}) for seed in self.seeds]
+
+    def trainings(self, row: Row) -> list[tuple[RunSpec, list[int]]]:
+        """Each spec of a row with its folds: a spec a seed, or several where a search chose for each fold."""
+        found: dict[str, tuple[RunSpec, list[int]]] = {}
+        for specs in zip(*(self.specs(row, fold) for fold in self.folds), strict=True):
+            for fold, spec in zip(self.folds, specs, strict=True):
+                found.setdefault(str(spec.canonical()), (spec, []))[1].append(fold)
+        return list(found.values())
 
     def unique_specs(self) -> list[RunSpec]:
         """The specs without repetition, in the order of the rows."""
-        return _unique(spec for row in self.rows for spec in self.specs(row))
+        return _unique(spec for row in self.rows for spec, _ in self.trainings(row))
 
 
 class SearchStart(Strict):

@@ -158,6 +158,6 @@ def plan_cells(runner: Runner, plan: StrategyPlan) -> list[Cell]:
     cells: list[Cell] = []
     for row in plan.rows:
         title = f"{row.model} {row.variant}"
-        for spec in plan.specs(row):
-            cells += runner.cells(spec, plan.folds, title, {f"strategy.{plan.strategy}": title})
+        for spec, folds in plan.trainings(row):
+            cells += runner.cells(spec, folds, title, {f"strategy.{plan.strategy}": title})
     return cells

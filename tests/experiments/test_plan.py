@@ -12,7 +12,7 @@ from bus_mlops.config import Augmentation, Config, CrossEntropy, Focal
 from bus_mlops.errors import ConfigError, DatasetError, NetworkError
 from bus_mlops.evaluation.paper.published import PAPER_TABLES, paper_table
 from bus_mlops.experiments.paper_gap import left_to_paper
-from bus_mlops.experiments.plan import input_sizes, make_plans, read_plan, unique_specs, write_plans
+from bus_mlops.experiments.plan import StrategyPlan, input_sizes, make_plans, read_plan, unique_specs, write_plans
 from bus_mlops.models.zoo import NETWORKS
 from bus_mlops.project import parse_config
 
@@ -53,11 +53,30 @@ def test_seeds_multiply_the_cells_and_not_the_rows(demo_values):
     assert approaches.seeds == tuned.seeds == (2021, 2022, 2023)
     assert plans["multitask"].seeds == (2021,)
     assert len(approaches.unique_specs()) == 3 * len(approaches.rows)
-    specs = tuned.specs(tuned.rows[0])
+    specs = tuned.specs(tuned.rows[0], 1)
     assert [spec.seed for spec in specs] == [2021, 2022, 2023]
     assert {spec.model_copy(update={"seed": 0}).model_dump_json() for spec in specs} == {
         tuned.rows[0].spec.model_copy(update={"seed": 0}).model_dump_json()
     }
+
+
+def test_a_row_may_be_trained_otherwise_on_each_fold(demo_values):
+    demo_values["strategy_settings"]["approaches"]["seeds"] = 2
+    plan = make_plans(parse_config(demo_values))["approaches"]
+    row = plan.rows[0]
+    other = row.spec.model_copy(update={"training": row.spec.training.model_copy(update={"dropout": 0.1})})
+    first, *rest = plan.folds
+    tuned = plan.model_copy(update={"rows": (row.model_copy(update={"per_fold": {first: other}}),)})
+    assert [(spec.training.dropout, spec.seed, folds) for spec, folds in tuned.trainings(tuned.rows[0])] == [
+        (0.1, 2021, [first]),
+        (row.spec.training.dropout, 2021, rest),
+        (0.1, 2022, [first]),
+        (row.spec.training.dropout, 2022, rest),
+    ]
+    assert len(tuned.unique_specs()) == 4
+    assert StrategyPlan.model_validate_json(tuned.model_dump_json()) == tuned
+    same = tuned.rows[0].model_copy(update={"per_fold": dict.fromkeys(plan.folds, row.spec)})
+    assert tuned.trainings(same) == plan.trainings(row)
 
 
 def test_every_published_row_stands_beside_exactly_one_of_ours(paper):

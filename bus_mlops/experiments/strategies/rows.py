@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from bus_mlops.config import Config, NetworkChoice, NetworkConfig, Training
 from bus_mlops.config.base import Strict
@@ -29,16 +30,30 @@ class Row(Strict):
     Attributes:
         family: Groups the variants of a model of which the paper shows one, chosen on validation: Table 6's weights and
             focal parameters. Empty elsewhere.
+        standard_errors: By how many of the difference another row of the family must beat the paper's.
+        per_fold: The spec of each fold (1-based) where a search chose it, which may differ from fold to fold.
+        parameters: What was chosen for each of these folds.
+        choice: How: nested is made for each fold on images outside its test part, flat is not.
     """
 
     model: str
     variant: str
     family: str = ""
+    standard_errors: float = Field(default=1.0, ge=0)
     paper: PaperRow | None
     spec: RunSpec
+    per_fold: dict[int, RunSpec] = Field(default_factory=dict)
+    parameters: dict[int, dict[str, Any]] = Field(default_factory=dict)
+    choice: Literal["", "nested", "flat"] = ""
+
+    def spec_of(self, fold: int) -> RunSpec:
+        """What the row is trained with on a fold (1-based)."""
+        return self.per_fold.get(fold, self.spec)
 
 
-def make_row(spec: RunSpec, variant: str, table: int | None = None, family: str = "") -> Row:
+def make_row(
+    spec: RunSpec, variant: str, table: int | None = None, family: str = "", standard_errors: float = 1.0
+) -> Row:
     """The row of a spec, beside the paper's of that table, network and variant if there is one.
 
     Args:
@@ -46,6 +61,7 @@ def make_row(spec: RunSpec, variant: str, table: int | None = None, family: str 
         variant: Its name in the table.
         table: The number of the paper's table; None for a strategy that the paper does not have.
         family: As in `Row`.
+        standard_errors: As in `Row`.
 
     Raises:
         NetworkError: The network cannot take images of the spec's size.
@@ -58,6 +74,7 @@ def make_row(spec: RunSpec, variant: str, table: int | None = None, family: str 
         model=network.title(spec.options),
         variant=variant + (", from scratch" if scratch else ""),
         family=family,
+        standard_errors=standard_errors,
         paper=None if table is None else _paper(table, network, variant),
         spec=spec,
     )
