@@ -7,7 +7,7 @@ and of the geometry stand in the files, so that raising one reruns the stages th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,11 @@ from bus_mlops.experiments.strategies import STRATEGIES, Row, Strategy
 from bus_mlops.experiments.strategies.tuned import candidate_spec, tuned
 from bus_mlops.files import read_json, write_json
 from bus_mlops.images.geometry import GEOMETRY_VERSION
+from bus_mlops.models.zoo import entry
 from bus_mlops.spec import NUMERICS_VERSION, RunSpec
+
+# The paper's tables end with 9.
+AFTER_THE_TABLES = 10
 
 
 class StrategyPlan(Strict):
@@ -102,6 +106,9 @@ def make_plans(config: Config) -> dict[str, StrategyPlan]:
     # The tuned network is compared with those of `approaches`, so it gets as many seeds.
     candidate = tuned(config)
     plans[candidate.name] = _plan(config, candidate, config.strategy_settings.of("approaches", NetworkChoice))
+    for number, (name, search) in enumerate(config.searches.items()):
+        tuned_by = _tuned_plan(config, name, starts_of(config, name, search), AFTER_THE_TABLES + number)
+        plans[tuned_by.strategy] = tuned_by
     return plans
 
 
@@ -117,6 +124,50 @@ def _plan(config: Config, strategy: Strategy[Any], settings: NetworkChoice) -> S
         folds=config.folds_of(cohort),
         seeds=tuple(range(config.seed, config.seed + settings.seeds)),
         rows=rows,
+    )
+
+
+def tuned_name(search: str) -> str:
+    """What the networks are called that a search has chosen for, among strategies; no strategy can be called so.
+
+    >>> tuned_name("focal")
+    'tuned-focal'
+    """
+    return f"tuned-{search}"
+
+
+def _tuned_plan(config: Config, name: str, starts: list[Start], order: int) -> StrategyPlan:
+    """One row for each network of a search, with the start's spec until something is chosen."""
+    search = config.searches[name]
+    settings = STRATEGIES.get_known(search.strategy).settings_of(config)
+    there = [each.row.spec.network for each in starts] or search.network
+    labels = list(dict.fromkeys(entry(network).label for network in there))
+    models = " and ".join(labels) if len(labels) < 3 else f"{len(labels)} networks"
+    how = "for each fold on images outside its test part" if search.nested else "once, on images that are tested on"
+    return StrategyPlan(
+        strategy=tuned_name(name),
+        order=order,
+        title=f"{models} after the search {name}",
+        explanation=f"As in the strategy {search.strategy}, with what the search {name} chose {how}: "
+        f"{', '.join(search.space)}.",
+        folds=config.folds_of(starts[0].row.spec.cohort if starts else config.cohorts["multitask"]),
+        seeds=tuple(range(config.seed, config.seed + settings.seeds)),
+        rows=tuple(_tuned_row(each, search) for each in starts),
+    )
+
+
+def _tuned_row(start: Start, search: Search) -> Row:
+    """Named as the paper's row that it stands beside, without what was chosen: `WBCE, tuned` or `Multi, tuned`."""
+    spec, scratch = start.row.spec, ", from scratch"
+    kept = {name: value for name, value in spec.options.items() if f"options.{name}" not in search.space}
+    variant = start.beside.family or start.beside.variant.removesuffix(scratch)
+    end = scratch if start.row.variant.endswith(scratch) else ""
+    return Row(
+        model=entry(spec.network).title(kept),
+        variant=f"{variant}, tuned{end}",
+        paper=start.beside.paper,
+        spec=spec,
+        choice="nested" if search.nested else "flat",
     )
 
 
@@ -168,9 +219,10 @@ def _unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
     return list(seen.values())
 
 
-def input_sizes(plans: dict[str, StrategyPlan]) -> list[int]:
-    """The image sizes in pixels that the plans need, ascending."""
-    return sorted({row.spec.training.input_size for plan in plans.values() for row in plan.rows})
+def input_sizes(plans: Mapping[str, StrategyPlan], searches: Mapping[str, SearchPlan]) -> list[int]:
+    """The image sizes in pixels that the plans need, and those that the searches may choose, ascending."""
+    sizes = {row.spec.training.input_size for plan in plans.values() for row in plan.rows}
+    return sorted(sizes.union(*(each.space(start).sizes() for each in searches.values() for start in each.networks)))
 
 
 def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
@@ -183,9 +235,10 @@ def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
     for name, plan in plans.items():
         write_json(folder / f"{name}.json", plan.model_dump(mode="json"))
     write_json(folder / "search.json", search_plan(config))
-    for name, each in make_search_plans(config).items():
+    searches = make_search_plans(config)
+    for name, each in searches.items():
         write_json(folder / f"search-{name}.json", each.model_dump(mode="json"))
-    write_json(folder / "sizes.json", {"sizes": input_sizes(plans), "geometry": GEOMETRY_VERSION})
+    write_json(folder / "sizes.json", {"sizes": input_sizes(plans, searches), "geometry": GEOMETRY_VERSION})
     return plans
 
 

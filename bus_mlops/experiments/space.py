@@ -272,7 +272,7 @@ class Space:
     def _read(self, spec: RunSpec, path: str) -> Value | None:
         setting, name = self._settings[path], path.rpartition(".")[2]
         if setting.section == "options":
-            return spec.options.get(name)
+            return entry(spec.network).complete(spec.options).get(name)
         return getattr(getattr(spec.training, setting.section) if setting.section else spec.training, name, None)
 
     def _try(self, path: str, dimension: Range | Choices) -> None:

@@ -92,7 +92,7 @@ def test_the_plan_says_first_what_promote_would_say_last(monkeypatch):
         except BusMlopsError:
             outcomes["refused"] += 1  # before anything is trained, too
             continue
-        assert input_sizes(plans)
+        assert input_sizes(plans, {})
         assert (search_plan(config)["spec"] is None) == (not plans["tuned"].rows)
         reason = nothing_to_judge(config, plans)
         told = (tuple(config.networks), config.strategies, config.promotion)
