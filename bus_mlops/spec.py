@@ -10,9 +10,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bus_mlops.config.base import Strict
 from bus_mlops.config.training import Training
@@ -21,6 +21,8 @@ from bus_mlops.config.training import Training
 NUMERICS_VERSION = 2
 # What came later: it counts only where it changes what was always done, so that what is recorded stays found.
 LATER = ("steps_per_epoch", "plateau", "kept_epoch", "head_initializer", "validation")
+# The most epochs that a training may have.
+LONGEST = 10_000
 
 
 class Task(StrEnum):
@@ -55,6 +57,24 @@ class LedgerKey(NamedTuple):
     fold: int
 
 
+class Inner(Strict):
+    """One of the parts that the train and validation images of a fold are divided into: it validates, the others train.
+
+    Attributes:
+        fold: Which of them, from 1.
+        count: How many there are.
+    """
+
+    fold: int = Field(ge=1)
+    count: int = Field(ge=2, le=20)
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.fold > self.count:
+            raise ValueError(f"inner fold {self.fold} of {self.count}: fold must lie between 1 and count")
+        return self
+
+
 class RunSpec(Strict):
     """One network, trained one way, on one cohort of images; the fold comes on top of it."""
 
@@ -65,6 +85,9 @@ class RunSpec(Strict):
     training: Training
     seed: int
     code: str = Field(default="", description="sha256 of the file of a network of the user's own")
+    inner: Inner | None = Field(
+        default=None, description="of trials only: divides a fold's train and validation part anew, not its test part"
+    )
 
     def canonical(self) -> dict[str, Any]:
         """What the run computes, with everything that has no effect removed."""
@@ -73,6 +96,8 @@ class RunSpec(Strict):
         values["cohort"] = sorted(self.cohort)
         if not self.code:
             values.pop("code")
+        if self.inner is None:
+            values.pop("inner")
         for name in LATER:
             if not self._matters(name):
                 values["training"].pop(name)
@@ -92,6 +117,8 @@ class RunSpec(Strict):
             return training.plateau is not None and training.plateau.acts(
                 training.optimizer.learning_rate, training.epochs
             )
+        if name == "validation":  # an inner fold says itself who validates
+            return self.inner is None
         if name == "head_initializer":  # that of all heads of the zoo; networks of the user's own may have another
             return self.task.classifies and (training.head_initializer != "glorot_uniform" or bool(self.code))
         return True
@@ -104,8 +131,16 @@ class RunSpec(Strict):
         values: dict[str, Any] = {"spec": self.canonical(), "data": data_digest, "folds": folds_digest}
         if refit:
             values["refit"] = True
-        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(values)
+
+    def course(self, data_digest: str, folds_digest: str) -> str:
+        """64 hexadecimal digits that trainings share which differ in `epochs` alone: one is the beginning of another.
+
+        What acts only after some epochs counts too, so that no longer training takes up one that knows nothing of it.
+        """
+        training = self.training.model_copy(update={"epochs": LONGEST})
+        spec = self.model_copy(update={"training": training}).canonical()
+        return _digest({"course": spec, "data": data_digest, "folds": folds_digest})
 
     def program_key(self) -> str:
         """Cells with the same key share one compiled program: all that shapes the graph, nothing that does not."""
@@ -125,6 +160,11 @@ class RunSpec(Strict):
         # A variable of the program, not part of its graph.
         values["optimizer"].pop("learning_rate")
         return json.dumps(values, sort_keys=True)
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def network_title(network: str, options: Mapping[str, object]) -> str:

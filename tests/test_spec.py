@@ -12,7 +12,7 @@ from bus_mlops.config.base import Strict
 from bus_mlops.errors import ConfigError
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.project import parse_config
-from bus_mlops.spec import RunSpec, Task
+from bus_mlops.spec import Inner, RunSpec, Task
 
 
 def fingerprint(spec: RunSpec) -> str:
@@ -68,6 +68,7 @@ FIELDS = {
     "task": Task.CLASSIFICATION,
     "seed": 1,
     "code": "a" * 64,
+    "inner": Inner(fold=1, count=3),
     "training": {
         "input_size": 96,
         "scaling": "none",
@@ -111,7 +112,32 @@ def changed(model: Strict, changes: dict[str, Any]) -> list[Any]:
 def test_every_field_of_a_run_counts(demo):
     base = make_spec(demo, "mt_estan", "multitask", epochs=9)
     specs = [base, *changed(base, FIELDS)]
-    assert len({fingerprint(spec) for spec in specs}) == len(specs) == 27
+    assert len({fingerprint(spec) for spec in specs}) == len(specs) == 28
+
+
+def test_an_inner_fold_says_who_validates_whatever_the_training_says(demo):
+    base, other = (make_spec(demo, "mobilenet", "all", validation=each) for each in (None, 0.3))
+    inner = {"inner": Inner(fold=2, count=3)}
+    assert fingerprint(base) != fingerprint(other)
+    assert fingerprint(base.model_copy(update=inner)) == fingerprint(other.model_copy(update=inner))
+    assert base.model_copy(update=inner).program_key() == base.program_key()
+    with pytest.raises(ValueError, match="inner fold 4 of 3"):
+        Inner(fold=4, count=3)
+
+
+def test_trainings_of_one_course_differ_in_their_epochs_alone(demo):
+    """What begins as another training does, to the last bit, and nothing else, may take up its state."""
+    plateau = {"plateau": Plateau(patience=5), "optimizer": Sgd(learning_rate=1e-2)}
+    base = make_spec(demo, "mt_estan", "multitask", epochs=3, **plateau)
+    others = [base.model_copy(update={name: FIELDS[name]}) for name in FIELDS if name != "training"]
+    assert len({spec.course("d", "f") for spec in (base, *others)}) == 1 + len(others)
+    longer = base.model_copy(update={"training": base.training.model_copy(update={"epochs": 9})})
+    assert longer.course("d", "f") == base.course("d", "f")
+    assert longer.course("d", "other") != base.course("d", "f")
+    # Over three epochs a plateau does nothing, over nine it may: the course knows of it from the start.
+    flat = base.model_copy(update={"training": base.training.model_copy(update={"plateau": None})})
+    assert fingerprint(flat) == fingerprint(base)
+    assert flat.course("d", "f") != base.course("d", "f")
 
 
 def test_loss_and_augmentation_share_a_program_but_size_does_not(demo):

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bus_mlops.config import TrackingConfig
+from bus_mlops.errors import RunError
 from bus_mlops.paths import EXTENSIONS
 from bus_mlops.spec import LedgerKey, RunSpec
+from bus_mlops.tracking.kinds import FOLD, TRIED
 
 # In place of a fold: trained on all images of the folds, without validation and test part, for a package.
 REFIT = 0
+# Of the names of metrics: those of the validation part, with the weights that were kept.
+VALIDATION_PREFIX = "validation_best_"
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,10 @@ class Cell:
         fold: From 1, or REFIT.
         leaks: How many leakage groups its folds tear apart, as tags: between test and the rest (`leaks`), between
             validation and train (`validation_leaks`).
+        tried: Of a trial: trained as always, and no test image is predicted. Its key is that of the ordinary cell.
+
+    Raises:
+        RunError: An inner fold is to be tested, or a refit tried.
     """
 
     spec: RunSpec
@@ -32,11 +40,28 @@ class Cell:
     data_digest: str
     folds_digest: str
     leaks: dict[str, str] = field(default_factory=dict)
+    tried: bool = False
+
+    def __post_init__(self) -> None:
+        inner = self.spec.inner
+        if inner is not None and not self.tried:
+            raise RunError(
+                f"{self.title}: inner fold {inner.fold} of {inner.count} divides what fold {self.fold} trains and "
+                "validates on: it is for trials only, which predict no test image. Ask for tried cells, or take "
+                "`inner` out of the spec."
+            )
+        if self.tried and self.is_refit:
+            raise RunError(f"{self.title}: a refit has no validation part, so it cannot be tried. Name a fold.")
 
     @property
     def key(self) -> LedgerKey:
         """What the ledger knows the cell by."""
         return LedgerKey(self.fingerprint, self.fold)
+
+    @property
+    def kind(self) -> str:
+        """The kind of its run."""
+        return TRIED if self.tried else FOLD
 
     @property
     def is_refit(self) -> bool:
@@ -46,17 +71,21 @@ class Cell:
     @property
     def scope(self) -> str:
         """Which images it is trained on, for people."""
-        return "all images" if self.is_refit else f"fold {self.fold}"
+        if self.is_refit:
+            return "all images"
+        inner = self.spec.inner
+        return f"fold {self.fold}" + (f", inner {inner.fold} of {inner.count}" if inner is not None else "")
 
     @property
     def run_name(self) -> str:
         """What its run is called in the ledger."""
-        return f"{self.title} / {self.scope}"
+        return f"{self.title} / {self.scope}{' (tried)' if self.tried else ''}"
 
     @property
     def seed(self) -> int:
-        """A seed of its own for every (spec seed, fold); shared by specs, so that they start alike."""
-        text = f"{self.spec.seed}/{self.fold}"
+        """A seed of its own for every (spec seed, fold, inner fold); shared by specs, so that they start alike."""
+        inner = "" if self.spec.inner is None else f"/{self.spec.inner.fold}"
+        text = f"{self.spec.seed}/{self.fold}{inner}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % (2**31)
 
 
@@ -85,6 +114,7 @@ class Job:
     def run_tags(self, cell: Cell) -> dict[str, str]:
         """The tags of a cell's run."""
         return {
+            "kind": cell.kind,
             "fingerprint": cell.fingerprint,
             "fold": str(cell.fold),
             "data_digest": cell.data_digest,

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from bus_mlops.dataset.benchmark import Benchmark
-from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.dataset.folds.assignment import TEST, VALIDATION, Folds
 from bus_mlops.evaluation.metrics import classification_metrics, mask_metrics, mask_overlap, mean_overlap
-from bus_mlops.experiments.cell import Cell
+from bus_mlops.experiments.cell import VALIDATION_PREFIX, Cell
 from bus_mlops.tracking.ledger import MASKS, PREDICTIONS
 
 if TYPE_CHECKING:
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 def write_predictions(
     program: Program, cell: Cell, benchmark: Benchmark, folds: Folds, rows: dict[str, np.ndarray], folder: Path
 ) -> dict[str, float]:
-    """Write the predictions of the test and the validation part into a folder.
+    """Write the predictions of the test and the validation part, where `rows` has it, into a folder.
 
     Returns:
         Their metrics (fractions).
     """
     frames = [
-        _predictions(program, cell, benchmark, folds, part, rows[part], folder) for part in ("test", "validation")
+        _predictions(program, cell, benchmark, folds, part, rows[part], folder)
+        for part in (TEST, VALIDATION)
+        if part in rows
     ]
     frame = pd.concat(frames, ignore_index=True)
     frame.to_csv(folder / PREDICTIONS, index=False)
@@ -56,7 +58,7 @@ def _predictions(
         predicted = np.asarray(masks) >= 0.5
         true = benchmark.masks(size)[rows] > 0
         frame["dice"], frame["iou"] = mask_overlap(true, predicted)
-        if part == "test":
+        if part == TEST:
             packed = np.packbits(predicted.reshape(len(rows), -1), axis=1)
             np.savez_compressed(folder / MASKS, packed=packed, size=size, image_id=frame["image_id"].to_numpy(str))
     return frame
@@ -68,8 +70,10 @@ def cell_metrics(frame: pd.DataFrame) -> dict[str, float]:
     A network that only segments has no probability (NaN), hence mask overlap and nothing else.
     """
     values: dict[str, float] = {}
-    for part, prefix in (("test", ""), ("validation", "validation_best_")):
+    for part, prefix in ((TEST, ""), (VALIDATION, VALIDATION_PREFIX)):
         rows = frame[frame["part"] == part]
+        if rows.empty:
+            continue
         if rows["probability"].notna().any():
             numbers = classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())
             values.update({f"{prefix}{name}": value for name, value in numbers.items()})

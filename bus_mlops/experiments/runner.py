@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from bus_mlops.config import Config
 from bus_mlops.dataset.benchmark import Benchmark
@@ -19,6 +20,7 @@ from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.progress.display import Progress
 from bus_mlops.paths import BENCHMARK, FOLDS
 from bus_mlops.spec import LedgerKey, RunSpec
+from bus_mlops.tracking.kinds import serving
 from bus_mlops.tracking.ledger import Ledger
 
 LOG = logging.getLogger(__name__)
@@ -40,16 +42,26 @@ class Runner:
         self._job = job
         self._of_cohort: dict[tuple[str, ...], tuple[str, str, dict[str, str]]] = {}
 
-    def cells(self, spec: RunSpec, folds: Sequence[int], title: str, tags: Mapping[str, str]) -> list[Cell]:
-        """The cells of a spec, whose parent run is found or created; the one fold of a refit is REFIT."""
+    def cells(
+        self, spec: RunSpec, folds: Sequence[int], title: str, tags: Mapping[str, str], tried: bool = False
+    ) -> list[Cell]:
+        """The cells of a spec, whose parent run is found or created; the one fold of a refit is REFIT.
+
+        Those that are `tried` are trained like the others and predict no test image.
+
+        Raises:
+            RunError: An inner fold is to be tested.
+        """
         data, split, leaks = self._describe(spec)
         is_refit = tuple(folds) == (REFIT,)
         fingerprint = spec.fingerprint(data, split, is_refit)
+        # Before anything is written: some cannot be.
+        cells = [Cell(spec, fold, fingerprint, "", title, data, split, leaks, tried) for fold in folds]
         tags = {**self._job.tags, **tags, "data_digest": data, "folds_digest": split, **leaks}
         parent = self.ledger.parents.find_or_create(
             spec, fingerprint, title, tags, kind="refit" if is_refit else "spec"
         )
-        return [Cell(spec, fold, fingerprint, parent, title, data, split, leaks) for fold in folds]
+        return [replace(cell, parent_run=parent) for cell in cells]
 
     def digests(self, spec: RunSpec) -> tuple[str, str]:
         """Digests of the images and of the fold assignment that a spec uses."""
@@ -66,14 +78,18 @@ class Runner:
     def run(self, cells: Sequence[Cell], name: str) -> dict[LedgerKey, str]:
         """Train what the ledger does not have.
 
+        A tried cell is served by a tested one of the same key too. A tested one of which there is only a trial is
+        completed: its test images are predicted, and nothing is trained.
+
         Returns:
             The run id of every cell.
 
         Raises:
             CellsFailedError: Names the cells that failed; the others are recorded.
         """
-        finished = self.ledger.finished({cell.fingerprint for cell in cells})
-        unique = {cell.key: cell for cell in cells}
+        # Of two with one key the tested one serves both.
+        unique = {cell.key: cell for cell in sorted(cells, key=lambda cell: not cell.tried)}
+        finished = self._finished(unique.values())
         missing = [cell for key, cell in unique.items() if key not in finished]
         have = len(unique) - len(missing)
         LOG.info("[%s] %d runs, %d of them recorded already, %d to train", name, len(unique), have, len(missing))
@@ -90,8 +106,24 @@ class Runner:
 
     def failed_before(self, cells: Sequence[Cell]) -> list[Cell]:
         """Those of the cells that failed and were not finished since."""
-        failed = self.ledger.failed()
-        return [cell for cell in cells if cell.key in failed]
+        failed = {tried: self.ledger.failed(tried) for tried in {cell.tried for cell in cells}}
+        return [cell for cell in cells if cell.key in failed[cell.tried]]
+
+    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+        """Those of the cells that `run` would train, or complete."""
+        tested, tried = ([cell for cell in cells if cell.tried is each] for each in (False, True))
+        finished = {False: self._finished(tested), True: self._finished(tried)}
+        return [cell for cell in cells if cell.key not in finished[cell.tried]]
+
+    def _finished(self, cells: Collection[Cell]) -> dict[LedgerKey, str]:
+        """The run ids of those of the cells, of different keys, that the ledger has."""
+        found = self.ledger.finished_cells({cell.fingerprint for cell in cells})
+        return {
+            cell.key: found[kind][cell.key]
+            for cell in cells
+            for kind in reversed(serving(cell.tried))  # the best is written last
+            if cell.key in found[kind]
+        }
 
     def _train(
         self, missing: list[Cell], finished: dict[LedgerKey, str], progress: Progress
@@ -121,20 +153,20 @@ class Runner:
     def _take_over(self, missing: list[Cell], finished: dict[LedgerKey, str], progress: Progress) -> list[Cell]:
         """Note what others have finished meanwhile and close what they left; returns what is still missing."""
         self.ledger.reconcile()
-        found = self.ledger.finished({cell.fingerprint for cell in missing})
-        theirs = {cell.key: found[cell.key] for cell in missing if cell.key in found}
+        theirs = self._finished(missing)
         finished |= theirs
         progress.state.record(theirs)
         return [cell for cell in missing if cell.key not in theirs]
 
     def _summarise(self, cells: Iterable[Cell]) -> None:
         """Bring the parent runs up to date that are not, be it for an earlier stop."""
-        folds: dict[tuple[str, str], list[int]] = {}
+        asked: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
         for cell in cells:
-            folds.setdefault((cell.parent_run, cell.fingerprint), []).append(cell.fold)
-        for (parent, fingerprint), asked in folds.items():
-            if not self.ledger.parents.is_summarised(fingerprint, asked):
-                self.ledger.parents.summarise(parent, fingerprint, asked)
+            tested, tried = asked.setdefault((cell.parent_run, cell.fingerprint), ([], []))
+            (tried if cell.tried else tested).append(cell.fold)
+        for (parent, fingerprint), folds in asked.items():
+            if not self.ledger.parents.is_summarised(fingerprint, *folds):
+                self.ledger.parents.summarise(parent, fingerprint, *folds)
 
     def _failure(self, name: str, cells: Mapping[LedgerKey, Cell], failed: Mapping[LedgerKey, CellEvent]) -> str:
         alone = "." if name not in ("all", *self.config.strategies) else ", or `bus-mlops train --only-failed`."

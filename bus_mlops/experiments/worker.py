@@ -76,7 +76,7 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
 
 def _rival(cell: Cell, job: Job, ledger: Ledger, run_id: str) -> str | None:
     try:
-        return rival(ledger, cell.key, run_id, job.driver)
+        return rival(ledger, cell.key, run_id, job.driver, cell.tried)
     except BaseException as error:  # nobody has heard of the run yet, to close it
         with suppress(Exception):
             ledger.writer.fail(run_id, "FAILED", f"{type(error).__name__}: {error}")
@@ -84,7 +84,7 @@ def _rival(cell: Cell, job: Job, ledger: Ledger, run_id: str) -> str | None:
 
 
 def _done(cell: Cell, ledger: Ledger) -> CellEvent | None:
-    found = ledger.finished_run(cell.key)
+    found = ledger.finished_run(cell.key, cell.tried)
     return None if found is None else _event(cell, "finished", run_id=found.info.run_id, values=found.data.metrics)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking import processes
+from bus_mlops.tracking.kinds import kind_of, serving
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.tag_lock import enter
 
@@ -23,7 +24,7 @@ HELD, WITHDRAWN = "held", "withdrawn"
 FIRST = ""
 
 
-def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | None:
+def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str, tried: bool = False) -> str | None:
     """Lock a cell for a run that has just been started.
 
     A run of the same driver is no rival: its engine starts a cell again only after the death of its worker.
@@ -33,11 +34,13 @@ def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | Non
         key: Of the cell.
         run_id: The run that wants it.
         driver: The one that gave it out.
+        tried: A finished trial is all that is asked for; else it is to be completed, and no rival. Whoever is still at
+            work on the cell is one, trial or not.
 
     Returns:
         Who else has the cell, or None when it is locked.
     """
-    holder = enter(_StartedRun(ledger, key, run_id, driver), give_way=True)
+    holder = enter(_StartedRun(ledger, key, run_id, driver, tried), give_way=True)
     if holder is None:
         ledger.writer.tag(run_id, {LOCK_TAG: HELD})
     return holder
@@ -46,8 +49,8 @@ def rival(ledger: Ledger, key: LedgerKey, run_id: str, driver: str) -> str | Non
 class _StartedRun:
     """A run as the announcement of its driver."""
 
-    def __init__(self, ledger: Ledger, cell: LedgerKey, run_id: str, driver: str) -> None:
-        self.ledger, self.cell, self.key, self.driver = ledger, cell, run_id, driver
+    def __init__(self, ledger: Ledger, cell: LedgerKey, run_id: str, driver: str, tried: bool) -> None:
+        self.ledger, self.cell, self.key, self.driver, self.tried = ledger, cell, run_id, driver, tried
 
     def announce(self) -> None:
         """The run stands already, with the tags of its cell."""
@@ -61,7 +64,7 @@ class _StartedRun:
         found = {}
         for run in self.ledger.runs_of(self.cell):
             tags, process = run.data.tags, processes.name(run.data.tags)
-            if run.info.status == "FINISHED":
+            if run.info.status == "FINISHED" and kind_of(run) in serving(self.tried):
                 found[FIRST] = f"{process}, which has finished it"
             elif run.info.status == "RUNNING" and tags.get(LOCK_TAG) != WITHDRAWN and self._is_rival(tags):
                 found[FIRST if tags.get(LOCK_TAG) == HELD else str(run.info.run_id)] = process

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from bus_mlops.errors import LedgerError
 from bus_mlops.files import sha256_file
+from bus_mlops.tracking.kinds import CELLS
 from bus_mlops.tracking.ledger import Ledger, key_of
 from bus_mlops.tracking.params import DIGEST_PREFIX
+from bus_mlops.tracking.parents import FOLDS_FINISHED, FOLDS_TRIED
 from bus_mlops.tracking.run_files import EXTRA, RECORDED_LATER, TAGS, UNRECORDED, Damage
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Inspection:
 
 def inspect(ledger: Ledger, advance: Advance = lambda *_: None) -> Inspection:
     """Compare every file of every finished run, of search trials and refits too, with what the runs recorded."""
-    runs = ledger.runs("attributes.status = 'FINISHED' and tags.kind = 'fold'")
+    runs = [run for kind in CELLS for run in ledger.runs(f"attributes.status = 'FINISHED' and tags.kind = '{kind}'")]
     damages, unreachable = [], []
     with tempfile.TemporaryDirectory(prefix="bus-inspect-") as folder:
         for number, run in enumerate(runs):
@@ -92,7 +94,7 @@ def forget(ledger: Ledger, run_ids: Sequence[str], reason: str) -> None:
         ledger.files.forget(run_id)
     for parent in filter(None, parents):
         with suppress(MlflowException):  # one that was deleted is made anew with its first cell
-            ledger.writer.tag(parent, {"folds_finished": ""})
+            ledger.writer.tag(parent, {FOLDS_FINISHED: "", FOLDS_TRIED: ""})
             ledger.client.update_run(parent, status="SCHEDULED")
 
 

@@ -15,6 +15,7 @@ from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking import processes
+from bus_mlops.tracking.kinds import CELLS, FOLD, TRIED, kind_of, serving
 from bus_mlops.tracking.params import flatten, nested
 from bus_mlops.tracking.parents import FEW, ParentRuns
 from bus_mlops.tracking.run_files import RunFiles
@@ -32,6 +33,8 @@ PREDICTIONS = "predictions.csv"
 CURVES = "learning_curves.csv"
 MASKS = "masks.npz"
 MODEL = "model.keras"
+# The metric that says how many epochs a cell was trained for, without those that a shorter cell had trained.
+EPOCHS_TRAINED = "epochs_trained"
 
 
 class Ledger:
@@ -57,32 +60,65 @@ class Ledger:
         return found
 
     def finished(self, fingerprints: Collection[str] | None = None) -> dict[LedgerKey, str]:
-        """(fingerprint, fold) -> run id of every cell that is FINISHED, or at least of those of some fingerprints."""
-        query = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
-        if fingerprints is None or len(fingerprints) > FEW:
-            return {key: run.info.run_id for key, run in _by_key(self.runs(query))}
-        each = (self.runs(f"{query} and tags.fingerprint = '{fingerprint}'") for fingerprint in fingerprints)
-        return {key: run.info.run_id for runs in each for key, run in _by_key(runs)}
+        """(fingerprint, fold) -> run id of every cell that is FINISHED, or at least of those of some fingerprints.
 
-    def failed(self) -> set[LedgerKey]:
-        """(fingerprint, fold) of every cell that FAILED and was never FINISHED since, nor is at work now."""
-        runs = self.runs("tags.kind = 'fold' and attributes.status = 'FAILED'")
-        others = self.runs("tags.kind = 'fold' and attributes.status = 'RUNNING'")
-        at_work = {key for key, _ in _by_key(others)}
-        return {key for key, _ in _by_key(runs)} - at_work - set(self.finished())
+        With test predictions: what was only tried is not among them.
+        """
+        return self._finished(fingerprints, (FOLD,))[FOLD]
+
+    def finished_cells(self, fingerprints: Collection[str]) -> dict[str, dict[LedgerKey, str]]:
+        """The same of all kinds of cells, by kind: those that are tested, and those that were only tried."""
+        return self._finished(fingerprints, CELLS)
+
+    def _finished(
+        self, fingerprints: Collection[str] | None, kinds: tuple[str, ...]
+    ) -> dict[str, dict[LedgerKey, str]]:
+        query = "attributes.status = 'FINISHED' and tags"
+        if fingerprints is None or len(fingerprints) > FEW:
+            queries = [f"{query}.kind = '{kind}'" for kind in kinds]
+        else:
+            queries = [f"{query}.fingerprint = '{fingerprint}'" for fingerprint in fingerprints]
+        found: dict[str, dict[LedgerKey, str]] = {kind: {} for kind in kinds}
+        for key, run in _by_key(run for each in queries for run in self.runs(each) if kind_of(run) in kinds):
+            found[kind_of(run)][key] = run.info.run_id
+        return found
+
+    def cells(self, query: str) -> list[Run]:
+        """The runs of cells, tested or tried, that match an MLflow filter string, the latest first."""
+        return [run for run in self.runs(query) if kind_of(run) in CELLS]
+
+    def failed(self, tried: bool = False) -> set[LedgerKey]:
+        """(fingerprint, fold) of every cell that FAILED and was never FINISHED since, nor is at work now.
+
+        For who wants them `tried`, a trial that was FINISHED counts too.
+        """
+        at_work = {key for key, _ in _by_key(self.cells("attributes.status = 'RUNNING'"))}
+        failed = {key for key, _ in _by_key(self.cells("attributes.status = 'FAILED'"))}
+        return (failed - at_work).difference(*self._finished(None, serving(tried)).values()) if failed else failed
 
     def runs_of(self, key: LedgerKey) -> list[Run]:
-        """The runs of a cell, the latest first."""
+        """The runs of a cell, tested or tried, the latest first."""
         fingerprint, fold = key
-        return self.runs(f"tags.fingerprint = '{fingerprint}' and tags.fold = '{fold}' and tags.kind = 'fold'")
+        return self.cells(f"tags.fingerprint = '{fingerprint}' and tags.fold = '{fold}'")
 
-    def finished_run(self, key: LedgerKey) -> Run | None:
-        """The run that FINISHED a cell, if there is one."""
-        return next((run for run in self.runs_of(key) if run.info.status == "FINISHED"), None)
+    def finished_run(self, key: LedgerKey, tried: bool = False) -> Run | None:
+        """The run that FINISHED a cell, if there is one; `tried`: one with test predictions, else one without."""
+        finished = [run for run in self.runs_of(key) if run.info.status == "FINISHED"]
+        return next((run for kind in serving(tried) for run in finished if kind_of(run) == kind), None)
+
+    def tried_run(self, key: LedgerKey) -> Run | None:
+        """The run that FINISHED a cell of a trial, if there is one."""
+        runs = self.runs_of(key)
+        return next((run for run in runs if run.info.status == "FINISHED" and kind_of(run) == TRIED), None)
+
+    def epochs_trained(self, run_ids: Iterable[str]) -> dict[str, int]:
+        """How many epochs each of some finished runs has trained; 0 of one that was completed, or did not record it."""
+        metrics = {run_id: self.files.run(run_id).data.metrics for run_id in run_ids}
+        return {run_id: int(values.get(EPOCHS_TRAINED, 0)) for run_id, values in metrics.items()}
 
     def elsewhere(self, driver: str) -> dict[LedgerKey, str]:
         """(fingerprint, fold) -> who trains it, for every cell that another living driver's process is at."""
-        running = self.runs("attributes.status = 'RUNNING' and tags.kind = 'fold'")
+        running = self.cells("attributes.status = 'RUNNING'")
         return {
             key: processes.name(run.data.tags)
             for key, run in _by_key(running)
@@ -118,8 +154,11 @@ class Ledger:
     # -- fold runs -------------------------------------------------------------------------------
 
     def start(self, parent_run: str, title: str, spec: RunSpec, tags: Mapping[str, str]) -> str:
-        """Open the run of a cell; its tags name the process, so that another one can tell if it died."""
-        fixed = {"kind": "fold", "mlflow.parentRunId": parent_run, **processes.identity(), **tags}
+        """Open the run of a cell, tested unless `tags` has another kind.
+
+        They name the process, so that another one can tell if it died.
+        """
+        fixed = {"kind": FOLD, "mlflow.parentRunId": parent_run, **processes.identity(), **tags}
         run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
         self.writer.write(run_id, params=flatten(spec.model_dump(mode="json")))
@@ -158,7 +197,7 @@ class Ledger:
 
     def close_all(self, driver: str, reason: str) -> None:
         """Close, as KILLED, the runs that a driver's workers leave RUNNING when it stops them."""
-        for run in self.runs(f"attributes.status = 'RUNNING' and tags.kind = 'fold' and tags.driver = '{driver}'"):
+        for run in self.cells(f"attributes.status = 'RUNNING' and tags.driver = '{driver}'"):
             self.close_if_running(run.info.run_id, reason)
 
     def reconcile(self, alone: bool = False) -> list[str]:
@@ -171,7 +210,7 @@ class Ledger:
             The names of the runs.
         """
         closed = []
-        for run in self.runs("attributes.status = 'RUNNING' and tags.kind = 'fold'"):
+        for run in self.cells("attributes.status = 'RUNNING'"):
             dead = alone or processes.is_dead(run.data.tags)
             if dead and self.close_if_running(run.info.run_id, "its process died; closed by a later run"):
                 closed.append(f"{run.info.run_name} ({processes.name(run.data.tags)})")
@@ -180,7 +219,7 @@ class Ledger:
     # -- details ---------------------------------------------------------------------------------
 
     def predictions(self, run_id: str) -> pd.DataFrame:
-        """The predictions of a fold run: its test part and its validation part."""
+        """The predictions of a cell: its test part, unless it was only tried, and its validation part."""
         import pandas as pd
 
         with tempfile.TemporaryDirectory() as folder:

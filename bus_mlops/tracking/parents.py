@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from bus_mlops.spec import RunSpec
+from bus_mlops.tracking.kinds import CELLS, kind_of
 from bus_mlops.tracking.params import flatten
 from bus_mlops.tracking.run_writer import RunWriter
 from bus_mlops.tracking.search import search_all
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Up to so many fingerprints are asked for one by one; for more of them everything is read once, at 3 ms a run.
 FEW = 50
+# Tags of a parent run: the folds with test predictions, and those that trials were trained on.
+FOLDS_FINISHED, FOLDS_TRIED = "folds_finished", "folds_tried"
 
 
 class ParentRuns:
@@ -29,7 +32,8 @@ class ParentRuns:
         self._experiment = experiment
         self._parents: dict[str, Run] = {}
         self._lookups = 0
-        self._complete: dict[str, set[int]] = {}
+        # By fingerprint, of parents that are FINISHED: the folds that are tested, and those that were at least tried.
+        self._complete: dict[str, tuple[set[int], set[int]]] = {}
 
     def find_or_create(
         self, spec: RunSpec, fingerprint: str, title: str, tags: Mapping[str, str], kind: str = "spec"
@@ -77,7 +81,8 @@ class ParentRuns:
             of_run = run.data.tags["fingerprint"]
             self._parents.setdefault(of_run, run)
             if run.info.status == "FINISHED":
-                self._complete.setdefault(of_run, _folds(run.data.tags.get("folds_finished", "")))
+                tested, tried = (_folds(run.data.tags.get(tag, "")) for tag in (FOLDS_FINISHED, FOLDS_TRIED))
+                self._complete.setdefault(of_run, (tested, tested | tried))
         return self._parents.get(fingerprint)
 
     def _parents_of(self, fingerprint: str, kind: str) -> list[Run]:
@@ -87,22 +92,32 @@ class ParentRuns:
     def _runs(self, query: str) -> list[Run]:
         return search_all(self._client, self._experiment, query)
 
-    def is_summarised(self, fingerprint: str, folds: Iterable[int]) -> bool:
-        """Whether the parent run of a fingerprint is FINISHED with all of these folds."""
-        return set(folds) <= self._complete.get(fingerprint, set())
+    def is_summarised(self, fingerprint: str, folds: Iterable[int], tried: Iterable[int] = ()) -> bool:
+        """Whether the parent run of a fingerprint is FINISHED with all of these folds, tested or tried."""
+        complete = self._complete.get(fingerprint, (set(), set()))
+        return all(set(asked) <= there for asked, there in zip((folds, tried), complete, strict=True))
 
-    def summarise(self, parent_run: str, fingerprint: str, folds: Iterable[int]) -> dict[str, float]:
+    def summarise(
+        self, parent_run: str, fingerprint: str, folds: Iterable[int], tried: Iterable[int] = ()
+    ) -> dict[str, float]:
         """Write mean and standard deviation over the finished folds on the parent run and close it.
 
-        It is FINISHED when all of `folds`, those that were asked for, are; otherwise FAILED. Folds that another driver
-        trained count too.
+        It is FINISHED when all of `folds`, those that were asked for, are, and all of `tried`, which trials asked for,
+        have a run of one kind or the other; otherwise FAILED. Folds that another driver trained count too. Trials are
+        in no mean, and their folds are not among those that are finished: they stand in a tag of their own.
 
         Returns:
             What was written: `<metric>_mean`, and `<metric>_std` of more than one fold.
         """
-        finished = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
-        children = self._runs(f"{finished} and tags.fingerprint = '{fingerprint}'")
-        latest = {int(r.data.tags["fold"]): r.data.metrics for r in reversed(children) if _has_fold(r)}
+        children = self._runs(f"attributes.status = 'FINISHED' and tags.fingerprint = '{fingerprint}'")
+        latest, only_tried = (
+            {
+                int(r.data.tags["fold"]): r.data.metrics
+                for r in reversed(children)
+                if kind_of(r) == kind and _has_fold(r)
+            }
+            for kind in CELLS
+        )
         values: dict[str, float] = {}
         names = sorted({name for metrics in latest.values() for name in metrics})
         for name in names:
@@ -112,11 +127,12 @@ class ParentRuns:
             values[f"{name}_mean"] = statistics.fmean(column)
             if len(column) > 1:
                 values[f"{name}_std"] = statistics.stdev(column)
-        done = ", ".join(str(f) for f in sorted(latest))
-        self._writer.write(parent_run, metrics=values, tags={"folds_finished": done})
-        complete = set(folds) <= set(latest)
+        tags = {FOLDS_FINISHED: _words(latest), **({FOLDS_TRIED: _words(only_tried)} if only_tried else {})}
+        self._writer.write(parent_run, metrics=values, tags=tags)
+        there = set(latest), {*latest, *only_tried}
+        complete = set(folds) <= there[0] and set(tried) <= there[1]
         self._client.set_terminated(parent_run, "FINISHED" if complete else "FAILED")
-        self._complete[fingerprint] = set(latest) if complete else set()
+        self._complete[fingerprint] = there if complete else (set(), set())
         return values
 
 
@@ -130,6 +146,10 @@ def _age(run: Run) -> tuple[bool, int, str]:
 
 def _has_fold(run: Run) -> bool:
     return str(run.data.tags.get("fold", "")).isdecimal()
+
+
+def _words(folds: Iterable[int]) -> str:
+    return ", ".join(str(fold) for fold in sorted(folds))
 
 
 def _folds(text: str) -> set[int]:

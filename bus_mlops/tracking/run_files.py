@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from bus_mlops.errors import DamagedRunError, LedgerError
 from bus_mlops.files import sha256_file
+from bus_mlops.tracking.kinds import CELLS, DISCARDED, kind_of
 from bus_mlops.tracking.params import DIGEST_PREFIX
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class RunFiles:
 
     def digests(self, run_id: str) -> dict[str, str]:
         """Path -> sha256 of every file that a run has on record, sorted; empty for a run of an earlier version."""
-        return digests_of(self._run(run_id))
+        return digests_of(self.run(run_id))
 
     def fetch(self, run_id: str, name: str, folder: Path) -> Path:
         """Fetch a file of a run, or a folder of files, into a folder of the run's own below `folder`, and check it.
@@ -100,7 +101,7 @@ class RunFiles:
             DamagedRunError: A file is missing, was changed or is not on record, or the run has no digests.
             LedgerError: The artifacts cannot be reached.
         """
-        run = self._run(run_id)
+        run = self.run(run_id)
         recorded: dict[str, str | None] = {**digests_of(run)}
         if not recorded:
             if _is_cell(run):
@@ -170,7 +171,7 @@ class RunFiles:
 
     def recorded_later(self, run_id: str) -> bool:
         """Whether the digests of a run were recorded after it had ended, by `bus-mlops repair --record`."""
-        return RECORDED_LATER in self._run(run_id).data.tags
+        return RECORDED_LATER in self.run(run_id).data.tags
 
     def remove(self, run: Run, path: str) -> None:
         """Delete one file of a run."""
@@ -179,7 +180,7 @@ class RunFiles:
 
     def discard(self, run_id: str) -> None:
         """Delete all files of a run; where only owners may delete, that raises."""
-        self._artifacts(self._run(run_id)).delete_artifacts()
+        self._artifacts(self.run(run_id)).delete_artifacts()
 
     def _check_list(self, run: Run, recorded: Iterable[str], there: set[str], below: str) -> None:
         expected = set(_below(below, recorded))
@@ -201,7 +202,8 @@ class RunFiles:
         detail = f"sha256 {found[:12]}... instead of {digest:.12}..., {file.stat().st_size} bytes"
         return _damage(run, path, CHANGED, detail)
 
-    def _run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> Run:
+        """A run; one of a cell that has ended is asked for once."""
         if run_id not in self._known:
             run = self._client.get_run(run_id)
             self.remember([run])
@@ -232,7 +234,7 @@ def is_litter(path: str) -> bool:
 
 
 def _is_cell(run: Run) -> bool:
-    return run.data.tags.get("kind") in ("fold", "discarded")
+    return kind_of(run) in (*CELLS, DISCARDED)
 
 
 def _below(name: str, paths: Iterable[str]) -> list[str]:

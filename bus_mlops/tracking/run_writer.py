@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from bus_mlops.tracking import processes
+from bus_mlops.tracking.kinds import DISCARDED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,7 +61,7 @@ class RunWriter:
         from mlflow.exceptions import MlflowException
 
         self.fail(run_id, "KILLED", reason)
-        self.tag(run_id, {"kind": "discarded"})
+        self.tag(run_id, {"kind": DISCARDED})
         try:
             self._client.delete_run(run_id)
         except MlflowException as error:

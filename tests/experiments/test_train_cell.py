@@ -28,7 +28,7 @@ class Books:
         self.finished: list[str | None] = [None, None]
         self.writer = self
 
-    def finished_run(self, _key) -> Any:
+    def finished_run(self, _key, _tried) -> Any:
         run_id = self.finished.pop(0)
         data, info = SimpleNamespace(metrics={"best_epoch": 9.0}), SimpleNamespace(run_id=run_id)
         return None if run_id is None else SimpleNamespace(info=info, data=data)
@@ -148,8 +148,9 @@ def test_on_a_served_store_a_cell_that_another_driver_holds_is_left_to_it(cell, 
         job = Job(job.benchmark, job.folds, TrackingConfig(uri="http://host:1"), job.checkpoints, None, 1, "driver")
     asked: list[tuple[str, str]] = []
 
-    def rival(_ledger, key, run_id: str, driver: str) -> str:
+    def rival(_ledger, key, run_id: str, driver: str, tried: bool) -> str:
         assert key == cell.key
+        assert not tried
         asked.append((run_id, driver))
         return "process 7"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from bus_mlops.experiments.cell import Cell, CellEvent
+from bus_mlops.experiments.cell import VALIDATION_PREFIX, Cell, CellEvent
 from bus_mlops.experiments.progress.grid_state import GridState
 from bus_mlops.logs import are_shown
 
@@ -75,7 +75,7 @@ class Progress:
         if event.kind == "epoch":
             self._epoch(where, event)
         elif event.kind == "finished":
-            self.line(f"{where}: {_results(event)}; {self.state.summary()}")
+            self.line(f"{where}: {_results(event.values)}; {self.state.summary()}")
         elif event.kind == "failed":
             self.line(f"{where}: FAILED: {event.message}; {self.state.summary()}", logging.WARNING)
         elif event.kind in ("lost", "note"):
@@ -128,9 +128,12 @@ class Progress:
         return Group(Text(f"[{self._name}] {state.summary()}"), bar, table)
 
 
-def _results(event: CellEvent) -> str:
-    numbers = event.values
+def _results(numbers: Mapping[str, float]) -> str:
     took = f"{numbers['seconds_training']:.0f} s"
+    tested = "sensitivity" in numbers or "dice" in numbers
+    validated = {n.removeprefix(VALIDATION_PREFIX): v for n, v in numbers.items() if n.startswith(VALIDATION_PREFIX)}
+    if validated and not tested:  # a trial
+        return f"on validation {_results({**validated, 'seconds_training': numbers['seconds_training']})}"
     if "sensitivity" not in numbers:  # a network that only draws masks, or a refit, which nothing is left to test on
         return f"Dice {100 * numbers['dice']:.0f} %, {took}" if "dice" in numbers else took
     return (

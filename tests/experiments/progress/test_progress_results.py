@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from bus_mlops.experiments.cell import CellEvent
 from bus_mlops.experiments.progress.display import _results
 
 
-def finished(**values: float) -> CellEvent:
-    return CellEvent("finished", "f", 1, values={"seconds_training": 12.4, **values})
+def finished(**values: float) -> dict[str, float]:
+    return {"seconds_training": 12.4, **values}
 
 
 def test_a_classifier_has_the_three_numbers_of_its_table():
@@ -17,6 +16,14 @@ def test_a_classifier_has_the_three_numbers_of_its_table():
 
 def test_a_network_that_only_draws_masks_has_its_dice():
     assert _results(finished(dice=0.625)) == "Dice 62 %, 12 s"
+
+
+def test_a_trial_has_the_same_of_its_validation_part():
+    values = {"roc_auc": 0.8312, "sensitivity": 0.75, "specificity": 0.9}
+    of_trial = {f"validation_best_{name}": value for name, value in values.items()}
+    assert _results(finished(**of_trial)) == f"on validation {_results(finished(**values))}"
+    assert _results(finished(validation_best_dice=0.625)) == "on validation Dice 62 %, 12 s"
+    assert _results(finished(**of_trial, **values)) == _results(finished(**values))
 
 
 def test_a_refit_has_nothing_but_its_time():
