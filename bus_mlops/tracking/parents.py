@@ -118,15 +118,7 @@ class ParentRuns:
             }
             for kind in CELLS
         )
-        values: dict[str, float] = {}
-        names = sorted({name for metrics in latest.values() for name in metrics})
-        for name in names:
-            column = [m[name] for m in latest.values() if name in m and not math.isnan(m[name])]
-            if name in _CURVE_METRICS or not column:
-                continue
-            values[f"{name}_mean"] = statistics.fmean(column)
-            if len(column) > 1:
-                values[f"{name}_std"] = statistics.stdev(column)
+        values = spread(latest.values())
         tags = {FOLDS_FINISHED: _words(latest), **({FOLDS_TRIED: _words(only_tried)} if only_tried else {})}
         self._writer.write(parent_run, metrics=values, tags=tags)
         there = set(latest), {*latest, *only_tried}
@@ -137,6 +129,19 @@ class ParentRuns:
 
 
 _CURVE_METRICS = frozenset({"loss", "validation_loss", "validation_roc_auc", "seconds"})
+
+
+def spread(runs: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """`<metric>_mean` of the metrics of runs, and `<metric>_std` of more than one; without those of single epochs."""
+    every = list(runs)
+    values: dict[str, float] = {}
+    for name in sorted({name for metrics in every for name in metrics} - _CURVE_METRICS):
+        column = [metrics[name] for metrics in every if name in metrics and not math.isnan(metrics[name])]
+        if column:
+            values[f"{name}_mean"] = statistics.fmean(column)
+        if len(column) > 1:
+            values[f"{name}_std"] = statistics.stdev(column)
+    return values
 
 
 def _age(run: Run) -> tuple[bool, int, str]:

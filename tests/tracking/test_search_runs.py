@@ -1,0 +1,177 @@
+"""What MLflow shows of a search: a run of it, a child a trial, written once however often it is told."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from made_once import store_in
+from searched import make_result
+
+from bus_mlops.config.searches import Search
+from bus_mlops.evaluation.searched import SearchResult
+from bus_mlops.tracking.ledger import Ledger
+from bus_mlops.tracking.run_files import digests_of
+from bus_mlops.tracking.search_runs import NOTE, PARENT, SearchRuns, recorded_trials
+
+FIGURES = "bus_mlops.evaluation.report.search_figures.search_figures"
+STATES = {1: "pruned", 4: "failed"}
+RESULT = make_result(folds=(1, 2), trials=5, state=lambda number: STATES.get(number, "complete"))
+
+
+@pytest.fixture
+def tracking(tmp_path, empty_store):
+    return store_in(tmp_path, empty_store)
+
+
+@pytest.fixture
+def quickly_drawn(monkeypatch):
+    """Drawing takes longer than all else."""
+    monkeypatch.setattr(FIGURES, lambda result, network: {"history": f"{len(result.trials)} trials".encode()})
+
+
+def study(result: SearchResult, network: str, fold: int) -> Any:
+    space = {"loss.classification_weight": {"low": 0.5, "high": 5}, "loss.kind": ["focal", "cross_entropy"]}
+    settings = Search.model_validate(
+        {"network": network, "strategy": "approaches", "space": space, "objective": result.objective}
+    )
+    return SimpleNamespace(
+        name=f"{result.search}-{network}-fold{fold}-0a1b2c",
+        fold=fold,
+        wanted=5,
+        plan=SimpleNamespace(name=result.search, settings=settings),
+        start=SimpleNamespace(network=network, title=network.upper()),
+    )
+
+
+def tell(ledger: Ledger, result: SearchResult, trials: int | None = None, end: bool = True) -> None:
+    """A driver's life: it tells of so many trials of each fold and of the choice, or is killed before."""
+    runs = SearchRuns(ledger)
+    for network, fold in dict.fromkeys((trial.network, trial.fold) for trial in result.trials):
+        runs.started(study(result, network, fold))
+        own = [trial for trial in result.trials if (trial.network, trial.fold) == (network, fold)]
+        for trial in own[:trials]:
+            runs.told(trial)
+    if end:
+        runs.chosen(result)
+
+
+def everything(ledger: Ledger) -> dict[str, Any]:
+    """All runs that there are, as they are."""
+    return {
+        run.info.run_id: (run.info.run_name, run.info.status, run.data.params, run.data.metrics, run.data.tags)
+        for run in ledger.runs("")
+    }
+
+
+def test_a_search_is_a_run_with_a_child_for_each_trial(tracking, tmp_path):
+    ledger = Ledger(tracking)
+    tell(ledger, RESULT)
+    (parent,) = ledger.runs("tags.kind = 'search'")
+    assert (parent.info.run_name, parent.info.status) == ("mt_estan_loss: MT_ESTAN", "FINISHED")
+    trials = ledger.runs("tags.kind = 'trial'")
+    assert len(trials) == 10
+    assert {run.data.tags[PARENT] for run in trials} == {parent.info.run_id}
+    told = {(run.data.tags["search.fold"], run.data.tags["trial.number"]): run for run in trials}
+    for (_, number), run in told.items():
+        state = STATES.get(int(number), "complete")
+        assert run.data.tags["trial.state"] == state
+        assert run.info.status == {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}[state]
+    focal, first = told["2", "2"], RESULT.trials[0]
+    assert focal.info.run_name == "fold 2, trial 2: classification weight 1.5, focal, gamma 1.25, alpha 0.25"
+    assert focal.data.params == {"classification weight": "1.5", "kind": "focal", "gamma": "1.25", "alpha": "0.25"}
+    assert told["1", "0"].data.metrics["validation/roc_auc"] == first.values[0]
+    steps = ledger.client.get_metric_history(told["1", "0"].info.run_id, "steps/roc_auc")
+    assert [(each.step, each.value) for each in steps] == [(1, first.steps[0]), (2, first.steps[1])]
+    assert told["1", "0"].data.tags["trial.runs"] == first.runs[0]
+    assert told["1", "4"].data.tags[NOTE] == "Failed: the loss diverged"
+    assert f"/runs/{first.runs[0]})" in told["1", "0"].data.tags[NOTE]
+    best = ledger.client.get_metric_history(parent.info.run_id, "best/fold 1")
+    assert [each.value for each in best] == sorted(each.value for each in best)
+
+    choice = RESULT.choices[1]
+    chosen = ledger.client.get_metric_history(parent.info.run_id, "chosen/value")
+    assert [(each.step, each.value) for each in chosen] == [(each.fold, each.value) for each in RESULT.choices]
+    assert parent.data.tags["chosen.fold 2"].startswith(
+        f"classification weight {choice.parameters['loss.classification_weight']:g}"
+    )
+    assert f"| fold 2 | {parent.data.tags['chosen.fold 2']} ([trial {choice.trial}](#/" in parent.data.tags[NOTE]
+    assert set(digests_of(parent)) == {
+        "best.json",
+        *(f"figures/{name}.png" for name in ("history", "importances", "parallel coordinates", "slices")),
+    }
+    stored = ledger.artifact(parent.info.run_id, "best.json", tmp_path)
+    assert SearchResult.model_validate(json.loads(stored.read_text())) == RESULT
+
+
+def test_a_search_that_is_killed_resumed_and_repeated_has_each_run_once(tracking, quickly_drawn):
+    tell(Ledger(tracking), RESULT, trials=2, end=False)
+    ledger = Ledger(tracking)
+    (parent,) = ledger.runs("tags.kind = 'search'")
+    assert parent.info.status == "SCHEDULED"
+    killed = ledger.runs("tags.kind = 'trial'")[0]
+    # A kill between the calls that open, write and close a run.
+    ledger.client.update_run(killed.info.run_id, status="RUNNING")
+    tell(Ledger(tracking), RESULT)
+    once = everything(ledger)
+    assert len(once) == 11
+    assert {status for _, status, *_ in once.values()} == {"FINISHED", "KILLED", "FAILED"}
+    assert once.keys() > {parent.info.run_id, killed.info.run_id}
+    tell(Ledger(tracking), RESULT)
+    assert everything(ledger) == once
+
+
+def test_a_search_that_went_on_keeps_what_it_left_before(tracking, tmp_path, quickly_drawn):
+    few = make_result(folds=(1,), trials=3)
+    more = make_result(folds=(1,), trials=5)
+    for result in (few, more, few):
+        tell(Ledger(tracking), result)
+    ledger = Ledger(tracking)
+    (parent,) = ledger.runs("tags.kind = 'search'")
+    for name, result in (("best.json", few), ("state-2/best.json", more)):
+        stored = ledger.artifact(parent.info.run_id, name, tmp_path)
+        assert SearchResult.model_validate(json.loads(stored.read_text())) == result
+    assert not [name for name in digests_of(parent) if name.startswith("state-3")]
+    assert len(ledger.runs("tags.kind = 'trial'")) == 5
+
+
+def test_a_study_that_was_lost_and_begun_anew_takes_the_numbers_over(tracking, quickly_drawn):
+    tell(Ledger(tracking), RESULT)
+    other = make_result(folds=(1, 2), trials=5, parameters=lambda number: {"dropout": number / 10})
+    tell(Ledger(tracking), other)
+    trials = Ledger(tracking).runs("tags.kind = 'trial'")
+    assert [run.data.params.keys() for run in trials] == [{"dropout"}] * 10
+
+
+def test_two_networks_are_two_runs_and_the_tuned_row_is_a_child(tracking, quickly_drawn):
+    ledger = Ledger(tracking)
+    tell(ledger, make_result(folds=(1,), trials=2, networks=("vgg16", "mobilenet")))
+    parents = {run.data.tags["network"]: run.info.run_id for run in ledger.runs("tags.kind = 'search'")}
+    assert parents.keys() == {"vgg16", "mobilenet"}
+    cells = {}
+    for fold, value in ((1, 0.8), (2, 0.9)):
+        run = ledger.client.create_run(ledger.experiment, run_name=f"VGG16 / fold {fold}")
+        ledger.writer.write(run.info.run_id, metrics={"roc_auc": value, "loss": 0.3})
+        cells[fold] = run.info.run_id
+    made = SearchRuns(ledger).tuned("mt_estan_loss", "vgg16", cells)
+    assert SearchRuns(ledger).tuned("mt_estan_loss", "vgg16", cells) == made
+    tuned = ledger.client.get_run(made)
+    assert (tuned.info.status, tuned.data.tags[PARENT]) == ("FINISHED", parents["vgg16"])
+    assert tuned.data.metrics == pytest.approx({"roc_auc_mean": 0.85, "roc_auc_std": 0.0707107})
+    assert f"| 2 | [VGG16 / fold 2](#/experiments/{ledger.experiment}/runs/{cells[2]}) |" in tuned.data.tags[NOTE]
+    assert SearchRuns(ledger).tuned("unheard_of", "vgg16", cells) == ""
+
+
+def test_trials_are_read_back_as_they_were_told(tracking, tmp_path):
+    assert recorded_trials(tracking.model_copy(update={"uri": f"sqlite:///{tmp_path}/none.db"}), "x", ()) == []
+    assert recorded_trials(tracking, "mt_estan_loss", ("roc_auc",)) == []
+    tell(Ledger(tracking), RESULT, end=False)
+    found = [each.trial for each in recorded_trials(tracking, "mt_estan_loss", ("roc_auc",))]
+    assert recorded_trials(tracking, "another", ("roc_auc",)) == []
+    named = ("fold", "number", "state", "values", "epochs", "runs", "reason")
+    assert [[getattr(each, name) for name in named] for each in found] == [
+        [getattr(each, name) for name in named] for each in RESULT.trials
+    ]
+    assert found[2].parameters == {"classification weight": 1.5, "kind": "focal", "gamma": 1.25, "alpha": 0.25}
