@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 # A cell with its test predictions, and a trial's, which has none of them.
 FOLD, TRIED = "fold", "tried"
 CELLS = (FOLD, TRIED)
+# Of searches: opened, written and closed at once, so that one RUNNING is of a process that was killed in between; what
+# is wrong with it is put right when the search goes on.
+SEARCH, TRIAL, TUNED = BOOKKEEPING = ("search", "trial", "tuned")
 # Of what was taken out of the ledger, where it may not be deleted.
 DISCARDED = "discarded"
 

@@ -15,7 +15,7 @@ from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking import processes
-from bus_mlops.tracking.kinds import CELLS, FOLD, TRIED, kind_of, serving
+from bus_mlops.tracking.kinds import BOOKKEEPING, CELLS, FOLD, TRIED, kind_of, serving
 from bus_mlops.tracking.params import flatten, nested
 from bus_mlops.tracking.parents import FEW, ParentRuns
 from bus_mlops.tracking.run_files import RunFiles
@@ -210,8 +210,10 @@ class Ledger:
             The names of the runs.
         """
         closed = []
-        for run in self.cells("attributes.status = 'RUNNING'"):
-            dead = alone or processes.is_dead(run.data.tags)
+        for run in self.runs("attributes.status = 'RUNNING'"):
+            if kind_of(run) not in (*CELLS, *BOOKKEEPING):
+                continue
+            dead = alone or processes.is_dead(run.data.tags)  # bookkeeping names no process
             if dead and self.close_if_running(run.info.run_id, "its process died; closed by a later run"):
                 closed.append(f"{run.info.run_name} ({processes.name(run.data.tags)})")
         return closed

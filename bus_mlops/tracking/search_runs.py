@@ -31,6 +31,7 @@ from bus_mlops.evaluation.search_words import (
 )
 from bus_mlops.evaluation.searched import Choice, SearchResult, TrialRecord
 from bus_mlops.files import sqlite_file, write_json
+from bus_mlops.tracking.kinds import SEARCH, TRIAL, TUNED
 from bus_mlops.tracking.parents import spread
 from bus_mlops.tracking.run_files import digests_in
 from bus_mlops.tracking.search import search_all
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from bus_mlops.tracking.ledger import Ledger
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-# Kinds of runs that a process opens and closes at once: RUNNING is one whose process was killed in between.
-BOOKKEEPING = ("search", "trial", "tuned")
 NOTE = "mlflow.note.content"
 PARENT = "mlflow.parentRunId"
 
@@ -107,7 +106,7 @@ class SearchRuns:
             return
         settings = study.plan.settings
         tags = {
-            "kind": "search",
+            "kind": SEARCH,
             "network": study.start.network,
             "search.name": study.plan.name,
             "search.digest": study.name.rpartition("-")[2],
@@ -121,7 +120,7 @@ class SearchRuns:
             self._ledger.writer.write(run_id, params=_settings(settings), tags={NOTE: _begun(settings)})
         # Nobody would close it if this process were stopped.
         self._client.update_run(run_id, status="SCHEDULED")
-        trials = {_place(run): run for run in self._runs({"kind": "trial", PARENT: run_id})}
+        trials = {_place(run): run for run in self._runs({"kind": TRIAL, PARENT: run_id})}
         self._parents[study.start.network] = _Parent(run_id, title, trials, {})
 
     def told(self, trial: TrialRecord) -> None:
@@ -174,11 +173,11 @@ class SearchRuns:
             The id of the child, with `<metric>_mean` and `<metric>_std` over the folds; empty if no run of the search
             is there to have it.
         """
-        parents = self._runs({"kind": "search", "search.name": search, "network": network})
+        parents = self._runs({"kind": SEARCH, "search.name": search, "network": network})
         if not parents:
             return ""
         parent = str(parents[0].info.run_id)  # the latest
-        tags = {"kind": "tuned", PARENT: parent, "network": network, "search.name": search}
+        tags = {"kind": TUNED, PARENT: parent, "network": network, "search.name": search}
         cells = {fold: self._client.get_run(run_id) for fold, run_id in sorted(runs.items())}
         found = self._runs(tags)
         title = f"{search}: {network} as chosen, {len(cells)} folds"
@@ -304,7 +303,7 @@ class SearchRuns:
     def _named(self, parent: _Parent, trial: TrialRecord) -> dict[str, str]:
         """The tags that say which trial of which search a run is of."""
         return {
-            "kind": "trial",
+            "kind": TRIAL,
             PARENT: parent.run_id,
             "search.fold": str(trial.fold),
             "trial.number": str(trial.number),
@@ -362,11 +361,11 @@ def recorded_trials(tracking: TrackingConfig, search: str, objective: Sequence[s
     if experiment is None:
         return []
     latest: dict[str, str] = {}
-    for run in search_all(client, experiment.experiment_id, _query({"kind": "search", "search.name": search})):
+    for run in search_all(client, experiment.experiment_id, _query({"kind": SEARCH, "search.name": search})):
         latest.setdefault(run.data.tags["network"], run.info.run_id)
     found = [
         _recorded(run, objective)
-        for run in search_all(client, experiment.experiment_id, _query({"kind": "trial", "search.name": search}))
+        for run in search_all(client, experiment.experiment_id, _query({"kind": TRIAL, "search.name": search}))
         if run.data.tags[PARENT] == latest.get(run.data.tags["network"]) and run.info.status != "RUNNING"
     ]
     return sorted(found, key=lambda each: (each.trial.network, each.trial.fold, each.trial.number))

@@ -114,6 +114,7 @@ def test_a_search_that_is_killed_resumed_and_repeated_has_each_run_once(tracking
     killed = ledger.runs("tags.kind = 'trial'")[0]
     # A kill between the calls that open, write and close a run.
     ledger.client.update_run(killed.info.run_id, status="RUNNING")
+    assert len(ledger.reconcile()) == 1  # as any training does before it begins
     tell(Ledger(tracking), RESULT)
     once = everything(ledger)
     assert len(once) == 11
