@@ -82,9 +82,16 @@ def curve_rows(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_row(tables: Mapping[str, pd.DataFrame]) -> tuple[str, str, str] | None:
-    """The (strategy, model, variant) of the highest mean ROC AUC, the first on a tie; None if nothing classifies."""
+    """The (strategy, model, variant) of the highest mean ROC AUC, the first on a tie; None if nothing classifies.
+
+    Of a family only the chosen row counts: the best of a grid would have been chosen on test images.
+    """
     records = [record for table in tables.values() for record in table.to_dict("records")]
-    candidates = [record for record in records if record["roc_auc_mean"] == record["roc_auc_mean"]]
+    candidates = [
+        record
+        for record in records
+        if record["roc_auc_mean"] == record["roc_auc_mean"] and not (record["family"] and record["chosen"] is False)
+    ]
     if not candidates:
         return None
     top = max(candidates, key=lambda record: float(record["roc_auc_mean"]))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation import dvc_plots
-from bus_mlops.evaluation.families import with_choice
+from bus_mlops.evaluation.families import compose, with_choice
 from bus_mlops.evaluation.paper.findings import find
-from bus_mlops.evaluation.results import check_collected, read_curves, read_plans, read_predictions
+from bus_mlops.evaluation.results import check_collected, read_curves, read_plans, read_predictions, with_parameters
 from bus_mlops.evaluation.tables import fold_table, metrics_summary, strategy_table
 from bus_mlops.files import replacing, write_json
 
@@ -51,7 +51,10 @@ def evaluate(
     folds = pd.read_csv(folds_file)
     check_collected(predictions_folder, plans)
     predictions = {name: read_predictions(predictions_folder / f"{name}.parquet") for name in plans}
-    plans = {name: with_choice(predictions[name], rows) for name, rows in plans.items()}
+    plans = {
+        name: with_choice(predictions[name], with_parameters(rows, predictions_folder)) for name, rows in plans.items()
+    }
+    predictions = {name: compose(frame, plans[name]) for name, frame in predictions.items()}
     tables = {name: strategy_table(predictions[name], rows, folds, incomplete) for name, rows in plans.items()}
     by_fold = fold_table(predictions, plans)
     findings = find(plans, by_fold, folds)
@@ -64,7 +67,8 @@ def evaluate(
     _write(plots / "roc.csv", dvc_plots.roc_points(predictions, plans))
     _write(plots / "confusion.csv", dvc_plots.confusion_rows(predictions, best))
     _write(plots / "folds.csv", dvc_plots.fold_rows(by_fold))
-    _write(plots / "curves.csv", dvc_plots.curve_rows(read_curves(predictions_folder, plans)))
+    curves = compose(read_curves(predictions_folder, plans), (row for rows in plans.values() for row in rows))
+    _write(plots / "curves.csv", dvc_plots.curve_rows(curves))
     write_json(results / "metrics.json", metrics_summary(tables))
 
     lines = [f"{name}: {len(table)} rows, {int(table['images'].max())} images" for name, table in tables.items()]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,10 @@ class PlannedRow:
         validation: By what it was chosen (a fraction), see `families.with_choice`.
         chosen: Whether it was.
         seeds: Those that each fold was planned with; empty when they are not checked.
+        standard_errors: By how many of the difference another row of the family must beat the paper's.
+        chosen_in: Of a row that stands for its family: the variant that was chosen for each fold (1-based).
+        parameters: What was chosen for each fold, of such a row and of one that a search has tuned.
+        choice: How that was chosen: "nested", for each fold on images outside its test part, or "flat".
     """
 
     strategy: str
@@ -72,6 +76,10 @@ class PlannedRow:
     validation: float = float("nan")
     chosen: bool = False
     seeds: tuple[int, ...] = ()
+    standard_errors: float = 1.0
+    chosen_in: Mapping[int, str] = field(default_factory=dict)
+    parameters: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    choice: str = ""
 
     @property
     def title(self) -> str:
@@ -155,6 +163,7 @@ def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
                     network=row["spec"]["network"],
                     training=row["spec"]["training"],
                     family=row.get("family") or None,
+                    standard_errors=float(row.get("standard_errors", 1.0)),
                 )
             )
     except (KeyError, TypeError) as error:
@@ -162,17 +171,35 @@ def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
     return rows
 
 
-def seal(folder: Path, strategy: str, runs: Mapping[str, Any]) -> None:
+def with_parameters(rows: Sequence[PlannedRow], folder: Path) -> list[PlannedRow]:
+    """The rows of a strategy with what a search has chosen for each fold, as its stage wrote it beside predictions."""
+    about = folder / RUNS_FILE.format(rows[0].strategy) if rows else folder
+    written = read_json(about).get("chosen", []) if about.is_file() else []
+    chosen = {(each["model"], each["variant"]): each for each in written}
+
+    def of(row: PlannedRow) -> PlannedRow:
+        each = chosen.get((row.model, row.variant))
+        if each is None:
+            return row
+        parameters = {int(fold): values for fold, values in each["parameters"].items()}
+        return replace(row, choice=each["choice"], parameters=parameters)
+
+    return [of(row) for row in rows]
+
+
+def seal(folder: Path, strategy: str, runs: Mapping[str, Any], chosen: Sequence[Mapping[str, Any]] = ()) -> None:
     """Write `<strategy>_runs.json`: the sha256 of what was collected of a strategy, and the runs that it rests on.
 
     Args:
         folder: With the strategy's other files.
         strategy: Its name.
         runs: Run id -> what it holds: fingerprint, fold, and the sha256 of each of its files.
+        chosen: Of each row that a search has tuned: model, variant, choice, and parameters by fold.
     """
     paths = [folder / name.format(strategy) for name in COLLECTED]
     files = {path.name: sha256_file(path) for path in paths if path.is_file()}
-    write_json(folder / RUNS_FILE.format(strategy), {"files": files, "runs": dict(runs)})
+    values = {"files": files, "runs": dict(runs), **({"chosen": list(chosen)} if chosen else {})}
+    write_json(folder / RUNS_FILE.format(strategy), values)
 
 
 def check_collected(folder: Path, strategies: Iterable[str]) -> None:

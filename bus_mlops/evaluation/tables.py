@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bus_mlops.dataset.folds.leakage import BORDERS, leak_counts
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.cells import CELL, ROW, by_cell
-from bus_mlops.evaluation.families import CRITERION
+from bus_mlops.evaluation.families import CRITERION, in_words
 from bus_mlops.evaluation.intervals import bootstrap_interval, spread
 from bus_mlops.evaluation.metrics import (
     METRICS,
@@ -47,7 +47,9 @@ def strategy_table(
     `paper_<metric>` (fractions), `difference_<metric>` (ours minus the paper's, percentage points) and
     `contradiction` (how the paper's row contradicts itself). The paper's "AUC" is `paper_balanced_accuracy`.
     `leaks` is the number of leakage groups that lie in a test part and in the rest of its fold, `validation_leaks`
-    of those in train and validation. Where rows form families (losses), `validation_f1` decided on `chosen`.
+    of those in train and validation. Where rows form families (losses), the row that is `chosen` stands for one, and
+    `chosen_per_fold` says by which parameters; so it does of a row that a search has tuned, whose `choice` is nested,
+    made for each fold on images outside its test part, or flat. A row that differs by fold has several fingerprints.
 
     Args:
         predictions: Of the strategy.
@@ -176,9 +178,11 @@ def _identity(row: PlannedRow, part: pd.DataFrame) -> dict[str, Any]:
         "task": row.task,
         "family": row.family,
         "chosen": row.chosen if row.family else None,
+        "choice": row.choice,
+        "chosen_per_fold": in_words(row.parameters) if row.parameters else "",
         f"validation_{CRITERION}": row.validation,
         "network": part["network"].iloc[0],
-        "fingerprint": part["fingerprint"].iloc[0],
+        "fingerprint": ", ".join(dict.fromkeys(part.loc[part["seed"] == part["seed"].min(), "fingerprint"])),
         "folds": int(part["fold"].nunique()),
         "seeds": int(part["seed"].nunique()),
         "images": int(part["image_id"].nunique()),

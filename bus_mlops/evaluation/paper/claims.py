@@ -79,11 +79,11 @@ def _task(name: str) -> Select:
 
 
 def _cross_entropy(row: PlannedRow) -> bool:
-    return row.family in ("BCE", "WBCE")
+    return row.family in ("BCE", "WBCE") and not row.chosen_in
 
 
 def _printed(family: str) -> Select:
-    return lambda row: row.family == family and row.paper is not None
+    return lambda row: row.family == family and row.paper is not None and not row.chosen_in
 
 
 def _claimed_lowest(row: PlannedRow) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.cells import CELL, ROW
+from bus_mlops.evaluation.families import in_words
 from bus_mlops.evaluation.paper import sentences
 from bus_mlops.evaluation.paper.claims import COMPARISONS, Comparison, active_augmentations, positive_weight
 from bus_mlops.evaluation.paper.contrasts import Contrast, contrasts
@@ -158,7 +159,7 @@ def _by_network(comparison: Comparison, rows: Rows) -> Differences:
     return {
         name: rows.difference(treated, baseline, comparison.metric)
         for name, treated, baseline in _pairs(comparison, rows)
-        if treated is not baseline
+        if treated is not baseline and set(treated.chosen_in.values()) != {baseline.variant}
     }
 
 
@@ -240,8 +241,13 @@ _VERDICTS: dict[str, Callable[[Comparison, Sequence[Contrast], Contrast | None],
 
 
 def _choices(comparison: Comparison, rows: Rows) -> list[tuple[str, str, str]]:
-    """(network, our chosen variant, the paper's) of each network."""
-    return [(name, ours.variant, printed.variant) for name, ours, printed in _pairs(comparison, rows)]
+    """(network, our chosen variant or what was chosen for each fold, the paper's variant) of each network."""
+    return [(name, _in_words(ours), printed.variant) for name, ours, printed in _pairs(comparison, rows)]
+
+
+def _in_words(row: PlannedRow) -> str:
+    variants = set(row.chosen_in.values()) or {row.variant}
+    return variants.pop() if len(variants) == 1 else in_words(row.parameters)
 
 
 def _extreme(comparison: Comparison, rows: Rows) -> tuple[str, float] | None:

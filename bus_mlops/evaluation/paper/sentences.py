@@ -150,7 +150,7 @@ def _choice(
 
 def _parameters(variant: str) -> str:
     """`w_z=3` of `WBCE(w_z=3), from scratch`."""
-    found = re.search(r"\((.*)\)", variant)
+    found = re.search(r"\((\w+=.*)\)", variant)
     return found.group(1) if found else variant
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bus_mlops.dataset.benchmark import flow_notes
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.families import compose, with_choice
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.report import plots
 from bus_mlops.evaluation.report.audit_pictures import Exclusions, excluded_sentence, read_conflicts, read_excluded
@@ -31,6 +32,7 @@ from bus_mlops.evaluation.results import (
     check_collected,
     read_curves,
     read_headings,
+    read_plans,
     read_predictions,
     read_samples,
     select_row,
@@ -109,18 +111,20 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
 
 def _read_strategies(results: Path) -> dict[str, StrategyResults]:
     folder = results / "predictions"
-    headings = read_headings(results / "plan")
+    headings, plans = read_headings(results / "plan"), read_plans(results / "plan")
     check_collected(folder, headings)
     curves = read_curves(folder, headings)
     strategies = {}
     for name, heading in headings.items():
         table = results / "tables" / f"{name}.csv"
         samples = folder / f"{name}_samples.npz"
+        predictions = read_predictions(folder / f"{name}.parquet")
+        rows = with_choice(predictions, plans[name])
         strategies[name] = StrategyResults(
             heading=heading,
             table=_read_table(table),
-            predictions=read_predictions(folder / f"{name}.parquet"),
-            curves=curves[curves["strategy"] == name],
+            predictions=compose(predictions, rows),
+            curves=compose(curves[curves["strategy"] == name], rows),
             samples=read_samples(samples) if samples.is_file() else None,
         )
     return strategies

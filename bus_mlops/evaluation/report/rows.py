@@ -36,7 +36,7 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     printed = {
         (record["model"], record["family"]): record["variant"]
         for record in table.to_dict("records")
-        if _known(record["family"]) and _known(record["paper_table"])
+        if _known(record["family"]) and _known(record["paper_table"]) and not _text(record["chosen_per_fold"])
     }
     return [
         {
@@ -58,15 +58,18 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _choice(record: Mapping[Any, Any], printed: str | None) -> str:
-    """Whether a row of a family was chosen, by what, and which one the paper chose; cross-entropy has no choice."""
+    """What was chosen for each fold, by what, and what the paper chose; cross-entropy has no choice."""
+    per_fold = _text(record["chosen_per_fold"])
+    if per_fold and not _known(record["family"]):
+        return f"{'chosen for each fold' if record['choice'] == 'nested' else 'FLAT choice'}: {per_fold}"
     if not _known(record["family"]) or record["family"] == "BCE":
         return ""
     value = f"validation F1 {record['validation_f1']:.3f}"
     if not record["chosen"]:
         return value + ("; the paper's choice" if printed == record["variant"] else "")
-    if printed is None:
-        return f"chosen: {value}"
-    return f"chosen: {value}" + ("" if printed == record["variant"] else f"; the paper's choice: {printed}")
+    said = f"{per_fold}; {value}" if per_fold else f"chosen: {value}"
+    same = printed == record["variant"] or _known(record["paper_table"])
+    return said if same or printed is None else f"{said}; the paper's choice: {printed}"
 
 
 def finding_groups(

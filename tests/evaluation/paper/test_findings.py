@@ -16,7 +16,7 @@ import yaml
 from bus_mlops import profiles
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.comparison import corrected_resampled_test
-from bus_mlops.evaluation.families import with_choice
+from bus_mlops.evaluation.families import compose, with_choice
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.paper.claims import (
     AUGMENTATIONS,
@@ -261,6 +261,23 @@ def test_the_same_choice_as_the_papers_is_said():
     assert "MobileNet: gamma=2,alpha=0.5 instead of gamma=3,alpha=0.8" in other.statement
 
 
+def test_a_choice_that_differs_by_fold_is_told_fold_by_fold():
+    losses = [replace(row, chosen=False) for row in rows_of("MobileNet")["losses"]]
+    weights = {1: "3", 2: "3", 3: "2", 4: "3", 5: "3"}
+    chosen = {fold: f"WBCE(w_z={weight})" for fold, weight in weights.items()}
+    parameters = {fold: {"w_z": weight} for fold, weight in weights.items()}
+    composite = replace(
+        losses[1], variant="WBCE, chosen per fold", chosen=True, chosen_in=chosen, parameters=parameters
+    )
+    finding = found({"losses": [composite, *losses]}, lambda row: 0.1 if row.chosen else 0)
+    said = "MobileNet: w_z 3, 3, 2, 3, 3 (2 choices in 5 folds) instead of w_z=3"
+    assert said in finding["chosen_weight"].statement
+    assert len(finding["weight_trend_sensitivity"].tests) == 1
+    like_paper = replace(composite, chosen_in=dict.fromkeys(chosen, "WBCE(w_z=3)"))
+    same = found({"losses": [like_paper, *losses]}, lambda _: 0)["chosen_weight"]
+    assert same.statement == "The choice is the paper's for 1 of 1 networks."
+
+
 def test_one_fold_allows_no_test():
     plans = {name: [replace(row, folds=(1,)) for row in rows] for name, rows in all_plans().items()}
     findings = found(plans, lambda row: 0.1 if row.variant == "TL" else 0)
@@ -310,6 +327,7 @@ def test_from_predictions_to_findings(predictions):
 
     frames = {name: pd.concat([predicted(row) for row in rows]) for name, rows in plans.items()}
     plans = {name: with_choice(frames[name], rows) for name, rows in plans.items()}
+    frames = {name: compose(frame, plans[name]) for name, frame in frames.items()}
     test = frames["losses"][frames["losses"]["part"] == "test"].drop_duplicates("image_id")
     parts = {f"fold_{k}": np.where(test["fold"] == k, "test", "train") for k in FOLDS}
     folds = pd.DataFrame({"image_id": test["image_id"], "source": "busi", **parts})
@@ -331,13 +349,17 @@ def test_the_paper_profile_plans_the_rows_of_every_finding(tmp_path):
                 "variant": row.variant,
                 "part": "validation",
                 "seed": 1,
-                "fold": [1, 1],
+                "fold": fold,
+                "image_id": ["a", "b"],
+                "group": ["a", "b"],
                 "label": [0, 1],
             }
         ).assign(probability=[0.2, 0.9 if row.variant == "WBCE(w_z=3)" else 0.1])
         for row in plans["losses"]
+        for fold in row.folds
     ]
-    plans["losses"] = with_choice(pd.concat(predicted), plans["losses"])
+    best = [replace(row, standard_errors=0) for row in plans["losses"]]
+    plans["losses"] = with_choice(pd.concat(predicted), best)
     tested = {name: len(finding.tests) for name, finding in found(plans, lambda _: 0, cohort=ALL_SOURCES).items()}
     assert tested == {
         **dict.fromkeys(("transfer_balanced_accuracy", "transfer_roc_auc"), 7),
@@ -346,7 +368,7 @@ def test_the_paper_profile_plans_the_rows_of_every_finding(tmp_path):
         **dict.fromkeys(("weighted_sensitivity", "weighted_specificity", "focal_sensitivity"), 7),
         **dict.fromkeys(("weight_trend_sensitivity", "weight_trend_specificity"), 7),
         "chosen_weight": 1,  # weight 3 everywhere, which is the paper's but for DenseNet121
-        "chosen_focal": 7,
+        "chosen_focal": 0,  # all are equal: the paper's
         **dict.fromkeys(("sgd_balanced_accuracy", "nadam_sensitivity"), 7),
         "nadam_lowest_sensitivity": 20,
         **dict.fromkeys([each.name for each in COMPARISONS if each.strategy == "multitask"], 5),
