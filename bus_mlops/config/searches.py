@@ -147,6 +147,10 @@ class Search(Strict):
         default=1.0, ge=0, description="by how many of the difference another trial must beat the first"
     )
     pruning: Pruning = Pruning()
+    stop: Literal["never", "noise"] = Field(
+        default="never",
+        description="noise: before all trials, when the gain of more is less than the noise of validation",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -177,6 +181,14 @@ class Search(Strict):
             "pruning.folds compares several trainings of a trial, and there is one: set inner_folds or seeds": (
                 self.pruning.folds != "none" and self.steps == 1
             ),
+            "several objectives need a constraint: of those that meet it, the best in the last objective is chosen": (
+                len(self.objective) > 1 and not self.constraint
+            ),
+            "pruning and stop compare trials by one objective, and there are several: remove them": (
+                len(self.objective) > 1
+                and (self.pruning.folds, self.pruning.epochs, self.stop) != ("none", "none", "never")
+            ),
+            "stop is for engine optuna: remove it": self.engine == "keras-tuner" and self.stop != "never",
             "pruning.rungs are those of pruning.epochs, which is none: remove them": bool(self.pruning.rungs)
             and self.pruning.epochs == "none",
             "space.epochs, and pruning.epochs or epochs, exclude each other: remove one": "epochs" in self.space

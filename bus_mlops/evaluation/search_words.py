@@ -82,7 +82,8 @@ def difference_words(choice: Choice, objective: str) -> str:
     if choice.best == choice.trial == 0:
         return ""
     metric = metric_of(objective)
-    return f"{choice.difference * _scale(metric):+.{_places(metric)}f} ± {metric.format(choice.standard_error)}"
+    error = "?" if choice.standard_error is None else metric.format(choice.standard_error)
+    return f"{choice.difference * _scale(metric):+.{_places(metric)}f} ± {error}"
 
 
 def variation(choices: Iterable[Choice]) -> str:

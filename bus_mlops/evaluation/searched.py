@@ -52,7 +52,7 @@ class Choice(Strict):
         parameters: Those of the chosen trial.
         value: The chosen trial's first objective (fraction), `first_value` the first trial's.
         difference: Of the best trial to the first, in favour of the best.
-        standard_error: Of that difference.
+        standard_error: Of that difference; None where the validation parts are too small to tell.
         reason: Why this trial, in words.
         images: sha256 over the sorted ids of all images that the choice rests on, and how many there are.
     """
@@ -65,7 +65,7 @@ class Choice(Strict):
     value: float
     first_value: float
     difference: float
-    standard_error: float
+    standard_error: float | None
     reason: str
     images: str
     image_count: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from io import StringIO
 
 from bus_mlops.errors import RunError
@@ -13,9 +13,9 @@ WIDTH = 118
 
 
 class CellsFailedError(RunError):
-    """One or more cells of the grid failed; `failed` holds the keys of these, `finished` the run ids of the others."""
+    """One or more cells of the grid failed; `failed` says why each did, `finished` holds the run ids of the others."""
 
-    def __init__(self, message: str, failed: Collection[LedgerKey], finished: Mapping[LedgerKey, str]) -> None:
+    def __init__(self, message: str, failed: Mapping[LedgerKey, CellEvent], finished: Mapping[LedgerKey, str]) -> None:
         super().__init__(message)
         self.failed = failed
         self.finished = finished

@@ -1,0 +1,423 @@
+"""Optuna proposes the trials of a study, group by group; what it is told comes from the ledger.
+
+A group of trials is proposed from the values of all groups before it and trained together. What is proposed follows
+from the seed and those values alone, so a study that was cut off is simply gone through again: its cells are in the
+ledger, its failures in the store, and the sampler arrives where it was. That holds for a kill at any point and for
+several drivers on one study: they propose the same trials, and share out the cells as the drivers of any table do.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bus_mlops.config.searches import Choices, Parameters, Pruning, Range, Value
+from bus_mlops.errors import ConfigError
+from bus_mlops.evaluation.searched import TrialRecord
+from bus_mlops.search.pick import excesses
+from bus_mlops.search.stopping import reason_to_stop
+from bus_mlops.search.study import BATCH, Outcome, Trials
+from bus_mlops.search.study_store import Kept, StudyStore
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+LOG = logging.getLogger(__name__)
+
+# One of so many trials goes on at a rung, and a rung has so many times the epochs of the one before it.
+REDUCTION = 3
+# Wilcoxon's test can say this of three steps on all of which a trial is worse than the best (1/8), not of two (1/4).
+WILCOXON_P = 0.13
+# Of a population of more, a search of a few dozen trials would see one generation.
+POPULATION = 2 * BATCH
+
+
+def run_study(trials: Trials, folder: Path) -> list[TrialRecord]:
+    """Run or resume a study; a trial one of whose cells fails does not count.
+
+    Args:
+        trials: The study.
+        folder: Of the journals.
+
+    Returns:
+        Its trials by number: as many as were asked for, and those that failed in between.
+
+    Raises:
+        CellsFailedError: Nothing but failures comes.
+    """
+    store = StudyStore.open(trials, folder)
+    proposer = Proposer(trials)
+    pruner = FoldPruner(trials)
+    records: list[TrialRecord] = []
+    failed_in_a_row = 0
+    kept = store.read()
+    while (left := trials.wanted - _count(records)) > 0 and not proposer.exhausted:
+        group = proposer.ask(_size(kept, len(records), left), kept)
+        known = {number: kept[number] for number in group if number in kept}
+        judged = _judge(trials, proposer, pruner, group, known)
+        new = {number: each for number, each in judged.items() if number not in known}
+        failed = [each for each in new.values() if each.trial.state == "failed"]
+        worked = any(each.trial.state == "complete" for each in judged.values()) or _count(records)
+        if failed and not worked and trials.failed is not None:
+            raise trials.failed  # if nothing ever worked, it is not the parameters
+        for each in new.values():
+            store.append(each, proposer.distributions, trials.plan.settings.constraint)
+        kept = store.read()
+        if any(kept[number].trial.state != each.trial.state for number, each in judged.items()):
+            # Another driver was here first, and saw a trial fail, or work, that did not here.
+            known = {number: kept[number] for number in group}
+            judged = _judge(trials, proposer, pruner, group, known)
+        for each in judged.values():
+            proposer.tell(each.trial)
+            pruner.tell(each.trial)
+            records.append(each.trial)
+            trials.tell(each.trial)
+        failed_in_a_row = failed_in_a_row + len(failed) if len(failed) == len(group) else 0
+        if failed_in_a_row >= BATCH and trials.failed is not None:
+            raise trials.failed
+        trials.stopped = reason_to_stop(trials, records)
+        if trials.stopped:
+            LOG.info("[search] %s: %s", trials.name, trials.stopped)
+            break
+    return _asked_for(records, trials.wanted)
+
+
+def _size(kept: Mapping[int, Kept], number: int, left: int) -> int:
+    """How many trials are proposed together from this one on: as many as the last time, if there was one."""
+    return kept[number].size if number in kept else min(BATCH, left)
+
+
+def _count(records: Sequence[TrialRecord]) -> int:
+    return sum(trial.state != "failed" for trial in records)
+
+
+def _asked_for(records: Sequence[TrialRecord], wanted: int) -> list[TrialRecord]:
+    return [trial for number, trial in enumerate(records) if _count(records[: number + 1]) <= wanted]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Up to where the trials of a group are trained before it is asked which of them go on."""
+
+    epochs: int | None
+    steps: int
+    resource: int
+
+
+def stages(trials: Trials) -> list[_Stage]:
+    """Rungs of epochs on all steps, then all epochs, step by step where folds are pruned."""
+    pruning = trials.plan.settings.pruning
+    reached = rungs(pruning, trials.epochs)
+    every = len(trials.steps)
+    found = [_Stage(epochs, every, REDUCTION**rung) for rung, epochs in enumerate(reached)]
+    steps = range(1, every + 1) if pruning.folds != "none" else (every,)
+    return found + [_Stage(None, count, REDUCTION ** len(reached)) for count in steps]
+
+
+def rungs(pruning: Pruning, epochs: int) -> list[int]:
+    """The epochs after which trials are compared, ascending, without the last: given, or a ninth and a third.
+
+    >>> rungs(Pruning(epochs="median"), 50), rungs(Pruning(epochs="median", rungs=(10, 60)), 50)
+    ([5, 16], [10])
+    """
+    if pruning.epochs == "none":
+        return []
+    given = pruning.rungs or (epochs // REDUCTION**2, epochs // REDUCTION)
+    return sorted({each for each in given if 1 <= each < epochs})
+
+
+def _judge(
+    trials: Trials,
+    proposer: Proposer,
+    pruner: FoldPruner,
+    group: Mapping[int, Parameters],
+    known: Mapping[int, Kept],
+) -> dict[int, Kept]:
+    """Train the trials of a group, stage by stage; what was kept of a trial before decides what becomes of it."""
+    failed = {number: each.trial for number, each in known.items() if each.trial.state == "failed"}
+    ended: dict[int, tuple[TrialRecord, int | None]] = {number: (trial, None) for number, trial in failed.items()}
+    going_on = {number: parameters for number, parameters in group.items() if number not in ended}
+    spent = dict.fromkeys(going_on, 0)
+    planned = stages(trials)
+    for number_of_stage, stage in enumerate(planned):
+        is_last = stage is planned[-1]
+        steps = None if stage.steps == len(trials.steps) else range(stage.steps)
+        outcomes = trials.evaluate(going_on, stage.epochs, steps)
+        for number, outcome in outcomes.items():
+            spent[number] += outcome.epochs
+        worked = {number: outcome for number, outcome in outcomes.items() if not outcome.failure}
+        stop = {} if is_last else _pruned(trials, proposer, pruner, stage, worked)
+        for number, outcome in outcomes.items():
+            before = known.get(number)
+            if before is not None:
+                pruned = before.trial.reason if before.stage == number_of_stage else ""
+            else:
+                pruned = stop.get(number, "")
+            if outcome.failure or pruned or is_last:
+                epochs = spent[number] if before is None else before.trial.epochs
+                record = trials.record(number, group[number], outcome, pruned=pruned, epochs=epochs)
+                ended[number] = (record, number_of_stage if pruned else None)
+                del going_on[number]
+        if not going_on:
+            break
+    for number, before in known.items():
+        _compare(before.trial, ended[number][0])
+    first = min(group)
+    return {number: Kept(ended[number][0], first, len(group), ended[number][1]) for number in sorted(group)}
+
+
+def _pruned(
+    trials: Trials, proposer: Proposer, pruner: FoldPruner, stage: _Stage, outcomes: Mapping[int, Outcome]
+) -> dict[int, str]:
+    """Number -> why it does not go on. All report before any is judged, the best first; the first trial always goes on.
+
+    A pruner that compares with those judged before it would otherwise let through whoever comes first.
+    """
+    pruning = trials.plan.settings.pruning
+    sign = trials.directions[0]
+    order = sorted(outcomes, key=lambda number: (-sign * outcomes[number].values[0], number))
+    found = {}
+    if stage.epochs is not None:
+        for number in sorted(outcomes):
+            proposer.report(number, outcomes[number].values[0], stage.resource)
+        for number in order:
+            if proposer.should_prune(number) and number:
+                found[number] = f"after {stage.epochs} epochs, by {pruning.epochs.replace('_', ' ')}"
+        return found
+    for number in order:
+        if pruner.should_prune(number, outcomes[number].steps) and number:
+            found[number] = f"after {stage.steps} of {len(trials.steps)} steps, by {pruning.folds}"
+            proposer.report(number, outcomes[number].values[0], stage.resource)
+    return found
+
+
+def _compare(before: TrialRecord, now: TrialRecord) -> None:
+    """Say so if the store has other values than the runs."""
+    same = len(before.values) == len(now.values) and all(
+        math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12) for a, b in zip(before.values, now.values, strict=True)
+    )
+    if not same:
+        LOG.warning(
+            "[search] trial %d is %s by its runs and %s by the journal, which was changed: the runs count",
+            now.number,
+            _numbers(now.values),
+            _numbers(before.values),
+        )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values) or "nothing"
+
+
+class Proposer:
+    """Optuna's sampler with a study in memory; asked and told the same, it proposes the same.
+
+    Attributes:
+        distributions: Path -> distribution of Optuna's.
+        exhausted: Whether there is nothing left to propose.
+    """
+
+    def __init__(self, trials: Trials) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        settings = trials.plan.settings
+        self._space = trials.space
+        self._limits = settings.constraint
+        self._sampler = settings.sampler
+        self._listed = trials.grid() if self._sampler == "grid" else [trials.start.first]
+        self.exhausted = False
+        self.distributions: dict[str, BaseDistribution] = {
+            path: _distribution(dimension) for path, dimension in self._space.dimensions
+        }
+        self._study = optuna.create_study(
+            study_name=trials.name,  # Hyperband shares trials out by it
+            sampler=make_sampler(self._sampler, trials.seed()),
+            pruner=_epoch_pruner(settings.pruning, len(rungs(settings.pruning, trials.epochs))),
+            directions=["maximize" if sign > 0 else "minimize" for sign in trials.directions],
+        )
+        for parameters in self._listed:
+            self._study.enqueue_trial(dict(parameters))
+        # None: a trial that was proposed by another version.
+        self._asked: list[optuna.Trial | None] = []
+
+    def ask(self, size: int, kept: Mapping[int, Kept]) -> dict[int, Parameters]:
+        """The next trials by number, or as many of them as there are; one that was kept is what it was."""
+        from optuna.trial import TrialState
+
+        group: dict[int, Parameters] = {}
+        for _ in range(size):
+            number = len(self._asked)
+            if self._sampler == "grid" and number == len(self._listed):
+                break
+            trial = self._study.ask()
+            group[number] = self._suggested(trial)
+            self._asked.append(trial)
+            if number in kept and kept[number].trial.parameters != group[number]:
+                LOG.warning("[search] trial %d was proposed by another version, and stays as it was", number)
+                self._study.tell(trial, state=TrialState.FAIL)
+                self._asked[number] = None
+                group[number] = kept[number].trial.parameters
+        self.exhausted = self._sampler == "grid" and len(self._asked) == len(self._listed)
+        return group
+
+    def _suggested(self, trial: optuna.Trial) -> dict[str, Value]:
+        found: dict[str, Value] = {}
+        for path, distribution in self.distributions.items():
+            if path in self._space.active(found):
+                found[path] = trial._suggest(path, distribution)  # noqa: SLF001 - the one way for any distribution
+        return self._space.proposal(found)
+
+    def report(self, number: int, value: float, resource: int) -> None:
+        """What a trial has reached so far."""
+        trial = self._asked[number]
+        if trial is not None:
+            trial.report(value, resource)
+
+    def should_prune(self, number: int) -> bool:
+        """Whether a trial is not worth more epochs."""
+        trial = self._asked[number]
+        return trial is not None and trial.should_prune()
+
+    def tell(self, record: TrialRecord) -> None:
+        """What became of a trial. From a failed one the sampler learns, as from a pruned one, to stay away."""
+        from optuna.trial import TrialState, create_trial
+
+        complete = record.state == "complete"
+        values = list(record.values) if complete else None
+        state = TrialState.COMPLETE if complete else TrialState.PRUNED
+        missed = excesses(record.constraints, self._limits) if record.constraints else {}
+        trial = self._asked[record.number]
+        if trial is None:
+            own = {path: self.distributions[path] for path in record.parameters}
+            frozen = create_trial(state=state, values=values, params=record.parameters, distributions=own)
+            for name, excess in missed.items():
+                frozen.set_constraint(name, excess)
+            self._study.add_trial(frozen)
+            return
+        for name, excess in missed.items():
+            trial.set_constraint(name, excess)
+        try:
+            self._study.tell(trial, values, state=state)
+        except RuntimeError:
+            # Brute force calls for a stop when it has tried everything, which Optuna refuses outside its own loop.
+            if self._sampler != "brute_force":
+                raise
+            self.exhausted = True
+
+
+class FoldPruner:
+    """Optuna's Wilcoxon pruner: compares a trial with the best one step by step."""
+
+    def __init__(self, trials: Trials) -> None:
+        import optuna
+
+        self._on = trials.plan.settings.pruning.folds != "none"
+        self._trials: dict[int, optuna.Trial] = {}
+        with _without_warnings():
+            self._study = optuna.create_study(
+                direction="maximize" if trials.directions[0] > 0 else "minimize",
+                sampler=optuna.samplers.RandomSampler(seed=0),
+                pruner=optuna.pruners.WilcoxonPruner(p_threshold=WILCOXON_P),
+            )
+
+    def should_prune(self, number: int, steps: Sequence[float]) -> bool:
+        """Whether a trial, with these values on the first steps, is worse than the best."""
+        return self._reported(number, steps).should_prune()
+
+    def tell(self, record: TrialRecord) -> None:
+        """What became of a trial; only complete ones are compared with."""
+        from optuna.trial import TrialState
+
+        if not self._on or (record.state != "complete" and record.number not in self._trials):
+            return
+        trial = self._reported(record.number, record.steps)
+        if record.state == "complete":
+            self._study.tell(trial, record.values[0])
+        else:
+            self._study.tell(trial, state=TrialState.FAIL)
+
+    def _reported(self, number: int, steps: Sequence[float]) -> optuna.Trial:
+        if number not in self._trials:
+            self._trials[number] = self._study.ask()
+        trial = self._trials[number]
+        have = len(self._study.trials[trial.number].intermediate_values)
+        for step, value in enumerate(steps[have:], have):
+            trial.report(value, step)
+        return trial
+
+
+def make_sampler(name: str, seed: int) -> BaseSampler:
+    """A sampler of Optuna's that needs neither torch nor another package.
+
+    Raises:
+        ConfigError: There is none of that name; lists those that there are.
+    """
+    from optuna import samplers
+
+    made: dict[str, Callable[[], BaseSampler]] = {
+        "tpe": lambda: samplers.TPESampler(
+            seed=seed,
+            n_startup_trials=BATCH,
+            multivariate=True,
+            group=True,
+            constant_liar=True,  # spreads the trials of a group
+        ),
+        "random": lambda: samplers.RandomSampler(seed=seed),
+        "grid": lambda: samplers.RandomSampler(seed=seed),  # all its trials are given
+        "qmc": lambda: samplers.QMCSampler(seed=seed, scramble=True),
+        "nsgaii": lambda: samplers.NSGAIISampler(population_size=POPULATION, seed=seed),
+        "nsgaiii": lambda: samplers.NSGAIIISampler(population_size=POPULATION, seed=seed),
+        "brute_force": lambda: samplers.BruteForceSampler(seed=seed),
+    }
+    if name not in made:
+        raise ConfigError(
+            f"sampler must be one of {', '.join(made)} but got {name!r}. Optuna's gp needs torch, which is left out "
+            "for its size, and its cmaes another package."
+        )
+    with _without_warnings():
+        return made[name]()
+
+
+def _epoch_pruner(pruning: Pruning, count: int) -> BasePruner:
+    """The pruner between so many rungs, whose resources are the powers of REDUCTION, whatever their epochs."""
+    from optuna import pruners
+
+    made: dict[str, Callable[[], BasePruner]] = {
+        "none": pruners.NopPruner,
+        "median": lambda: pruners.MedianPruner(n_startup_trials=BATCH),
+        "successive_halving": lambda: pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
+        "hyperband": lambda: pruners.HyperbandPruner(
+            min_resource=1, max_resource=REDUCTION**count, reduction_factor=REDUCTION
+        ),
+    }
+    return made[pruning.epochs]()
+
+
+def _distribution(dimension: Range | Choices) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution(dimension.choices)
+    if isinstance(dimension.low, int) and isinstance(dimension.high, int):
+        return IntDistribution(dimension.low, dimension.high, log=dimension.log, step=int(dimension.step or 1))
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log, step=dimension.step)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Of what Optuna calls experimental: the version is pinned, and the tests say if it changes."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        yield
