@@ -89,6 +89,7 @@ class SearchResult(Strict):
     sampler: str = ""
     objective: tuple[str, ...] = ()
     standard_errors: float = 1.0
+    constraint: dict[str, float] = Field(default_factory=dict)
     choices: tuple[Choice, ...] = ()
     trials: tuple[TrialRecord, ...] = ()
     stopped: tuple[Stopped, ...] = ()
