@@ -9,6 +9,7 @@ import typer
 from bus_mlops import __version__, logs
 from bus_mlops.cli import consumer, data, registry, repair, reproduce, verbosity
 from bus_mlops.cli.folds import folds_app
+from bus_mlops.cli.search import search_app
 from bus_mlops.cli.sources import sources_app
 from bus_mlops.error_messages import readable_errors
 
@@ -68,9 +69,10 @@ def options(
 for _panel, _commands in _GROUPS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+app.add_typer(search_app, name="search", rich_help_panel="Reproduce the benchmark")
 app.add_typer(sources_app, name="sources", rich_help_panel="Data")
 app.add_typer(folds_app, name="folds", rich_help_panel="Data")
-for _each in (app, sources_app, folds_app):
+for _each in (app, search_app, sources_app, folds_app):
     for _info in _each.registered_commands:
         if _info.callback is not None:
             _info.callback = verbosity.with_verbosity(_info.callback)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bus_mlops.evaluation.metric import Metric
@@ -108,9 +108,9 @@ def networks(result: SearchResult) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def best_first(result: SearchResult, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+def best_first(trials: Iterable[TrialRecord], objective: Sequence[str]) -> list[TrialRecord]:
     """The complete trials from the best first objective to the worst; of equal ones the earliest first."""
-    direction = metric_of(result.objective[0]).direction if result.objective else 1
+    direction = metric_of(objective[0]).direction if objective else 1
     complete = [trial for trial in trials if trial.state == "complete" and trial.values]
     return sorted(complete, key=lambda trial: (-direction * trial.values[0], trial.number))
 

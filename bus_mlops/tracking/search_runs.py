@@ -243,7 +243,7 @@ class SearchRuns:
             "|---|---|---|---|---|---|",
             *rows,
         ]
-        best = best_first(result, result.trials)[:5]
+        best = best_first(result.trials, result.objective)[:5]
         listed = [
             f"- {value_words(each.values, result.objective)}: {self._link(parent.trials[each.fold, each.number])}"
             for each in best
@@ -347,28 +347,39 @@ class RecordedTrial:
     seconds: float
 
 
-def recorded_trials(tracking: TrackingConfig, search: str, objective: Sequence[str]) -> list[RecordedTrial]:
-    """The trials of a search so far, of its latest runs; reads only, and none where the store is not there yet.
+def recorded_trials(tracking: TrackingConfig, searches: Mapping[str, Search]) -> dict[str, list[RecordedTrial]]:
+    """The trials of some searches so far, of the latest runs of each; reads only, so that a store need not be there.
 
     Raises:
         LedgerError: A store that should be there cannot be reached.
     """
+    found: dict[str, list[RecordedTrial]] = {name: [] for name in searches}
     file = sqlite_file(tracking.uri)
     if file is not None and not file.exists():
-        return []
+        return found
     client = open_client(tracking)
     experiment = client.get_experiment_by_name(tracking.experiment)
     if experiment is None:
-        return []
-    latest: dict[str, str] = {}
-    for run in search_all(client, experiment.experiment_id, _query({"kind": SEARCH, "search.name": search})):
-        latest.setdefault(run.data.tags["network"], run.info.run_id)
-    found = [
-        _recorded(run, objective)
-        for run in search_all(client, experiment.experiment_id, _query({"kind": TRIAL, "search.name": search}))
-        if run.data.tags[PARENT] == latest.get(run.data.tags["network"]) and run.info.status != "RUNNING"
-    ]
-    return sorted(found, key=lambda each: (each.trial.network, each.trial.fold, each.trial.number))
+        return found
+    of_one = {"search.name": next(iter(searches))} if len(searches) == 1 else {}
+    parents, trials = (
+        search_all(client, experiment.experiment_id, _query({"kind": kind, **of_one})) for kind in (SEARCH, TRIAL)
+    )
+    latest: dict[tuple[str, str], str] = {}
+    for run in parents:
+        latest.setdefault(_subject(run), run.info.run_id)
+    for run in trials:
+        search = searches.get(_subject(run)[0])
+        if search and run.data.tags[PARENT] == latest.get(_subject(run)) and run.info.status != "RUNNING":
+            found[_subject(run)[0]].append(_recorded(run, search.objective))
+    for each in found.values():
+        each.sort(key=lambda one: (one.trial.network, one.trial.fold, one.trial.number))
+    return found
+
+
+def _subject(run: Run) -> tuple[str, str]:
+    """The search and the network that a run is of."""
+    return run.data.tags["search.name"], run.data.tags["network"]
 
 
 def _recorded(run: Run, objective: Sequence[str]) -> RecordedTrial:

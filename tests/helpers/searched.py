@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from bus_mlops.config.searches import Search
 from bus_mlops.evaluation.searched import Choice, SearchResult, TrialRecord
+from bus_mlops.tracking.ledger import Ledger
+from bus_mlops.tracking.search_runs import SearchRuns
 
 
 def focal_or_weight(number: int) -> dict[str, Any]:
@@ -87,3 +91,30 @@ def make_result(
             **settings,
         }
     )
+
+
+def study(result: SearchResult, network: str, fold: int) -> Any:
+    """What is asked of a study by who watches it."""
+    space = {"loss.classification_weight": {"low": 0.5, "high": 5}, "loss.kind": ["focal", "cross_entropy"]}
+    settings = Search.model_validate(
+        {"network": network, "strategy": "approaches", "space": space, "objective": result.objective}
+    )
+    return SimpleNamespace(
+        name=f"{result.search}-{network}-fold{fold}-0a1b2c",
+        fold=fold,
+        wanted=5,
+        plan=SimpleNamespace(name=result.search, settings=settings),
+        start=SimpleNamespace(network=network, title=network.upper()),
+    )
+
+
+def tell(ledger: Ledger, result: SearchResult, trials: int | None = None, end: bool = True) -> None:
+    """A driver's life: it tells of so many trials of each fold and of the choice, or is killed before."""
+    runs = SearchRuns(ledger)
+    for network, fold in dict.fromkeys((trial.network, trial.fold) for trial in result.trials):
+        runs.started(study(result, network, fold))
+        own = [trial for trial in result.trials if (trial.network, trial.fold) == (network, fold)]
+        for trial in own[:trials]:
+            runs.told(trial)
+    if end:
+        runs.chosen(result)

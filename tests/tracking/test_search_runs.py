@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from made_once import store_in
-from searched import make_result
+from searched import make_result, study, tell
 
-from bus_mlops.config.searches import Search
 from bus_mlops.evaluation.searched import SearchResult
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.run_files import digests_of
@@ -30,32 +28,6 @@ def tracking(tmp_path, empty_store):
 def quickly_drawn(monkeypatch):
     """Drawing takes longer than all else."""
     monkeypatch.setattr(FIGURES, lambda result, network: {"history": f"{len(result.trials)} trials".encode()})
-
-
-def study(result: SearchResult, network: str, fold: int) -> Any:
-    space = {"loss.classification_weight": {"low": 0.5, "high": 5}, "loss.kind": ["focal", "cross_entropy"]}
-    settings = Search.model_validate(
-        {"network": network, "strategy": "approaches", "space": space, "objective": result.objective}
-    )
-    return SimpleNamespace(
-        name=f"{result.search}-{network}-fold{fold}-0a1b2c",
-        fold=fold,
-        wanted=5,
-        plan=SimpleNamespace(name=result.search, settings=settings),
-        start=SimpleNamespace(network=network, title=network.upper()),
-    )
-
-
-def tell(ledger: Ledger, result: SearchResult, trials: int | None = None, end: bool = True) -> None:
-    """A driver's life: it tells of so many trials of each fold and of the choice, or is killed before."""
-    runs = SearchRuns(ledger)
-    for network, fold in dict.fromkeys((trial.network, trial.fold) for trial in result.trials):
-        runs.started(study(result, network, fold))
-        own = [trial for trial in result.trials if (trial.network, trial.fold) == (network, fold)]
-        for trial in own[:trials]:
-            runs.told(trial)
-    if end:
-        runs.chosen(result)
 
 
 def everything(ledger: Ledger) -> dict[str, Any]:
@@ -166,11 +138,12 @@ def test_two_networks_are_two_runs_and_the_tuned_row_is_a_child(tracking, quickl
 
 
 def test_trials_are_read_back_as_they_were_told(tracking, tmp_path):
-    assert recorded_trials(tracking.model_copy(update={"uri": f"sqlite:///{tmp_path}/none.db"}), "x", ()) == []
-    assert recorded_trials(tracking, "mt_estan_loss", ("roc_auc",)) == []
+    searches = {"mt_estan_loss": study(RESULT, "mt_estan", 1).plan.settings}
+    nowhere = tracking.model_copy(update={"uri": f"sqlite:///{tmp_path}/none.db"})
+    assert recorded_trials(nowhere, searches) == recorded_trials(tracking, searches) == {"mt_estan_loss": []}
     tell(Ledger(tracking), RESULT, end=False)
-    found = [each.trial for each in recorded_trials(tracking, "mt_estan_loss", ("roc_auc",))]
-    assert recorded_trials(tracking, "another", ("roc_auc",)) == []
+    found = [each.trial for each in recorded_trials(tracking, searches)["mt_estan_loss"]]
+    assert recorded_trials(tracking, {**searches, "another": searches["mt_estan_loss"]})["another"] == []
     named = ("fold", "number", "state", "values", "epochs", "runs", "reason")
     assert [[getattr(each, name) for name in named] for each in found] == [
         [getattr(each, name) for name in named] for each in RESULT.trials
