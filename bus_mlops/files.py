@@ -140,10 +140,10 @@ def local_path(address: str) -> Path | None:
     return Path(address) if address.startswith("/") else None
 
 
-def sqlite_problem(file: Path) -> str:
+def sqlite_problem(file: Path, patience: float = 5.0) -> str:
     """What is wrong with an SQLite file that holds something; "" where nothing is, or another process has locked it.
 
-    Reads all of it: about a second for 500 MB.
+    Reads all of it: about a second for 500 MB. A lock is waited for so many seconds.
     """
     with file.open("rb") as handle:
         magic = handle.read(16)
@@ -151,7 +151,7 @@ def sqlite_problem(file: Path) -> str:
         return "it is not an SQLite database"
     try:
         # Writable, since what a killed process began is taken back at the next opening.
-        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", uri=True)) as database:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", patience, uri=True)) as database:
             found = str(database.execute("pragma quick_check(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:
         return "" if "locked" in str(error) else str(error)

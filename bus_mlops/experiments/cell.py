@@ -11,6 +11,7 @@ from bus_mlops.errors import RunError
 from bus_mlops.paths import EXTENSIONS
 from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking.kinds import FOLD, TRIED
+from bus_mlops.training.kept_states import KeptStates
 
 # In place of a fold: trained on all images of the folds, without validation and test part, for a package.
 REFIT = 0
@@ -110,6 +111,10 @@ class Job:
     extensions: Path = EXTENSIONS
     tags: dict[str, str] = field(default_factory=dict)
     identity: dict[str, str] = field(default_factory=dict)
+
+    def states(self, cell: Cell) -> KeptStates:
+        """What shorter trials of a cell's course have left for it."""
+        return KeptStates(self.checkpoints, cell.spec.course(cell.data_digest, cell.folds_digest), cell.fold)
 
     def run_tags(self, cell: Cell) -> dict[str, str]:
         """The tags of a cell's run."""

@@ -27,6 +27,7 @@ from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.processes import identity
 from bus_mlops.tracking.store import absolute, lock_of
 from bus_mlops.training.checkpoint import sweep
+from bus_mlops.training.kept_states import sweep_states
 
 LOG = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ def open_runner(config: Config) -> Iterator[Runner]:
         for closed in ledger.reconcile(alone=file is not None):
             LOG.info("closed a run whose process had died: %s", closed)
         sweep(job.checkpoints)
+        sweep_states(job.checkpoints)
         runner = Runner(config, ledger, engine, job)
         try:
             with engine:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -18,16 +18,18 @@ import pandas as pd
 
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
-from bus_mlops.errors import TrainingError
+from bus_mlops.errors import DamagedRunError, TrainingError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.cell_predictions import write_predictions
 from bus_mlops.experiments.cohort_rows import cohort_rows
+from bus_mlops.experiments.completion import COMPLETED_FROM, complete
 from bus_mlops.experiments.programs import Programs
 from bus_mlops.files import sqlite_file
 from bus_mlops.tracking.cell_lock import rival
 from bus_mlops.tracking.heartbeat import heartbeat
-from bus_mlops.tracking.ledger import CURVES, MODEL, Ledger
+from bus_mlops.tracking.ledger import CURVES, EPOCHS_TRAINED, MODEL, Ledger
 from bus_mlops.training.checkpoint import Checkpoint
+from bus_mlops.training.kept_states import used
 from bus_mlops.training.state import EpochLog, FitState
 
 if TYPE_CHECKING:
@@ -66,11 +68,11 @@ def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: E
             if done is not None:
                 ledger.writer.discard(run_id, f"run {done.run_id} was finished before it")
             else:
-                ledger.finish(run_id, metrics, Path(folder), {"best_epoch": f"{metrics['best_epoch']:.0f}"})
+                ledger.finish(run_id, metrics, Path(folder), attempt.tags(metrics))
     except BaseException as error:
         attempt.tidy_up(error)
         raise
-    attempt.checkpoint.remove()
+    attempt.put_away()
     return done or _event(cell, "finished", run_id=run_id, values=metrics)
 
 
@@ -101,6 +103,7 @@ class _Attempt:
         self._images = 0.0  # of an epoch
         self._state = FitState()
         self._checkpoints_fail = False
+        self._origin: dict[str, str] = {}
         identity = {
             "fingerprint": cell.fingerprint,
             "fold": str(cell.fold),
@@ -108,6 +111,9 @@ class _Attempt:
             "tensorflow": job.tags.get("tensorflow", ""),
         }
         self.checkpoint = Checkpoint(job.checkpoints / f"{cell.fingerprint}-{cell.fold}.npz", identity)
+        self._states = job.states(cell)
+        # What else a state's numbers depend on is in the name of its file.
+        self._machine = {name: value for name, value in identity.items() if name != "fingerprint"}
 
     def train(self, folder: Path) -> dict[str, float]:
         """Train, and write what the run keeps into a folder; returns the metrics."""
@@ -120,6 +126,9 @@ class _Attempt:
         rows = cohort_rows(benchmark, folds, cell)
         self._images = cell.spec.training.images_per_epoch(len(rows["train"]))
         program = self._programs.get(cell, self._job)
+        completed = None if cell.tried else self._complete(program, benchmark, folds, rows, folder)
+        if completed is not None:
+            return completed
         self._go_on(program)
         prepared = time.monotonic()
         data = CellData(
@@ -138,7 +147,20 @@ class _Attempt:
         metrics["best_epoch"] = float(result.best_epoch)
         metrics["seconds_training"] = seconds
         metrics["images_per_second"] = self._images * cell.spec.training.epochs / seconds
+        metrics[EPOCHS_TRAINED] = float(cell.spec.training.epochs - self._state.inherited)
         return metrics
+
+    def put_away(self) -> None:
+        """A trial that is done keeps its last state for a longer one; any other cell needs nothing any more."""
+        epochs = self._cell.spec.training.epochs
+        if self._cell.tried and self.checkpoint.epochs == epochs:
+            with suppress(OSError):  # then a longer one begins from the start
+                self._states.keep(self.checkpoint, epochs)
+        self.checkpoint.remove()
+
+    def tags(self, metrics: Mapping[str, float]) -> dict[str, str]:
+        """What its run is tagged with at the end."""
+        return {"best_epoch": f"{metrics['best_epoch']:.0f}", **self._origin}
 
     def tidy_up(self, error: BaseException) -> None:
         """Close the run; the error at hand matters more than those met here, which the driver deals with."""
@@ -154,20 +176,57 @@ class _Attempt:
                 self._run_id, "KILLED" if interrupted else "FAILED", f"{type(error).__name__}: {error}"
             )
 
+    def _complete(
+        self, program: Program, benchmark: Benchmark, folds: Folds, rows: dict[str, np.ndarray], folder: Path
+    ) -> dict[str, float] | None:
+        """The metrics of a cell that a trial has trained; None where there is none, or it cannot be taken."""
+        trial = None if self._cell.is_refit else self._ledger.tried_run(self._cell.key)
+        if trial is None:
+            return None
+        run_id = trial.info.run_id
+        try:
+            metrics, logs = complete(self._cell, trial, self._ledger, program, benchmark, folds, rows, folder)
+        except (DamagedRunError, TrainingError) as error:
+            self._note(f"trained anew, not completed from the trial: {error}", {"completed": f"no: {error}"})
+            return None
+        self._record(logs)
+        self._origin = {COMPLETED_FROM: run_id}
+        self._note(f"completed from the trial {run_id}: nothing is trained", self._origin)
+        return metrics
+
     def _go_on(self, program: Program) -> None:
-        """Take up the state that an attempt before this one left, and record its epochs for this run too."""
+        """Take up what an attempt before this one, or a shorter trial, left; record its epochs for this run too."""
+        epochs = self._cell.spec.training.epochs
+        notes = []
         try:
             self._state = self.checkpoint.load(program)
+            if self.checkpoint.damage:
+                notes.append(f"{self.checkpoint.damage}, so the one before is taken")
         except TrainingError as error:
-            self._note(f"begun anew: {error}", {"resumed": f"no: {error}"})
-            return
-        if not self._state.history:
-            return
-        for log in self._state.history:
-            self._ledger.writer.epoch(self._run_id, log.epoch, _values(log))
+            notes.append(str(error))
+        for path in self._states.between(len(self._state.history), epochs):
+            try:
+                self._state = Checkpoint(path, self._machine).load(program).taken_up(epochs)
+            except TrainingError as error:
+                notes.append(str(error))
+                continue
+            used(path)
+            break
         done = len(self._state.history)
-        lost = f"; {self.checkpoint.damage}, so the one before is taken" if self.checkpoint.damage else ""
-        self._note(f"goes on after epoch {done} of {log.epochs}{lost}", {"resumed": f"after epoch {done}{lost}"})
+        if not done:
+            if notes:
+                self._note(f"begun anew: {'; '.join(notes)}", {"resumed": f"no: {'; '.join(notes)}"})
+            return
+        self._record(self._state.history)
+        whose = " of a shorter trial" if self._state.inherited == done else ""
+        lost = "".join(f"; {note}" for note in notes)
+        self._note(
+            f"goes on after epoch {done} of {epochs}{whose}{lost}", {"resumed": f"after epoch {done}{whose}{lost}"}
+        )
+
+    def _record(self, logs: Iterable[EpochLog]) -> None:
+        for log in logs:
+            self._ledger.writer.epoch(self._run_id, log.epoch, _values(log))
 
     def _note(self, message: str, tags: dict[str, str]) -> None:
         self._ledger.writer.tag(self._run_id, tags)

@@ -10,14 +10,13 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.files import local_path, read_json, sqlite_file, write_json
 from bus_mlops.paths import LEDGER, PREDICTIONS, PROMOTION
-from bus_mlops.tracking.store import check_database, require_place
+from bus_mlops.tracking.store import check_database, opened, require_place
 
 RUNS = "_runs.json"
 
@@ -69,7 +68,7 @@ def find_lost(tracking: TrackingConfig) -> Lost:
         runs = {name: [f"{run} is in no database" for run in needed] for name, needed in _needed() if needed}
         decided = _decided()
         return Lost(runs, f"{decided['model']} version {decided['version']} is in no database" if decided else "")
-    with closing(sqlite3.connect(file)) as database:
+    with opened(file) as database:
         query = "select run_uuid, artifact_uri from runs where status = 'FINISHED' and lifecycle_stage = 'active'"
         held = dict(database.execute(query).fetchall())
         runs = {}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.files import local_path, sqlite_file, sqlite_problem
-from bus_mlops.tracking.store import at_rest, check_database, damaged
+from bus_mlops.tracking.patience import PATIENCE_SECONDS
+from bus_mlops.tracking.store import at_rest, check_database, damaged, opened
 
 # Where MLflow writes whole paths of artifacts.
 ADDRESSES = {
@@ -65,10 +65,10 @@ def find_moves(tracking: TrackingConfig) -> list[Move]:
     file = sqlite_file(tracking.uri)
     if file is None or not file.exists() or "://" in tracking.artifacts:
         return []
-    if problem := sqlite_problem(file):
+    if problem := sqlite_problem(file, PATIENCE_SECONDS):
         raise LedgerError(damaged(file, tracking.artifacts, problem))
     new = Path(tracking.artifacts).resolve()
-    with closing(sqlite3.connect(file)) as database:
+    with opened(file) as database:
         # The first one is MLflow's own, which we do not use.
         query = "select distinct artifact_location from experiments where experiment_id != 0"
         olds = {local_path(location) for (location,) in database.execute(query)}
@@ -86,7 +86,7 @@ def relocate(move: Move) -> int:
     """
     move.require_files()
     try:
-        with at_rest(move.database), closing(sqlite3.connect(move.database)) as database, database:
+        with at_rest(move.database), opened(move.database) as database, database:
             changed = 0
             for table, column, row, path in _addresses(database, move.old):
                 address = (move.new / path.relative_to(move.old)).as_uri()

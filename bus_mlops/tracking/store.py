@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError, store_remedy
 from bus_mlops.files import anchored, local_path, sqlite_file, sqlite_problem
-from bus_mlops.tracking.patience import PatientClient
+from bus_mlops.tracking import patience
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,8 +47,7 @@ def open_client(tracking: TrackingConfig) -> MlflowClient:
             if file is not None:
                 check_database(file, tracking.artifacts)
             # The registry is named too: MLFLOW_REGISTRY_URI would be asked otherwise.
-            client = cast("MlflowClient", PatientClient(MlflowClient(tracking_uri=address, registry_uri=address)))
-            client.search_experiments(max_results=1)
+            client = patience.patient(_open)(MlflowClient, address)
     except MlflowException as error:
         raise LedgerError(_unreachable(tracking.uri, error)) from error
     except LedgerError:
@@ -57,7 +56,30 @@ def open_client(tracking: TrackingConfig) -> MlflowClient:
         if any(words in str(error) for words in ("locked", "not a database", "malformed")):
             raise LedgerError(_unreachable(tracking.uri, error)) from error
         raise
-    return client
+    return cast("MlflowClient", patience.PatientClient(client))
+
+
+def _open(client: Callable[..., MlflowClient], address: str) -> MlflowClient:
+    """A client that has asked its store something: whatever its opening may run into, it has run into."""
+    opened = client(tracking_uri=address, registry_uri=address)
+    opened.search_experiments(max_results=1)
+    return opened
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[sqlite3.Connection]:
+    """The database of a local store as it is, without MLflow; one that is locked is waited for as by every call.
+
+    Raises:
+        LedgerError: It stays locked.
+    """
+    with closing(sqlite3.connect(file, patience.PATIENCE_SECONDS)) as database:
+        try:
+            yield database
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise LedgerError(_unreachable(f"sqlite:///{file}", error)) from error
+            raise
 
 
 def check_database(file: Path, artifacts: str) -> None:
@@ -67,7 +89,7 @@ def check_database(file: Path, artifacts: str) -> None:
         LedgerError: It is damaged; or it is missing or empty, though `artifacts` has files of its runs.
     """
     if file.exists() and file.stat().st_size:
-        if problem := sqlite_problem(file):
+        if problem := sqlite_problem(file, patience.PATIENCE_SECONDS):
             raise LedgerError(damaged(file, artifacts, problem))
     elif "://" not in artifacts and any(Path(artifacts).glob("*/artifacts/*")):
         state = "is empty" if file.exists() else "is not there"
@@ -79,7 +101,7 @@ def require_place(tracking: TrackingConfig) -> None:
     file = sqlite_file(tracking.uri)
     if file is None or not file.exists() or not file.stat().st_size:
         return
-    with closing(sqlite3.connect(file)) as database:
+    with opened(file) as database:
         query = "select artifact_location from experiments where name = ?"
         for (recorded,) in database.execute(query, (tracking.experiment,)):
             _require_place(tracking.experiment, recorded, _address(tracking.artifacts))

@@ -44,6 +44,7 @@ class Checkpoint:
 
     Attributes:
         damage: What was wrong with the latest file, if the one before was gone on from.
+        epochs: How many the latest file holds; 0 if it was neither read nor written.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
@@ -51,6 +52,7 @@ class Checkpoint:
         self._before = path.with_name(f"{path.name}.before")
         self._identity = dict(identity)
         self.damage = ""
+        self.epochs = 0
 
     def load(self, program: Program) -> FitState:
         """The state to go on from, without epochs if there is no file.
@@ -68,6 +70,7 @@ class Checkpoint:
                 latest = latest or error
             else:
                 self.damage = str(latest or "")
+                self.epochs = len(state.history) if path == self._path else 0
                 return state
         if latest is not None:
             raise latest
@@ -79,7 +82,8 @@ class Checkpoint:
                 about = json.loads(str(arrays["about"]))
                 state, best = _arrays(arrays, "state"), _arrays(arrays, "best")
             history = [EpochLog(**log) for log in about["history"]]
-            latest = FitState(history, history[about["best"] - 1], best, about["seconds"], state)
+            best_log, inherited = history[about["best"] - 1], about.get("inherited", 0)
+            latest = FitState(history, best_log, best, about["seconds"], state, inherited)
             identity = dict(about["identity"])
         except _UNREADABLE as error:
             raise TrainingError(f"{path} cannot be read ({error})") from error
@@ -104,19 +108,32 @@ class Checkpoint:
             "history": [asdict(log) for log in state.history],
             "best": state.best.epoch,
             "seconds": state.seconds,
+            "inherited": state.inherited,
         }
         best = [] if state.best is state.history[-1] else state.best_weights  # or they would be written twice
         arrays = {f"state_{number}": value for number, value in enumerate(program.state())}
         arrays |= {f"best_{number}": value for number, value in enumerate(best)}
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self.epochs = 0
         temporary = self._path.with_name(f".{self._path.name}.{socket.gethostname()}-{os.getpid()}.npz")
         try:
             np.savez(temporary, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]  # none is `allow_pickle`
             if self._path.exists():
                 self._path.replace(self._before)
             temporary.replace(self._path)
+            self.epochs = len(state.history)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def move(self, path: Path) -> None:
+        """Put the latest file elsewhere, in the place of what is there, and delete the one before.
+
+        Raises:
+            OSError: As where the folder cannot be made.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.replace(path)
+        self.remove()
 
     def remove(self) -> None:
         """Delete the files, if there are any; what cannot be deleted is left."""

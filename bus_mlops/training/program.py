@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bus_mlops.errors import NetworkError
+from bus_mlops.errors import NetworkError, TrainingError
 from bus_mlops.files import replacing
 from bus_mlops.models import weights, zoo
 from bus_mlops.models.framework import keras, tf
@@ -169,6 +169,17 @@ class Program:
         """Write the network for inference (no optimizer, no loss) as `.keras`; whole or not at all."""
         with replacing(path) as temporary:
             self.model.save(temporary)
+
+    def load(self, path: Path) -> None:
+        """Set all weights to those of a file that `save` has written.
+
+        Raises:
+            TrainingError: It holds those of another network.
+        """
+        try:
+            self.model.load_weights(path)
+        except (ValueError, KeyError, OSError) as error:
+            raise TrainingError(f"the weights of {path.name} do not fit {self.spec.network}: {error}") from error
 
     def _variables(self) -> list[Any]:
         """Weights first."""
