@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from bus_mlops.config.searches import Parameters
-from bus_mlops.dataset.folds.assignment import TRAIN, VALIDATION
+from bus_mlops.dataset.folds.assignment import TEST, TRAIN, VALIDATION
 from bus_mlops.dataset.folds.division import parts_of
-from bus_mlops.errors import BusMlopsError, EvaluationError
+from bus_mlops.errors import BusMlopsError, EvaluationError, LeakageError
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.searched import FLAT, Choice, SearchResult, Stopped, TrialRecord
 from bus_mlops.experiments.cell import Cell, CellEvent
@@ -247,12 +247,29 @@ class Trials:
 
         Raises:
             DamagedRunError: The files of the run are not what it recorded.
+            LeakageError: It validated on images that are tested in the fold that the study chooses for.
         """
         if run_id not in self._read:
             predictions = self.runner.ledger.predictions(run_id)
             # A run that a table trained has its test part too, at which no search looks.
-            self._read[run_id] = predictions[predictions["part"] == VALIDATION].reset_index(drop=True)
+            part = predictions[predictions["part"] == VALIDATION].reset_index(drop=True)
+            leaked = self._tested.intersection(part["image_id"])
+            if leaked:
+                raise LeakageError(
+                    f"run {run_id} validated on {len(leaked)} images (such as {min(leaked)}) that are tested in fold "
+                    f"{self.fold}, for which the study {self.name} chooses: nothing is chosen. Is data/folds/folds.csv "
+                    "what `dvc repro folds` wrote?"
+                )
+            self._read[run_id] = part
         return self._read[run_id]
+
+    @cached_property
+    def _tested(self) -> frozenset[str]:
+        """The test part of the fold that is chosen for, as it is on disk; a flat choice has none that is spared."""
+        if self.fold == FLAT:
+            return frozenset()
+        frame = self.runner.folds.frame
+        return frozenset(frame.loc[frame[f"fold_{self.fold}"] == TEST, "image_id"])
 
     def record(
         self, number: int, parameters: Parameters, outcome: Outcome, *, pruned: str = "", epochs: int | None = None

@@ -17,6 +17,7 @@ from bus_mlops import profiles
 from bus_mlops.config import Config, CrossEntropy, Focal
 from bus_mlops.dataset.folds.assignment import TEST, TRAIN, VALIDATION
 from bus_mlops.dataset.folds.division import parts_of
+from bus_mlops.errors import LeakageError
 from bus_mlops.evaluation.searched import FLAT
 from bus_mlops.experiments.strategies import STRATEGIES, make_spec
 from bus_mlops.project import parse_config
@@ -168,3 +169,19 @@ def test_a_network_that_predicts_no_number_is_a_failed_trial(tmp_path):
     result = run_search(Diverging().as_runner, plan, tmp_path)
     states = {trial.parameters["options.width"]: trial.state for trial in result.trials}
     assert states == {0.25: "complete", 0.5: "complete", 1.0: "failed"}
+
+
+def test_a_run_that_validated_on_test_images_ends_the_search(tmp_path):
+    """What was read decides, not what was asked for."""
+    network, space, first = SEARCHES["the width of MT-ESTAN"]
+    frame = folds_frame()
+
+    class Mixed(RecordedRunner):
+        def predictions(self, run_id: str) -> pd.DataFrame:
+            rows = called_right(60).head(len(frame))
+            # The validation part of fold 3 is that of every run; it is tested in fold 1.
+            return rows.assign(image_id=frame["image_id"])[(frame["fold_3"] == VALIDATION).to_numpy()]
+
+    plan = plan_of(of_busi(network), first, folds=(3, 1), space=space, trials=1, objective="balanced_accuracy")
+    with pytest.raises(LeakageError, match=r"tested in fold 1, for which the study tried-mt_estan-fold1"):
+        run_search(Mixed().as_runner, plan, tmp_path)
