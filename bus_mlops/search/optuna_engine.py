@@ -64,16 +64,17 @@ def run_study(trials: Trials, folder: Path) -> list[TrialRecord]:
         group = proposer.ask(_size(kept, len(records), left), kept)
         known = {number: kept[number] for number in group if number in kept}
         judged = _judge(trials, proposer, pruner, group, known)
-        new = {number: each for number, each in judged.items() if number not in known}
-        failed = [each for each in new.values() if each.trial.state == "failed"]
+        kept = store.read()  # another driver may have been faster
+        new = [each for number, each in judged.items() if number not in kept]
+        failed = [each for each in new if each.trial.state == "failed"]
         worked = any(each.trial.state == "complete" for each in judged.values()) or _count(records)
         if failed and not worked and trials.failed is not None:
             raise trials.failed  # if nothing ever worked, it is not the parameters
-        for each in new.values():
+        for each in new:
             store.append(each, proposer.distributions, trials.plan.settings.constraint)
         kept = store.read()
         if any(kept[number].trial.state != each.trial.state for number, each in judged.items()):
-            # Another driver was here first, and saw a trial fail, or work, that did not here.
+            # The other one saw a trial fail, or work, that did not here.
             known = {number: kept[number] for number in group}
             judged = _judge(trials, proposer, pruner, group, known)
         for each in judged.values():
