@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -74,16 +75,17 @@ def value_words(values: Iterable[float], objective: Iterable[str]) -> str:
     return ", ".join(metric_of(name).format_with_unit(value) for name, value in zip(objective, values, strict=False))
 
 
-def difference_words(choice: Choice, objective: str) -> str:
-    """How much the best trial differed from the first, in the objective's unit.
+def difference_words(choice: Choice, objective: Sequence[str]) -> str:
+    """By how much the best trial is better than the first, in the unit of the last objective, which judges.
 
     Empty where the best trial is the first one.
     """
-    if choice.best == choice.trial == 0:
+    if choice.best == 0:
         return ""
-    metric = metric_of(objective)
-    error = "?" if choice.standard_error is None else metric.format(choice.standard_error)
-    return f"{choice.difference * _scale(metric):+.{_places(metric)}f} ± {error}"
+    metric = metric_of(objective[-1])
+    scale, places = (100, 1) if metric.unit == "percent" else (1, 3)
+    error = "unknown" if choice.standard_error is None else metric.format(choice.standard_error)
+    return f"{choice.difference * scale:+.{places}f} ± {error}"
 
 
 def variation(choices: Iterable[Choice]) -> str:
@@ -108,16 +110,18 @@ def networks(result: SearchResult) -> list[str]:
     return list(dict.fromkeys(named))
 
 
-def best_first(trials: Iterable[TrialRecord], objective: Sequence[str]) -> list[TrialRecord]:
-    """The complete trials from the best first objective to the worst; of equal ones the earliest first."""
-    direction = metric_of(objective[0]).direction if objective else 1
-    complete = [trial for trial in trials if trial.state == "complete" and trial.values]
-    return sorted(complete, key=lambda trial: (-direction * trial.values[0], trial.number))
+def best_first(
+    trials: Iterable[TrialRecord], objective: Sequence[str], constraint: Mapping[str, float]
+) -> list[TrialRecord]:
+    """The complete trials that meet the constraints, from the best last objective to the worst, the earliest first."""
+    direction = metric_of(objective[-1]).direction if objective else 1
+    complete = [trial for trial in trials if trial.state == "complete" and trial.values and meets(trial, constraint)]
+    return sorted(complete, key=lambda trial: (-direction * trial.values[-1], trial.number))
 
 
-def _scale(metric: Metric) -> int:
-    return 100 if metric.unit == "percent" else 1
-
-
-def _places(metric: Metric) -> int:
-    return 1 if metric.unit == "percent" else 3
+def meets(trial: TrialRecord, constraint: Mapping[str, float]) -> bool:
+    """Whether a trial meets every constraint: the least of a metric, or the most, if less is better."""
+    return all(
+        metric_of(name).direction * (trial.constraints.get(name, math.nan) - limit) >= 0
+        for name, limit in constraint.items()
+    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from bus_mlops.config.base import Strict
+from bus_mlops.errors import EvaluationError
+from bus_mlops.files import read_json
 
 # In place of a test fold: a choice that is not nested, made once for all folds.
 FLAT = 0
@@ -98,3 +101,31 @@ class SearchResult(Strict):
     def choice(self, network: str, fold: int) -> Choice:
         """What was chosen for a test fold of a network: its own choice, or the flat one."""
         return next(each for each in self.choices if each.network == network and each.fold in (fold, FLAT))
+
+
+def read_result(path: Path) -> SearchResult | None:
+    """A `best.json`; None where it is not there.
+
+    Raises:
+        EvaluationError: Another version wrote it.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return SearchResult.model_validate(read_json(path))
+    except ValidationError as error:
+        raise EvaluationError(
+            f"{path} is of another version of bus-mlops ({error.errors()[0]['msg']}): "
+            f"run `dvc repro --force search@{path.parent.name}`; what was trained is not trained again."
+        ) from error
+
+
+def read_results(results: Path) -> dict[str, SearchResult]:
+    """What the searches have left that are planned, by name; nothing of one that has not ended.
+
+    Raises:
+        EvaluationError: As of `read_result`.
+    """
+    names = sorted(path.stem.removeprefix("search-") for path in (results / "plan").glob("search-*.json"))
+    found = {name: read_result(results / "search" / name / "best.json") for name in names}
+    return {name: result for name, result in found.items() if result is not None}

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from bus_mlops.config import Config
-from bus_mlops.errors import ConfigError, EvaluationError
+from bus_mlops.config.searches import Search
+from bus_mlops.errors import ConfigError
 from bus_mlops.evaluation.search_words import (
     best_first,
     difference_words,
@@ -23,10 +22,9 @@ from bus_mlops.evaluation.search_words import (
     value_words,
     words,
 )
-from bus_mlops.evaluation.searched import FLAT, Choice, SearchResult, TrialRecord
+from bus_mlops.evaluation.searched import FLAT, Choice, SearchResult, TrialRecord, read_result
 from bus_mlops.experiments.plan import SearchPlan, SearchStart, make_search_plans
 from bus_mlops.experiments.progress.grid_state import duration
-from bus_mlops.files import read_json
 from bus_mlops.tracking.search_runs import RecordedTrial, recorded_trials
 
 if TYPE_CHECKING:
@@ -112,7 +110,7 @@ def read_states(config: Config, results: Path, name: str | None = None) -> dict[
         there = ", ".join(config.searches) or "none"
         raise ConfigError(f"no search {name!r} in params.yaml; `searches` has: {there}")
     plans = {each: plan for each, plan in make_search_plans(config).items() if name in (None, each)}
-    ended = {each: _result(results / "search" / each / "best.json") for each in plans}
+    ended = {each: read_result(results / "search" / each / "best.json") for each in plans}
     asked = {each: plan.settings for each, plan in plans.items() if ended[each] is None}
     recorded = recorded_trials(config.tracking, asked) if asked else {}
     return {each: state_of(plan, ended[each], recorded.get(each, [])) for each, plan in plans.items()}
@@ -143,18 +141,6 @@ def state_of(plan: SearchPlan, result: SearchResult | None, recorded: Sequence[R
 
 def _wanted(plan: SearchPlan, start: SearchStart) -> int:
     return plan.settings.trials or len(plan.space(start).grid())
-
-
-def _result(path: Path) -> SearchResult | None:
-    if not path.is_file():
-        return None
-    try:
-        return SearchResult.model_validate(read_json(path))
-    except ValidationError as error:
-        raise EvaluationError(
-            f"{path} is of another version of bus-mlops ({error.errors()[0]['msg']}): "
-            f"run `dvc repro --force search@{path.parent.name}`; what was trained is not trained again."
-        ) from error
 
 
 def render_list(states: Mapping[str, SearchState]) -> Table:
@@ -188,8 +174,8 @@ def render_state(state: SearchState) -> Group:
     for study in state.studies:
         title = f"{study.network}, {fold_words(study.fold)}" if several else fold_words(study.fold)
         if study.trials:
-            parts.append(_trials(study, settings.objective, title))
-        parts.append(Text(f"{title}: {_standing(study, settings.objective)}"))
+            parts.append(_trials(study, settings, title))
+        parts.append(Text(f"{title}: {_standing(study, settings)}"))
     if state.left and state.seconds:
         rest = f"about {duration(state.left * state.seconds)} at {duration(state.seconds)} each"
         parts.append(Text(f"{state.left} trials are left, {rest}", style="bold"))
@@ -198,7 +184,7 @@ def render_state(state: SearchState) -> Group:
     return Group(*parts)
 
 
-def _trials(study: StudyState, objective: Sequence[str], title: str) -> Table:
+def _trials(study: StudyState, settings: Search, title: str) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -206,15 +192,15 @@ def _trials(study: StudyState, objective: Sequence[str], title: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("trial", justify="right")
     table.add_column("parameters", overflow="fold")
-    table.add_column(", ".join(metric_of(name).heading for name in objective), justify="right", no_wrap=True)
+    table.add_column(", ".join(metric_of(name).heading for name in settings.objective), justify="right", no_wrap=True)
     table.add_column("state")
     table.add_column("epochs", justify="right")
-    marks = _marks(study, objective)
+    marks = _marks(study, settings)
     for trial in study.trials:
         table.add_row(
             str(trial.number),
             Text(words(trial.parameters)),
-            value_words(trial.values, objective),
+            value_words(trial.values, settings.objective),
             Text(", ".join([trial.state, *marks.get(trial.number, ())])),
             str(trial.epochs),
             style="bold" if "chosen" in marks.get(trial.number, ()) else STYLES[trial.state],
@@ -222,9 +208,9 @@ def _trials(study: StudyState, objective: Sequence[str], title: str) -> Table:
     return table
 
 
-def _marks(study: StudyState, objective: Sequence[str]) -> dict[int, list[str]]:
+def _marks(study: StudyState, settings: Search) -> dict[int, list[str]]:
     marks: dict[int, list[str]] = {}
-    best = best_first(study.trials, objective)
+    best = best_first(study.trials, settings.objective, settings.constraint)
     for number, mark in (
         (best[0].number if best else None, "best"),
         (study.choice.trial if study.choice else None, "chosen"),
@@ -234,17 +220,17 @@ def _marks(study: StudyState, objective: Sequence[str]) -> dict[int, list[str]]:
     return marks
 
 
-def _standing(study: StudyState, objective: Sequence[str]) -> str:
-    best = best_first(study.trials, objective)
+def _standing(study: StudyState, settings: Search) -> str:
+    best = best_first(study.trials, settings.objective, settings.constraint)
     failed: Iterable[TrialRecord] = [trial for trial in study.trials if trial.state == "failed"]
     notes = [f"{len(list(failed))} failed"] if failed else []
     notes += [f"ended early: {study.stopped}"] if study.stopped else []
     more = f" ({'; '.join(notes)})" if notes else ""
     if study.choice is not None:
-        difference = difference_words(study.choice, objective[0])
+        difference = difference_words(study.choice, settings.objective)
         against = f", best minus first {difference}" if difference else ""
         return f"trial {study.choice.trial} was chosen{against}: {study.choice.reason}{more}"
     if not best:
         return f"no trial of {study.wanted} is complete yet{more}"
-    value = value_words(best[0].values, objective)
+    value = value_words(best[0].values, settings.objective)
     return f"{study.done} of {study.wanted} trials, best {value} of trial {best[0].number}{more}"

@@ -202,6 +202,7 @@ class SearchRuns:
             (f"chosen/{name}", getattr(choice, name), choice.fold)
             for choice in own.choices
             for name in ("value", "first_value", "difference", "standard_error")
+            if getattr(choice, name) is not None
         ]
         tags = {
             NOTE: self._note(parent, own),
@@ -235,15 +236,15 @@ class SearchRuns:
             return self._ledger.files.store(run.info.run_id, Path(folder), prefix)
 
     def _note(self, parent: _Parent, result: SearchResult) -> str:
-        objective = result.objective[0]
-        rows = [self._row(parent, choice, objective) for choice in result.choices]
-        value = metric_of(objective).heading
+        values = {(trial.fold, trial.number): value_words(trial.values, result.objective) for trial in result.trials}
+        rows = [self._row(parent, choice, result.objective, values) for choice in result.choices]
+        headings = ", ".join(metric_of(name).heading for name in result.objective)
         table = [
-            f"| chosen for | parameters | validation {value} | first trial | best minus first | why |",
+            f"| chosen for | parameters | validation {headings} | first trial | best minus first | why |",
             "|---|---|---|---|---|---|",
             *rows,
         ]
-        best = best_first(result.trials, result.objective)[:5]
+        best = best_first(result.trials, result.objective, result.constraint)[:5]
         listed = [
             f"- {value_words(each.values, result.objective)}: {self._link(parent.trials[each.fold, each.number])}"
             for each in best
@@ -258,23 +259,22 @@ class SearchRuns:
                 *flat,
                 *table,
                 "",
-                "Highest values on validation:"
-                if metric_of(objective).direction > 0
-                else "Lowest values on validation:",
+                "The best on validation:",
                 "",
                 *listed,
             ]
         )
 
-    def _row(self, parent: _Parent, choice: Choice, objective: str) -> str:
-        metric = metric_of(objective)
+    def _row(
+        self, parent: _Parent, choice: Choice, objective: Sequence[str], values: Mapping[tuple[int, int], str]
+    ) -> str:
         run = parent.trials.get((choice.fold, choice.trial))
         name = f"trial {choice.trial}"
         cells = (
             fold_words(choice.fold),
             f"{words(choice.parameters)} ({self._link(run, name) if run is not None else name})",
-            metric.format_with_unit(choice.value),
-            metric.format_with_unit(choice.first_value),
+            values[choice.fold, choice.trial],
+            values[choice.fold, 0],
             difference_words(choice, objective),
             choice.reason,
         )

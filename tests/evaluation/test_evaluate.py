@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from rich.console import Console
+from searched import make_result
 from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
@@ -28,6 +29,8 @@ from bus_mlops.evaluation.report.provenance import provenance
 from bus_mlops.evaluation.report.summary import render_summary
 from bus_mlops.evaluation.results import COLLECTED, RUNS_FILE, read_curves, read_samples, seal
 from bus_mlops.evaluation.roc import evenly
+from bus_mlops.evaluation.search_words import words
+from bus_mlops.evaluation.searched import SearchResult
 from bus_mlops.gate.comparison import GateContext, Lineage, compare
 from bus_mlops.gate.gate import run_gate
 
@@ -412,30 +415,91 @@ def test_the_report_shows_pictures_of_conflicts_and_what_was_left_out(made):
     assert "2 images were left out of the folds and of training (conflicting labels)" in section
 
 
-def test_search_and_gate_are_shown_only_when_they_ran(project):
-    assert 'id="gate"' not in page(project)
-    assert 'id="search"' not in page(project)
+def leave_search(root: Path, name: str, result: SearchResult) -> None:
+    """Write what a search leaves, and its plan's file, by whose name it is known."""
+    for path, values in (
+        (root / f"results/plan/search-{name}.json", {}),
+        (root / f"results/search/{name}/best.json", result.model_dump(mode="json")),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+
+
+def section(text: str, name: str) -> str:
+    begun = text[text.index(f'<section id="{name}">') :]
+    return begun[: begun.index("</section>")]
+
+
+def test_searches_and_gate_are_shown_only_when_they_ran(project, shown):
+    assert 'id="gate"' not in shown
+    assert 'id="search-' not in shown
     write_gate(project)
-    (project / "results/search").mkdir()
-    best = {"study": "mt_estan", "trials": 3, "best": {"positive_weight": 2.5}, "value": 0.8125}
-    (project / "results/search/best.json").write_text(json.dumps(best))
+    nested = make_result(folds=(1, 2), trials=4, state=lambda number: "failed" if number == 3 else "complete")
+    flat = make_result(
+        folds=(0,),
+        trials=2,
+        networks=("vgg16", "mobilenet"),
+        objective=("sensitivity", "specificity"),
+        nested=False,
+        constraint={"sensitivity": 0.9},
+    )
+    one = make_result(folds=(1,), trials=1)
+    unknown = one.choices[0].model_copy(update={"best": 1, "standard_error": None, "difference": 0.0625})
+    leave_search(project, "nested", nested)
+    leave_search(project, "flat", flat)
+    leave_search(project, "failed", make_result(folds=(1,), trials=2, state=lambda number: "failed"))
+    leave_search(project, "one", one.model_copy(update={"choices": (unknown,)}))
+    (project / "results/search/removed_since").mkdir()
+    (project / "results/search/removed_since/best.json").write_text("of no plan")
     text = page(project)
     assert "Refused by" in text
     assert "G2 (superiority)" in text
-    assert "0.8125" in text
+
+    found = section(text, "search-nested")
+    choice = nested.choices[1]
+    assert f'<td>fold 2</td><td class="wrap">{words(choice.parameters)}' in found
+    assert f"<td>{choice.value:.3f}</td><td>{choice.first_value:.3f}</td>" in found
+    assert (f"<td>+{choice.difference:.3f} ± 0.004</td>" in found) == (choice.best > 0)
+    assert "6 complete, 0 pruned, 2 failed" in found
+    assert "failed: the loss diverged" in found
+    assert "Over the folds: classification weight" in found
+    assert found.count('src="data:image/png;base64,') == 4
+    assert "Not nested" not in found
+
+    found = section(text, "search-flat")
+    assert "with Sensitivity of at least 90.0 %" in found
+    assert "Not nested:" in found
+    assert found.count("<details>") == found.count("<td>all folds</td>") == 2
+    assert found.count('alt="Pareto front: flat, vgg16"') == 1
+    sensitivity, specificity = flat.trials[flat.choices[0].trial].values
+    assert f"<td>{100 * sensitivity:.1f} %, {100 * specificity:.1f} %</td>" in found
+
+    assert "0 complete, 0 pruned, 2 failed" in section(text, "search-failed")
+    assert "<img" not in section(text, "search-failed")
+    assert section(text, "search-one").count("<img") == 1
+    assert "<td>+0.062 ± unknown</td>" in section(text, "search-one")
+    assert "Search nested  8 trials (tpe); classification weight" in summary(project)
+
+
+def test_a_search_of_another_version_is_told(project):
+    leave_search(project, "loss", make_result(trials=1))
+    (project / "results/search/loss/best.json").write_text('{"best": {"gamma": 2}}')
+    with pytest.raises(EvaluationError, match=r"of another version .*dvc repro --force search@loss"):
+        page(project)
 
 
 def test_a_search_and_a_promotion_that_had_nothing_to_do_are_notes(project):
-    for name, file in (("search", "best.json"), ("promotion", "promotion.json")):
-        (project / "results" / name).mkdir()
-        record = {"best": None, "passed": None, "note": f"No {name}: there is <no> network."}
-        (project / "results" / name / file).write_text(json.dumps(record))
+    leave_search(project, "loss", SearchResult(search="loss", note="there is <no> network"))
+    (project / "results/promotion").mkdir()
+    record = {"passed": None, "note": "No promotion: there is <no> network."}
+    (project / "results/promotion/promotion.json").write_text(json.dumps(record))
     text = page(project)
-    assert 'id="search"' not in text
+    assert 'id="search-' not in text
     assert 'id="gate"' not in text
-    for name in ("search", "promotion"):
-        assert f'<p class="note">No {name}: there is &lt;no&gt; network.</p>' in text
+    assert '<p class="note">Search loss: there is &lt;no&gt; network</p>' in text
+    assert '<p class="note">No promotion: there is &lt;no&gt; network.</p>' in text
     printed = summary(project)
+    assert "Search loss  there is <no> network" in printed
     assert "Gate  No promotion: there is <no> network." in printed
     assert "bus-mlops predict" not in printed  # there is no version to predict with
     assert "make ui" in printed

@@ -26,6 +26,7 @@ from bus_mlops.evaluation.report.rows import (
     mask_columns,
     table_rows,
 )
+from bus_mlops.evaluation.report.searches import search_sections
 from bus_mlops.evaluation.results import (
     Heading,
     Samples,
@@ -37,6 +38,7 @@ from bus_mlops.evaluation.results import (
     read_samples,
     select_row,
 )
+from bus_mlops.evaluation.searched import SearchResult, read_results
 from bus_mlops.files import read_json
 
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ class ReportInputs:
     provenance: dict[str, str]
     audit: dict[str, Any] | None = None
     leakage: dict[str, Any] | None = None
-    search: dict[str, Any] | None = None
+    searches: dict[str, SearchResult] = field(default_factory=dict)
     gate: dict[str, Any] | None = None
     findings: list[dict[str, Any]] = field(default_factory=list)
     conflicts: list[list[dict[str, Any]]] = field(default_factory=list)
@@ -92,7 +94,8 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
     if not findings.is_file():
         raise EvaluationError(f"{findings} is missing: run `dvc repro evaluate`.")
     audit = _json(data / "audit" / "audit.json")
-    search, promotion = (_json(results / name) for name in ("search/best.json", "promotion/promotion.json"))
+    searches = read_results(results)
+    promotion = _json(results / "promotion" / "promotion.json")
     excluded, flow = read_excluded(data, benchmark["flow"])
     return ReportInputs(
         benchmark={**benchmark, "flow": flow},
@@ -103,9 +106,12 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
         conflicts=read_conflicts(data, audit) if audit else [],
         excluded=excluded,
         leakage=_json(data / "leakage.json"),
-        search=search if search and search["best"] is not None else None,
+        searches=searches,
         gate=_json(results / "promotion" / "gate.json"),
-        notes=[record["note"] for record in (search, promotion) if record and "note" in record],
+        notes=[
+            *(f"Search {name}: {each.note}" for name, each in searches.items() if each.note),
+            *([promotion["note"]] if promotion and "note" in promotion else []),
+        ],
     )
 
 
@@ -177,11 +183,18 @@ def render_report(inputs: ReportInputs) -> str:
         leaks=any(row["leaks"] for each in strategies for row in each["rows"]),
         validation_leaks=any(row["validation_leaks"] for each in strategies for row in each["rows"]),
         strategies=strategies,
-        search=inputs.search,
+        searches=_drawn(search_sections(inputs.searches)),
         gate=gate_values(inputs.gate) if inputs.gate else None,
         notes=inputs.notes,
         provenance=inputs.provenance,
     )
+
+
+def _drawn(searches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sections of searches with their figures as addresses."""
+    for network in (each for search in searches for each in search["networks"]):
+        network["figures"] = {title: _figure(drawn) for title, drawn in network["figures"].items()}
+    return searches
 
 
 def _title(phantom: bool) -> str:

@@ -11,7 +11,9 @@ from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.metric import Metric
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.report.rows import incomplete, leaks
+from bus_mlops.evaluation.report.searches import search_line
 from bus_mlops.evaluation.results import read_headings
+from bus_mlops.evaluation.searched import read_results
 from bus_mlops.files import read_json
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ def render_summary(results: Path, phantom: bool, left_to_paper: Sequence[str] = 
     parts.append(_table(_records(results)))
     if left_to_paper:
         parts.append(_line("Left to the profile paper", "; ".join(left_to_paper)))
+    parts += [_line(f"Search {name}", search_line(each)) for name, each in read_results(results).items()]
     report = results / "report.html"
     parts.append(_line("Report", str(report) if report.is_file() else "not written yet: dvc repro report"))
     gate, record = (_read(results / "promotion" / name) for name in ("gate.json", "promotion.json"))
