@@ -19,7 +19,7 @@ Parameters = Mapping[str, Value]
 # Of each engine, first the one that is taken where none is named. Optuna's others need torch, or another package.
 SAMPLERS = {
     "optuna": ("tpe", "random", "grid", "qmc", "nsgaii", "nsgaiii", "brute_force"),
-    "keras-tuner": ("hyperband", "bayesian", "random", "grid"),
+    "keras-tuner": ("hyperband", "bayesian", "random"),
 }
 
 
@@ -187,6 +187,9 @@ class Search(Strict):
             "pruning and stop compare trials by one objective, and there are several: remove them": (
                 len(self.objective) > 1
                 and (self.pruning.folds, self.pruning.epochs, self.stop) != ("none", "none", "never")
+            ),
+            "several objectives and constraints are for engine optuna: keras-tuner takes one objective": (
+                self.engine == "keras-tuner" and (len(self.objective) > 1 or bool(self.constraint))
             ),
             "stop is for engine optuna: remove it": self.engine == "keras-tuner" and self.stop != "never",
             "pruning.rungs are those of pruning.epochs, which is none: remove them": bool(self.pruning.rungs)
