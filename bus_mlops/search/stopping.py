@@ -20,7 +20,7 @@ studies of one search that end at different numbers of trials differ in how much
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
+from math import comb, isinf
 from typing import TYPE_CHECKING
 
 from bus_mlops.evaluation.choice import Candidate, difference_error
@@ -46,7 +46,7 @@ def reason_to_stop(trials: Trials, records: Sequence[TrialRecord]) -> str:
     ranked = sorted(complete, key=lambda trial: (-metric.direction * trial.values[0], trial.number))
     first, other = complete[0], next(trial for trial in ranked if trial is not complete[0])
     noise = difference_error(_candidate(trials, first), _candidate(trials, other), metric)
-    if gain >= noise:
+    if gain >= noise or isinf(noise):  # infinite: validation parts too small to tell
         return ""
     return (
         f"after {len(complete)} complete trials: the {left} left are expected to gain {gain:.4f} at most, less than "

@@ -76,7 +76,7 @@ class SharedServer:
 @contextmanager
 def shared_server(folder: Path) -> Iterator[SharedServer]:
     """Start PostgreSQL, the S3 store and MLflow, yield where it is, and stop them; skips without PostgreSQL."""
-    with _postgres() as port, s3_server(folder / "s3") as store:
+    with postgres() as port, s3_server(folder / "s3") as store:
         own_port = free_port()
         log = folder / "mlflow.log"
         server = SharedServer(f"http://localhost:{own_port}", log)
@@ -127,7 +127,7 @@ def _filled(text: str, values: dict[str, str]) -> str:
 
 
 @contextmanager
-def _postgres() -> Iterator[int]:
+def postgres() -> Iterator[int]:
     """PostgreSQL with the user and the database of docker/compose.yaml; yields its port."""
     given = compose_environment("postgres", VALUES)
     programs = _programs_of_postgres()
