@@ -1,7 +1,9 @@
 """keras-tuner as the engine of a study: its oracles propose, cells of the ledger answer.
 
-A study is replayed from its first trial on whenever it is run, and what was trained before costs nothing: there is no
-state that a kill could damage.
+A study is replayed from its first trial on whenever it is run: what it proposes follows from its seed and the values of
+its cells, and what was trained before costs nothing. keras-tuner's own files, which a kill may leave unusable, do not
+exist. Of what is kept beside the cells only this counts: which trials failed, so that they are not trained again, and
+the epochs that each has taken.
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.config.searches import Parameters
-from bus_mlops.errors import ConfigError
 from bus_mlops.evaluation.searched import TrialRecord
 from bus_mlops.search.study import BATCH, Outcome, Trials
+from bus_mlops.search.study_store import Kept, StudyStore
 
 if TYPE_CHECKING:
     from bus_mlops.search.oracles import Replayed
@@ -28,7 +30,7 @@ class _Trial:
     """Parameters and what became of them.
 
     Attributes:
-        asked: The oracle's trials with them: of Hyperband one for each rung; none if it does not know them.
+        asked: The oracle's trials with them: of Hyperband one for each rung.
         epochs: What the latest training has; None for all.
         trained: Epochs trained for it in all.
     """
@@ -46,7 +48,7 @@ def run_study(trials: Trials, folder: Path) -> list[TrialRecord]:
 
     Args:
         trials: The study.
-        folder: Not used: nothing is kept but the cells.
+        folder: Of the journals.
 
     Returns:
         The trials by number, with those that failed.
@@ -54,15 +56,18 @@ def run_study(trials: Trials, folder: Path) -> list[TrialRecord]:
     Raises:
         CellsFailedError: Nothing but failures comes.
     """
-    del folder
-    return _Study(trials).run()
+    return _Study(trials, StudyStore.open(trials, folder)).run()
 
 
 class _Study:
-    def __init__(self, trials: Trials) -> None:
+    def __init__(self, trials: Trials, store: StudyStore) -> None:
+        from bus_mlops.search.optuna_engine import distribution
+
         self._trials = trials
-        self._first = dict(trials.start.first)
-        self._oracle, self._knows_first = _oracle(trials)
+        self._store = store
+        self._kept = store.read()
+        self._distributions = {path: distribution(dimension) for path, dimension in trials.space.dimensions}
+        self._oracle = _oracle(trials)
         self._known: list[_Trial] = []
         self._by_id: dict[str, _Trial] = {}
         self._records: list[TrialRecord] = []
@@ -88,13 +93,12 @@ class _Study:
     def _ask(self) -> list[_Trial]:
         """The next trials, that do not wait for one another."""
         batch = []
-        if not self._known and not self._knows_first:
-            batch.append(self._begin(self._first))
-        for asked in self._oracle.ask(BATCH - len(batch)):
+        for asked in self._oracle.ask(BATCH):
             values = asked.hyperparameters.values
             trial = self._by_id.get(values.get("tuner/trial_id", ""))
             if trial is None:
-                trial = self._begin(self._trials.space.proposal(self._oracle.parameters(asked)))
+                trial = _Trial(len(self._known), self._trials.space.proposal(self._oracle.parameters(asked)))
+                self._known.append(trial)
             self._by_id[asked.trial_id] = trial
             trial.asked.append(asked)
             trial.epochs = values.get("tuner/epochs")
@@ -103,22 +107,29 @@ class _Study:
             batch.append(trial)
         return batch
 
-    def _begin(self, parameters: Parameters) -> _Trial:
-        trial = _Trial(len(self._known), parameters)
-        self._known.append(trial)
-        return trial
-
     def _evaluate(self, batch: list[_Trial]) -> None:
         """Train a batch, those of equal length at once, and tell the oracle."""
         for epochs in sorted({trial.epochs for trial in batch}, key=lambda epochs: epochs or math.inf):
             group = {trial.number: trial for trial in batch if trial.epochs == epochs}
-            outcomes = self._trials.evaluate({number: trial.parameters for number, trial in group.items()}, epochs)
+            outcomes = {number: Outcome(failure=why) for number, trial in group.items() if (why := self._failed(trial))}
+            left = {number: trial.parameters for number, trial in group.items() if number not in outcomes}
+            outcomes |= self._trials.evaluate(left, epochs) if left else {}
             for number, trial in group.items():
                 trial.outcome = outcomes[number]
                 trial.trained += trial.outcome.epochs
         for trial in batch:
-            if trial.asked:
-                self._oracle.tell(trial.asked[-1], None if trial.outcome.failure else trial.outcome.values[0])
+            self._oracle.tell(trial.asked[-1], None if trial.outcome.failure else trial.outcome.values[0])
+
+    def _before(self, trial: _Trial) -> Kept | None:
+        """What was kept of a trial, if it was the same one."""
+        kept = self._kept.get(trial.number)
+        return kept if kept is not None and kept.trial.parameters == trial.parameters else None
+
+    def _failed(self, trial: _Trial) -> str:
+        """Why a trial failed at this length in a former run of the study; empty if it did not."""
+        kept = self._before(trial)
+        failed = kept is not None and kept.trial.state == "failed" and kept.stage == len(trial.asked)
+        return kept.trial.reason if kept is not None and failed else ""
 
     def _record(self, ended: bool = False) -> None:
         """Record the trials that are decided, in the order of their numbers."""
@@ -127,23 +138,20 @@ class _Study:
             if undecided & {asked.trial_id for asked in trial.asked}:
                 return
             pruned = "" if trial.epochs is None else f"others were better after {trial.epochs} epochs"
-            record = self._trials.record(
-                trial.number, trial.parameters, trial.outcome, pruned=pruned, epochs=trial.trained
-            )
+            before = self._before(trial)
+            epochs = trial.trained if before is None else before.trial.epochs
+            record = self._trials.record(trial.number, trial.parameters, trial.outcome, pruned=pruned, epochs=epochs)
+            if trial.number not in self._kept:
+                stage = len(trial.asked) if record.state == "failed" else None
+                self._store.append(Kept(record, trial.number, 1, stage), self._distributions, {})
             self._records.append(record)
             self._trials.tell(record)
 
 
-def _oracle(trials: Trials) -> tuple[Replayed, bool]:
-    """The oracle of a study, and whether the first trial lies in its space."""
+def _oracle(trials: Trials) -> Replayed:
     from bus_mlops.search import oracles
 
     settings = trials.plan.settings
-    try:
-        first = trials.space.proposal(trials.start.first)
-    except ConfigError as error:
-        LOG.info("[search] the first trial is not told to keras-tuner, which knows only the space: %s", error)
-        first = None
     kind = {"random": oracles.Random, "bayesian": oracles.Bayesian, "hyperband": oracles.Hyperband}[settings.sampler]
     more: dict[str, Any] = {}
     if settings.sampler == "hyperband":
@@ -155,12 +163,12 @@ def _oracle(trials: Trials) -> tuple[Replayed, bool]:
                 trials.epochs,
                 oracles.FACTOR,
             )
-    oracle = kind(
+    oracle: Replayed = kind(
         oracles.Dimensions(dict(trials.space.dimensions)),
-        first,
-        trials=trials.wanted - (first is None),
+        trials.start.first,
+        trials=trials.wanted,
         direction=trials.directions[0],
         seed=trials.seed(),
         **more,
     )
-    return oracle, first is not None
+    return oracle

@@ -238,7 +238,7 @@ class Proposer:
         self._listed = trials.grid() if self._sampler == "grid" else [trials.start.first]
         self.exhausted = False
         self.distributions: dict[str, BaseDistribution] = {
-            path: _distribution(dimension) for path, dimension in self._space.dimensions
+            path: distribution(dimension) for path, dimension in self._space.dimensions
         }
         self._study = optuna.create_study(
             study_name=trials.name,  # Hyperband shares trials out by it
@@ -404,7 +404,8 @@ def _epoch_pruner(pruning: Pruning, count: int) -> BasePruner:
     return made[pruning.epochs]()
 
 
-def _distribution(dimension: Range | Choices) -> BaseDistribution:
+def distribution(dimension: Range | Choices) -> BaseDistribution:
+    """A dimension in Optuna's words."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(dimension, Choices):

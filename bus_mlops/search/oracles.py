@@ -90,7 +90,7 @@ class Replayed(Oracle):
 
     Args:
         dimensions: The space.
-        first: The parameters of the first trial; None if they lie outside the space.
+        first: The parameters of the first trial.
         trials: How many are wanted, those that fail not counted.
         direction: 1 if more is better, -1 if less.
         seed: Of all that is proposed.
@@ -100,7 +100,7 @@ class Replayed(Oracle):
     def __init__(
         self,
         dimensions: Dimensions,
-        first: Parameters | None,
+        first: Parameters,
         *,
         trials: int,
         direction: int,
@@ -109,7 +109,7 @@ class Replayed(Oracle):
     ) -> None:
         self._dimensions = dimensions
         self._wanted = trials
-        self._first = None if first is None else dimensions.encoded(first)
+        self._first = dimensions.encoded(first)
         super().__init__(
             objective=Objective(OBJECTIVE, "max" if direction > 0 else "min"),
             hyperparameters=dimensions.hyperparameters(),
@@ -152,7 +152,7 @@ class Replayed(Oracle):
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """What keras-tuner calls for the values of a trial."""
-        if self._first is not None and not self.trials:
+        if not self.trials:
             return {"status": "RUNNING", "values": self._first}
         response: dict[str, Any] = super().populate_space(trial_id)
         return response
@@ -229,7 +229,7 @@ class Hyperband(Replayed, HyperbandOracle):
         super().__init__(*arguments, max_epochs=epochs, factor=FACTOR, hyperband_iterations=1, **settings)
         size = super()._get_size
         usual = [size(bracket, 0) for bracket in range(self._get_num_brackets())]
-        divided = _divided(self._wanted - (self._first is not None), usual)
+        divided = _divided(self._wanted - 1, usual)
         self._sizes = [_halved(trials, bracket + 1) for bracket, trials in enumerate(divided)]
 
     def tell(self, trial: Any, value: float | None) -> None:
