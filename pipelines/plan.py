@@ -1,9 +1,10 @@
-"""DVC stage `plan`: compile params.yaml into one plan file per strategy."""
+"""DVC stage `plan`: compile params.yaml into one plan file per strategy and per search."""
 
 from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
-from bus_mlops.experiments.plan import unique_specs, write_plans
-from bus_mlops.paths import PLAN
+from bus_mlops.experiments.plan import make_search_plans, unique_specs, write_plans
+from bus_mlops.files import write_json
+from bus_mlops.paths import PLAN, SEARCH
 from bus_mlops.promotion.prerequisites import nothing_to_judge
 
 
@@ -13,6 +14,10 @@ def main(config: Config) -> None:
     cells = sum(len(config.folds_of(spec.cohort)) for spec in specs)
     named = ", ".join(name for name, plan in plans.items() if plan.rows)
     print(f"[plan] {named}: {len(specs)} specs, {cells} runs")
+    # The report depends on the folder of the searches, which is there also where nothing is searched.
+    write_json(SEARCH / "searches.json", list(config.searches))
+    for search in make_search_plans(config).values():
+        print(f"[plan] {search.explanation}")
     if reason := nothing_to_judge(config, plans):
         print(f"[plan] {reason}")
 

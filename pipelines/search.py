@@ -1,25 +1,27 @@
-"""DVC stage `search`: Optuna over the candidate network's loss, judged on validation parts."""
+"""DVC stage `search@<name>`: try what the search may change of its networks, judged on validation parts alone."""
 
-from bus_mlops.config import Config, SearchConfig
+import sys
+
+from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
+from bus_mlops.evaluation.searched import SearchResult
 from bus_mlops.experiments.driver import open_runner
-from bus_mlops.files import read_json, write_json
+from bus_mlops.experiments.plan import read_search_plan
+from bus_mlops.files import write_json
 from bus_mlops.paths import PLAN, SEARCH, STUDIES
-from bus_mlops.search.loss_weights import search_loss_weights
-from bus_mlops.spec import RunSpec
+from bus_mlops.search.study import run_search
+from bus_mlops.tracking.search_runs import SearchRuns
 
 
 def main(config: Config) -> None:
-    plan = read_json(PLAN / "search.json")
-    if plan["spec"] is None:
-        reason = f"{config.promotion.candidate_network} is not among the networks of params.yaml"
-        print(f"[search] skipped: {reason}")
-        write_json(SEARCH / "best.json", {"best": None, "note": f"No search: {reason}."})
-        return
-    spec = RunSpec.model_validate(plan["spec"])
-    with open_runner(config) as runner:
-        best = search_loss_weights(runner, spec, SearchConfig.model_validate(plan["search"]), STUDIES)
-    write_json(SEARCH / "best.json", best)
+    plan = read_search_plan(PLAN, sys.argv[1])
+    if plan.networks:
+        with open_runner(config) as runner:
+            result = run_search(runner, plan, STUDIES, [SearchRuns(runner.ledger)])
+    else:
+        print(f"[search] skipped: {plan.missing}")
+        result = SearchResult(search=plan.name, note=plan.missing)
+    write_json(SEARCH / plan.name / "best.json", result.model_dump(mode="json"))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,11 @@ from projects import ROOT, copy_code, dvc_environment
 from bus_mlops import profiles
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-STRATEGIES = yaml.safe_load(profiles.text("demo"))["strategies"]
-TRAIN = {f"train@{name}" for name in STRATEGIES}
+DEMO = yaml.safe_load(profiles.text("demo"))
+TRAIN, SEARCH, TUNED = (
+    {f"{stage}@{name}" for name in DEMO[of]}
+    for stage, of in (("train", "strategies"), ("search", "searches"), ("tuned", "searches"))
+)
 BEFORE_TRAINING = {"plan", "phantom", "assemble", "audit", "folds", "leakage"}
 
 # The ground that every stage stands on: how a process begins, reads params.yaml, fails and names things. A stage
@@ -63,13 +66,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy_code(folder)
     (folder / "params.yaml").write_text(profiles.text("demo"))
     for name, definition in STAGES.items():
-        for item in STRATEGIES if "foreach" in definition else [name]:
+        for item in DEMO[definition["foreach"][2:-1]] if "foreach" in definition else [name]:
             outputs = definition.get("do", definition)
             for out in (*outputs.get("outs", ()), *outputs.get("metrics", ())):
-                write_output(folder, (out if isinstance(out, str) else next(iter(out))).replace("${item}", item))
+                path = out if isinstance(out, str) else next(iter(out))
+                write_output(folder, path.replace("${item}", item).replace("${key}", item))
     for name in ("manifest.csv", "benchmark.json"):
         (folder / "data/benchmark" / name).write_text("made")
-    (folder / "results/search/best.json").write_text("made")
+    for name in DEMO["searches"]:
+        (folder / "results/search" / name / "best.json").write_text("made")
     make_plan(folder)
     Repo.init(str(folder), no_scm=True)
     with chdir(folder), Repo() as repo:
@@ -106,10 +111,10 @@ def changed(folder: Path) -> set[str]:
         ("evaluation/tables.py", {"evaluate", "report"}),
         ("evaluation/report/page.py", {"evaluate", "report"}),
         ("gate/gate.py", {"promote"}),
-        ("training/losses.py", {*TRAIN, "search", "tuned", "promote"}),
-        ("spec.py", {"plan", *TRAIN, "search", "tuned", "evaluate", "promote", "report"}),
+        ("training/losses.py", {*TRAIN, *SEARCH, *TUNED, "promote"}),
+        ("spec.py", {"plan", *TRAIN, *SEARCH, *TUNED, "evaluate", "promote", "report"}),
         ("sources/busi.py", {"phantom", "assemble", "report"}),  # which prints its title
-        ("images/geometry.py", {*BEFORE_TRAINING, *TRAIN, "search", "tuned", "promote", "report"}),
+        ("images/geometry.py", {*BEFORE_TRAINING, *TRAIN, *SEARCH, *TUNED, "promote", "report"}),
         ("cli/app.py", set()),
         ("serving/app.py", set()),
     ],
@@ -134,7 +139,7 @@ def test_what_python_leaves_behind_runs_nothing(project):
 @pytest.mark.parametrize(
     ("file", "constant", "stages"),
     [
-        ("spec.py", "NUMERICS_VERSION", {*TRAIN, "search", "tuned"}),
+        ("spec.py", "NUMERICS_VERSION", {*TRAIN, *SEARCH, *TUNED}),
         ("images/geometry.py", "GEOMETRY_VERSION", {"assemble"}),
     ],
 )

@@ -51,7 +51,15 @@ def _build(filters, input_size, scaling, dropout):
     malignancy = malignancy_head(layers.GlobalAveragePooling2D()(x), (8,), (dropout,))
     return keras.Model(image, {"malignancy": malignancy, "mask": mask_head(layers.UpSampling2D(4)(x))})
 '''
-STAGES = (("plan",), ("train", "approaches"), ("search",), ("tuned",), ("evaluate",), ("promote",), ("report",))
+STAGES = (
+    ("plan",),
+    ("train", "approaches"),
+    ("search", "loss"),
+    ("tuned", "loss"),
+    ("evaluate",),
+    ("promote",),
+    ("report",),
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +74,8 @@ def project(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["strategies"] = ["approaches"]
     values["strategy_settings"] = {}
     values["training"]["epochs"] = 1
-    values["promotion"]["candidate_network"] = "mine"
+    values["searches"] = {"loss": {**values["searches"]["mt_estan_loss"], "network": "mine"}}
+    values["promotion"].update(candidate_network="mine", candidates=["loss"])
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     shutil.rmtree(folder / "results")  # the plan of the networks before
     for stage in STAGES:
@@ -88,19 +97,19 @@ class TestACandidateOfOnesOwn:
     """In one class, so that the stages run once and in one process."""
 
     def test_it_is_searched_tuned_and_judged(self, project, ledger):
-        best = json.loads((project / "results/search/best.json").read_text())
-        assert best["trials"] == 2
-        tuned = json.loads((project / "results/plan/tuned.json").read_text())
+        best = json.loads((project / "results/search/loss/best.json").read_text())
+        assert [trial["number"] for trial in best["trials"]] == [0, 1, 0, 1]  # of each fold
+        tuned = json.loads((project / "results/plan/tuned-loss.json").read_text())
         assert [row["spec"]["network"] for row in tuned["rows"]] == ["mine"]
         gate = json.loads((project / "results/promotion/gate.json").read_text())
-        assert (gate["model_name"], gate["candidate"][:11], gate["baseline"][:17]) == (
+        assert (gate["model_name"], gate["candidate"][:16], gate["baseline"][:17]) == (
             NAME,
-            "tuned: Mine",
+            "tuned-loss: Mine",
             "approaches: Rival",
         )
         report = (project / "results/report.html").read_text()
-        assert all(f'<section id="{name}">' in report for name in ("approaches", "search", "tuned", "gate"))
-        assert "Mine after the search" in report
+        assert all(f'<section id="{name}">' in report for name in ("approaches", "tuned-loss", "gate"))
+        assert "Mine after the search loss" in report
         assert {run.data.tags["network"] for run in ledger.runs("tags.kind = 'fold'")} == {"mine", "rival"}
 
     def test_its_version_bears_its_name_and_history_says_so(self, project, ledger):
@@ -110,7 +119,7 @@ class TestACandidateOfOnesOwn:
         said = json.loads(CliRunner().invoke(app, ["history", "--json"]).stdout)
         assert said["model"] == NAME
         assert [each["version"] for each in said["decisions"]] == ["1"]
-        assert "tuned: Mine" in said["decisions"][0]["candidate"]
+        assert "tuned-loss: Mine" in said["decisions"][0]["candidate"]
         assert CliRunner().invoke(app, ["verify", "1"]).exit_code == 0
 
     def test_a_run_of_another_network_is_no_candidate(self, ledger):

@@ -21,7 +21,8 @@ SINGLE = {"networks": ["mobilenet"], "strategies": ["losses"]}
 WITHOUT_MULTITASK = {"networks": ["mobilenet"], "strategies": ["transfer_learning", "losses"]}
 WITHOUT_MT_ESTAN = {"networks": ["mobilenet", "mobilenet_multitask"], "strategies": ["losses", "multitask"]}
 WITHOUT_RIVAL = {"networks": ["mobilenet", "mt_estan"], "strategies": ["transfer_learning", "approaches"]}
-NO_SEARCH = "No search: mt_estan is not among the networks of params.yaml."
+LOSS, TUNED = "mt_estan_loss", "tuned-mt_estan_loss"
+NO_SEARCH = "Search mt_estan_loss: mt_estan is not among the networks of params.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +39,14 @@ def run_pipeline(project: Path, networks: list[str], strategies: list[str]) -> d
     values["networks"] = {name: values["networks"][name] for name in networks}
     values["strategies"] = strategies
     values["training"]["epochs"] = 1
-    values["search"]["trials"] = 1  # the paper's weights, which are those of the profile: nothing more to train
+    values["searches"]["mt_estan_loss"]["trials"] = (
+        1  # the paper's weights, which are those of the profile: nothing more to train
+    )
     (project / "params.yaml").write_text(yaml.safe_dump(values))
     shutil.rmtree(project / "results", ignore_errors=True)  # as DVC does with the outputs of a stage
     stages = [["plan"], *(["train", each] for each in strategies)]
     printed = {}
-    for stage in (*stages, ["search"], ["tuned"], ["evaluate"], ["promote"], ["report"]):
+    for stage in (*stages, ["search", LOSS], ["tuned", LOSS], ["evaluate"], ["promote"], ["report"]):
         done = run_stage_script(stage[0], project, *stage[1:])
         assert done.returncode == 0, done.stdout + done.stderr
         printed[" ".join(stage)] = done.stdout
@@ -72,21 +75,22 @@ def note(project: Path) -> str:
 )
 def test_without_mt_estan_there_is_a_report(project, profile, monkeypatch):
     printed = run_pipeline(project, **profile)
-    assert "no promotion: its candidate would be mt_estan of tuned, which is not planned" in printed["plan"]
-    assert "tuned" not in printed["plan"].splitlines()[0]
-    assert "skipped" in printed["search"]
+    assert "no promotion: its candidate would be mt_estan of mt_estan_loss, which is not planned" in printed["plan"]
+    assert TUNED not in printed["plan"].splitlines()[0]
+    assert "skipped" in printed[f"search {LOSS}"]
     assert "note:" not in printed["evaluate"]
     assert note(project).startswith("No promotion: no predictions of mt_estan that could be judged")
     report = (project / "results" / "report.html").read_text()
     assert NO_SEARCH in report
     assert note(project) in report
     assert all(f'<section id="{name}">' in report for name in profile["strategies"])
-    assert not any(f'<section id="{name}">' in report for name in ("tuned", "search", "gate"))
+    assert not any(f'<section id="{name}">' in report for name in (TUNED, f"search-{LOSS}", "gate"))
 
     monkeypatch.chdir(project)
     planned = command("plan")
-    assert "no promotion: its candidate would be mt_estan of tuned" in planned
-    assert "tuned │" not in planned
+    assert "no promotion: its candidate would be mt_estan of mt_estan_loss" in planned
+    assert TUNED not in planned
+    assert "no search mt_estan_loss: mt_estan is not among the networks" in planned
     assert "0 to train" in command("train")
     assert "no decision about bus-mt-estan-phantom yet" in command("history")
     assert note(project) in command("summary")
@@ -99,11 +103,11 @@ def test_mt_estan_without_a_rival_is_searched_and_reported_and_not_judged(projec
     printed = run_pipeline(project, **WITHOUT_RIVAL)
     told = "no promotion until there is a champion: multitask and approaches plan no other network"
     assert told in printed["plan"]
-    assert "trial 1 of 1" in printed["search"]
+    assert "trial 1 of 1" in printed[f"search {LOSS}"]
     assert "nothing to compare mt_estan with" in note(project)
     report = (project / "results" / "report.html").read_text()
-    assert '<section id="search">' in report
-    assert '<section id="tuned">' in report
+    assert f'<section id="search-{LOSS}">' in report
+    assert f'<section id="{TUNED}">' in report
     assert '<section id="gate">' not in report
     assert note(project) in report
 

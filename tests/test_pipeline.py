@@ -83,7 +83,7 @@ def stages_run(output: str) -> list[str]:
 
 def test_everything_is_there(project):
     metrics = json.loads((project / "results/metrics.json").read_text())
-    assert set(metrics) == {"losses", "multitask", "approaches", "tuned"}
+    assert set(metrics) == {"losses", "multitask", "approaches", "tuned-mt_estan_loss"}
     report = (project / "results/report.html").read_text()
     assert "PHANTOMS" in report
     assert "http://" not in report.replace("http://www.w3.org", "")
@@ -92,8 +92,8 @@ def test_everything_is_there(project):
     record = json.loads((project / "results/promotion/promotion.json").read_text())
     assert record["model"] == "bus-mt-estan-phantom"
     assert (record["alias"] == "champion") == record["passed"]
-    best = json.loads((project / "results/search/best.json").read_text())
-    assert best["trials"] == 2
+    best = json.loads((project / "results/search/mt_estan_loss/best.json").read_text())
+    assert {choice["fold"]: len(best["trials"]) for choice in best["choices"]} == {1: 4, 2: 4}
 
 
 def test_the_second_time_nothing_runs(project):

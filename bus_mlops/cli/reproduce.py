@@ -101,8 +101,7 @@ def train(
     from bus_mlops.project import load_config
 
     config = load_config()
-    plans = make_plans(config)
-    plans.pop("tuned")
+    plans = {name: plan for name, plan in make_plans(config).items() if name in config.strategies}
     if strategy != "all" and strategy not in plans:
         raise ConfigError(f"strategy {strategy!r} is not in params.yaml; it has: {', '.join(plans)}")
     # Inside, since typer would turn Ctrl-C into a silent exit.

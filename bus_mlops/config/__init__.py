@@ -4,7 +4,6 @@ from bus_mlops.config.data import OFFICIAL_FOLDS, DataConfig, FoldsConfig
 from bus_mlops.config.engine import EngineConfig, LocalEngineConfig, RayEngineConfig
 from bus_mlops.config.promotion import PromotionConfig
 from bus_mlops.config.schema import Config
-from bus_mlops.config.search import SearchConfig
 from bus_mlops.config.searches import Choices, Dimension, Parameters, Pruning, Range, Search, Value
 from bus_mlops.config.strategies import NetworkChoice, StrategySettings
 from bus_mlops.config.tracking import TrackingConfig
@@ -47,7 +46,6 @@ __all__ = [
     "Range",
     "RayEngineConfig",
     "Search",
-    "SearchConfig",
     "Sgd",
     "StrategySettings",
     "TrackingConfig",

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, Tag
 
+from bus_mlops.config.former import FORMER
+
 Model = type[BaseModel]
-# Keys of earlier versions, and what they are called now.
-FORMER = {"quality": "audit"}
 
 
 class Kind(NamedTuple):
@@ -41,7 +41,7 @@ def describe(error: Any, root: Model, lines: Mapping[tuple[str, ...], int] | Non
     parts = [part for part in error["loc"] if not (isinstance(part, str) and "[" in part)]
     if error["type"] == "extra_forbidden":
         place, key = _follow(parts[:-1], root), str(parts[-1])
-        return _line(lines, (*place.path, key)) + _unknown_key(place, key)
+        return _line(lines, (*place.path, key)) + _unknown_key(place, key, error["input"])
     path = _follow(parts, root).path
     return _line(lines, path) + _mistake(error, ".".join(path))
 
@@ -59,8 +59,10 @@ def _mistake(error: Any, key: str) -> str:
     return f"{key} = {error['input']!r}: {message}" if key else message
 
 
-def _unknown_key(place: Place, key: str) -> str:
+def _unknown_key(place: Place, key: str, value: Any) -> str:
     full = ".".join([*place.path, key])
+    if full in FORMER:
+        return f"unknown key {full!r}: {FORMER[full](value)}"
     if place.kind is None:
         return f"unknown key {full!r}"
     for other in place.kinds:
@@ -68,7 +70,7 @@ def _unknown_key(place: Place, key: str) -> str:
             named = ".".join([*place.path, other.key])
             return f"{full} is for {named} {other.name}, but {other.key} is {place.kind.name}"
     known = sorted(place.kind.model.model_fields)
-    near = [FORMER[full]] if full in FORMER else difflib.get_close_matches(key, known, n=1)
+    near = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"unknown key {full!r}: {hint}known here: {', '.join(known)}"
 

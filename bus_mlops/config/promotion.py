@@ -17,12 +17,12 @@ class PromotionConfig(Strict):
     """
 
     candidate_network: str = Field(
-        default="mt_estan", description="the network that wants to be champion, and that is searched; names the model"
+        default="mt_estan", description="the network that wants to be champion; names the model"
     )
-    candidates: tuple[Literal["tuned", "approaches"], ...] = Field(
-        default=("tuned",),
+    candidates: tuple[str, ...] = Field(
+        default=("approaches",),
         min_length=1,
-        description="whose candidate network wants to be champion; several share alpha (Holm)",
+        description="searches of the candidate network, by name, or approaches: as it is; several share alpha (Holm)",
     )
     baseline: str = Field(
         default="champion",

@@ -12,7 +12,6 @@ from bus_mlops.config.base import Known, Strict, known
 from bus_mlops.config.data import AuditConfig, DataConfig, FoldsConfig, PhantomConfig, SourceName
 from bus_mlops.config.engine import EngineConfig, LocalEngineConfig
 from bus_mlops.config.promotion import PackageConfig, PromotionConfig
-from bus_mlops.config.search import SearchConfig
 from bus_mlops.config.searches import Search, SearchName
 from bus_mlops.config.strategies import StrategyName, StrategySettings
 from bus_mlops.config.tracking import TrackingConfig
@@ -36,9 +35,8 @@ class Config(Strict):
     networks: dict[str, NetworkConfig]
     strategies: tuple[StrategyName, ...] = Field(min_length=1, description="what is trained, each once")
     strategy_settings: StrategySettings = StrategySettings()
-    search: SearchConfig = SearchConfig()
     searches: dict[SearchName, Search] = Field(
-        default_factory=dict, description="by name: what a stage `search@NAME` tries, and `tuned@NAME` then trains"
+        description="by name: what a stage `search@NAME` tries, and `tuned@NAME` then trains"
     )
     promotion: PromotionConfig = PromotionConfig()
     package: PackageConfig = PackageConfig()
@@ -67,6 +65,7 @@ class Config(Strict):
         if "candidate_network" in self.promotion.model_fields_set and candidate not in self.networks:
             names = ", ".join(self.networks)
             raise ValueError(f"promotion.candidate_network must be among the networks ({names}) but got {candidate!r}")
+        self._check_candidates(candidate)
         self._check_refit(candidate)
         if self.promotion.baseline not in ("champion", "best", *self.networks):
             names = ", ".join(("champion", "best", *self.networks))
@@ -77,6 +76,22 @@ class Config(Strict):
         unmasked = [source for source in self.cohorts["multitask"] if not registries.sources[source]]
         if unmasked:
             raise ValueError(f"cohorts.multitask names {unmasked[0]}, which has no masks")
+
+    def _check_candidates(self, network: str) -> None:
+        """A candidate is the network as its strategy trains it, or as a search of it has tuned it."""
+        for name in self.promotion.candidates:
+            if name == "approaches":
+                continue
+            searched = [each for each, search in self.searches.items() if network in search.network]
+            there = f"approaches, or a search of {network} ({', '.join(searched) or 'there is none'})"
+            if name not in self.searches:
+                now = "tuned is now called by the name of its search; " if name == "tuned" else ""
+                raise ValueError(f"promotion.candidates: {now}must be {there} but got {name!r}")
+            if name not in searched:
+                raise ValueError(
+                    f"promotion.candidates must be {there} but got {name!r}, which searches "
+                    f"{', '.join(self.searches[name].network)}: see promotion.candidate_network"
+                )
 
     def _check_refit(self, candidate: str) -> None:
         network = self.networks.get(candidate)
@@ -96,11 +111,6 @@ class Config(Strict):
                     f"folds.kind is source, which trains on all sources but one, and cohorts.{cohort} has fewer than "
                     f"two of the sources that are read ({', '.join(self.fold_sources)})"
                 )
-        trained = self.folds_of(self.cohorts["multitask"])
-        for fold in self.search.folds:
-            if fold not in trained:
-                among = ", ".join(map(str, trained))
-                raise ValueError(f"search.folds must be among the folds that are trained ({among}) but got {fold}")
 
     @property
     def fold_sources(self) -> tuple[str, ...]:

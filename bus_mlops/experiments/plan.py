@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from bus_mlops.config import Config, NetworkChoice, Search
 from bus_mlops.config.base import Strict
 from bus_mlops.config.searches import Value
-from bus_mlops.errors import DatasetError
+from bus_mlops.errors import ConfigError, DatasetError
 from bus_mlops.experiments.space import Space
 from bus_mlops.experiments.starts import Start, starts_of
 from bus_mlops.experiments.strategies import STRATEGIES, Row, Strategy
-from bus_mlops.experiments.strategies.tuned import candidate_spec, tuned
 from bus_mlops.files import read_json, write_json
 from bus_mlops.images.geometry import GEOMETRY_VERSION
 from bus_mlops.models.zoo import entry
@@ -88,6 +87,39 @@ class SearchPlan(Strict):
         """The folds on which a search that is not nested judges its trials."""
         return self.settings.folds or self.folds[:1]
 
+    @property
+    def missing(self) -> str:
+        """Why a search without networks has none."""
+        verb = "is" if len(self.settings.network) == 1 else "are"
+        return f"{' and '.join(self.settings.network)} {verb} not among the networks of params.yaml"
+
+    @property
+    def explanation(self) -> str:
+        """What there is to do, in words."""
+        if not self.networks:
+            return f"no search {self.name}: {self.missing}"
+        search = self.settings
+        cells = sum(self.cells(each) for each in self.networks)
+        how = f"{search.inner_folds} inner folds of each" if search.inner_folds else "the validation part of each"
+        where = f"{len(self.folds)} folds, {how}" if search.nested else f"folds {', '.join(map(str, self.flat_folds))}"
+        names = ", ".join(each.network for each in self.networks)
+        return f"search {self.name} of {names} ({search.engine}, {search.sampler}) on {where}: up to {cells} cells"
+
+    def trials(self, network: SearchStart) -> int:
+        """How many trials a study of a network has at most; those that fail do not count."""
+        search = self.settings
+        if search.sampler != "grid":
+            return search.trials or len(self.space(network).grid())
+        grid = self.space(network).grid()
+        whole = len(grid) + (network.first not in grid)
+        return min(whole, search.trials or whole)
+
+    def cells(self, network: SearchStart) -> int:
+        """How many trainings the trials of a network are, if nothing is stopped or was trained before."""
+        studies = len(self.folds) if self.settings.nested else 1
+        steps = self.settings.steps if self.settings.nested else len(self.flat_folds) * self.settings.seeds
+        return self.trials(network) * studies * steps
+
     def space(self, network: SearchStart) -> Space:
         """What may be changed of a network.
 
@@ -98,14 +130,22 @@ class SearchPlan(Strict):
 
 
 def make_plans(config: Config) -> dict[str, StrategyPlan]:
-    """The plan of each strategy of the profile, and `tuned`, which has no row if the profile lacks its network."""
+    """The plan of each strategy of the profile, and of `tuned-NAME` for each search NAME.
+
+    The latter has no row if the profile lacks the networks of the search.
+
+    Raises:
+        ConfigError: Names what cannot be planned.
+    """
+    candidate = config.promotion.candidate_network
+    if candidate in config.networks and not entry(candidate).task.classifies:
+        raise ConfigError(
+            f"promotion.candidate_network must be a network that names a class, but {candidate!r} only draws masks"
+        )
     plans = {}
     for name in config.strategies:
         strategy = STRATEGIES.get_known(name)
         plans[name] = _plan(config, strategy, strategy.settings_of(config))
-    # The tuned network is compared with those of `approaches`, so it gets as many seeds.
-    candidate = tuned(config)
-    plans[candidate.name] = _plan(config, candidate, config.strategy_settings.of("approaches", NetworkChoice))
     for number, (name, search) in enumerate(config.searches.items()):
         tuned_by = _tuned_plan(config, name, starts_of(config, name, search), AFTER_THE_TABLES + number)
         plans[tuned_by.strategy] = tuned_by
@@ -183,28 +223,31 @@ def make_search_plans(config: Config) -> dict[str, SearchPlan]:
 
 
 def _search_plan(config: Config, name: str, starts: list[Start]) -> SearchPlan:
+    search = config.searches[name]
+    folds = config.folds_of(starts[0].row.spec.cohort) if starts else ()
+    for fold in search.folds or () if starts else ():
+        if fold not in folds:
+            among = ", ".join(map(str, folds))
+            raise ConfigError(
+                f"searches.{name}.folds must be among the folds that are trained ({among}) but got {fold}"
+            )
+    for each in starts:
+        epochs = search.epochs or each.row.spec.training.epochs
+        if search.pruning.rungs and search.pruning.rungs[-1] >= epochs:
+            raise ConfigError(
+                f"searches.{name}.pruning.rungs must be less than the {epochs} epochs of a trial of "
+                f"{each.row.spec.network} but got {search.pruning.rungs[-1]}"
+            )
     return SearchPlan(
         name=name,
-        settings=config.searches[name],
+        settings=search,
         networks=tuple(
             SearchStart(network=each.row.spec.network, start=each.row.spec, first=each.first, title=each.row.model)
             for each in starts
         ),
-        folds=config.folds_of(starts[0].row.spec.cohort) if starts else (),
+        folds=folds,
         seed=config.seed,
     )
-
-
-def search_plan(config: Config) -> dict[str, Any]:
-    """What the search tries: the base spec, the space and the folds whose validation parts judge it."""
-    spec = candidate_spec(config)
-    if spec is None:
-        return {"spec": None}
-    if config.search.epochs is not None:
-        training = spec.training.model_copy(update={"epochs": config.search.epochs})
-        spec = spec.model_copy(update={"training": training})
-    search = config.search.model_dump(mode="json")
-    return {"spec": spec.model_dump(mode="json"), "search": search, "numerics": NUMERICS_VERSION}
 
 
 def unique_specs(plans: dict[str, StrategyPlan]) -> list[RunSpec]:
@@ -226,7 +269,7 @@ def input_sizes(plans: Mapping[str, StrategyPlan], searches: Mapping[str, Search
 
 
 def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
-    """Write `<strategy>.json`, `search.json` and `sizes.json` into a folder.
+    """Write `<strategy>.json`, `search-<name>.json`, `tuned-<name>.json` and `sizes.json` into a folder.
 
     Returns:
         The plan of each strategy.
@@ -234,7 +277,6 @@ def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
     plans = make_plans(config)
     for name, plan in plans.items():
         write_json(folder / f"{name}.json", plan.model_dump(mode="json"))
-    write_json(folder / "search.json", search_plan(config))
     searches = make_search_plans(config)
     for name, each in searches.items():
         write_json(folder / f"search-{name}.json", each.model_dump(mode="json"))
@@ -243,20 +285,35 @@ def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
 
 
 def read_plan(folder: Path, strategy: str) -> StrategyPlan:
-    """Read back one strategy's plan.
+    """Read back the plan of one strategy, or of `tuned-NAME`.
 
     Raises:
         DatasetError: It has not been written, or by another version.
     """
-    path = folder / f"{strategy}.json"
+    return _read(folder, strategy, StrategyPlan, f"Put {strategy!r} into `strategies`")
+
+
+def read_search_plan(folder: Path, name: str) -> SearchPlan:
+    """Read back the plan of one search.
+
+    Raises:
+        DatasetError: It has not been written, or by another version.
+    """
+    return _read(folder, f"search-{name}", SearchPlan, f"Put {name!r} into `searches`")
+
+
+P = TypeVar("P", bound=Strict)
+
+
+def _read(folder: Path, name: str, kind: type[P], remedy: str) -> P:
+    path = folder / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.json"))) or "none"
         raise DatasetError(
-            f"no plan for strategy {strategy!r} in {folder} (there: {known}). "
-            "Put it into `strategies` of params.yaml and run `dvc repro plan`."
+            f"no plan {name!r} in {folder} (there: {known}). {remedy} of params.yaml and run `dvc repro plan`."
         )
     try:
-        return StrategyPlan.model_validate(read_json(path))
+        return kind.model_validate(read_json(path))
     except ValidationError as error:
         raise DatasetError(
             f"{path} is of another version of bus-mlops ({error.errors()[0]['msg']}): run `dvc repro --force plan`."

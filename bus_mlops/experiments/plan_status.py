@@ -30,24 +30,19 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the store and the data tell: finished and only tried (fingerprint, fold), speeds, the cohort of a spec."""
+    """What the store and the data tell: finished (fingerprint, fold), speeds, and the cohort of a spec."""
 
     finished: frozenset[LedgerKey]
-    tried: frozenset[LedgerKey]
     forecast: Forecast
     cohort_of: Callable[[RunSpec], Cohort]
 
 
 @dataclass
 class Work:
-    """Cells of a plan: how many there are and are done, one worker's seconds for the others, what has no speed.
-
-    Those that a search has `tried` are not done: their test images are still to be predicted, which takes moments.
-    """
+    """Cells of a plan: how many there are and are done, one worker's seconds for the others, what has no speed."""
 
     cells: int = 0
     done: int = 0
-    tried: int = 0
     seconds: float = 0.0
     unknown: set[str] = field(default_factory=set)
 
@@ -55,7 +50,7 @@ class Work:
 def describe_plan(config: Config) -> tuple[Table, list[str]]:
     """The plan as a table, and notes on what the table leaves out."""
     from bus_mlops.errors import DatasetError, LedgerError
-    from bus_mlops.experiments.plan import make_plans
+    from bus_mlops.experiments.plan import make_plans, make_search_plans
 
     plans = make_plans(config)
     recorded, nothing, notes = None, "0", []
@@ -69,9 +64,9 @@ def describe_plan(config: Config) -> tuple[Table, list[str]]:
     table, total = render(config, plans, recorded, nothing)
     if total.unknown:
         notes.append(f"without the time for networks that never ran: {', '.join(sorted(total.unknown))}")
-    if plans["tuned"].rows:
-        trials = config.search.trials * len(config.search.folds)
-        notes.append(f"`tuned` comes after up to {trials} cells of the search, which are not counted")
+    for search in make_search_plans(config).values():
+        uncounted = "which are not counted; those that a table has too cost nothing"
+        notes.append(f"{search.explanation}, {uncounted}" if search.networks else search.explanation)
     return table, notes
 
 
@@ -104,7 +99,7 @@ def render(
         return work
 
     for name, each in plans.items():
-        if not each.rows:  # `tuned`, where nothing is searched
+        if not each.rows:  # `tuned-NAME`, where nothing is searched
             continue
         add(name, str(len(each.rows)), each.unique_specs())
     table.add_section()
@@ -125,9 +120,6 @@ def measure(config: Config, specs: Collection[RunSpec], recorded: Recorded | Non
             if LedgerKey(fingerprint, fold) in recorded.finished:
                 work.done += 1
                 continue
-            if LedgerKey(fingerprint, fold) in recorded.tried:
-                work.tried += 1
-                continue
             seconds = recorded.forecast.seconds(spec, cohort.training_images[fold])
             if seconds is None:
                 work.unknown.add(network_title(spec.network, spec.options))
@@ -141,8 +133,6 @@ def _time_left(work: Work, workers: int) -> str:
 
     if work.done == work.cells:
         return "none"
-    if work.done + work.tried == work.cells:
-        return "no training"
     if not work.seconds:
         return "?"
     return f"{'over' if work.unknown else 'about'} {duration(work.seconds / workers)}"
@@ -159,8 +149,8 @@ def _recorded(config: Config) -> Recorded | None:
     runs = finished_runs(config.tracking)
     if not runs:
         return None
-    finished, tried = (frozenset(run.key for run in runs if run.tried is each) for each in (False, True))
-    return Recorded(finished, tried, Forecast(runs), _open_cohorts(config))
+    finished = frozenset(run.key for run in runs)
+    return Recorded(finished, Forecast(runs), _open_cohorts(config))
 
 
 def _open_cohorts(config: Config) -> Callable[[RunSpec], Cohort]:

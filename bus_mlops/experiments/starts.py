@@ -28,24 +28,29 @@ def starts_of(config: Config, name: str, search: Search) -> list[Start]:
         ConfigError: The strategy has no row of a network, or the space or the first trial cannot be.
         NetworkError: Nobody has registered a network.
     """
-    known = [network for network in search.network if entry(network).name in config.networks]
+    for network in search.network:
+        if not entry(network).task.classifies:
+            raise ConfigError(
+                f"searches.{name}.network: {network} only draws masks, and {', '.join(search.objective)} is of a class"
+            )
+    known = [network for network in search.network if network in config.networks]
     if not known:
         return []
     strategy = STRATEGIES.get_known(search.strategy)
-    rows = list(strategy.make_rows(config, strategy.settings_of(config)))
+    # Also of networks that the profile's own table leaves out.
+    rows = list(strategy.make_rows(config, strategy.settings_of(config).model_copy(update={"networks": None})))
+    # The paper's values do not depend on how many of them the profile's own table has.
+    usual = list(strategy.make_rows(config, strategy.settings()))
     starts = []
     for network in known:
-        own = [row for row in rows if row.spec.network == network]
+        own, every = ([row for row in each if row.spec.network == network] for each in (rows, [*rows, *usual]))
         if not own:
             there = ", ".join(dict.fromkeys(row.spec.network for row in rows))
             raise ConfigError(
                 f"searches.{name}.network: {network} has no row in the strategy {search.strategy}, whose networks are "
-                f"{there}: name another strategy, or see strategy_settings.{search.strategy}.networks"
+                f"{there}: name another strategy"
             )
-        # The paper's values do not depend on how many of them the profile's own table has.
-        every = strategy.make_rows(config, strategy.settings(networks=(network,)))
-        printed = [row for row in (*own, *every) if row.paper is not None and row.spec.network == network]
-        starts.append(_start(name, search, own[0], printed))
+        starts.append(_start(name, search, own[0], [row for row in every if row.paper is not None]))
     return starts
 
 

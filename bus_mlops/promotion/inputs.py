@@ -10,6 +10,7 @@ from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.errors import DatasetError
 from bus_mlops.evaluation.results import check_collected
+from bus_mlops.experiments.plan import tuned_name
 from bus_mlops.paths import BENCHMARK, FOLDS, PREDICTIONS
 from bus_mlops.tracking.ledger import Ledger
 
@@ -45,7 +46,7 @@ class PromotionInputs:
         Raises:
             EvaluationError: A file of predictions is not what was collected from the ledger.
         """
-        check_collected(PREDICTIONS, ("tuned", *config.strategies))
+        check_collected(PREDICTIONS, (*map(tuned_name, config.searches), *config.strategies))
         folds = Folds.open(FOLDS / "folds.csv")
         return cls(config, Ledger(config.tracking), Benchmark.open(BENCHMARK), folds, PREDICTIONS)
 

@@ -23,7 +23,7 @@ from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
 from bus_mlops.promotion.aliases import read_aliases
 from bus_mlops.promotion.inputs import PromotionInputs
-from bus_mlops.promotion.prerequisites import RIVAL_STRATEGIES
+from bus_mlops.promotion.prerequisites import RIVAL_STRATEGIES, strategy_of
 from bus_mlops.promotion.trained_model import TrainedModel, find_trained_model, with_common_seeds
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import Ledger
@@ -208,13 +208,14 @@ def _candidates(inputs: PromotionInputs, runs: Sequence[str]) -> list[TrainedMod
         found = [find_trained_model(ledger, run) for run in runs]
     else:
         # What is left of a strategy that is no longer planned is not judged.
-        unplanned = [name for name in promotion.candidates if name not in ("tuned", *inputs.config.strategies)]
-        if unplanned:
+        planned = (*inputs.config.searches, *inputs.config.strategies)
+        if unplanned := [name for name in promotion.candidates if name not in planned]:
             raise NothingToJudgeError(
                 f"promotion.candidates names {unplanned[0]}, which is not among the strategies of params.yaml: add it "
                 "there, or take it out of promotion.candidates."
             )
-        found = [_of_network(ledger, _frame(inputs.predictions, s), network) for s in promotion.candidates]
+        strategies = [strategy_of(name) for name in promotion.candidates]
+        found = [_of_network(ledger, _frame(inputs.predictions, name), network) for name in strategies]
     for model in found:
         if model.network != network:
             raise RegistryError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bus_mlops.config import Config
-from bus_mlops.experiments.plan import StrategyPlan
+from bus_mlops.experiments.plan import StrategyPlan, tuned_name
 
 # On the images with masks, where the candidate network is trained, these train the networks it may be compared with.
 RIVAL_STRATEGIES = ("multitask", "approaches")
@@ -14,9 +14,9 @@ RIVAL_STRATEGIES = ("multitask", "approaches")
 def nothing_to_judge(config: Config, plans: Mapping[str, StrategyPlan]) -> str | None:
     """Why the stage `promote` will have no candidate, or nothing to compare it with; None when it has both."""
     candidate = config.promotion.candidate_network
-    for strategy in config.promotion.candidates:
-        if candidate not in _networks(plans, strategy):
-            return f"no promotion: its candidate would be {candidate} of {strategy}, which is not planned"
+    for name in config.promotion.candidates:
+        if candidate not in _networks(plans, strategy_of(name)):
+            return f"no promotion: its candidate would be {candidate} of {name}, which is not planned"
     rivals = [name for strategy in RIVAL_STRATEGIES for name in _networks(plans, strategy)]
     baseline = config.promotion.baseline
     if baseline not in ("champion", "best"):
@@ -27,6 +27,11 @@ def nothing_to_judge(config: Config, plans: Mapping[str, StrategyPlan]) -> str |
     return (
         f"no promotion{until}: multitask and approaches plan no other network that {candidate} could be compared with"
     )
+
+
+def strategy_of(candidate: str) -> str:
+    """The strategy with the row that an entry of `promotion.candidates` names: `approaches`, or `tuned-NAME`."""
+    return candidate if candidate == "approaches" else tuned_name(candidate)
 
 
 def _networks(plans: Mapping[str, StrategyPlan], strategy: str) -> list[str]:

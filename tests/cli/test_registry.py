@@ -65,7 +65,7 @@ def test_the_gate_judges_and_changes_nothing(store):
         store.judge(baseline="mobilenet").baseline.runs[CellKey(2, 2021)],
     )
     report = json.loads(run("gate", "--candidate", candidate, "--baseline", other, "--json", exit_code=1))
-    assert (report["candidate"], report["baseline"]) == ("tuned: Mt_Estan", "approaches: Mobilenet")
+    assert (report["candidate"], report["baseline"]) == ("tuned-mt_estan_loss: Mt_Estan", "approaches: Mobilenet")
     assert (report["passed"], "G2" in report["failed"]) == (False, True)
     assert [rule["id"] for rule in report["rules"]] == [f"G{i}" for i in range(7)]
     assert all({"values", "limit", "sentence"} <= set(rule) for rule in report["rules"])

@@ -165,7 +165,6 @@ def test_unknown_key_of_a_strategy(demo_values):
         (("networks", "mobilenet", "validation"), 0, "networks.mobilenet.validation = 0"),
         (("data", "kind"), "fake", "data.kind = 'fake'"),
         (("folds", "run"), [1, 9], "between 1 and 3 but got 9"),
-        (("search", "folds"), [9], "among the folds that are trained"),
         (("promotion", "baseline"), "vgg99", "one of champion, best, mobilenet, efficientnetb0"),
         (
             ("strategy_settings", "losses", "networks"),

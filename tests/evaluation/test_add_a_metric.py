@@ -51,7 +51,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).write_text(page[name])
     values = yaml.safe_load((ROOT / PARAMS).read_text())
     for section, chosen in yaml.safe_load(page[PARAMS]).items():
-        values[section] |= chosen
+        for key, value in chosen.items():
+            present = values[section].get(key)
+            values[section][key] = {**present, **value} if isinstance(present, dict) else value
     (folder / PARAMS).write_text(yaml.safe_dump(values))
     return folder
 
@@ -159,7 +161,7 @@ def test_a_cell_records_it_for_both_parts(loaded, predictions):
 def test_search_and_gate_may_use_it(loaded, monkeypatch):
     monkeypatch.chdir(loaded)
     config = load_config()
-    assert (config.search.objective, config.promotion.metric) == ("matthews", "matthews")
+    assert (config.searches["mt_estan_loss"].objective, config.promotion.metric) == (("matthews",), "matthews")
     load_extensions(loaded / "nothing")
     values = yaml.safe_load((loaded / PARAMS).read_text())
     known = ", ".join(probability_metrics())

@@ -7,9 +7,8 @@ import pytest
 import yaml
 
 from bus_mlops import profiles
-from bus_mlops.experiments.plan import make_plans, search_plan
+from bus_mlops.experiments.plan import make_plans, make_search_plans
 from bus_mlops.project import parse_config
-from bus_mlops.spec import RunSpec
 
 RECORDED = json.loads(Path(__file__).with_name("fingerprints.json").read_text())
 DIGESTS = "0" * 64, "1" * 64
@@ -26,6 +25,11 @@ def test_no_fingerprint_of_a_profile_changes(profile):
             for spec, _ in plan.trainings(row)
         }
         for name, plan in make_plans(config).items()
+        if name in config.strategies
     }
-    search = RunSpec.model_validate(search_plan(config)["spec"]).fingerprint(*DIGESTS)
-    assert {**found, "search": search} == RECORDED[profile]
+    found["first trials"] = {
+        f"{name} | {start.network}": plan.space(start).spec(start.first).fingerprint(*DIGESTS)
+        for name, plan in make_search_plans(config).items()
+        for start in plan.networks
+    }
+    assert found == RECORDED[profile]

@@ -180,7 +180,7 @@ def test_a_strategy_of_the_users_own_is_planned_and_its_settings_are_checked(ext
         load_config()
 
 
-@pytest.mark.parametrize("name", ["all", "search", "sizes", "tuned"])
+@pytest.mark.parametrize("name", ["all", "sizes"])
 def test_a_name_that_means_something_else_is_refused(extension, name):
     with pytest.raises(ExtensionError, match=f"cannot be called '{name}'"):
         extension(OWN.replace("def rates", f"def {name}"))

@@ -59,7 +59,7 @@ def tiny_values(values: dict[str, Any]) -> dict[str, Any]:
     values["networks"]["estan"].update(options={"width": 0.0625}, epochs=1, input_size=32)
     values["strategies"] = ["losses", "multitask", "approaches"]
     values["strategy_settings"]["losses"].update(positive_weights=[3], gammas=[], alphas=[])
-    values["search"]["trials"] = 2
+    values["searches"] = {"mt_estan_loss": {**values["searches"]["mt_estan_loss"], "trials": 2}}
     return values
 
 

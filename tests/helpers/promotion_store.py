@@ -39,6 +39,8 @@ DATA = "d" * 64
 # How well each network separates the labels; `resnet50` is the best one that is not MT-ESTAN.
 SEPARATIONS = {"mobilenet": 0.3, "resnet50": 0.6, "mt_estan": 0.8}
 NAME = "bus-mt-estan-phantom"
+# The strategy of its candidate, which the search `mt_estan_loss` has tuned.
+TUNED = "tuned-mt_estan_loss"
 
 
 def fold_frame() -> pd.DataFrame:
@@ -107,7 +109,7 @@ def with_promotion(config: Config, **changes: Any) -> Config:
 def record_model(store: Store, strategy: str, network: str, separation: float, members: list[Path], seed: int) -> Any:
     """Finished runs of both folds of one spec, as workers leave them; returns the strategy's predictions."""
     spec = make_spec(store.config, "mt_estan" if network == "mt_estan" else "mobilenet", "multitask", input_size=SIZE)
-    changed = spec.training.model_copy(update={"dropout": 0.4 if strategy == "tuned" else 0.5})
+    changed = spec.training.model_copy(update={"dropout": 0.4 if strategy == TUNED else 0.5})
     spec = spec.model_copy(update={"network": network, "training": changed, "seed": seed})
     title, fingerprint = network.title(), f"{strategy}-{network}-{seed}"
     split = store.folds.digest(store.folds.frame["image_id"])
@@ -119,7 +121,7 @@ def record_model(store: Store, strategy: str, network: str, separation: float, m
         folder.mkdir()
         frame = predictions(fold, separation, seed=seed + 10 * fold + len(fingerprint))
         frame.to_csv(folder / PREDICTIONS, index=False)
-        if strategy == "tuned":
+        if strategy == TUNED:
             shutil.copy(member, folder / MODEL)
         run = store.ledger.start(
             parent,
@@ -150,12 +152,12 @@ def make_store(folder: Path, members: list[Path]) -> None:
     store = Store(config, Ledger(config.tracking), folds, folder, benchmark)
     store.predictions.mkdir(parents=True)
     # The second seed of MT-ESTAN's tuned form and of the best other network, as a plan with seeds would train it.
-    tuned = [record_model(store, "tuned", "mt_estan", 1.6, members, seed) for seed in SEEDS]
+    tuned = [record_model(store, TUNED, "mt_estan", 1.6, members, seed) for seed in SEEDS]
     approaches = [record_model(store, "approaches", n, s, members, SEEDS[0]) for n, s in SEPARATIONS.items()]
     approaches.append(record_model(store, "approaches", "resnet50", SEPARATIONS["resnet50"], members, SEEDS[1]))
-    tuned[0].to_parquet(store.predictions / "tuned.parquet")
+    tuned[0].to_parquet(store.predictions / f"{TUNED}.parquet")
     pd.concat(approaches[:3]).to_parquet(store.predictions / "approaches.parquet")
-    for strategy in ("tuned", "approaches"):
+    for strategy in (TUNED, "approaches"):
         seal(store.predictions, strategy, {})
 
 

@@ -17,7 +17,7 @@ from projects import tiny_values
 from bus_mlops import profiles
 from bus_mlops.config import Config
 from bus_mlops.errors import BusMlopsError, NothingToJudgeError
-from bus_mlops.experiments.plan import StrategyPlan, input_sizes, make_plans, search_plan
+from bus_mlops.experiments.plan import StrategyPlan, input_sizes, make_plans, make_search_plans
 from bus_mlops.project import parse_config
 from bus_mlops.promotion import judgement
 from bus_mlops.promotion.prerequisites import nothing_to_judge
@@ -40,11 +40,14 @@ def choices() -> list[dict[str, Any]]:
         changed["networks"] = {name: values["networks"][name] for name in networks}
         changed["strategies"] = list(strategies)
         for candidate, trained, baseline in product(
-            (None, networks[0]), (["tuned"], ["multitask"]), ("champion", networks[-1])
+            (None, networks[0]), (["mine"], ["approaches"]), ("champion", networks[-1])
         ):
             promotion = {**values["promotion"], "candidates": trained, "baseline": baseline}
             promotion |= {"candidate_network": candidate} if candidate else {}
-            found.append({**changed, "promotion": promotion})
+            searched = candidate or "mt_estan"
+            strategy = "approaches" if searched == "mt_estan" else "multitask"
+            search = {"network": searched, "strategy": strategy, "space": {"dropout": [0.2, 0.3, 0.5]}}
+            found.append({**changed, "searches": {"mine": search}, "promotion": promotion})
     return found
 
 
@@ -93,7 +96,9 @@ def test_the_plan_says_first_what_promote_would_say_last(monkeypatch):
             outcomes["refused"] += 1  # before anything is trained, too
             continue
         assert input_sizes(plans, {})
-        assert (search_plan(config)["spec"] is None) == (not plans["tuned"].rows)
+        assert [each.network for each in make_search_plans(config)["mine"].networks] == [
+            row.spec.network for row in plans["tuned-mine"].rows
+        ]
         reason = nothing_to_judge(config, plans)
         told = (tuple(config.networks), config.strategies, config.promotion)
         assert (reason is None) == judged(config, plans, monkeypatch), (reason, told)

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
-from promotion_store import DATA, FOLDS, NAME, SEEDS, Store, fold_frame
+from promotion_store import DATA, FOLDS, NAME, SEEDS, TUNED, Store, fold_frame
 from sklearn.metrics import roc_curve
 from tiny_package import speckle
 
@@ -149,14 +149,14 @@ def test_rivals_come_from_both_tables_and_name_a_class(store, tmp_path):
 
 
 def test_several_candidates_share_alpha_and_the_best_is_chosen(store):
-    judgement = store.judge(candidates=("tuned", "approaches"))
-    assert judgement.candidate.strategy == "tuned"
+    judgement = store.judge(candidates=("mt_estan_loss", "approaches"))
+    assert judgement.candidate.strategy == TUNED
     assert [rival.strategy for rival in judgement.rivals] == ["approaches"]
     assert judgement.report.rules[2].values["candidates"] == 2
     assert "Candidate of the same decision: Mt_Estan." in judgement.report.notes
 
 
-@pytest.mark.parametrize("missing", ["tuned", "approaches"])
+@pytest.mark.parametrize("missing", [TUNED, "approaches"])
 def test_missing_predictions_are_an_error_that_names_the_file(store, tmp_path, missing):
     for path in (store.predictions).iterdir():
         if path.stem != missing:
@@ -167,8 +167,8 @@ def test_missing_predictions_are_an_error_that_names_the_file(store, tmp_path, m
 
 def test_predictions_that_the_ledger_does_not_know_and_other_folds_are_refused(store, tmp_path):
     shutil.copytree(store.predictions, tmp_path, dirs_exist_ok=True)
-    frame = pd.read_parquet(tmp_path / "tuned.parquet").assign(fingerprint="of another database")
-    frame.to_parquet(tmp_path / "tuned.parquet")
+    frame = pd.read_parquet(tmp_path / f"{TUNED}.parquet").assign(fingerprint="of another database")
+    frame.to_parquet(tmp_path / f"{TUNED}.parquet")
     with pytest.raises(LedgerError, match="no finished run for fold 1 of mt_estan"):
         judge_candidates(replace(store.inputs(), predictions=tmp_path))
     swapped = fold_frame().rename(columns={"fold_1": "fold_2", "fold_2": "fold_1"})

@@ -16,7 +16,7 @@ from bus_mlops.registries import Registry
 S = TypeVar("S", bound=NetworkChoice)
 MakeRows = Callable[[Config, S], Iterator[Row]]
 # Plan files and arguments of `bus-mlops train` that are no strategies.
-RESERVED = ("all", "search", "sizes", "tuned")
+RESERVED = ("all", "sizes")
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def test_networks_that_draw_masks_are_the_same_on_ray_with_a_server(tiny_project
 @needs_ray
 @pytest.mark.slow
 def test_trials_of_a_search_go_through_the_engine_too(tiny_project, tmp_path):
-    command = [sys.executable, str(ROOT / "pipelines" / "search.py")]
+    command = [sys.executable, str(ROOT / "pipelines" / "search.py"), "mt_estan_loss"]
     found = []
     for kind in ("local", "ray"):
         change(tiny_project, "engine", kind=kind)
@@ -160,8 +160,8 @@ def test_trials_of_a_search_go_through_the_engine_too(tiny_project, tmp_path):
         shutil.rmtree(tiny_project / "studies", ignore_errors=True)
         done = train(tiny_project, command)
         assert done.returncode == 0, done.stderr
-        found.append(json.loads((tiny_project / "results/search/best.json").read_text()))
-    assert found[0]["trials"] == 2
+        found.append(json.loads((tiny_project / "results/search/mt_estan_loss/best.json").read_text()))
+    assert len(found[0]["trials"]) == 4  # 2 of each fold
     assert found[0] == found[1]
 
 
