@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from made_once import store_in
+from small_cells import SMALL, make_spec
 
 from bus_mlops.errors import TrainingError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
-from bus_mlops.experiments.strategies import make_spec
-from bus_mlops.project import load_config
+from bus_mlops.models import zoo
 from bus_mlops.tracking.ledger import CURVES, MODEL, Ledger
 
 
-def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data, empty_store, tmp_path):
+def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data, empty_store, tmp_path, request):
     import keras
     import tensorflow as tf
 
@@ -24,8 +24,9 @@ def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data,
 
     tracking = store_in(tmp_path, empty_store)
     ledger = Ledger(tracking)
-    spec = make_spec(load_config(tiny_data / "params.yaml"), "mobilenet", "multitask")
-    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 5})})
+    zoo.register(SMALL)
+    request.addfinalizer(lambda: zoo.NETWORKS.forget("small_cells"))
+    spec = make_spec("small", input_size=64, epochs=5)
     benchmark, folds = tiny_data / "data/benchmark", tiny_data / "data/folds/folds.csv"
     parent = ledger.parents.find_or_create(spec, "f" * 64, "title", {})
     cell = Cell(spec, 1, "f" * 64, parent, "title", "d" * 64, "e" * 64)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from small_cells import SMALL
+
+from bus_mlops.models import zoo
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -11,3 +16,11 @@ def deterministic() -> None:
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_network() -> Iterator[None]:
+    """The network of a few layers is in the zoo as long as a module's tests run."""
+    zoo.register(SMALL)
+    yield
+    zoo.NETWORKS.forget("small_cells")

@@ -50,21 +50,20 @@ def outcome(program, spec, result):
 
 @pytest.fixture(scope="module")
 def nadam() -> Program:
-    return Program(make_spec(optimizer={"name": "nadam"}))
+    return Program(make_spec("small", optimizer={"name": "nadam"}))
 
 
 @pytest.mark.parametrize(
-    ("network", "optimizer"),
-    [("mobilenet", "nadam"), pytest.param("mt_estan", "adam", marks=pytest.mark.slow)],
+    ("network", "optimizer", "rate"),
+    [("small", "nadam", 1.0), pytest.param("mt_estan", "adam", 2e-2, marks=pytest.mark.slow)],
 )
-def test_it_ends_bit_identical_wherever_it_was_cut(tmp_path, network, optimizer, request):
-    # A rate at which the best epoch is not the last.
-    rate = {"optimizer": {"name": optimizer, "learning_rate": 2e-2}}
-    spec, other = make_spec(network, epochs=EPOCHS, **rate), make_spec(network, epochs=1, **rate)
+def test_it_ends_bit_identical_wherever_it_was_cut(tmp_path, network, optimizer, rate, request):
+    given = {"optimizer": {"name": optimizer, "learning_rate": rate}}
+    spec, other = make_spec(network, epochs=EPOCHS, **given), make_spec(network, epochs=1, **given)
     program = request.getfixturevalue("nadam") if optimizer == "nadam" else Program(spec)
     whole = train(program, spec, Checkpoint(tmp_path / "whole.npz", IDENTITY))
     expected = outcome(program, spec, whole)
-    assert whole.best_epoch < EPOCHS
+    assert whole.best_epoch < EPOCHS, "choose a rate at which the best epoch is not the last"
 
     for cut in sorted({1, whole.best_epoch, whole.best_epoch + 1, EPOCHS}):
         checkpoint = Checkpoint(tmp_path / f"{cut}.npz", IDENTITY)
@@ -82,8 +81,8 @@ def test_a_rate_that_falls_goes_on_falling_and_no_cell_hears_of_another(tmp_path
     """Epochs of their own length, a plateau, the last epoch kept: cut off, with another such cell on the program."""
     rate = {"name": "nadam", "learning_rate": 2e-2}
     plateau = {"patience": 1, "factor": 0.1, "minimum": 1e-3, "min_delta": 9}  # no epoch but the first is better
-    spec = make_spec(epochs=4, optimizer=rate, plateau=plateau, steps_per_epoch=1, kept_epoch="last")
-    other = make_spec(epochs=3, optimizer=rate, plateau={**plateau, "factor": 0.5}, steps_per_epoch=1)
+    spec = make_spec("small", epochs=4, optimizer=rate, plateau=plateau, steps_per_epoch=1, kept_epoch="last")
+    other = make_spec("small", epochs=3, optimizer=rate, plateau={**plateau, "factor": 0.5}, steps_per_epoch=1)
     assert spec.program_key() == other.program_key() == nadam.spec.program_key()
     alone = outcome(nadam, other, train(nadam, other, Checkpoint(tmp_path / "alone.npz", IDENTITY)))
     whole = train(nadam, spec, Checkpoint(tmp_path / "whole.npz", IDENTITY))
@@ -101,7 +100,7 @@ def test_a_rate_that_falls_goes_on_falling_and_no_cell_hears_of_another(tmp_path
 
 
 def test_a_refit_that_has_no_validation_goes_on_too(tmp_path):
-    spec, data, index = make_spec(epochs=3), make_data(20, 32), np.arange(20)
+    spec, data, index = make_spec("small", epochs=3), make_data(20, 32), np.arange(20)
     program, checkpoint = Program(spec), Checkpoint(tmp_path / "refit.npz", IDENTITY)
 
     def run(state: FitState) -> np.ndarray:
@@ -120,7 +119,7 @@ def test_a_refit_that_has_no_validation_goes_on_too(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[Program, FitState]:
-    spec, data, index = make_spec(epochs=1), make_data(8, 32), np.arange(8)
+    spec, data, index = make_spec("small", epochs=1), make_data(8, 32), np.arange(8)
     program, state = Program(spec), FitState()
     fit(program, spec, CellData(data.images, data.labels, index, index), seed=1, state=state)
     return program, state
@@ -152,7 +151,9 @@ def test_a_file_of_something_else_is_not_gone_on_from(tmp_path, trained):
     with pytest.raises(TrainingError, match="is of threads 1, not 2"):
         Checkpoint(path, {**IDENTITY, "threads": "2"}).load(program)
     with pytest.raises(TrainingError, match="other shapes"):
-        Checkpoint(path, IDENTITY).load(Program(make_spec(dropout=0.0, optimizer={"name": "sgd", "momentum": 0.0})))
+        Checkpoint(path, IDENTITY).load(
+            Program(make_spec("small", dropout=0.0, optimizer={"name": "sgd", "momentum": 0.0}))
+        )
 
 
 def test_a_spoilt_file_costs_one_epoch(tmp_path, trained):

@@ -22,7 +22,7 @@ def run(program, spec, data, train, validation, **more):
 
 
 def test_it_learns_16_images_and_keeps_the_best_epoch():
-    spec = make_spec(epochs=25, augmentation={}, dropout=0.0, batch_norm_momentum=0.5)
+    spec = make_spec("small", epochs=25, augmentation={}, dropout=0.0, batch_norm_momentum=0.5)
     program, data, index = Program(spec), make_data(16, 32), np.arange(16)
     logs: list[EpochLog] = []
     result = run(program, spec, data, index, index, seed=1, on_epoch=logs.append)
@@ -86,29 +86,30 @@ def test_validation_loss_is_the_training_loss_of_whole_batches():
 
 def test_a_loss_that_is_not_finite_names_epoch_and_rate():
     spec = make_spec(
+        "small",
         epochs=40,
         scaling="raw255",
         loss={"classification_weight": 100},
         optimizer={"name": "sgd", "learning_rate": 1.0, "momentum": 0.99},
     )
     data, program = make_data(24, 32), Program(spec)
-    with pytest.raises(TrainingError, match=r"mobilenet diverged: .* in epoch \d+ .*learning_rate 1"):
+    with pytest.raises(TrainingError, match=r"small diverged: .* in epoch \d+ .*learning_rate 1"):
         run(program, spec, data, np.arange(16), np.arange(16, 24), seed=1)
 
 
 def test_empty_parts_and_missing_masks_are_errors():
     data, index, none = make_data(8, 32), np.arange(8), np.arange(0)
-    program = Program(make_spec())
+    program = Program(make_spec("small"))
     with pytest.raises(TrainingError, match="training part"):
-        run(program, make_spec(), data, none, index, seed=0)
+        run(program, make_spec("small"), data, none, index, seed=0)
     with pytest.raises(TrainingError, match="validation part"):
-        run(program, make_spec(), data, index, none, seed=0)
+        run(program, make_spec("small"), data, index, none, seed=0)
     with pytest.raises(TrainingError, match="needs masks"):
         fit(program, make_spec("mt_estan"), CellData(data.images, data.labels, index, index), seed=0)
 
 
 def test_without_validation_the_last_epoch_stays():
-    spec = make_spec(epochs=3)
+    spec = make_spec("small", epochs=3)
     program, data, index = Program(spec), make_data(24, 32), np.arange(16)
     logs: list[EpochLog] = []
     result = run(program, spec, data, index, None, seed=1, on_epoch=logs.append)
@@ -124,7 +125,7 @@ def test_without_validation_the_last_epoch_stays():
 
 
 def test_an_error_of_the_callback_stops_the_training():
-    spec = make_spec(epochs=5)
+    spec = make_spec("small", epochs=5)
     seen = []
 
     def prune(log: EpochLog) -> None:
@@ -153,7 +154,7 @@ def recorded(epochs: int, **training: Any) -> tuple[Recorder, list[float]]:
     """The batches of some epochs over images 0 to 39, 16 a batch, and the loss of each epoch."""
     numbers = np.arange(40)
     data = CellData(np.zeros((40, 32, 32), np.uint8), numbers, numbers, None)
-    recorder, spec = Recorder(), make_spec("mobilenet", **training)
+    recorder, spec = Recorder(), make_spec("small", **training)
     losses = [train_epoch(cast("Any", recorder), spec, data, 7, epoch) for epoch in range(1, epochs + 1)]
     return recorder, losses
 
@@ -184,7 +185,7 @@ def test_an_epoch_of_so_many_steps_goes_on_in_the_images_pass_after_pass(steps):
 
 def test_200_steps_of_the_scripts_are_8_passes_and_each_image_is_seen_8_times():
     """Their 773 training images in batches of 32: 25 steps a pass, the last with 5 images."""
-    training = make_spec("mobilenet", steps_per_epoch=200, batch_size=32).training
+    training = make_spec("small", steps_per_epoch=200, batch_size=32).training
     seen = np.concatenate([rows for _, rows in epoch_batches(training, np.arange(773), 1, 2)])
     assert np.bincount(seen).tolist() == [8] * 773
     assert training.images_per_epoch(773) == len(seen)
@@ -244,7 +245,7 @@ class Worsening(Recorder):
 def test_the_weights_of_the_epoch_that_the_spec_names_stay_and_the_rate_falls(kept, epoch):
     plateau = {"patience": 2, "factor": 0.5, "minimum": 0.3}
     rate = {"name": "sgd", "learning_rate": 1.0}
-    spec = make_spec(epochs=5, steps_per_epoch=1, kept_epoch=kept, plateau=plateau, optimizer=rate)
+    spec = make_spec("small", epochs=5, steps_per_epoch=1, kept_epoch=kept, plateau=plateau, optimizer=rate)
     program, index = cast("Any", Worsening()), np.arange(8)
     data = CellData(np.zeros((8, 32, 32), np.uint8), index % 2, index, index)
     state = FitState()
@@ -260,6 +261,6 @@ def test_the_weights_of_the_epoch_that_the_spec_names_stay_and_the_rate_falls(ke
 
 
 def test_a_plateau_needs_a_validation_part():
-    spec, data, index = make_spec(plateau={}), make_data(8, 32), np.arange(8)
+    spec, data, index = make_spec("small", plateau={}), make_data(8, 32), np.arange(8)
     with pytest.raises(TrainingError, match=r"plateau.*no validation part.*package\.members to all"):
         fit(cast("Any", None), spec, CellData(data.images, data.labels, index, None), seed=0)
