@@ -43,7 +43,7 @@ def layers_of(model: keras.Model) -> dict[str, tuple[str, list[tuple[int, ...]]]
     }
 
 
-@pytest.mark.parametrize("backbone", TOTALS)
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_totals_are_those_of_the_specification(build: Build, backbone: str) -> None:
     model = build(backbone)
     total, trainable, without_transposed = TOTALS[backbone]
@@ -53,7 +53,7 @@ def test_totals_are_those_of_the_specification(build: Build, backbone: str) -> N
     assert repeat.count_params() == without_transposed
 
 
-@pytest.mark.parametrize("backbone", TOTALS)
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_without_its_decoder_it_is_the_plain_classifier(build: Build, backbone: str) -> None:
     model = build(backbone)
     single = keras.Model(model.input, {"malignancy": model.output["malignancy"]})
@@ -63,7 +63,7 @@ def test_without_its_decoder_it_is_the_plain_classifier(build: Build, backbone: 
     assert zoo.entry(backbone).label == zoo.entry(f"{backbone}_multitask").label
 
 
-@pytest.mark.parametrize("backbone", TOTALS)
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_skips_double_from_a_stride_of_sixteen_to_the_image(build: Build, backbone: str) -> None:
     model = build(backbone)
     assert [model.get_layer(name).output.shape[1] for name in SKIPS[backbone]] == [4, 8, 16, 32]

@@ -53,7 +53,7 @@ def build() -> Iterator[Build]:
 
 
 @pytest.mark.parametrize(
-    ("name", "form"), [pytest.param(*f, marks=pytest.mark.slow if f[1] == "supervision" else ()) for f in TOTALS]
+    ("name", "form"), [pytest.param(*f, marks=pytest.mark.slow if f[0] == "sha_mtl" else ()) for f in TOTALS]
 )
 def test_totals_are_those_of_the_specification(build, name, form):
     model = build(name, form)
@@ -105,6 +105,7 @@ def test_emt_net_doubles_from_mobilenets_end_to_the_image(build, form):
     assert model.get_layer("class_dropout").rate == 0.25
 
 
+@pytest.mark.slow
 def test_sha_mtl_gates_four_skips_softly(build):
     model = build("sha_mtl", "mask_gate")
     joins = [model.get_layer(f"up{number}_join") for number in range(1, 5)]

@@ -102,11 +102,12 @@ def test_the_format_that_keras_downloads_is_read_too(tmp_path):
             keras.applications.mobilenet.preprocess_input,
             "conv_pw_13_relu",
         ),
-        (
+        pytest.param(
             make_spec("mt_estan", width=0.0625, encoder="densenet121"),
             keras.applications.DenseNet121,
             keras.applications.densenet.preprocess_input,
             "relu",
+            marks=pytest.mark.slow,
         ),
     ],
 )
