@@ -1,6 +1,6 @@
 """What a choice of parameters claims beyond what it is worth, flat and nested, by simulation.
 
-    python benchmarks/search_optimism.py                          # two minutes on two cores
+    python benchmarks/search_optimism.py                          # a minute or two on two cores
     python benchmarks/search_optimism.py --shares .5 .2 .1 .2     # configurations as unlike as networks are
     python benchmarks/search_optimism.py --luck 0.01              # trainings that differ in quality as well
 

@@ -30,19 +30,24 @@ class Cohort:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the store and the data tell: finished (fingerprint, fold), speeds, and the cohort of a spec."""
+    """What the store and the data tell: finished and only tried (fingerprint, fold), speeds, the cohort of a spec."""
 
     finished: frozenset[LedgerKey]
+    tried: frozenset[LedgerKey]
     forecast: Forecast
     cohort_of: Callable[[RunSpec], Cohort]
 
 
 @dataclass
 class Work:
-    """Cells of a plan: how many there are and are done, one worker's seconds for the others, what has no speed."""
+    """Cells of a plan: how many there are and are done, one worker's seconds for the others, what has no speed.
+
+    Those that a search has `tried` are not done: their test images are still to be predicted, which takes moments.
+    """
 
     cells: int = 0
     done: int = 0
+    tried: int = 0
     seconds: float = 0.0
     unknown: set[str] = field(default_factory=set)
 
@@ -120,6 +125,9 @@ def measure(config: Config, specs: Collection[RunSpec], recorded: Recorded | Non
             if LedgerKey(fingerprint, fold) in recorded.finished:
                 work.done += 1
                 continue
+            if LedgerKey(fingerprint, fold) in recorded.tried:
+                work.tried += 1
+                continue
             seconds = recorded.forecast.seconds(spec, cohort.training_images[fold])
             if seconds is None:
                 work.unknown.add(network_title(spec.network, spec.options))
@@ -133,6 +141,8 @@ def _time_left(work: Work, workers: int) -> str:
 
     if work.done == work.cells:
         return "none"
+    if work.done + work.tried == work.cells:
+        return "no training"
     if not work.seconds:
         return "?"
     return f"{'over' if work.unknown else 'about'} {duration(work.seconds / workers)}"
@@ -149,8 +159,8 @@ def _recorded(config: Config) -> Recorded | None:
     runs = finished_runs(config.tracking)
     if not runs:
         return None
-    finished = frozenset(run.key for run in runs)
-    return Recorded(finished, Forecast(runs), _open_cohorts(config))
+    finished, tried = (frozenset(run.key for run in runs if run.tried is each) for each in (False, True))
+    return Recorded(finished, tried, Forecast(runs), _open_cohorts(config))
 
 
 def _open_cohorts(config: Config) -> Callable[[RunSpec], Cohort]:

@@ -1,4 +1,4 @@
-"""Reading, and only reading, the finished cells of the store: for commands that must not create anything in it."""
+"""Reading, and only reading, the finished cells of the store, trials too: for commands that create nothing in it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.config import TrackingConfig
 from bus_mlops.files import sqlite_file
 from bus_mlops.spec import LedgerKey, network_title
+from bus_mlops.tracking.kinds import CELLS, TRIED, kind_of
 from bus_mlops.tracking.ledger import key_of
 from bus_mlops.tracking.search import search_all
 from bus_mlops.tracking.store import open_client
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """A finished cell: its fingerprint and fold, what was trained, and training images per second, if recorded."""
+    """A finished cell: its fingerprint and fold, what was trained, and training images per second, if recorded.
+
+    One that was only `tried` has no test predictions yet, which take no training.
+    """
 
     fingerprint: str
     fold: int
     network: str
     input_size: int
     images_per_second: float | None
+    tried: bool = False
 
     @property
     def key(self) -> LedgerKey:
@@ -45,8 +50,8 @@ def finished_runs(tracking: TrackingConfig) -> list[RecordedRun]:
     experiment = client.get_experiment_by_name(tracking.experiment)
     if experiment is None:
         return []
-    query = "attributes.status = 'FINISHED' and tags.kind = 'fold'"
-    runs = search_all(client, experiment.experiment_id, query)
+    queries = (f"attributes.status = 'FINISHED' and tags.kind = '{kind}'" for kind in CELLS)
+    runs = (run for query in queries for run in search_all(client, experiment.experiment_id, query))
     return [_recorded(run, key) for run in runs if (key := key_of(run)) is not None]
 
 
@@ -59,4 +64,5 @@ def _recorded(run: Run, key: LedgerKey) -> RecordedRun:
         network=network_title(parameters["network"], options),
         input_size=int(parameters["training.input_size"]),
         images_per_second=run.data.metrics.get("images_per_second"),
+        tried=kind_of(run) == TRIED,
     )

@@ -9,16 +9,17 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.files import local_path, read_json, sqlite_file, write_json
-from bus_mlops.paths import LEDGER, PREDICTIONS, PROMOTION
+from bus_mlops.paths import LEDGER, PREDICTIONS, PROMOTION, SEARCH
 from bus_mlops.tracking.store import check_database, opened, require_place
 
 RUNS = "_runs.json"
+BEST = "best.json"
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,21 @@ class Lost:
 
     Attributes:
         runs: Strategy -> the runs that are not there, with the reason.
+        searches: The same of each search, whose choice rests on the runs of its trials.
         version: The registered version that is not there, with the reason; "" if it is.
     """
 
     runs: dict[str, list[str]] = field(default_factory=dict)
     version: str = ""
+    searches: dict[str, list[str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.runs or self.version)
+        return bool(self.runs or self.version or self.searches)
 
     def lines(self) -> list[str]:
         """What is lost, for people."""
         runs = [f"{PREDICTIONS / name}*: {len(lost)} runs, {lost[0]}" for name, lost in sorted(self.runs.items())]
+        runs += [f"{SEARCH / name / BEST}: {len(lost)} runs, {lost[0]}" for name, lost in sorted(self.searches.items())]
         return [*runs, *([f"{PROMOTION}: {self.version}"] if self.version else [])]
 
 
@@ -65,25 +69,29 @@ def find_lost(tracking: TrackingConfig) -> Lost:
     if file is None:
         return Lost()
     if not (file.exists() and file.stat().st_size):
-        runs = {name: [f"{run} is in no database" for run in needed] for name, needed in _needed() if needed}
         decided = _decided()
-        return Lost(runs, f"{decided['model']} version {decided['version']} is in no database" if decided else "")
+        version = f"{decided['model']} version {decided['version']} is in no database" if decided else ""
+        return _lost(lambda run, _: f"{run} is in no database", version)
     with opened(file) as database:
         query = "select run_uuid, artifact_uri from runs where status = 'FINISHED' and lifecycle_stage = 'active'"
         held = dict(database.execute(query).fetchall())
-        runs = {}
-        for name, needed in _needed():
-            reasons = (_run_reason(run, files, held) for run, files in needed.items())
-            if found := [reason for reason in reasons if reason]:
-                runs[name] = found
-        return Lost(runs, _version_reason(database))
+        return _lost(lambda run, files: _run_reason(run, files, held), _version_reason(database))
 
 
 def resting_on(runs: Iterable[str]) -> Lost:
     """What of the working folder's results rests on any of these runs, on a server's store too."""
     gone = set(runs)
-    found = {name: [f"{run} was forgotten" for run in needed if run in gone] for name, needed in _needed()}
-    return Lost({name: reasons for name, reasons in found.items() if reasons})
+    return _lost(lambda run, _: f"{run} was forgotten" if run in gone else "")
+
+
+def _lost(reason: Callable[[str, list[str]], str], version: str = "") -> Lost:
+    """What rests on runs of which there is a reason against them; gets the id of a run and its files."""
+    strategies, searches = (
+        {name: [why for run, files in runs.items() if (why := reason(run, files))] for name, runs in each}
+        for each in (_needed(), _searched())
+    )
+    runs, trials = ({name: found for name, found in each.items() if found} for each in (strategies, searches))
+    return Lost(runs, version, trials)
 
 
 def give_up(lost: Lost) -> None:
@@ -91,6 +99,8 @@ def give_up(lost: Lost) -> None:
     for strategy in lost.runs:
         for path in PREDICTIONS.glob(f"{strategy}[._]*"):
             path.unlink()
+    for search in lost.searches:
+        (SEARCH / search / BEST).unlink(missing_ok=True)
     shutil.rmtree(PROMOTION, ignore_errors=True)
     # Stages that ask the ledger depend on this file: DVC would bring back what was just removed from its cache.
     write_json(LEDGER, {"renewed": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
@@ -103,6 +113,16 @@ def _needed() -> Iterator[tuple[str, dict[str, list[str]]]]:
             runs = read_json(path)["runs"]
             yield path.name.removesuffix(RUNS), {run: list(about.get("files", ())) for run, about in runs.items()}
         except (ValueError, KeyError, AttributeError):  # changed since: evaluation says so
+            continue
+
+
+def _searched() -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Search and the runs of its trials, of whose files it keeps no list; a trial that failed rests on nothing."""
+    for path in sorted(SEARCH.glob(f"*/{BEST}")):
+        try:
+            trials = [trial for trial in read_json(path)["trials"] if trial["state"] != "failed"]
+            yield path.parent.name, {str(run): [] for trial in trials for run in trial["runs"]}
+        except (ValueError, KeyError, TypeError):  # changed since: whoever reads it says so
             continue
 
 

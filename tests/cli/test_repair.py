@@ -45,17 +45,24 @@ class Project:
             (folder / PREDICTIONS / f"{strategy}.parquet").write_text("collected")
             seal(folder / PREDICTIONS, strategy, {run: {"files": {}} for run in runs})
 
-    def train(self, fold: int) -> str:
+    def train(self, fold: int, kind: str = "fold") -> str:
         """Record a run of a cell as a worker does."""
-        made = self.folder / "made" / str(fold)
+        made = self.folder / "made" / f"{kind}-{fold}"
         made.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(fold)
         frame = pd.DataFrame({"part": ["test"] * 20 + ["validation"] * 20, "label": np.arange(40) % 2})
         frame = frame.assign(probability=rng.random(40), dice=np.nan, iou=np.nan)
+        frame = frame[(frame["part"] == "validation") | (kind == "fold")]
         frame.to_csv(made / PREDICTED, index=False)
         epochs = self.spec.training.epochs
         pd.DataFrame({"epoch": range(epochs), "loss": 1 / (1 + np.arange(epochs))}).to_csv(made / CURVES, index=False)
-        tags = {"fingerprint": PRINT, "fold": str(fold), "data_digest": "d" * 64, "folds_digest": "e" * 64}
+        tags = {
+            "kind": kind,
+            "fingerprint": PRINT,
+            "fold": str(fold),
+            "data_digest": "d" * 64,
+            "folds_digest": "e" * 64,
+        }
         run = self.ledger.start(self.parent, f"a spec / fold {fold}", self.spec, tags)
         self.ledger.writer.epoch(run, epochs, {"loss": 1 / epochs})
         self.ledger.finish(run, cell_metrics(frame), made, {})
@@ -110,6 +117,21 @@ def test_what_is_damaged_is_listed_then_forgotten_and_nothing_else(project):
     assert project.finished() == {LedgerKey(PRINT, fold): run for fold, run in zip(FOLDS, [whole, *again], strict=True)}
     assert "3 runs with 6 files: all as recorded" in call("verify", "--all")
     assert json.loads(call("verify", "--all", "--json"))["holds"] is True
+
+
+def test_a_trials_files_are_looked_at_like_all_others(project):
+    trial, other = (project.train(fold, "tried") for fold in (1, 2))
+    project.ledger.parents.summarise(project.parent, PRINT, FOLDS, [1, 2])
+    (project.artifacts(trial) / PREDICTED).write_text("part,label")
+    listed = call("verify", "--all", exit_code=1)
+    assert f"run {trial} (a spec / fold 1): {PREDICTED} is changed" in listed
+    assert "5 runs with 10 files: 1 damages" in listed
+    assert "1 runs forgotten" in call("repair", "--yes")
+    assert project.ledger.tried_run(LedgerKey(PRINT, 1)) is None
+    assert project.ledger.tried_run(LedgerKey(PRINT, 2)).info.run_id == other
+    assert len(project.finished()) == 3
+    parent = project.ledger.client.get_run(project.parent)
+    assert (parent.info.status, parent.data.tags["folds_tried"]) == ("SCHEDULED", "")
 
 
 def test_a_run_that_lost_its_tags_stops_nothing_and_is_forgotten(project):

@@ -48,14 +48,14 @@ def with_store(config: Config, folder: Path) -> Config:
     return config.model_copy(update={"tracking": tracking})
 
 
-def record(config: Config, spec: RunSpec, folds: list[int], speed: float) -> None:
+def record(config: Config, spec: RunSpec, folds: list[int], speed: float, kind: str = "fold") -> None:
     """Finished runs of a spec, as a worker leaves them, at so many images a second."""
     digests = digests_of(Benchmark.open(BENCHMARK), Folds.open(FOLDS / "folds.csv"), spec.cohort, spec.network)
     fingerprint = spec.fingerprint(*digests)
     ledger = Ledger(config.tracking)
     parent = ledger.parents.find_or_create(spec, fingerprint, "row", {})
     for fold in folds:
-        run_id = ledger.start(parent, "row", spec, {"fingerprint": fingerprint, "fold": str(fold)})
+        run_id = ledger.start(parent, "row", spec, {"kind": kind, "fingerprint": fingerprint, "fold": str(fold)})
         ledger.finish(run_id, {"images_per_second": speed}, Path("results/plan"), {})
 
 
@@ -88,6 +88,8 @@ def test_recorded_runs_are_counted_and_timed(tiny_project, empty_store, monkeypa
 
     assert len(finished_runs(config.tracking)) == 3
     assert finished_runs(config.tracking.model_copy(update={"experiment": "another"})) == []
+    record(config, wbce, [1, 2], speed=0.5, kind="tried")  # a search has it: only the test images are left
+    assert columns(as_text(*describe_plan(config)), "losses") == ["2", "2", "4", "3", "no training"]
     (FOLDS / "folds.csv").unlink()
     shown = as_text(*describe_plan(config))
     assert columns(shown, "losses") == ["2", "2", "4", "?", "?"]

@@ -24,8 +24,8 @@ def announce(ledger, demo):
     spec = make_spec(demo, "mobilenet", "all")
     parent = ledger.parents.find_or_create(spec, "f" * 64, "title", {})
 
-    def start(fold, driver):
-        tags = {"fingerprint": "f" * 64, "fold": str(fold), "driver": driver}
+    def start(fold, driver, kind="fold"):
+        tags = {"kind": kind, "fingerprint": "f" * 64, "fold": str(fold), "driver": driver}
         return ledger.start(parent, "title", spec, tags)
 
     return start
@@ -68,3 +68,15 @@ def test_a_dead_holder_is_no_rival(ledger, announce):
     holder = announce(4, "dead")
     ledger.writer.tag(holder, {"claim": "held", "process.place": "elsewhere", "process.heartbeat": "0"})
     assert cell_lock.rival(ledger, LedgerKey("f" * 64, 4), announce(4, "living"), "living") is None
+
+
+def test_a_trial_at_work_is_waited_for_and_a_finished_one_only_by_trials(ledger, announce, tmp_path):
+    key = LedgerKey("f" * 64, 5)
+    trial = announce(5, "one", "tried")
+    assert cell_lock.rival(ledger, key, trial, "one", tried=True) is None
+    assert "process" in (cell_lock.rival(ledger, key, announce(5, "two"), "two") or "")
+    ledger.finish(trial, {}, tmp_path, {})
+    assert "finished" in (cell_lock.rival(ledger, key, announce(5, "two", "tried"), "two", tried=True) or "")
+    tested = announce(5, "two")
+    assert cell_lock.rival(ledger, key, tested, "two") is None
+    assert "process" in (cell_lock.rival(ledger, key, announce(5, "one", "tried"), "one", tried=True) or "")

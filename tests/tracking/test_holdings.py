@@ -15,7 +15,7 @@ from bus_mlops.cli.app import app
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.files import read_json, write_json
-from bus_mlops.paths import LEDGER, PREDICTIONS, PROMOTION
+from bus_mlops.paths import LEDGER, PREDICTIONS, PROMOTION, SEARCH
 from bus_mlops.tracking.holdings import find_lost, require_held
 
 RUNS = {"losses": ("1" * 32, "2" * 32), "multitask": ("3" * 32,)}
@@ -100,6 +100,20 @@ def test_what_is_lost_is_told_and_given_up_after_a_question(lose, project):
     assert kept == set(RUNS) - strategies
     assert not PROMOTION.exists()
     assert read_json(LEDGER)["renewed"]
+    require_held(TrackingConfig())
+
+
+def test_a_search_rests_on_the_runs_of_its_trials(project):
+    trials = [{"state": "complete", "runs": ["3" * 32]}, {"state": "failed", "runs": ["4" * 32]}]
+    for name, tried in {"widths": trials, "heads": trials[1:], "edited": {}}.items():
+        write_json(SEARCH / name / "best.json", {"trials": tried})
+    require_held(TrackingConfig())  # a trial that failed has nothing to lose
+    change(f"update runs set status = 'FAILED' where run_uuid = '{'3' * 32}'")
+    assert find_lost(TrackingConfig()).searches.keys() == {"widths"}
+    with pytest.raises(LedgerError, match=r"results/search/widths/best\.json: 1 runs, 3+ is not among the finished"):
+        require_held(TrackingConfig())
+    assert CliRunner().invoke(app, ["repair", "--yes"]).exit_code == 0
+    assert [path.parent.name for path in sorted(SEARCH.glob("*/*"))] == ["edited", "heads"]
     require_held(TrackingConfig())
 
 

@@ -17,6 +17,7 @@ from bus_mlops.cli.app import app
 from bus_mlops.config import CrossEntropy, Focal, Nadam, Sgd, TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking import parents, patience
 from bus_mlops.tracking.ledger import PREDICTIONS, Ledger
 
@@ -183,6 +184,51 @@ def test_a_cell_counts_as_failed_until_a_later_run_finishes_it(ledger, demo, tmp
     ledger.client.set_terminated(again, "FAILED")
     start(ledger, spec, 5)  # at work now
     assert ledger.failed() == {("f" * 64, 1), ("f" * 64, 4)}
+
+
+def test_trials_are_cells_that_serve_trials_alone(ledger, demo, tmp_path):
+    spec = make_spec(demo, "mobilenet", "all")
+    parent = ledger.parents.find_or_create(spec, "f" * 64, "title", {})
+    keys = [LedgerKey("f" * 64, fold) for fold in range(6)]
+
+    def run(fold: int, kind: str, status: str = "FINISHED") -> str:
+        run_id = ledger.start(parent, "title", spec, {**TAGS, "kind": kind, "fold": str(fold), "driver": "a"})
+        if status != "RUNNING":
+            ledger.client.set_terminated(run_id, status)
+        return run_id
+
+    tried, both, tested = run(1, "tried"), (run(2, "tried"), run(2, "fold")), run(3, "fold")
+    failed, going = run(4, "tried", "FAILED"), run(5, "tried", "RUNNING")
+    run(3, "fold", "FAILED")
+    run(1, "fold", "FAILED")
+    books = [run(0, kind) for kind in ("search", "trial", "tuned")]  # which no version before this one knew
+    for fingerprints in (None, ["f" * 64]):
+        assert ledger.finished(fingerprints) == {keys[2]: both[1], keys[3]: tested}
+    assert ledger.finished_cells(["f" * 64])["tried"] == {keys[1]: tried, keys[2]: both[0]}
+    served = {key: (ledger.finished_run(key), ledger.finished_run(key, tried=True)) for key in keys}
+    found = {key: tuple(each and each.info.run_id for each in runs) for key, runs in served.items()}
+    none = (None, None)
+    assert found == dict(zip(keys, [none, (None, tried), (both[1],) * 2, (tested,) * 2, none, none], strict=True))
+    assert ledger.failed() == {keys[1], keys[4]}
+    assert ledger.failed(tried=True) == {keys[4]}
+    assert ledger.elsewhere("b").keys() == {keys[5]}
+    assert not {run.info.run_id for run in ledger.cells("")} & {*books, parent}
+
+    assert ledger.parents.summarise(parent, "f" * 64, [], [1, 2]) == {}
+    about = ledger.client.get_run(parent)
+    assert (about.info.status, about.data.tags["folds_finished"], about.data.tags["folds_tried"]) == (
+        *("FINISHED", "2, 3"),
+        "1, 2",
+    )
+    assert ledger.parents.is_summarised("f" * 64, [3], [1, 3])
+    assert not ledger.parents.is_summarised("f" * 64, [1], [])
+    ledger.parents.summarise(parent, "f" * 64, [1], [1])
+    assert ledger.client.get_run(parent).info.status == "FAILED"
+    assert len(ledger.reconcile(alone=True)) == 1
+    assert {ledger.client.get_run(each).info.status for each in (going, failed)} == {"KILLED", "FAILED"}
+    stopped = run(5, "tried", "RUNNING")
+    ledger.close_all("a", "stopped")
+    assert ledger.client.get_run(stopped).info.status == "KILLED"
 
 
 def test_a_driver_that_stops_closes_its_own_runs_only(ledger, demo):
