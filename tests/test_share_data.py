@@ -34,13 +34,21 @@ def succeed(folder: Path, *arguments: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module")
+def reproduced(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that is reproduced as far as the leakage check, and under DVC; for copies."""
+    folder = tmp_path_factory.mktemp("reproduced") / "project"
+    shutil.copytree(tiny_data, folder)
+    copy_code(folder)
+    succeed(folder, "init", "--quiet", "--no-scm")
+    succeed(folder, "commit", "--force", "--quiet", "plan", "phantom", "assemble", "audit", "folds", "leakage")
+    return folder
+
+
 @pytest.fixture
-def project(tiny_project: Path) -> Path:
-    """A project that is reproduced as far as the leakage check, and under DVC."""
-    copy_code(tiny_project)
-    succeed(tiny_project, "init", "--quiet", "--no-scm")
-    succeed(tiny_project, "commit", "--force", "--quiet", "plan", "phantom", "assemble", "audit", "folds", "leakage")
-    return tiny_project
+def project(reproduced: Path, tmp_path: Path) -> Path:
+    """A copy of `reproduced` of the test's own."""
+    return Path(shutil.copytree(reproduced, tmp_path / "project"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

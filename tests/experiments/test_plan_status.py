@@ -72,6 +72,7 @@ def test_recorded_runs_are_counted_and_timed(tiny_project, empty_store, monkeypa
     monkeypatch.chdir(tiny_project)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     config = with_store(load_config(), tiny_project)
+    config = config.model_copy(update={"engine": config.engine.model_copy(update={"workers": None})})
     bce, wbce = (row.spec for row in make_plans(config)["losses"].rows)
     record(config, bce, [1, 2], speed=0.5)
     record(config, wbce, [2], speed=0.5)

@@ -15,6 +15,7 @@ from bus_mlops.tracking.ledger import MODEL
 
 @pytest.mark.usefixtures("small_network")
 def test_a_strategy_is_trained_once_and_recorded_with_its_evidence(tiny_project):
+    change(tiny_project, "engine", workers=None)  # as many as the machine has cores for
     first = train(tiny_project)
     assert first.returncode == 0, first.stderr
     assert "4 runs, 0 of them recorded already, 4 to train" in first.stdout

@@ -60,6 +60,7 @@ def tiny_values(values: dict[str, Any]) -> dict[str, Any]:
     values["strategies"] = ["losses", "multitask", "approaches"]
     values["strategy_settings"]["losses"].update(positive_weights=[3], gammas=[], alphas=[])
     values["searches"] = {"mt_estan_loss": {**values["searches"]["mt_estan_loss"], "trials": 2}}
+    values["engine"]["workers"] = 1  # each worker imports TensorFlow and traces every network for itself
     return values
 
 
