@@ -89,19 +89,30 @@ def difference_words(choice: Choice, objective: Sequence[str]) -> str:
 
 
 def variation(choices: Iterable[Choice]) -> str:
-    """How much the choice varies over test folds: of each parameter its value, or its values with their counts."""
+    """How much the choice varies over test folds: of each parameter its value, its range, or its values with counts."""
     made = list(choices)
     paths = list(dict.fromkeys(path for choice in made for path in choice.parameters))
     named = labels(paths)
     said = []
     for path in paths:
-        counts = Counter(shown(choice.parameters[path]) if path in choice.parameters else "none" for choice in made)
-        if len(counts) == 1:
-            said.append(f"{named[path]} {next(iter(counts))} in {'every fold' if len(made) > 1 else 'the one choice'}")
-        else:
-            each = ", ".join(f"{value} ({count})" for value, count in counts.most_common())
-            said.append(f"{named[path]} {each}")
+        values = [choice.parameters[path] for choice in made if path in choice.parameters]
+        where = "" if len(values) == len(made) else f" ({len(values)} of {len(made)})"
+        said.append(f"{named[path]} {_spread(values)}{where}")
     return "; ".join(said)
+
+
+def _spread(values: Sequence[Any]) -> str:
+    """Values as one, as a range of numbers, or with their counts.
+
+    >>> _spread([3.0, 3.0]), _spread([2.5, 1.0, 3.0]), _spread(["focal", "cross_entropy", "focal"])
+    ('3', '1 to 3', 'focal (2), cross-entropy (1)')
+    """
+    counts = Counter(shown(value) for value in values)
+    if len(counts) == 1:
+        return next(iter(counts))
+    if any(isinstance(value, bool | str) for value in values):
+        return ", ".join(f"{value} ({count})" for value, count in counts.most_common())
+    return f"{shown(min(values))} to {shown(max(values))}"
 
 
 def networks(result: SearchResult) -> list[str]:

@@ -81,7 +81,7 @@ class SearchState:
     def sentence(self) -> str:
         """How far it is, for people."""
         if self.result is not None and self.result.note:
-            return f"skipped: {self.result.note}"
+            return self.result.note
         if not self.studies:
             return "nothing to search: the profile has none of its networks"
         done, wanted = sum(each.done for each in self.studies), sum(each.wanted for each in self.studies)
@@ -89,7 +89,7 @@ class SearchState:
             return f"ended with {done} trials"
         if not done:
             return "not begun"
-        rest = f", about {duration(self.left * self.seconds)} left" if self.seconds else ""
+        rest = f", about {duration(self.left * self.seconds)} left" if self.left and self.seconds else ""
         return f"{done} of {wanted} trials{rest}"
 
 

@@ -143,7 +143,7 @@ class SearchRuns:
             parent.trials[place] = run
             return
         if run is None:
-            metrics.append(("seconds", seconds, 0))
+            metrics.append(("seconds", round(seconds, 1), 0))
             run = self._client.create_run(
                 self._ledger.experiment,
                 start_time=int(1000 * (time.time() - seconds)),
@@ -223,7 +223,7 @@ class SearchRuns:
         with tempfile.TemporaryDirectory(prefix="bus-search-") as folder:
             write_json(Path(folder) / "best.json", result.model_dump(mode="json"))
             for title, drawn in search_figures(result, network).items():
-                path = Path(folder) / "figures" / f"{title}.png"
+                path = Path(folder) / "figures" / f"{title.replace(' ', '-')}.png"
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(drawn)
             recorded = run.data.params
@@ -253,7 +253,7 @@ class SearchRuns:
         flat = [] if result.nested else ["**Not nested**: the images that the choice rests on are tested on, too.", ""]
         return "\n".join(
             [
-                f"{len(result.trials)} trials of {result.engine} ({result.sampler}). Over the folds: "
+                f"{len(result.trials)} trials of {result.engine} ({result.sampler}). Chosen over the folds: "
                 f"{variation(result.choices)}.",
                 "",
                 *flat,
@@ -285,10 +285,13 @@ class SearchRuns:
 
     def _tags(self, parent: _Parent, study: Study, trial: TrialRecord) -> dict[str, str]:
         links = [
-            f"[run {number}](#/experiments/{self._ledger.experiment}/runs/{run_id})"
+            f"[{number}](#/experiments/{self._ledger.experiment}/runs/{run_id})"
             for number, run_id in enumerate(trial.runs, 1)
         ]
-        note = [*([f"{trial.state.capitalize()}: {trial.reason}"] if trial.reason else []), *links]
+        note = [
+            *([f"{trial.state.capitalize()}: {trial.reason}"] if trial.reason else []),
+            *([f"Its trainings: {', '.join(links)}"] if links else []),
+        ]
         return {
             **self._named(parent, trial),
             "network": trial.network,

@@ -110,9 +110,9 @@ def test_a_search_that_has_ended_is_read_from_what_it_left(project):
         f"fold 1: trial {choice.trial} was chosen, best minus first +{choice.difference:.3f} ± 0.004: better" in shown
     )
     assert "are left" not in shown
-    skipped = {"search": "width", "note": "the profile lacks mt_estan"}
+    skipped = {"search": "width", "note": "No search: the profile lacks it."}
     write_json(project / "results/search/width/best.json", skipped)
-    assert "skipped: the profile lacks mt_estan" in row(run("list"), "width")
+    assert "No search: the profile lacks it." in row(run("list"), "width")
     assert "ended with 8 trials" in row(run("list"), "mt_estan_loss")
 
 

@@ -72,7 +72,7 @@ def test_a_search_is_a_run_with_a_child_for_each_trial(tracking, tmp_path):
     assert f"| fold 2 | {parent.data.tags['chosen.fold 2']} ([trial {choice.trial}](#/" in parent.data.tags[NOTE]
     assert set(digests_of(parent)) == {
         "best.json",
-        *(f"figures/{name}.png" for name in ("history", "importances", "parallel coordinates", "slices")),
+        *(f"figures/{name}.png" for name in ("history", "importances", "parallel-coordinates", "slices")),
     }
     stored = ledger.artifact(parent.info.run_id, "best.json", tmp_path)
     assert SearchResult.model_validate(json.loads(stored.read_text())) == RESULT

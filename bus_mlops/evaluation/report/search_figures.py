@@ -30,6 +30,8 @@ _COLORS = 48
 # Of a parameter that spans more than this factor, differences are seen on a logarithmic scale only.
 _LOG_FACTOR = 50
 _PRUNED = "#8A94A0"
+# Points of letters; Optuna's own style makes them large.
+_SMALL = 8
 
 
 def search_figures(result: SearchResult, network: str) -> dict[str, bytes]:
@@ -187,9 +189,8 @@ def _parallel(result: SearchResult, trials: Sequence[TrialRecord]) -> Figure:
     axis.collections[0].set_cmap("Blues" if metric_of(result.objective[0]).direction > 0 else "Blues_r")
     axis.set_xticks(axis.get_xticks(), [each.get_text() for each in axis.get_xticklabels()], rotation=18, ha="right")
     for each in figure.axes:
-        each.tick_params(labelsize=7)
         each.grid(visible=False)
-    return _finished(axis, (max(5.4, 1.25 * len(axis.get_xticks())), 3.3))
+    return _finished(axis, (max(5.4, 1.25 * len(axis.get_xticks())), 3.3), figure.axes)
 
 
 def _importances(result: SearchResult, trials: Sequence[TrialRecord]) -> Figure:
@@ -232,7 +233,6 @@ def _slices(result: SearchResult, trials: Sequence[TrialRecord]) -> Figure:
             points.set(linewidth=0.4, edgecolor="#5b6672")
             points.set_array(np.array([trial.number for trial in shown_trials]))
             points.set_clim(0, max(trial.number for trial in trials))
-        axis.tick_params(labelsize=7)
     axes[0].figure.suptitle("")
     figure = axes[0].figure
     for axis in axes:
@@ -292,7 +292,11 @@ def _finished(axis: Axes, size: tuple[float, float], axes: Sequence[Axes] = ()) 
     for each in axes or (axis,):
         each.set_title("")
         each.set_title("", loc="left")
-        each.set_facecolor("white")
+        if each.get_facecolor()[3]:  # not an axis that lies upon another
+            each.set_facecolor("white")
+        each.tick_params(labelsize=_SMALL)
+        for label in (each.xaxis.label, each.yaxis.label):
+            label.set_size(_SMALL + 1)
         each.spines[:].set_color("#8A94A0")
     figure.set_size_inches(*size)
     # Optuna's axes beside axes and colour bars are more than the constrained layout can place.
