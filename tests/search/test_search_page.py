@@ -21,7 +21,7 @@ PAGE = "search.md"
 @pytest.mark.parametrize("title", blocks(PAGE))
 def test_each_block_is_planned(demo_values: dict[str, Any], title):
     shown = yaml.safe_load(blocks(PAGE)[title])
-    demo_values["searches"] = shown.get("searches", {})
+    demo_values["searches"] |= shown.get("searches", {})
     demo_values["tracking"] |= shown.get("tracking", {})
     plans = make_search_plans(parse_config(demo_values))
     for name, values in shown.get("searches", {}).items():

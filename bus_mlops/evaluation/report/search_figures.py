@@ -292,11 +292,11 @@ def _finished(axis: Axes, size: tuple[float, float], axes: Sequence[Axes] = ()) 
     for each in axes or (axis,):
         each.set_title("")
         each.set_title("", loc="left")
-        if each.get_facecolor()[3]:  # not an axis that lies upon another
+        if each.patch.get_visible():  # not an axis that lies upon another
             each.set_facecolor("white")
         each.tick_params(labelsize=_SMALL)
         for label in (each.xaxis.label, each.yaxis.label):
-            label.set_size(_SMALL + 1)
+            label.set_fontsize(_SMALL + 1)
         each.spines[:].set_color("#8A94A0")
     figure.set_size_inches(*size)
     # Optuna's axes beside axes and colour bars are more than the constrained layout can place.
