@@ -94,6 +94,12 @@ class Space:
         for path in parameters:
             if path not in self._by_path:
                 raise ConfigError(f"{self._where}.{path}: is not a path of this space: {', '.join(self._by_path)}")
+        try:
+            return self._changed(parameters)
+        except NetworkError as error:
+            raise ConfigError(f"{self._where}: {error}") from None
+
+    def _changed(self, parameters: Parameters) -> RunSpec:
         applied = {path: self._value(path, parameters[path]) for path in self.active(parameters) if path in parameters}
         values = self._spec.training.model_dump()
         options = dict(self._spec.options)
@@ -118,8 +124,6 @@ class Space:
             first = error.errors()[0]
             path = _in_file(first["loc"], applied)
             raise ConfigError(f"{self._where}.{path} = {first['input']!r}: {first['msg']}") from None
-        except NetworkError as error:
-            raise ConfigError(f"{self._where}: {error}") from None
         return self._spec.model_copy(update={"training": training, "options": options})
 
     def start(self) -> dict[str, Value]:
@@ -281,7 +285,10 @@ class Space:
         made = set()
         for context in self._contexts(path):
             for value in values:
-                made.add(str(self.spec({**context, path: value}).canonical()))
+                try:
+                    made.add(str(self._changed({**context, path: value}).canonical()))
+                except NetworkError as error:
+                    raise ConfigError(f"{self._where}.{path} = {value!r}: {error}") from None
         if len(values) > 1 and len(made) == 1:
             raise ConfigError(
                 f"{self._where}.{path}: has no effect: all its values are the same training of {self._spec.network}"
