@@ -103,6 +103,63 @@ def test_a_killed_worker_is_replaced_and_its_cell_ends_as_if_nothing_had_happene
     assert len(ledger_of(tiny_project).client.get_metric_history(resumed.info.run_id, "loss")) == 61
 
 
+TRIALS = """
+from bus_mlops.entry import run_stage
+from bus_mlops.experiments.driver import open_runner
+from bus_mlops.experiments.plan import read_plan
+from bus_mlops.paths import PLAN
+
+
+def main(config):
+    plan = read_plan(PLAN, "losses")
+    with open_runner(config) as runner:
+        rows = [runner.cells(row.spec, plan.folds, row.model, {}, tried=True) for row in plan.rows]
+        runner.run([cell for cells in rows for cell in cells], "search")
+
+
+if __name__ == "__main__":
+    run_stage(main)
+"""
+
+
+@pytest.mark.usefixtures("small_network")
+@pytest.mark.slow
+def test_kill_9_of_a_worker_and_of_the_driver_of_trials_repeats_no_other_cell(tiny_project):
+    change(tiny_project, "training", epochs=60)
+    assert fold_runs(tiny_project) == []
+    (tiny_project / "trials.py").write_text(TRIALS)
+    trials = [sys.executable, "trials.py"]
+    driver = subprocess.Popen(trials, cwd=tiny_project, stdout=subprocess.DEVNULL)
+    run = wait_for_the_middle(tiny_project, finished=0, kind="tried")
+    os.kill(int(run.data.tags["process.pid"]), signal.SIGKILL)
+    wait_for_the_middle(tiny_project, kind="tried")
+    workers = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait(10)
+    assert not psutil.wait_procs(workers, timeout=15)[1], "workers outlived their driver"
+    finished = {r.info.run_id for r in fold_runs(tiny_project, "tried") if r.info.status == "FINISHED"}
+    assert finished
+
+    done = train(tiny_project, trials)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(finished)} of them recorded already" in done.stdout
+    runs = {r.info.run_id: r for r in fold_runs(tiny_project, "tried") if r.info.status == "FINISHED"}
+    assert finished <= runs.keys()
+    assert len(set(finished_keys(tiny_project, "tried"))) == len(runs) == 4
+    assert {r.data.metrics["epochs_trained"] for r in runs.values()} == {60}
+    assert fold_runs(tiny_project) == []
+    assert {run.info.status for run in ledger_of(tiny_project).runs("tags.kind = 'spec'")} == {"FINISHED"}
+
+    # The table takes what the trials have trained; a longer training would go on from what they keep.
+    done = train(tiny_project)
+    assert done.returncode == 0, done.stderr
+    completed = fold_runs(tiny_project)
+    assert {(r.info.status, r.data.metrics["epochs_trained"]) for r in completed} == {("FINISHED", 0)}
+    assert {r.data.tags["completed_from"] for r in completed} == set(runs)
+    assert [path.name for path in (tiny_project / "checkpoints").iterdir()] == ["states"]
+    assert len(list((tiny_project / "checkpoints/states").iterdir())) == 4
+
+
 def read_predictions(project: Path) -> pd.DataFrame:
     """What the stage hands on to the tables, in a fixed order."""
     frame = pd.read_parquet(project / "results/predictions/losses.parquet")

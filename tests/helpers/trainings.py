@@ -44,25 +44,25 @@ def ledger_of(project: Path) -> Ledger:
     return Ledger(TrackingConfig(uri=f"sqlite:///{project}/mlflow.db", artifacts=str(project / "mlartifacts")))
 
 
-def fold_runs(project: Path) -> list[Any]:
-    return ledger_of(project).runs("tags.kind = 'fold'")
+def fold_runs(project: Path, kind: str = "fold") -> list[Any]:
+    return ledger_of(project).runs(f"tags.kind = '{kind}'")
 
 
 def statuses(project: Path) -> list[str]:
     return sorted(run.info.status for run in fold_runs(project))
 
 
-def finished_keys(project: Path) -> list[tuple[str, str]]:
+def finished_keys(project: Path, kind: str = "fold") -> list[tuple[str, str]]:
     """(fingerprint, fold) of each FINISHED run: a cell that was trained twice is there twice."""
-    return [_key(run.data.tags) for run in fold_runs(project) if run.info.status == "FINISHED"]
+    return [_key(run.data.tags) for run in fold_runs(project, kind) if run.info.status == "FINISHED"]
 
 
-def wait_for_the_middle(project: Path, finished: int = 1) -> Any:
+def wait_for_the_middle(project: Path, finished: int = 1, kind: str = "fold") -> Any:
     """Wait until so many cells are finished and another one is in the first half of its epochs; returns its run."""
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         if (project / "mlflow.db").exists():
-            runs = fold_runs(project)
+            runs = fold_runs(project, kind)
             going = [r for r in runs if r.info.status == "RUNNING" and 1 <= epochs_done(project, r) <= _half(r)]
             if going and sum(r.info.status == "FINISHED" for r in runs) >= finished:
                 return going[0]
