@@ -109,10 +109,10 @@ class Runner:
         failed = {tried: self.ledger.failed(tried) for tried in {cell.tried for cell in cells}}
         return [cell for cell in cells if cell.key in failed[cell.tried]]
 
-    def forget_states(self, cells: Iterable[Cell]) -> None:
-        """Delete what trials of these cells, of any number of epochs, keep for longer ones: a search is done."""
-        for cell in cells:
-            self._job.states(cell).forget()
+    def forget_states(self, trials: Iterable[tuple[RunSpec, int]]) -> None:
+        """Delete what trials of these specs and folds, of any number of epochs, keep for longer ones."""
+        for spec, fold in trials:
+            self._job.states(Cell(spec, fold, "", "", "", *self.digests(spec), tried=True)).forget()
 
     def missing(self, cells: Sequence[Cell]) -> list[Cell]:
         """Those of the cells that `run` would train, or complete."""

@@ -355,6 +355,9 @@ def run_search(runner: Runner, plan: SearchPlan, studies: Path, watchers: Sequen
             own = engine(trials, studies)
             records += own
             choices.append(choice_of(trials, own))
+            # Nothing of this study is trained any longer.
+            worked = [trial for trial in own if trial.state != "failed"]
+            runner.forget_states((trials.spec(t.parameters, step), step.fold) for t in worked for step in trials.steps)
             if trials.stopped:
                 count = sum(trial.state != "failed" for trial in own)
                 stopped.append(Stopped(network=start.network, fold=fold, trials=count, reason=trials.stopped))

@@ -240,7 +240,7 @@ def test_a_trial_that_cannot_be_taken_is_trained_anew(start, tmp_path, monkeypat
     direct, tried = start("direct"), start("tried")
     expected = content(direct, run_one(direct, spec()), tmp_path)
     trial = run_one(tried, spec(), tried=True)
-    tried.forget_states(tried.cells(spec(), [FOLD], "title", {}, tried=True))
+    tried.forget_states([(spec(), FOLD)])
     if harm == "file":
         path = Path(trial.info.artifact_uri.removeprefix("file://")) / MODEL
         path.write_bytes(path.read_bytes()[:-1])
@@ -296,7 +296,7 @@ def test_a_longer_training_goes_on_from_a_shorter_ones_state_to_the_last_bit(sta
     states = list((tmp_path / "rungs" / "states").iterdir())
     assert len(states) == 3
     assert [path for path in (tmp_path / "rungs").iterdir() if path.is_file()] == []
-    rungs.forget_states(rungs.cells(spec(7, **values), [FOLD], "title", {}, tried=True))
+    rungs.forget_states([(spec(7, **values), FOLD)])
     assert list((tmp_path / "rungs" / "states").iterdir()) == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -63,6 +63,7 @@ class RecordedRunner:
         fails: Whether a cell cannot be trained.
         finished: What the ledger has.
         asked: The cells of each call of `run`.
+        forgotten: Specs and folds whose kept states were deleted.
     """
 
     right: Callable[[Cell], int] = lambda cell: 60
@@ -71,6 +72,7 @@ class RecordedRunner:
     finished: dict[LedgerKey, Cell] = field(default_factory=dict)
     asked: list[list[Cell]] = field(default_factory=list)
     studies: str | None = None
+    forgotten: list[tuple[RunSpec, int]] = field(default_factory=list)
 
     @property
     def config(self) -> Any:
@@ -109,6 +111,9 @@ class RecordedRunner:
         if failed:
             raise CellsFailedError(f"{len(failed)} of {len(cells)} runs of {name} failed", failed, ids)
         return ids
+
+    def forget_states(self, trials: Iterable[tuple[RunSpec, int]]) -> None:
+        self.forgotten += trials
 
     @staticmethod
     def run_id(cell: Cell) -> str:

@@ -61,6 +61,7 @@ def test_a_search_that_no_code_knows_of(tmp_path, name):
         assert result.choice(network, fold).best == best.number
     cells = [cell for call in runner.asked for cell in call]
     assert len({cell.fingerprint for cell in cells}) > 2
+    assert all((cell.spec, cell.fold) in runner.forgotten for cell in cells)
     trials = Trials(runner.as_runner, plan, plan.networks[0], 1)
     for trial in result.trials:
         spec = trials.space.spec(trial.parameters)
