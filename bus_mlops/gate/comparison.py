@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 NO_LEAKS = "0 groups"
+NOT_RECORDED = "not recorded"
 Threshold = Literal["youden", "half"]
 
 
@@ -36,6 +37,11 @@ class Lineage:
             those torn between validation and train.
         git_clean: yes, no or unknown; where runs differ, the worst.
         git_reason: Why it is unknown, as git said when a run began; "" where that is not on record.
+        chosen: How its parameters were chosen: `fixed` (in params.yaml), `nested` (by a search, for each fold on images
+            outside its test part), `flat` (by a search, on images that are tested on), or `not recorded`.
+        search: The name of that search.
+        parameters: What it chose for each fold, in words.
+        choice_problems: What of a nested choice is not as the runs of its trials say.
     """
 
     data_digest: str
@@ -46,6 +52,10 @@ class Lineage:
     git_clean: str = "yes"
     commits: tuple[str, ...] = ()
     git_reason: str = ""
+    chosen: str = NOT_RECORDED
+    search: str = ""
+    parameters: str = ""
+    choice_problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pandas as pd
 from bus_mlops.consumer.client import BusModel
 from bus_mlops.consumer.package_files import open_package, read_package
 from bus_mlops.consumer.package_format import ARTIFACT, Calibration
-from bus_mlops.errors import LedgerError
+from bus_mlops.errors import LedgerError, RegistryError
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.experiments.cell import REFIT
@@ -26,10 +26,10 @@ from bus_mlops.packaging.pyfunc import pyfunc_options
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judgement import Judgement
 from bus_mlops.promotion.recomputation import recompute
-from bus_mlops.promotion.refit import UNTESTED, refit
+from bus_mlops.promotion.refit import UNTESTED, refit, refitted_folds
 from bus_mlops.promotion.trained_model import TrainedModel
 from bus_mlops.spec import CellKey
-from bus_mlops.tracking.ledger import MODEL
+from bus_mlops.tracking.ledger import MODEL, Ledger
 
 
 def package_candidate(
@@ -84,11 +84,12 @@ def write_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path)
     else:
         runs = {cell: candidate.runs[cell] for cell in member_cells(candidate, members, config.promotion.metric)}
     cells = list(runs)
+    input_size = _input_size(ledger, candidate, list(runs.values()))
     calibrations = [calibration_of(candidate, cell) for cell in cells]
     return write_package(
         folder,
         [ledger.artifact(runs[cell], MODEL, folder.parent) for cell in cells],
-        input_size=candidate.input_size,
+        input_size=input_size,
         color=benchmark.color,
         threshold=threshold_of(candidate, cells, calibrations, config.promotion.threshold),
         metadata={
@@ -98,9 +99,21 @@ def write_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path)
             "lineage": lineage_of(candidate, runs),
             "gate": _verdict(judgement.report, members),
         },
-        example_image=np.asarray(benchmark.images(candidate.input_size)[0]),
+        example_image=np.asarray(benchmark.images(input_size)[0]),
         calibrations=calibrations,
     )
+
+
+def _input_size(ledger: Ledger, candidate: TrainedModel, runs: Sequence[str]) -> int:
+    """The size of the images (px) that all members take."""
+    sizes = sorted({ledger.spec(run).training.input_size for run in runs})
+    if len(sizes) > 1:
+        raise RegistryError(
+            f"{candidate.title} takes images of {' and '.join(map(str, sizes))} px, chosen for each fold, and a "
+            f"package has one size: take input_size out of searches.{candidate.lineage.search}.space, or set "
+            "package.members to one or refit."
+        )
+    return sizes[0]
 
 
 def member_cells(candidate: TrainedModel, members: str, metric: str) -> list[CellKey]:
@@ -151,7 +164,8 @@ def lineage_of(candidate: TrainedModel, runs: Mapping[CellKey, str]) -> dict[str
     """Fingerprints, digests, commit and the run of each member, for the package and its card."""
     several = len(candidate.seeds) > 1
     return {
-        "fingerprint": ", ".join(candidate.fingerprints[seed] for seed in candidate.seeds),
+        "fingerprint": ", ".join(candidate.distinct_fingerprints),
+        **_chosen(candidate, runs),
         "data_digest": candidate.lineage.data_digest,
         "folds_digest": candidate.lineage.folds_digest,
         "commit": git_tags()["mlflow.source.git.commit"],
@@ -161,6 +175,17 @@ def lineage_of(candidate: TrainedModel, runs: Mapping[CellKey, str]) -> dict[str
             for cell, run in runs.items()
         },
     }
+
+
+def _chosen(candidate: TrainedModel, runs: Mapping[CellKey, str]) -> dict[str, str]:
+    """How the parameters of the members were chosen, and which they are."""
+    lineage = candidate.lineage
+    if not lineage.search:
+        return {"parameters": lineage.chosen}
+    said = {"parameters": f"{lineage.chosen}, by the search {lineage.search}", "chosen": lineage.parameters}
+    if all(cell.fold == REFIT for cell in runs):
+        said["refitted_with"] = f"what was chosen for fold {', '.join(map(str, refitted_folds(candidate)))}"
+    return said
 
 
 def _trained_on(candidate: TrainedModel, members: str) -> str:

@@ -13,7 +13,7 @@ from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.files import write_json
 from bus_mlops.gate.report import GateReport
 from bus_mlops.promotion.judgement import Judgement
-from bus_mlops.promotion.trained_model import TrainedModel
+from bus_mlops.promotion.trained_model import RecordedChoice, TrainedModel
 
 # Where a record keeps its evidence, among the artifacts of its run.
 FOLDER = "gate"
@@ -23,7 +23,8 @@ EVIDENCE_FILE, REPORT_FILE, TEXT_FILE, FOLDS_FILE = "evidence.json", "gate.json"
 class JudgedModel(BaseModel):
     """One model of a judgement: run id of a fold -> sha256 of the predictions that the run had then.
 
-    `files` has the sha256 of every file of each run, as on its record then; empty in evidence of earlier versions.
+    `files` has the sha256 of every file of each run, as on its record then; empty in evidence of earlier versions,
+    which does not say either how the parameters were chosen: `choice` is None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class JudgedModel(BaseModel):
     title: str
     predictions: dict[str, str]
     files: dict[str, dict[str, str]] = {}
+    choice: RecordedChoice | None = None
 
 
 class Evidence(BaseModel):
@@ -109,4 +111,5 @@ def _judged_model(model: TrainedModel) -> JudgedModel:
         title=model.title,
         predictions={run: model.digests[run] for run in runs},
         files={run: dict(model.files[run]) for run in runs},
+        choice=model.choice,
     )

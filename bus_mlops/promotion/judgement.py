@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,16 @@ from bus_mlops.gate.comparison import Comparison, GateContext, compare
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
 from bus_mlops.promotion.aliases import read_aliases
+from bus_mlops.promotion.choices import find_choice, with_choice
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.prerequisites import RIVAL_STRATEGIES, strategy_of
-from bus_mlops.promotion.trained_model import TrainedModel, find_trained_model, with_common_seeds
+from bus_mlops.promotion.trained_model import (
+    TrainedModel,
+    find_model_by_fold,
+    find_trained_model,
+    read_trained_model,
+    with_common_seeds,
+)
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import Ledger
 
@@ -82,6 +89,8 @@ def judge_candidates(
     baseline = _baseline(inputs, candidates, champion, baseline_run)
     expected = expected_folds(inputs.folds, candidates[0], inputs.config.folds.run)
     (baseline, *candidates), notes = with_common_seeds([baseline, *candidates], expected)
+    candidates = [with_choice(inputs.ledger, each, each.choice, inputs.folds) for each in candidates]
+    baseline = with_choice(inputs.ledger, baseline, baseline.choice, inputs.folds)
     if champion and promotion.baseline != "champion" and baseline_run is None:
         notes += (f"Version {champion} is champion, but promotion.baseline asks for {promotion.baseline}.",)
     later = {
@@ -123,6 +132,12 @@ def compare_models(models: Sequence[TrainedModel], terms: Terms, notes: tuple[st
     """
     candidate, baseline, *rivals = models
     others = tuple(f"Candidate of the same decision: {rival.title}." for rival in rivals)
+    others += tuple(
+        f"Parameters of {each.strategy}: {each.title}, chosen {each.lineage.chosen} by the search "
+        f"{each.lineage.search}: {each.lineage.parameters}."
+        for each in models
+        if each.lineage.search and each.lineage.parameters
+    )
     return compare(
         [each.predictions for each in models],
         _context(candidate, baseline, terms),
@@ -205,7 +220,7 @@ def _candidates(inputs: PromotionInputs, runs: Sequence[str]) -> list[TrainedMod
     promotion, ledger = inputs.config.promotion, inputs.ledger
     network = promotion.candidate_network
     if runs:
-        found = [find_trained_model(ledger, run) for run in runs]
+        found = [_told(ledger, find_trained_model(ledger, run)) for run in runs]
     else:
         # What is left of a strategy that is no longer planned is not judged.
         planned = (*inputs.config.searches, *inputs.config.strategies)
@@ -214,8 +229,11 @@ def _candidates(inputs: PromotionInputs, runs: Sequence[str]) -> list[TrainedMod
                 f"promotion.candidates names {unplanned[0]}, which is not among the strategies of params.yaml: add it "
                 "there, or take it out of promotion.candidates."
             )
-        strategies = [strategy_of(name) for name in promotion.candidates]
-        found = [_of_network(ledger, _frame(inputs.predictions, name), network) for name in strategies]
+        found = [
+            _told(ledger, model, None if name == "approaches" else name)
+            for name in promotion.candidates
+            for model in [_of_network(ledger, _frame(inputs.predictions, strategy_of(name)), network)]
+        ]
     for model in found:
         if model.network != network:
             raise RegistryError(
@@ -223,8 +241,20 @@ def _candidates(inputs: PromotionInputs, runs: Sequence[str]) -> list[TrainedMod
                 f"models of {network} only: set promotion.candidate_network to {model.network} in params.yaml, and it "
                 "is judged and registered under its own name."
             )
-    # Two strategies may have led to the same parameters; it is one candidate then.
-    return list({tuple(sorted(each.fingerprints.values())): each for each in found}.values())
+    # Two strategies may have led to the same parameters; it is one candidate then, by the plainer of their names.
+    different: dict[tuple[Any, ...], TrainedModel] = {}
+    for model in sorted(found, key=lambda each: each.choice is None or each.choice.how != "fixed"):
+        different.setdefault(_computed(model), model)
+    return [each for each in found if different[_computed(each)] is each]
+
+
+def _told(ledger: Ledger, model: TrainedModel, search: str | None = None) -> TrainedModel:
+    """The model with how its parameters were chosen."""
+    return replace(model, choice=find_choice(ledger, model, search))
+
+
+def _computed(model: TrainedModel) -> tuple[Any, ...]:
+    return tuple(sorted(model.fingerprints.items()))
 
 
 def _baseline(
@@ -271,8 +301,17 @@ def _of_champion(ledger: Ledger, name: str, version: str, candidates: Sequence[T
             f"version {version} of {name} is champion, but its tag {error} is missing: it was not registered by this "
             "version of bus-mlops. Name another baseline (promotion.baseline: best, or --baseline RUN)."
         ) from None
-    itself = set(runs) & {run for each in candidates for run in each.runs.values()}
-    return find_trained_model(ledger, (former if itself else runs)[0])
+    # Models whose parameters were chosen for each fold may share some of their runs.
+    own = [set(each.runs.values()) for each in candidates]
+    itself = any(each <= set(runs) or set(runs) <= each for each in own)
+    return _of_runs(ledger, former if itself else runs)
+
+
+def _of_runs(ledger: Ledger, runs: Sequence[str]) -> TrainedModel:
+    """The model of recorded runs; with more seeds, or what took the place of its runs, if its folds are of one spec."""
+    recorded = read_trained_model(ledger, runs)
+    specs = {(recorded.fingerprints[cell], cell.seed) for cell in recorded.runs}
+    return find_trained_model(ledger, runs[0]) if len(specs) == len(recorded.seeds) else recorded
 
 
 def _of_network(ledger: Ledger, frame: pd.DataFrame, network: str) -> TrainedModel:
@@ -282,15 +321,19 @@ def _of_network(ledger: Ledger, frame: pd.DataFrame, network: str) -> TrainedMod
             f"no predictions of {network} that could be judged: it must be among the networks of params.yaml, and a "
             "network of multitask or approaches, which must be among the strategies."
         )
-    first = rows.iloc[0]
-    key = LedgerKey(str(first["fingerprint"]), int(first["fold"]))
-    run = ledger.finished().get(key)
-    if run is None:
-        raise LedgerError(
-            f"the ledger has no finished run for fold {key.fold} of {network}, though its predictions are here: "
-            "was the MLflow database replaced? Run `dvc repro --force` to train and record it again."
-        )
-    return find_trained_model(ledger, run)
+    finished = ledger.finished()
+    runs = {}
+    for fold, own in rows[rows["seed"] == rows["seed"].iloc[0]].groupby("fold"):
+        key = LedgerKey(str(own["fingerprint"].iloc[0]), int(str(fold)))
+        if key not in finished:
+            raise LedgerError(
+                f"the ledger has no finished run for fold {key.fold} of {network}, though its predictions are here: "
+                "was the MLflow database replaced? Run `dvc repro --force` to train and record it again."
+            )
+        runs[key] = finished[key]
+    if len({key.fingerprint for key in runs}) > 1:
+        return find_model_by_fold(ledger, {key.fold: run for key, run in runs.items()})
+    return find_trained_model(ledger, next(iter(runs.values())))
 
 
 def _frame(predictions: Path, strategy: str) -> pd.DataFrame:

@@ -258,7 +258,9 @@ def _decision_tags(judgement: Judgement, digest: str) -> dict[str, str]:
     return {
         "model": judgement.terms.model_name,
         "candidate": candidate.title,
-        "candidate.fingerprint": ", ".join(candidate.fingerprints[seed] for seed in candidate.seeds),
+        "candidate.fingerprint": ", ".join(candidate.distinct_fingerprints),
+        "candidate.chosen": candidate.lineage.chosen,
+        **({"candidate.parameters": candidate.lineage.parameters} if candidate.lineage.parameters else {}),
         "baseline": baseline.title,
         RUNS_TAG: _run_list(candidate),
         BASELINE_RUNS_TAG: _run_list(baseline),

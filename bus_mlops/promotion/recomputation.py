@@ -96,17 +96,19 @@ def recompute(
             rows = model.predictions
             rows = rows[(rows["seed"] == cell.seed) & (rows["fold"] == cell.fold)]
             where = f"run {run} ({model.title}, fold {cell.fold})"
-            wrong = _labels(rows, cell.fold, ledger.spec(run), folds, benchmark)
+            spec = ledger.spec(run)
+            size = spec.training.input_size
+            wrong = _labels(rows, cell.fold, spec, folds, benchmark)
             if wrong:
                 found.problems.append(f"{where}: {wrong}")
                 continue
             if run in packaged:
                 assert package is not None  # noqa: S101 - it named the run
-                _compare(found, where, rows, _of_member(package, packaged[run]), model.input_size, benchmark, full)
+                _compare(found, where, rows, _of_member(package, packaged[run]), size, benchmark, full)
             elif MODEL in ledger.artifact_digests(run):
                 with tempfile.TemporaryDirectory(prefix="bus-recompute-") as folder:
                     network = _of_keras(ledger.artifact(run, MODEL, Path(folder)))
-                    _compare(found, where, rows, network, model.input_size, benchmark, full)
+                    _compare(found, where, rows, network, size, benchmark, full)
             else:
                 found.unseen.append(f"{where} has no {MODEL}")
     return found

@@ -21,6 +21,7 @@ from bus_mlops.gate.report import GateReport
 from bus_mlops.gate.rule import RULES
 from bus_mlops.packaging.clean_load import check_package, packaged
 from bus_mlops.promotion import records
+from bus_mlops.promotion.choices import with_choice
 from bus_mlops.promotion.consistency import contradictions
 from bus_mlops.promotion.evidence import EVIDENCE_FILE, FOLDER, REPORT_FILE, Evidence, JudgedModel, read_evidence
 from bus_mlops.promotion.judgement import Terms, compare_models
@@ -97,7 +98,8 @@ def verify_version(
         models = {}
         for who, recorded in judged.items():
             try:
-                models[who] = read_trained_model(ledger, list(recorded.predictions))
+                model = read_trained_model(ledger, list(recorded.predictions))
+                models[who] = with_choice(ledger, model, recorded.choice, folds)
                 checks.append(_predictions(ledger, who, recorded, models[who]))
             except Exception as error:  # a deleted run, a missing file: whatever it is, the evidence is gone
                 checks.append(Check(f"predictions of the {who}", False, str(error)))

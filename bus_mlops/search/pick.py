@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from bus_mlops.config.searches import Search
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.choice import Candidate, choose, difference_error
 from bus_mlops.evaluation.metrics import METRICS
@@ -22,6 +21,17 @@ from bus_mlops.evaluation.searched import TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Rule(Protocol):
+    """What a choice is made by: of the settings of a search, and on record with its result."""
+
+    @property
+    def objective(self) -> tuple[str, ...]: ...  # noqa: D102 - of a protocol, see its class
+    @property
+    def constraint(self) -> dict[str, float]: ...  # noqa: D102
+    @property
+    def standard_errors(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Pick:
     reason: str
 
 
-def pick(trials: Sequence[TrialRecord], validation: Mapping[int, Sequence[pd.DataFrame]], search: Search) -> Pick:
+def pick(trials: Sequence[TrialRecord], validation: Mapping[int, Sequence[pd.DataFrame]], search: Rule) -> Pick:
     """Choose among the complete trials of a study.
 
     Args:

@@ -368,6 +368,7 @@ def run_search(runner: Runner, plan: SearchPlan, studies: Path, watchers: Sequen
         sampler=settings.sampler,
         objective=settings.objective,
         standard_errors=settings.standard_errors,
+        constraint=settings.constraint,
         choices=tuple(choices),
         trials=tuple(records),
         stopped=tuple(stopped),

@@ -186,7 +186,8 @@ class SearchRuns:
             ["| test fold | run |", "|---|---|", *(f"| {fold} | {self._link(run)} |" for fold, run in cells.items())]
         )
         values = spread([each.data.metrics for each in cells.values()])
-        self._write(run.info.run_id, [(name, value, 0) for name, value in values.items()], {}, {NOTE: note})
+        told = {NOTE: note, "tuned.runs": ", ".join(runs[fold] for fold in sorted(runs))}
+        self._write(run.info.run_id, [(name, value, 0) for name, value in values.items()], {}, told)
         self._client.set_terminated(run.info.run_id, "FINISHED")
         return str(run.info.run_id)
 

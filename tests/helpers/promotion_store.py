@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +20,11 @@ from bus_mlops.config import Config
 from bus_mlops.dataset.assemble import assemble
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.evaluation.choice import mean_value
 from bus_mlops.evaluation.results import seal
+from bus_mlops.evaluation.searched import Choice, SearchResult, TrialRecord
 from bus_mlops.experiments.strategies import make_spec
+from bus_mlops.files import write_json
 from bus_mlops.paths import BENCHMARK, PARAMS
 from bus_mlops.project import parse_config
 from bus_mlops.promotion import records
@@ -28,7 +32,10 @@ from bus_mlops.promotion.aliases import Aliases, read_aliases
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judgement import Judgement, judge_candidates
 from bus_mlops.promotion.promote import Outcome, decide, promote
+from bus_mlops.search.pick import pick
+from bus_mlops.search.study import digest_of_images
 from bus_mlops.sources.phantoms.write import write_phantoms
+from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import MODEL, PREDICTIONS, Ledger
 from bus_mlops.tracking.relocation import find_moves, relocate
 
@@ -40,7 +47,8 @@ DATA = "d" * 64
 SEPARATIONS = {"mobilenet": 0.3, "resnet50": 0.6, "mt_estan": 0.8}
 NAME = "bus-mt-estan-phantom"
 # The strategy of its candidate, which the search `mt_estan_loss` has tuned.
-TUNED = "tuned-mt_estan_loss"
+SEARCHED = "mt_estan_loss"
+TUNED = f"tuned-{SEARCHED}"
 
 
 def fold_frame() -> pd.DataFrame:
@@ -121,7 +129,7 @@ def record_model(store: Store, strategy: str, network: str, separation: float, m
         folder.mkdir()
         frame = predictions(fold, separation, seed=seed + 10 * fold + len(fingerprint))
         frame.to_csv(folder / PREDICTIONS, index=False)
-        if strategy == TUNED:
+        if network == "mt_estan":
             shutil.copy(member, folder / MODEL)
         run = store.ledger.start(
             parent,
@@ -133,6 +141,61 @@ def record_model(store: Store, strategy: str, network: str, separation: float, m
         columns = {"strategy": strategy, "model": title, "variant": "Multi", "network": network}
         frames.append(frame.assign(fingerprint=fingerprint, seed=seed, dice=np.nan, iou=np.nan, **columns))
     return pd.concat(frames, ignore_index=True)
+
+
+def make_search(store: Store, standard_errors: float) -> SearchResult:
+    """What a search of MT-ESTAN chooses for each fold: dropout 0.4, as tuned, or the approaches' 0.5, its first trial.
+
+    Its trials are runs that are recorded already. With 0 standard errors it is 0.4 for both folds, with 1 for fold 1.
+    """
+    terms = SearchResult(search=SEARCHED, objective=("roc_auc",), standard_errors=standard_errors)
+    finished = store.ledger.finished()
+    choices, trials = [], []
+    for fold in FOLDS:
+        own: dict[int, list[pd.DataFrame]] = {}
+        for number, (name, dropout) in enumerate((("approaches", 0.5), (TUNED, 0.4))):
+            run = finished[LedgerKey(f"{name}-mt_estan-{SEEDS[0]}", fold)]
+            frame = store.ledger.predictions(run)
+            own[number] = [frame[frame["part"] == "validation"]]
+            value = mean_value(own[number], "roc_auc")
+            place = {"network": "mt_estan", "fold": fold, "number": number, "parameters": {"dropout": dropout}}
+            trials.append(TrialRecord(**place, state="complete", values=(value,), steps=(value,), runs=(run,)))
+        first, best = trials[-2:]
+        images = store.folds.frame.loc[store.folds.frame[f"fold_{fold}"] != "test", "image_id"]
+        found = pick(trials[-2:], own, terms)
+        choices.append(
+            Choice(
+                network="mt_estan",
+                fold=fold,
+                trial=found.number,
+                best=best.number,
+                parameters=trials[-2 + found.number].parameters,
+                value=trials[-2 + found.number].values[0],
+                first_value=first.values[0],
+                difference=found.difference,
+                standard_error=found.standard_error,
+                reason=found.reason,
+                images=digest_of_images(images),
+                image_count=len(images),
+            )
+        )
+    return terms.model_copy(update={"choices": tuple(choices), "trials": tuple(trials)})
+
+
+def record_search(store: Store, result: SearchResult) -> str:
+    """The run of a search and those of its trials, as `SearchRuns` leaves them, but without figures."""
+    client, ledger = store.ledger.client, store.ledger
+    tags = {"network": "mt_estan", "search.name": result.search}
+    parent = client.create_run(ledger.experiment, tags={"kind": "search", **tags}, run_name=result.search).info.run_id
+    for trial in result.trials:
+        place = {"search.fold": str(trial.fold), "trial.number": str(trial.number), "mlflow.parentRunId": parent}
+        run = client.create_run(ledger.experiment, tags={"kind": "trial", **tags, **place}).info.run_id
+        client.set_terminated(run, "FINISHED")
+    with tempfile.TemporaryDirectory() as folder:
+        write_json(Path(folder) / "best.json", result.model_dump(mode="json"))
+        ledger.writer.write(parent, params=ledger.files.store(parent, Path(folder)))
+    client.set_terminated(parent, "FINISHED")
+    return str(parent)
 
 
 def make_store(folder: Path, members: list[Path]) -> None:
@@ -155,6 +218,7 @@ def make_store(folder: Path, members: list[Path]) -> None:
     tuned = [record_model(store, TUNED, "mt_estan", 1.6, members, seed) for seed in SEEDS]
     approaches = [record_model(store, "approaches", n, s, members, SEEDS[0]) for n, s in SEPARATIONS.items()]
     approaches.append(record_model(store, "approaches", "resnet50", SEPARATIONS["resnet50"], members, SEEDS[1]))
+    record_search(store, make_search(store, 0))
     tuned[0].to_parquet(store.predictions / f"{TUNED}.parquet")
     pd.concat(approaches[:3]).to_parquet(store.predictions / "approaches.parquet")
     for strategy in (TUNED, "approaches"):

@@ -73,8 +73,9 @@ def judged(config: Config, plans: dict[str, StrategyPlan], monkeypatch: pytest.M
     monkeypatch.setattr(
         judgement,
         "find_trained_model",
-        lambda _, network: SimpleNamespace(network=network, runs={0: network}, fingerprints={0: network}),
+        lambda _, network: SimpleNamespace(network=network, runs={0: network}, fingerprints={0: network}, choice=None),
     )
+    monkeypatch.setattr(judgement, "_told", lambda _, model, search=None: model)
     finished = {(name, 1): name for name in NETWORKS}
     ledger = SimpleNamespace(finished=lambda: finished)
     inputs: Any = SimpleNamespace(config=config, ledger=ledger, predictions=Path(), model_name="bus")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from bus_mlops.config.base import Strict
 from bus_mlops.evaluation.cells import CELL
-from bus_mlops.gate.comparison import NO_LEAKS, Comparison, GateContext, Lineage
+from bus_mlops.gate.comparison import NO_LEAKS, NOT_RECORDED, Comparison, GateContext, Lineage
 from bus_mlops.gate.rule import Verdict, rule
 from bus_mlops.spec import CellKey
 
@@ -24,11 +24,12 @@ class IntegrityLimits(Strict):
 
 @rule("G0", "integrity")
 def integrity(comparison: Comparison, limits: IntegrityLimits) -> Verdict:
-    """Same data and folds, folds without leaks, all folds finished, committed code, an honest name."""
+    """Same data and folds without leaks, all finished, an honest choice of parameters, committed code, a true name."""
     context, candidate = comparison.context, comparison.candidate.test
     problems = [
         *_lineage_problems(context),
         *_fold_problems(candidate, comparison.baseline.test, context),
+        *_choice_problems(context.candidate),
         *(_git_problems(context) if limits.require_clean_git else []),
     ]
     if context.is_phantom and "phantom" not in context.model_name:
@@ -36,7 +37,7 @@ def integrity(comparison: Comparison, limits: IntegrityLimits) -> Verdict:
     images, folds, seeds = (int(candidate[column].nunique()) for column in ("image_id", "fold", "seed"))
     found = "; ".join(problems) or (
         f"same {images} images, same {folds} folds ({context.candidate.folds_kind}, no leak) x {seeds} "
-        f"seed{'' if seeds == 1 else 's'}, all finished; git {_clean(context.candidate)}"
+        f"seed{'' if seeds == 1 else 's'}, all finished; {_chosen(context.candidate)}git {_clean(context.candidate)}"
     )
     return Verdict(
         passed=not problems,
@@ -51,6 +52,8 @@ def integrity(comparison: Comparison, limits: IntegrityLimits) -> Verdict:
             "folds_kind": context.candidate.folds_kind,
             "commits": ", ".join(sorted({*context.candidate.commits, *context.baseline.commits})),
             "problems": len(problems),
+            # What was registered before this was asked is judged as it was then.
+            **({} if context.candidate.chosen == NOT_RECORDED else {"chosen": context.candidate.chosen}),
         },
     )
 
@@ -95,6 +98,23 @@ def _fold_problems(candidate: pd.DataFrame, baseline: pd.DataFrame, context: Gat
     if keys[0] != keys[1]:
         problems.append(f"{len(keys[0] ^ keys[1])} test predictions have no counterpart in the other model")
     return problems
+
+
+def _choice_problems(candidate: Lineage) -> list[str]:
+    if candidate.chosen != "flat":
+        return list(candidate.choice_problems)
+    search = f"searches.{candidate.search}" if candidate.search else "the search"
+    return [
+        f"the candidate's parameters were chosen once for all folds (flat), on images that it is then tested on, so "
+        f"its results are too good: set `nested: true` in {search} of params.yaml and run `dvc repro`"
+    ]
+
+
+def _chosen(candidate: Lineage) -> str:
+    """A clause on how the parameters were chosen, where a search did."""
+    return (
+        f"parameters chosen for each fold outside its test part: {candidate.parameters}; " if candidate.search else ""
+    )
 
 
 def _git_problems(context: GateContext) -> list[str]:
