@@ -2,13 +2,13 @@
 
 `<strategy>.parquet` holds all predictions, `<strategy>_curves.csv` the learning curves, `<strategy>_samples.npz` a few
 test images with their true and predicted masks, and `<strategy>_runs.json` the sha256 of these three and the runs that
-they rest on, each with the digests of its files.
+they rest on, each with the digests of its files, and what a search has chosen for each fold.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,12 @@ def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[LedgerKey, str], f
             first = plan.folds[0]
             run_id = runs[LedgerKey(plan.specs(row, first)[0].fingerprint(*digests), first)]
             samples.append(_samples(runner.ledger, run_id, runner.benchmark, row))
-    _write(folder, plan.strategy, predictions, curves, samples, used)
+    chosen = [
+        {"model": row.model, "variant": row.variant, "choice": row.choice, "parameters": row.parameters}
+        for row in plan.rows
+        if row.parameters
+    ]
+    _write(folder, plan.strategy, predictions, curves, samples, used, chosen)
 
 
 def collect_nothing(strategy: str, folder: Path) -> None:
@@ -70,6 +75,7 @@ def _write(
     curves: list[pd.DataFrame],
     samples: list[dict[str, np.ndarray]],
     used: Mapping[str, Any],
+    chosen: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     with replacing(folder / f"{strategy}.parquet") as path:
         pd.concat(predictions, ignore_index=True).to_parquet(path, index=False)
@@ -77,7 +83,7 @@ def _write(
         pd.concat(curves, ignore_index=True).to_csv(path, index=False)
     with replacing(folder / f"{strategy}_samples.npz") as path:
         np.savez_compressed(path, allow_pickle=False, **_join(samples))
-    seal(folder, strategy, used)
+    seal(folder, strategy, used, chosen)
 
 
 def _identified(frame: pd.DataFrame, strategy: str, row: Row) -> pd.DataFrame:

@@ -111,6 +111,8 @@ def _chosen(result: SearchResult, fold: int) -> Choice | None:
 
 
 def _problems(ledger: Ledger, model: TrainedModel, choice: RecordedChoice, folds: Folds) -> Iterator[str]:
+    from mlflow.exceptions import MlflowException
+
     result = choice.result
     if result is None:
         yield f"MLflow has no run of it for {model.network} with its {BEST}: run `dvc repro search@{choice.search}`"
@@ -130,7 +132,7 @@ def _problems(ledger: Ledger, model: TrainedModel, choice: RecordedChoice, folds
         try:
             for problem in _of_fold(ledger, model, result, chosen, folds):
                 yield f"fold {fold}: {problem}"
-        except BusMlopsError as error:
+        except (BusMlopsError, MlflowException) as error:  # a run is gone, or its files
             yield f"fold {fold}: {error}"
 
 

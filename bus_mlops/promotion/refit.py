@@ -68,7 +68,8 @@ def refitted_folds(candidate: TrainedModel) -> tuple[int, ...]:
     alike: dict[str, list[int]] = {}
     for cell in sorted(each for each in candidate.runs if each.seed == first):
         alike.setdefault(candidate.fingerprints[cell], []).append(cell.fold)
-    return tuple(max(alike.values(), key=lambda folds: len(folds)))  # the earliest of equals
+    most = max(alike.values(), key=len)  # the earliest of equals
+    return tuple(most)
 
 
 def spec_of(runner: Runner, candidate: TrainedModel, seed: int) -> RunSpec:

@@ -158,8 +158,18 @@ def make_search(store: Store, standard_errors: float) -> SearchResult:
             frame = store.ledger.predictions(run)
             own[number] = [frame[frame["part"] == "validation"]]
             value = mean_value(own[number], "roc_auc")
-            place = {"network": "mt_estan", "fold": fold, "number": number, "parameters": {"dropout": dropout}}
-            trials.append(TrialRecord(**place, state="complete", values=(value,), steps=(value,), runs=(run,)))
+            trials.append(
+                TrialRecord(
+                    network="mt_estan",
+                    fold=fold,
+                    number=number,
+                    parameters={"dropout": dropout},
+                    state="complete",
+                    values=(value,),
+                    steps=(value,),
+                    runs=(run,),
+                )
+            )
         first, best = trials[-2:]
         images = store.folds.frame.loc[store.folds.frame[f"fold_{fold}"] != "test", "image_id"]
         found = pick(trials[-2:], own, terms)

@@ -44,7 +44,7 @@ def test_a_model_of_phantoms_says_so_in_its_name(demo_values, kind, name):
 
 
 def test_the_registered_name_is_that_of_the_candidate_network(demo_values):
-    demo_values["promotion"]["candidate_network"] = "mobilenet_multitask"
+    demo_values["promotion"].update(candidate_network="mobilenet_multitask", candidates=["approaches"])
     assert registered_name(parse_config(demo_values)) == "bus-mobilenet-multitask-phantom"
 
 

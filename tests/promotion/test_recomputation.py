@@ -68,7 +68,7 @@ def trained(recorded: Store, members) -> tuple[TrainedModel, Folds, Networks]:
         strategy="tuned",
         network="mt_estan",
         input_size=SIZE,
-        fingerprints={1: "f"},
+        fingerprints={CellKey(fold, 1): "f" for fold in (1, 2)},
         runs={CellKey(1, 1): "0", CellKey(2, 1): "1"},
         digests={},
         files={},
