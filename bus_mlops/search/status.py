@@ -81,9 +81,9 @@ class SearchState:
     def sentence(self) -> str:
         """How far it is, for people."""
         if self.result is not None and self.result.note:
-            return self.result.note
+            return f"skipped: {self.result.note}"
         if not self.studies:
-            return "nothing to search: the profile has none of its networks"
+            return f"skipped: {self.plan.missing}"
         done, wanted = sum(each.done for each in self.studies), sum(each.wanted for each in self.studies)
         if self.result is not None:
             return f"ended with {done} trials"

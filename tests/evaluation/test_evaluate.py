@@ -489,17 +489,17 @@ def test_a_search_of_another_version_is_told(project):
 
 
 def test_a_search_and_a_promotion_that_had_nothing_to_do_are_notes(project):
-    leave_search(project, "loss", SearchResult(search="loss", note="No search: there is <no> network."))
+    leave_search(project, "loss", SearchResult(search="loss", note="there is <no> network"))
     (project / "results/promotion").mkdir()
     record = {"passed": None, "note": "No promotion: there is <no> network."}
     (project / "results/promotion/promotion.json").write_text(json.dumps(record))
     text = page(project)
     assert 'id="search-' not in text
     assert 'id="gate"' not in text
-    assert '<p class="note">loss: No search: there is &lt;no&gt; network.</p>' in text
+    assert '<p class="note">Search loss: there is &lt;no&gt; network</p>' in text
     assert '<p class="note">No promotion: there is &lt;no&gt; network.</p>' in text
     printed = summary(project)
-    assert "Search loss  No search: there is <no> network." in printed
+    assert "Search loss  there is <no> network" in printed
     assert "Gate  No promotion: there is <no> network." in printed
     assert "bus-mlops predict" not in printed  # there is no version to predict with
     assert "make ui" in printed

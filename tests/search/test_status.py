@@ -110,9 +110,9 @@ def test_a_search_that_has_ended_is_read_from_what_it_left(project):
         f"fold 1: trial {choice.trial} was chosen, best minus first +{choice.difference:.3f} ± 0.004: better" in shown
     )
     assert "are left" not in shown
-    skipped = {"search": "width", "note": "No search: the profile lacks it."}
+    skipped = {"search": "width", "note": "mt_estan is not there"}
     write_json(project / "results/search/width/best.json", skipped)
-    assert "No search: the profile lacks it." in row(run("list"), "width")
+    assert "skipped: mt_estan is not there" in row(run("list"), "width")
     assert "ended with 8 trials" in row(run("list"), "mt_estan_loss")
 
 
@@ -143,4 +143,4 @@ def test_a_search_without_its_networks_has_nothing_to_do():
     plan = SearchPlan(
         name="width", settings=Search.model_validate(SEARCHES["width"]), networks=(), folds=(1, 2), seed=1
     )
-    assert status.state_of(plan, None, []).sentence == "nothing to search: the profile has none of its networks"
+    assert status.state_of(plan, None, []).sentence == f"skipped: {plan.missing}"

@@ -109,7 +109,7 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
         searches=searches,
         gate=_json(results / "promotion" / "gate.json"),
         notes=[
-            *(f"{name}: {each.note}" for name, each in searches.items() if each.note),
+            *(f"Search {name}: {each.note}" for name, each in searches.items() if each.note),
             *([promotion["note"]] if promotion and "note" in promotion else []),
         ],
     )
