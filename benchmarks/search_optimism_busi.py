@@ -6,7 +6,7 @@ Nothing is trained. For the weights, the focal pairs and all of them it is chose
 validation part of one fold, for each fold in turn (flat), on those of all folds (flat), and for each fold on its own
 (nested), with the paper's row as the first. Each line has what was chosen, the mean over the folds of the metric on
 the test parts, and its difference from plain cross-entropy with a 95 % interval (whole leakage groups are drawn). The
-last line is the best on the test parts, which nobody may choose: no choice can claim more.
+last line is the best on the test parts, which nobody may choose: no flat choice can claim more.
 
 At the end the shares of variance that `search_optimism.py --shares` takes, from correlations of logits within a class.
 """
