@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import signal
 import subprocess
@@ -24,6 +26,7 @@ from bus_mlops.evaluation.searched import SearchResult
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.experiments.failures import CellsFailedError
 from bus_mlops.files import read_json
+from bus_mlops.search.study_store import KEY
 from bus_mlops.tracking.ledger import Ledger
 
 Search = Callable[..., SearchResult]
@@ -126,8 +129,6 @@ def start(data: Path, folder: Path, empty_store: Path, uri: str, cells: int, stu
 
 
 def environment() -> dict[str, str]:
-    import os
-
     return {**os.environ, "PYTHONPATH": str(ROOT), "PGPASSWORD": VALUES["POSTGRES_PASSWORD"]}
 
 
@@ -138,9 +139,10 @@ def test_processes_that_are_killed_leave_the_result_of_one_that_is_not(tiny_data
     killed, ends = tmp_path / "killed", []
     for cells in deaths(3):
         ends.append(start(tiny_data, killed, empty_store, "", cells, tmp_path / "b").wait(300))
-        if ends[-1] == 0:
+        if ends[-1] != -signal.SIGKILL:
             break
-    assert ends.count(-signal.SIGKILL) == len(ends) - 1 > 1
+    assert ends[-1] == 0
+    assert len(ends) > 2
     assert (killed / "best.json").read_bytes() == (undisturbed / "best.json").read_bytes()
 
 
@@ -165,8 +167,8 @@ def test_two_processes_share_the_studies_of_a_server(tiny_data, empty_store, tmp
         studies = optuna.storages.RDBStorage(uri)
         for study in optuna.get_all_study_names(studies):
             kept = optuna.load_study(study_name=study, storage=studies).trials
-            assert len({trial.user_attrs["bus_mlops"][:9] for trial in kept}) >= 1
-            assert len(kept) >= 6
+            numbers = {json.loads(trial.user_attrs[KEY])["trial"]["number"] for trial in kept}
+            assert numbers == set(range(6))
         studies.remove_session()
     assert alone.wait(300) == 0
     results = [read_json(folder / "best.json") for folder in (undisturbed, *folders)]
