@@ -57,23 +57,16 @@ def starts_of(config: Config, name: str, search: Search) -> list[Start]:
 def _start(name: str, search: Search, row: Row, printed: Sequence[Row]) -> Start:
     where = f"searches.{name}"
     space = Space.of(search.space, row.spec, f"{where}.space")
-    papers = _within(space, printed)
-    own = space.start()
-    if search.first is not None:
-        first = {**own, **search.first}
-    elif papers is not None:
-        first = space.read(papers.spec)
-    else:
-        first = own
+    beside = _within(space, printed) or row
     try:
-        first = space.proposal(first)
+        first = space.proposal({**space.read(beside.spec), **(search.first or {})})
     except ConfigError as error:
         network, ranges = row.spec.network, "first" if search.first else "what it starts from"
         raise ConfigError(
             f"{where}: the first trial of {network} ({ranges}) lies outside the space: {error}. Widen the space, or "
             f"name the values in {where}.first"
         ) from None
-    return Start(row, first, papers if papers is not None and search.first is None else row)
+    return Start(row, first, beside)
 
 
 def _within(space: Space, printed: Iterable[Row]) -> Row | None:

@@ -138,6 +138,8 @@ def test_the_papers_values_are_known_where_the_profiles_table_leaves_them_out():
 )
 def test_a_first_trial_may_be_named_also_in_part(first, expected):
     assert plan_of(changed("rate", first=first)).networks[0].first == expected
+    pair = plan_of(changed("pair", first={"loss.gamma": 2})).networks[0].first
+    assert pair == {"loss.kind": "focal", "loss.gamma": 2.0, "loss.alpha": 0.8}  # the rest as the paper prints
 
 
 @pytest.mark.parametrize(
