@@ -80,7 +80,9 @@ class RunFiles:
             Their digests as parameters, to be written on the run before it ends.
         """
         parameters = {
-            f"{DIGEST_PREFIX}{prefix and f'{prefix}/'}{path}": digest for path, digest in digests_in(folder).items()
+            f"{DIGEST_PREFIX}{prefix and f'{prefix}/'}{path.relative_to(folder).as_posix()}": sha256_file(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
         }
         self._artifacts(self._client.get_run(run_id)).log_artifacts(str(folder), prefix or None)
         return parameters
@@ -213,12 +215,6 @@ class RunFiles:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         return get_artifact_repository(run.info.artifact_uri, tracking_uri=self._client.tracking_uri)
-
-
-def digests_in(folder: Path) -> dict[str, str]:
-    """Path -> sha256 of every file in a folder and below, sorted by path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
 def digests_of(run: Run) -> dict[str, str]:

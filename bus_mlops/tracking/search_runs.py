@@ -30,10 +30,10 @@ from bus_mlops.evaluation.search_words import (
     words,
 )
 from bus_mlops.evaluation.searched import Choice, SearchResult, TrialRecord
-from bus_mlops.files import sqlite_file, write_json
+from bus_mlops.files import sha256_file, sqlite_file, write_json
 from bus_mlops.tracking.kinds import SEARCH, TRIAL, TUNED
 from bus_mlops.tracking.parents import spread
-from bus_mlops.tracking.run_files import digests_in
+from bus_mlops.tracking.run_files import digests_of
 from bus_mlops.tracking.search import search_all
 from bus_mlops.tracking.store import open_client
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from bus_mlops.tracking.ledger import Ledger
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+BEST = "best.json"
 NOTE = "mlflow.note.content"
 PARENT = "mlflow.parentRunId"
 
@@ -221,19 +222,16 @@ class SearchRuns:
         """
         from bus_mlops.evaluation.report.search_figures import search_figures
 
+        known = {path: digest for path, digest in digests_of(run).items() if path.endswith(BEST)}
         with tempfile.TemporaryDirectory(prefix="bus-search-") as folder:
-            write_json(Path(folder) / "best.json", result.model_dump(mode="json"))
+            write_json(Path(folder) / BEST, result.model_dump(mode="json"))
+            if sha256_file(Path(folder) / BEST) in known.values():
+                return {}  # the figures follow from it
             for title, drawn in search_figures(result, network).items():
                 path = Path(folder) / "figures" / f"{title.replace(' ', '-')}.png"
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(drawn)
-            recorded = run.data.params
-            digests = digests_in(Path(folder))
-            states = {name.removesuffix("best.json") for name in recorded if name.endswith("best.json")}
-            for state in states:
-                if all(recorded.get(f"{state}{name}") == digest for name, digest in digests.items()):
-                    return {}
-            prefix = f"state-{len(states) + 1}" if states else ""
+            prefix = f"state-{len(known) + 1}" if known else ""
             return self._ledger.files.store(run.info.run_id, Path(folder), prefix)
 
     def _note(self, parent: _Parent, result: SearchResult) -> str:
