@@ -25,12 +25,14 @@ from bus_mlops.environment import quiet
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines import machine, pinning
 from bus_mlops.experiments.engines.base import OnEvent
-from bus_mlops.experiments.engines.groups import choose
+from bus_mlops.experiments.engines.groups import MOST_PROGRAMS, choose
 from bus_mlops.spec import LedgerKey
 
 # A cell whose worker dies is given to a fresh worker this many times before it counts as failed; more often where a
 # worker fewer leaves more memory.
 RETRIES = 1
+# What a worker that is told to end has for it.
+GOODBYE_SECONDS = 5.0
 
 
 @dataclass
@@ -40,6 +42,7 @@ class _Worker:
     number: int
     key: str = ""
     cell: Cell | None = None
+    programs: int = 0
 
 
 class LocalEngine:
@@ -65,12 +68,9 @@ class LocalEngine:
                 # Inside a long TensorFlow call a worker would not hear a milder signal, and it has nothing to save:
                 # its run is closed by the ledger, and a cell's results are recorded in one go at its end.
                 worker.process.kill()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + GOODBYE_SECONDS
         for worker in self._workers:
-            worker.process.join(max(0.1, deadline - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+            _gone(worker, deadline)
         self._workers.clear()
         self._scratch.cleanup()
 
@@ -103,9 +103,16 @@ class LocalEngine:
             cell = choose(queue, idle.key if idle is not None else "", busy)
             if cell is None:
                 return
+            key = cell.spec.program_key()
+            if idle is not None and idle.key != key and idle.programs >= MOST_PROGRAMS:
+                _send(idle, None)
+                _gone(idle, time.monotonic() + GOODBYE_SECONDS)  # a fresh one is pinned to the cores that it leaves
+                self._workers.remove(idle)
+                idle = None
             worker = idle or self._start()
             queue.remove(cell)
-            worker.cell, worker.key = cell, cell.spec.program_key()
+            worker.programs += worker.key != key
+            worker.cell, worker.key = cell, key
             _send(worker, cell)
 
     def _ready(self) -> list[_Worker]:
@@ -166,6 +173,14 @@ def _send(worker: _Worker, message: Cell | None) -> None:
     # A death is noticed, and dealt with, where the answer is awaited.
     with suppress(BrokenPipeError, ConnectionError):
         worker.connection.send(message)
+
+
+def _gone(worker: _Worker, deadline: float) -> None:
+    """Wait for the end of a worker's process until a moment of the monotonic clock, then kill it."""
+    worker.process.join(max(0.1, deadline - time.monotonic()))
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()
 
 
 def _work(connection: Connection, job: Job, scratch: str) -> None:

@@ -25,7 +25,7 @@ from bus_mlops.errors import ConfigError, RunError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
 from bus_mlops.experiments.engines.collector import Collector
-from bus_mlops.experiments.engines.groups import split
+from bus_mlops.experiments.engines.groups import MOST_PROGRAMS, split
 from bus_mlops.experiments.engines.machine import fitting_workers
 from bus_mlops.experiments.engines.work import Workbench
 from bus_mlops.files import sqlite_file
@@ -80,6 +80,7 @@ class RayEngine:
             num_cpus=self._cpus,
             num_gpus=self._config.num_gpus,
             max_retries=RETRIES,
+            max_calls=MOST_PROGRAMS,
             scheduling_strategy="SPREAD",
         )
         self._connected = True

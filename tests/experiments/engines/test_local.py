@@ -80,3 +80,14 @@ def test_after_a_kill_for_memory_it_goes_on_with_a_worker_fewer(job, cells, monk
     assert len(lost) == 1
     assert ("memory ran out; starting it again, with 1 workers" in lost[0]) == memory_ran_out
     assert all("file" in event.message for event in done.values()), "they were begun again and failed for the store"
+
+
+@pytest.mark.parametrize("most", [1, 8])
+def test_a_process_that_has_compiled_many_programs_makes_room_for_a_fresh_one(job, cells, monkeypatch, most):
+    monkeypatch.setattr("bus_mlops.experiments.engines.local.MOST_PROGRAMS", most)
+    at_work: list[set[int]] = []
+    with LocalEngine(job, LocalEngineConfig(workers=1)) as engine:
+        done = engine.run(cells, lambda event: at_work.append({worker.pid for worker in workers()}))
+    assert all(len(processes) == 1 for processes in at_work), "one after the other"
+    assert len(set.union(*at_work)) == (2 if most == 1 else 1)
+    assert len(done) == 2
