@@ -76,14 +76,20 @@ class RayEngine:
 
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._new_mailbox = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote
-        self._train = ray.remote(_train_group).options(
+        self._train = self._task()
+        self._connected = True
+
+    def _task(self) -> Any:
+        """What trains a group of cells in a process of Ray's, which ends after so many of them."""
+        import ray
+
+        return ray.remote(
             num_cpus=self._cpus,
             num_gpus=self._config.num_gpus,
             max_retries=RETRIES,
-            max_calls=MOST_PROGRAMS,
+            max_calls=MOST_PROGRAMS,  # which `options` would refuse
             scheduling_strategy="SPREAD",
-        )
-        self._connected = True
+        )(_train_group)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

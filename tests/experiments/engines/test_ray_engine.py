@@ -27,6 +27,7 @@ from bus_mlops.errors import ConfigError, RunError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.choose import make_engine
 from bus_mlops.experiments.engines.collector import Collector
+from bus_mlops.experiments.engines.groups import MOST_PROGRAMS
 from bus_mlops.experiments.engines.ray_engine import RayEngine, check_store
 from bus_mlops.spec import LedgerKey
 
@@ -54,6 +55,12 @@ def test_an_sqlite_file_is_refused_for_a_cluster_of_several_machines():
         check_store("sqlite:///mlflow.db", [*nodes, gone])
     check_store("http://a:5000", nodes)
     check_store("sqlite:///mlflow.db", [nodes[0], nodes[2], gone])
+
+
+@needs_ray
+def test_ray_takes_the_task_with_all_its_options():
+    task = RayEngine(JOB, RayEngineConfig(num_gpus=0.5))._task()
+    assert (task._max_calls, task._default_options["num_gpus"]) == (MOST_PROGRAMS, 0.5)
 
 
 @needs_ray
