@@ -33,7 +33,6 @@ from bus_mlops.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow.entities import Run
 
 BEST = "best.json"
 # A value was written as a text, and computed by another processor.
@@ -49,11 +48,11 @@ def find_choice(ledger: Ledger, model: TrainedModel, search: str | None = None) 
         search: The search that promotion names; None for a model that is named by its runs, whose strategies tell.
     """
     if search is None:
-        others = [name for name in model.strategies if not name.startswith(TUNED_STRATEGY)]
+        others = [name for name in model.strategies if name != TUNED_STRATEGY and not name.startswith(tuned_name(""))]
         if others or not model.strategies:
             return RecordedChoice(how="fixed")
         search = model.strategies[-1].removeprefix(tuned_name(""))
-    recorded = list(_recorded(ledger, search, model.network))
+    recorded = [result for _, result in _recorded(ledger, search, model.network)]
     # Of several states of a search the one that this model was trained with; else the latest, which says what differs.
     agreeing = [each for each in recorded if not list(_other_parameters(ledger, model, each))]
     result = next(iter([*agreeing, *recorded]), None)
@@ -62,7 +61,9 @@ def find_choice(ledger: Ledger, model: TrainedModel, search: str | None = None) 
     return RecordedChoice(how="nested", search=search, result=result)
 
 
-def with_choice(ledger: Ledger, model: TrainedModel, choice: RecordedChoice | None, folds: Folds) -> TrainedModel:
+def with_choice(
+    ledger: Ledger, model: TrainedModel, choice: RecordedChoice | None, folds: Folds, until: int | None = None
+) -> TrainedModel:
     """The model with how its parameters were chosen in its lineage, and what of that does not hold.
 
     Args:
@@ -70,11 +71,12 @@ def with_choice(ledger: Ledger, model: TrainedModel, choice: RecordedChoice | No
         model: Whose.
         choice: Of `find_choice`, or of evidence; None where evidence of an earlier version does not say.
         folds: Which images each fold tests.
+        until: When it was judged (ms since 1970): what its search has tried since then is no part of it; None: now.
     """
     if choice is None:
         return model
     result = choice.result
-    problems = list(_problems(ledger, model, choice, folds)) if choice.how == "nested" else []
+    problems = list(_problems(ledger, model, choice, folds, until)) if choice.how == "nested" else []
     cells = sorted({cell.fold for cell in model.runs})
     parameters = {fold: chosen.parameters for fold in cells if result and (chosen := _chosen(result, fold))}
     lineage = replace(
@@ -87,8 +89,8 @@ def with_choice(ledger: Ledger, model: TrainedModel, choice: RecordedChoice | No
     return replace(model, lineage=lineage, choice=choice)
 
 
-def _recorded(ledger: Ledger, search: str, network: str) -> Iterator[SearchResult]:
-    """What a search recorded of a network, the latest first."""
+def _recorded(ledger: Ledger, search: str, network: str) -> Iterator[tuple[str, SearchResult]]:
+    """In which of its runs (one a space, start, sampler, ...) a search recorded what of a network, the latest first."""
     query = f"tags.kind = '{SEARCH}' and tags.`search.name` = '{search}' and tags.network = '{network}'"
     for run in ledger.runs(query):
         files = [name for name in ledger.artifact_digests(run.info.run_id) if Path(name).name == BEST]
@@ -96,7 +98,7 @@ def _recorded(ledger: Ledger, search: str, network: str) -> Iterator[SearchResul
             with tempfile.TemporaryDirectory(prefix="bus-search-") as folder:
                 text = ledger.artifact(run.info.run_id, name, Path(folder)).read_bytes()
             try:
-                yield SearchResult.model_validate_json(text)
+                yield run.info.run_id, SearchResult.model_validate_json(text)
             except ValidationError:  # of another version
                 continue
 
@@ -110,7 +112,9 @@ def _chosen(result: SearchResult, fold: int) -> Choice | None:
     return next((each for each in result.choices if each.fold in (fold, FLAT)), None)
 
 
-def _problems(ledger: Ledger, model: TrainedModel, choice: RecordedChoice, folds: Folds) -> Iterator[str]:
+def _problems(
+    ledger: Ledger, model: TrainedModel, choice: RecordedChoice, folds: Folds, until: int | None
+) -> Iterator[str]:
     from mlflow.exceptions import MlflowException
 
     result = choice.result
@@ -118,12 +122,14 @@ def _problems(ledger: Ledger, model: TrainedModel, choice: RecordedChoice, folds
         yield f"MLflow has no run of it for {model.network} with its {BEST}: run `dvc repro search@{choice.search}`"
         return
     yield from _other_parameters(ledger, model, result)
-    missing = _left_out(ledger, choice.search, model.network, result)
-    if missing:
-        yield (
-            f"{missing} is complete in MLflow and not among those it was chosen from: run `dvc repro "
-            f"search@{choice.search}` again"
-        )
+    again = (
+        f"run `dvc repro --force search@{choice.search} tuned@{choice.search}`; what was trained is not trained again"
+    )
+    run = next((run for run, each in _recorded(ledger, choice.search, model.network) if each == result), None)
+    if run is None:
+        yield f"no run of the search has this {BEST}: {again}"
+    elif missing := _left_out(ledger, run, result, until):
+        yield f"{missing} is complete in MLflow and not among those it was chosen from: {again}"
     for fold in sorted({cell.fold for cell in model.runs}):
         chosen = next((each for each in result.choices if each.fold == fold), None)
         if chosen is None:
@@ -213,14 +219,12 @@ def _neutral(spec: RunSpec) -> dict[str, Any]:
     return values
 
 
-def _left_out(ledger: Ledger, search: str, network: str, result: SearchResult) -> str:
-    """A complete trial that MLflow has of the search's latest run, and its result has not; empty if there is none."""
-    query = f"tags.`search.name` = '{search}' and tags.network = '{network}'"
-    parents: list[Run] = ledger.runs(f"tags.kind = '{SEARCH}' and {query}")
+def _left_out(ledger: Ledger, run_id: str, result: SearchResult, until: int | None) -> str:
+    """A complete trial that a search's run has, and a result of it has not; empty if there is none."""
+    query = f"tags.kind = '{TRIAL}' and tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'FINISHED'"
     known = {(each.fold, each.number) for each in result.trials}
-    for run in ledger.runs(f"tags.kind = '{TRIAL}' and {query} and attributes.status = 'FINISHED'"):
-        tags = run.data.tags
-        place = int(tags["search.fold"]), int(tags["trial.number"])
-        if tags["mlflow.parentRunId"] == parents[0].info.run_id and place not in known:
-            return f"trial {place[1]} of fold {place[0]}"
+    for run in ledger.runs(query):
+        fold, number = int(run.data.tags["search.fold"]), int(run.data.tags["trial.number"])
+        if (fold, number) not in known and (until is None or run.info.start_time <= until):
+            return f"trial {number} of fold {fold}"
     return ""

@@ -99,7 +99,7 @@ def verify_version(
         for who, recorded in judged.items():
             try:
                 model = read_trained_model(ledger, list(recorded.predictions))
-                models[who] = with_choice(ledger, model, recorded.choice, folds)
+                models[who] = with_choice(ledger, model, recorded.choice, folds, version.creation_timestamp)
                 checks.append(_predictions(ledger, who, recorded, models[who]))
             except Exception as error:  # a deleted run, a missing file: whatever it is, the evidence is gone
                 checks.append(Check(f"predictions of the {who}", False, str(error)))

@@ -200,6 +200,10 @@ class SearchRuns:
             }
         )
         run = self._client.get_run(parent.run_id)
+        asked_for = {(each.fold, each.number) for each in own.trials}
+        for each in self._runs({"kind": TRIAL, PARENT: parent.run_id}):
+            if _place(each) not in asked_for:
+                self._ledger.writer.discard(each.info.run_id, "the search asks for fewer trials now")
         metrics = [
             (f"chosen/{name}", getattr(choice, name), choice.fold)
             for choice in own.choices

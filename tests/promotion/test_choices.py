@@ -54,12 +54,35 @@ def test_what_the_trials_runs_say_holds_and_everything_else_is_noticed(store: St
         (changed(result, "choices", 1, fold=9), "nothing was chosen for fold 2"),
         (result.model_copy(update={"standard_errors": 99.0}), "trial 1 was taken, but .* lead to trial 0"),
         (result.model_copy(update={"constraint": {"sensitivity": 0.5}}), "has a sensitivity of .*, not of nan"),
-        (without, "trial 1 of fold 1 is complete in MLflow and not among those"),
+        (
+            without,
+            f"no run of the search has this best.json: run `dvc repro --force search@{SEARCHED} tuned@{SEARCHED}`",
+        ),
         (changed(result, "trials", 1, runs=("nobody",)), "fold 1: .*nobody"),
     ]
     for each, said in forged:
         found = problems(store, candidate, each)
         assert re.search(said, found), (said, found)
+
+
+def test_the_trials_that_count_are_those_of_the_study_that_chose_and_of_its_time(store: Store) -> None:
+    candidate = store.judge().candidate
+    result = make_search(store, 0)
+    (own,) = store.ledger.runs(f"tags.kind = 'search' and tags.`search.name` = '{SEARCHED}'")
+    # Begun anew under the same name, with another space or sampler, it has more trials.
+    more = result.model_copy(update={"trials": (*result.trials, result.trials[0].model_copy(update={"number": 2}))})
+    record_search(store, more)
+    assert problems(store, candidate, result) == problems(store, candidate, more) == ""
+
+    place = {"search.fold": "1", "trial.number": "2", "mlflow.parentRunId": own.info.run_id}
+    trial = store.ledger.client.create_run(store.ledger.experiment, tags={"kind": "trial", **place}).info
+    store.ledger.client.set_terminated(trial.run_id, "FINISHED")
+    assert "trial 2 of fold 1 is complete in MLflow and not among those" in problems(store, candidate, result)
+    # Of what was judged before that trial it is no part.
+    choice = RecordedChoice(how="nested", search=SEARCHED, result=result)
+    assert candidate.choice == choice
+    before = with_choice(store.ledger, candidate, choice, store.folds, until=trial.start_time - 1)
+    assert before.lineage.choice_problems == ()
 
 
 def test_a_flat_choice_is_refused_with_the_remedy(store: Store) -> None:
