@@ -8,6 +8,8 @@ validation part of one fold, for each fold in turn (flat), on those of all folds
 the test parts, and its difference from plain cross-entropy with a 95 % interval (whole leakage groups are drawn). The
 last line is the best on the test parts, which nobody may choose: no flat choice can claim more.
 
+Then what each search of the project has chosen (`dvc repro tuned`): the same numbers of its tuned row.
+
 At the end the shares of variance that `search_optimism.py --shares` takes, from correlations of logits within a class.
 """
 
@@ -28,6 +30,9 @@ from bus_mlops.evaluation.choice import Candidate, choose, mean_value
 from bus_mlops.evaluation.intervals import bootstrap_values, percentiles
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.resampling import group_weights
+from bus_mlops.evaluation.search_words import words
+from bus_mlops.evaluation.searched import SearchResult
+from bus_mlops.files import read_json
 
 BASELINE = "BCE"
 # The rows that are chosen from, and the one that the paper prints for MobileNet.
@@ -78,6 +83,17 @@ def main() -> None:
         chosen["best on the test parts"] = [best] * len(folds)
         for title, of_fold in chosen.items():
             print(f"  {title:34} {in_words(test, folds, of_fold, arguments.objective)}")
+    for search in sorted(path.parent.glob("tuned-*.parquet")):
+        rows = pd.read_parquet(search)
+        rows = rows[(rows["model"] == arguments.model) & (rows["part"] == "test")]
+        if rows.empty:
+            continue
+        name = search.stem.removeprefix("tuned-")
+        result = SearchResult.model_validate(read_json(arguments.project / "results" / "search" / name / "best.json"))
+        of_fold = [words(result.choice(rows["network"].iloc[0], fold).parameters) for fold in folds]
+        kind = "nested" if result.nested else "flat"
+        tuned = {BASELINE: test[BASELINE], **{title: steps_of(rows) for title in of_fold}}
+        print(f"\n{name}, {kind}, {result.sampler}: {in_words(tuned, folds, of_fold, arguments.objective)}")
     print("\nshares of variance: " + ", ".join(f"{k} {v:.2f}" for k, v in shares(frame).items()))
 
 
