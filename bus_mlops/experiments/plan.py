@@ -25,6 +25,8 @@ from bus_mlops.images.geometry import GEOMETRY_VERSION
 from bus_mlops.models.zoo import entry
 from bus_mlops.spec import NUMERICS_VERSION, RunSpec
 
+# Samplers that try every combination once.
+EXHAUSTIVE = ("grid", "brute_force")
 # The paper's tables end with 9.
 AFTER_THE_TABLES = 10
 
@@ -106,12 +108,15 @@ class SearchPlan(Strict):
         return f"search {self.name} of {names} ({search.engine}, {search.sampler}) on {where}: up to {cells} cells"
 
     def trials(self, network: SearchStart) -> int:
-        """How many trials a study of a network has at most; those that fail do not count."""
+        """How many trials a study of a network has at most; those that fail do not count.
+
+        Raises:
+            ConfigError: Every combination is asked for, and they cannot be listed.
+        """
         search = self.settings
-        if search.sampler != "grid":
-            return search.trials or len(self.space(network).grid())
-        grid = self.space(network).grid()
-        whole = len(grid) + (network.first not in grid)
+        if search.trials is not None and search.sampler not in EXHAUSTIVE:
+            return search.trials
+        whole = len(self.space(network).grid())  # the first trial among them
         return min(whole, search.trials or whole)
 
     def cells(self, network: SearchStart) -> int:

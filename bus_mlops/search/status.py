@@ -23,7 +23,7 @@ from bus_mlops.evaluation.search_words import (
     words,
 )
 from bus_mlops.evaluation.searched import FLAT, Choice, SearchResult, TrialRecord, read_result
-from bus_mlops.experiments.plan import SearchPlan, SearchStart, make_search_plans
+from bus_mlops.experiments.plan import SearchPlan, make_search_plans
 from bus_mlops.experiments.progress.grid_state import duration
 from bus_mlops.tracking.search_runs import RecordedTrial, recorded_trials
 
@@ -129,7 +129,7 @@ def state_of(plan: SearchPlan, result: SearchResult | None, recorded: Sequence[R
             studies.append(
                 StudyState(
                     *key,
-                    wanted=_wanted(plan, start),
+                    wanted=plan.trials(start),
                     trials=own,
                     choice=next((each for each in choices if (each.network, each.fold) == key), None),
                     stopped=next((each.reason for each in stopped if (each.network, each.fold) == key), ""),
@@ -137,10 +137,6 @@ def state_of(plan: SearchPlan, result: SearchResult | None, recorded: Sequence[R
             )
     seconds = statistics.fmean(each.seconds for each in recorded) if recorded else None
     return SearchState(plan, tuple(studies), result, seconds)
-
-
-def _wanted(plan: SearchPlan, start: SearchStart) -> int:
-    return plan.settings.trials or len(plan.space(start).grid())
 
 
 def render_list(states: Mapping[str, SearchState]) -> Table:

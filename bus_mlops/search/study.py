@@ -24,6 +24,7 @@ from bus_mlops.dataset.folds.assignment import TEST, TRAIN, VALIDATION
 from bus_mlops.dataset.folds.division import parts_of
 from bus_mlops.errors import BusMlopsError, EvaluationError, LeakageError
 from bus_mlops.evaluation.metrics import METRICS
+from bus_mlops.evaluation.search_words import fold_words, words
 from bus_mlops.evaluation.searched import FLAT, Choice, SearchResult, Stopped, TrialRecord
 from bus_mlops.experiments.cell import Cell, CellEvent
 from bus_mlops.experiments.failures import CellsFailedError
@@ -124,13 +125,10 @@ class Trials:
         """1 or -1 for each objective: whether more or less is better."""
         return tuple(METRICS[name].direction for name in self.plan.settings.objective)
 
-    @property
+    @cached_property
     def wanted(self) -> int:
         """How many trials are asked for; those that fail do not count."""
-        settings = self.plan.settings
-        if settings.trials is None:
-            return len(self.grid())
-        return min(settings.trials, len(self.grid())) if settings.sampler == "grid" else settings.trials
+        return self.plan.trials(self.start)
 
     def grid(self) -> list[Parameters]:
         """All cells of the space, the first trial's in front."""
@@ -239,7 +237,10 @@ class Trials:
             part = self.validation(run_id)
             values.append(METRICS[metric].value(part["label"].to_numpy(), part["probability"].to_numpy()))
             if not math.isfinite(values[-1]):
-                raise EvaluationError(f"{metric} of the validation part of run {run_id} is {values[-1]}.")
+                raise EvaluationError(
+                    f"{metric} of the validation part of run {run_id} is {values[-1]}: its images are of one "
+                    "class, or the network predicts no number. Name another objective, or validate on more images."
+                )
         return tuple(values)
 
     def validation(self, run_id: str) -> pd.DataFrame:
@@ -304,7 +305,7 @@ class Trials:
         )
         LOG.info(
             "[search] %s, trial %d of %d: %s: %s",
-            f"{self.start.network} {scope(self.fold)}",
+            f"{self.start.network} for {fold_words(self.fold)}",
             trial.number + 1,
             self.wanted,
             words(trial.parameters),
@@ -404,21 +405,3 @@ def choice_of(trials: Trials, records: Sequence[TrialRecord]) -> Choice:
 def digest_of_images(images: Iterable[str]) -> str:
     """sha256 over the sorted ids, a line each."""
     return hashlib.sha256("\n".join(sorted(images)).encode()).hexdigest()
-
-
-def scope(fold: int) -> str:
-    """What a study chooses for, in words."""
-    return "for all folds" if fold == FLAT else f"for fold {fold}"
-
-
-def words(parameters: Parameters) -> str:
-    """The parameters of a trial in a line.
-
-    >>> words({"loss.kind": "focal", "loss.gamma": 2.0, "options.width": 0.5})
-    'loss kind focal, loss gamma 2, options width 0.5'
-    """
-    return ", ".join(
-        f"{path.replace('.', ' ').replace('_', ' ')} "
-        + (f"{value:g}" if isinstance(value, float) else str(value).replace("_", "-"))
-        for path, value in parameters.items()
-    )

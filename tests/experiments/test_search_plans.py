@@ -203,6 +203,8 @@ def test_a_network_that_was_taken_out_is_not_searched_and_the_plan_says_so(monke
         ({"trials": 4, "nested": False, "folds": [1, 2], "seeds": 2}, 4 * 2 * 2),
         ({"trials": None, "sampler": "grid"}, 3 * 5),
         ({"trials": 2, "sampler": "grid"}, 2 * 5),
+        ({"trials": 50, "sampler": "grid"}, 3 * 5),
+        ({"trials": 50, "sampler": "brute_force"}, 3 * 5),
     ],
 )
 def test_the_trainings_of_a_search_are_counted(changes, cells):
@@ -210,9 +212,10 @@ def test_the_trainings_of_a_search_are_counted(changes, cells):
     assert sum(map(plan.cells, plan.networks)) == cells
 
 
-def test_a_first_trial_beside_the_grid_is_one_more():
-    plan = plan_of({**UNKNOWN["rate"], "sampler": "grid", "trials": None, "space": {"dropout": [0.1, 0.3]}})
-    assert plan.trials(plan.networks[0]) == 2
+def test_every_combination_of_what_cannot_be_listed_is_refused():
+    plan = plan_of({**UNKNOWN["rate"], "sampler": "brute_force", "space": {"dropout": {"low": 0.1, "high": 0.3}}})
+    with pytest.raises(ConfigError, match="dropout: a grid needs a step, or a list of values"):
+        plan.trials(plan.networks[0])
 
 
 def test_image_sizes_that_may_be_chosen_are_assembled(tmp_path):
