@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from bus_mlops.config import Config
 from bus_mlops.dataset.benchmark import Benchmark
@@ -20,7 +21,7 @@ from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.progress.display import Progress
 from bus_mlops.paths import BENCHMARK, FOLDS
 from bus_mlops.spec import LedgerKey, RunSpec
-from bus_mlops.tracking.kinds import serving
+from bus_mlops.tracking.kinds import TRIED, serving
 from bus_mlops.tracking.ledger import Ledger
 
 LOG = logging.getLogger(__name__)
@@ -89,14 +90,16 @@ class Runner:
         """
         # Of two with one key the tested one serves both.
         unique = {cell.key: cell for cell in sorted(cells, key=lambda cell: not cell.tried)}
-        finished = self._finished(unique.values())
+        finished, completed = self._found(unique.values())
         missing = [cell for key, cell in unique.items() if key not in finished]
-        have = len(unique) - len(missing)
-        LOG.info("[%s] %d runs, %d of them recorded already, %d to train", name, len(unique), have, len(missing))
+        have, train = len(unique) - len(missing), len(missing) - len(completed)
+        more = f", {len(completed)} to complete from trials, without training" if completed else ""
+        LOG.info("[%s] %d runs, %d of them recorded already, %d to train%s", name, len(unique), have, train, more)
         failed: dict[LedgerKey, CellEvent] = {}
         if missing:
             self.at_work_on = name
-            with Progress(name, missing, have, lambda text: self.ledger.show_progress(name, text)) as progress:
+            publish = partial(self.ledger.show_progress, name)
+            with Progress(name, missing, have, publish, completed=completed) as progress:
                 failed = self._train(missing, finished, progress)
             self.at_work_on = ""
         self._summarise(unique.values())
@@ -117,18 +120,19 @@ class Runner:
     def missing(self, cells: Sequence[Cell]) -> list[Cell]:
         """Those of the cells that `run` would train, or complete."""
         tested, tried = ([cell for cell in cells if cell.tried is each] for each in (False, True))
-        finished = {False: self._finished(tested), True: self._finished(tried)}
+        finished = {each: self._found(cells)[0] for each, cells in ((False, tested), (True, tried))}
         return [cell for cell in cells if cell.key not in finished[cell.tried]]
 
-    def _finished(self, cells: Collection[Cell]) -> dict[LedgerKey, str]:
-        """The run ids of those of the cells, of different keys, that the ledger has."""
+    def _found(self, cells: Collection[Cell]) -> tuple[dict[LedgerKey, str], set[LedgerKey]]:
+        """The run ids of those of the cells, of different keys, that the ledger has; of which others it has a trial."""
         found = self.ledger.finished_cells({cell.fingerprint for cell in cells})
-        return {
+        finished = {
             cell.key: found[kind][cell.key]
             for cell in cells
             for kind in reversed(serving(cell.tried))  # the best is written last
             if cell.key in found[kind]
         }
+        return finished, {cell.key for cell in cells if cell.key in found[TRIED]} - finished.keys()
 
     def _train(
         self, missing: list[Cell], finished: dict[LedgerKey, str], progress: Progress
@@ -158,7 +162,7 @@ class Runner:
     def _take_over(self, missing: list[Cell], finished: dict[LedgerKey, str], progress: Progress) -> list[Cell]:
         """Note what others have finished meanwhile and close what they left; returns what is still missing."""
         self.ledger.reconcile()
-        theirs = self._finished(missing)
+        theirs = self._found(missing)[0]
         finished |= theirs
         progress.state.record(theirs)
         return [cell for cell in missing if cell.key not in theirs]

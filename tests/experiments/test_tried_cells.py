@@ -199,7 +199,7 @@ def test_no_test_image_is_given_to_the_network_of_a_trial(start, seen, inner):
     assert (parent.data.tags["folds_finished"], parent.data.tags["folds_tried"]) == ("", "1")
 
 
-def test_a_trial_that_is_completed_has_the_numbers_of_a_training_and_costs_none(start, seen, tmp_path):
+def test_a_trial_that_is_completed_has_the_numbers_of_a_training_and_costs_none(start, seen, tmp_path, caplog):
     direct, tried = start("direct"), start("tried")
     whole = run_one(direct, spec())
     trial = run_one(tried, spec(), tried=True)
@@ -208,7 +208,9 @@ def test_a_trial_that_is_completed_has_the_numbers_of_a_training_and_costs_none(
     assert tried.missing(tried.cells(spec(), [FOLD], "title", {}))
 
     seen.clear()
+    caplog.set_level(logging.INFO)
     completed = run_one(tried, spec())
+    assert "1 runs, 0 of them recorded already, 0 to train, 1 to complete from trials" in caplog.text
     assert seen == images_of(tried, spec(), "test") | images_of(tried, spec(), "validation")
     assert content(tried, completed, tmp_path) == content(direct, whole, tmp_path)
     assert completed.data.tags["completed_from"] == trial.info.run_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.experiments.cell import VALIDATION_PREFIX, Cell, CellEvent
 from bus_mlops.experiments.progress.grid_state import GridState
 from bus_mlops.logs import are_shown
+from bus_mlops.spec import LedgerKey
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -30,7 +31,7 @@ OTHERS = 70
 class Progress:
     """Shows the state of a grid while it is entered: a line a finished cell, and in between where each worker is.
 
-    `publish` is given the state in a line now and then, and at the end.
+    `publish` is given the state in a line now and then, and at the end; `completed` are as of `GridState`.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Progress:
         already: int = 0,
         publish: Callable[[str], None] = lambda _: None,
         console: Console | None = None,
+        completed: Collection[LedgerKey] = (),
     ) -> None:
         from rich.console import Console
         from rich.live import Live
@@ -47,7 +49,7 @@ class Progress:
         self._name = name
         self._cells = {cell.key: cell for cell in cells}
         self._publish = publish
-        self.state = GridState(cells, already)
+        self.state = GridState(cells, already, completed)
         self._console = console or Console(highlight=False, markup=False)
         self._live: Live | None = None
         if are_shown() and self._console.is_terminal and not self._console.is_dumb_terminal:

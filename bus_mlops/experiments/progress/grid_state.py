@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from bus_mlops.experiments.cell import Cell, CellEvent
@@ -24,15 +24,17 @@ class Running:
 class GridState:
     """Takes events and knows the state; prints nothing. `already` cells were recorded before.
 
+    Those that are `completed` from a trial take no time, unless one turns out to be trained after all.
     One thread may look while another gives it events.
     """
 
-    def __init__(self, cells: Sequence[Cell], already: int = 0) -> None:
+    def __init__(self, cells: Sequence[Cell], already: int = 0, completed: Collection[LedgerKey] = ()) -> None:
         self._waiting = {cell.key: cell for cell in cells}
         self.total = already + len(self._waiting)
         self.done = already
         self.failed = 0
         self.running: dict[LedgerKey, Running] = {}
+        self._completed = set(completed)
         self._workers = 1
         # Of each program: epochs measured, the seconds they took, the pixels of an image.
         self._measured: dict[str, tuple[int, float, int]] = {}
@@ -62,6 +64,7 @@ class GridState:
             self.done += 1
 
     def _epoch(self, running: Running, event: CellEvent) -> None:
+        self._completed.discard(event.key)
         running.epoch = event.epoch
         running.loss = event.values["loss"]
         running.images_per_second = event.values["images_per_second"]
@@ -77,9 +80,12 @@ class GridState:
         if not self._measured:
             return None
         running, waiting = list(self.running.values()), list(self._waiting.values())
-        now = [(r.cell.spec.training.epochs - r.epoch) * self._seconds_per_epoch(r.cell) for r in running]
-        later = [cell.spec.training.epochs * self._seconds_per_epoch(cell) for cell in waiting]
+        now = [self._epochs(r.cell, r.epoch) * self._seconds_per_epoch(r.cell) for r in running]
+        later = [self._epochs(cell) * self._seconds_per_epoch(cell) for cell in waiting]
         return max([*now, (sum(now) + sum(later)) / self._workers])
+
+    def _epochs(self, cell: Cell, done: int = 0) -> int:
+        return 0 if cell.key in self._completed else cell.spec.training.epochs - done
 
     def _seconds_per_epoch(self, cell: Cell) -> float:
         known = self._measured.get(cell.spec.program_key())

@@ -55,6 +55,15 @@ def test_the_time_left_follows_from_measured_epochs_and_workers(cells):
     assert state.seconds_left() == pytest.approx(29 * 3 / 2)
 
 
+def test_what_is_completed_from_trials_takes_no_time_unless_it_is_trained_after_all(cells):
+    state = GridState(cells, completed={cell.key for cell in cells[1:]})
+    for event in (started(1, 0), started(2, 1), epoch(1, 1)):
+        state.take(event)
+    assert state.seconds_left() == pytest.approx(9 * 2)
+    state.take(epoch(2, 1))
+    assert state.seconds_left() == pytest.approx((9 + 9) * 2 / 2)
+
+
 def test_lost_failed_and_foreign_cells_are_counted_once(cells):
     state = GridState(cells)
     for event in (
