@@ -105,3 +105,19 @@ def test_the_plan_says_first_what_promote_would_say_last(monkeypatch):
         assert (reason is None) == judged(config, plans, monkeypatch), (reason, told)
         outcomes["judged" if reason is None else "told"] += 1
     assert min(outcomes[name] for name in ("refused", "judged", "told")) > 30
+
+
+def test_a_candidate_on_other_images_than_its_rivals_is_told():
+    values = yaml.safe_load(profiles.text("demo"))
+    values["networks"] = {name: values["networks"][name] for name in ("mobilenet", "mobilenet_multitask", "mt_estan")}
+    values["strategies"], values["strategy_settings"] = ["losses", "multitask", "approaches"], {}
+    values["promotion"] |= {"candidate_network": "mobilenet", "candidates": ["mine"]}
+    values["searches"] = {"mine": {"network": "mobilenet", "strategy": "losses", "space": {"dropout": [0.2, 0.3]}}}
+    config = parse_config(values)
+    assert set(config.cohorts["all"]) > set(config.cohorts["multitask"])
+    reason = nothing_to_judge(config, make_plans(config))
+    assert reason is not None
+    assert reason.endswith("set searches.mine.strategy to multitask or approaches")
+    values["cohorts"]["all"] = values["cohorts"]["multitask"]
+    same = parse_config(values)
+    assert nothing_to_judge(same, make_plans(same)) is None
