@@ -75,6 +75,30 @@ def value_words(values: Iterable[float], objective: Iterable[str]) -> str:
     return ", ".join(metric_of(name).format_with_unit(value) for name, value in zip(objective, values, strict=False))
 
 
+def reached(trial: TrialRecord, objective: Sequence[str]) -> str:
+    """The values of a trial, and after them those of metrics under a constraint that are no objective."""
+    limited = {name: value for name, value in trial.constraints.items() if name not in objective}
+    return ", ".join(filter(None, (value_words(trial.values, objective), value_words(limited.values(), limited))))
+
+
+def reached_heading(objective: Iterable[str], constraint: Iterable[str]) -> str:
+    """What the values of `reached` are of."""
+    return ", ".join(metric_of(name).heading for name in dict.fromkeys((*objective, *constraint)))
+
+
+def limits_words(constraint: Mapping[str, float]) -> str:
+    """The constraints of a search; empty if it has none.
+
+    >>> limits_words({"sensitivity": 0.9, "brier": 0.25})
+    'Sensitivity of at least 90.0 %, Brier score of at most 0.250'
+    """
+    return ", ".join(
+        f"{metric_of(name).heading} of at {'least' if metric_of(name).direction > 0 else 'most'} "
+        f"{metric_of(name).format_with_unit(limit)}"
+        for name, limit in constraint.items()
+    )
+
+
 def difference_words(choice: Choice, objective: Sequence[str]) -> str:
     """By how much the best trial is better than the first, in the unit of the last objective, which judges.
 

@@ -18,8 +18,9 @@ from bus_mlops.evaluation.search_words import (
     best_first,
     difference_words,
     fold_words,
-    metric_of,
-    value_words,
+    limits_words,
+    reached,
+    reached_heading,
     words,
 )
 from bus_mlops.evaluation.searched import FLAT, Choice, SearchResult, TrialRecord, read_result
@@ -188,7 +189,7 @@ def _trials(study: StudyState, settings: Search, title: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("trial", justify="right")
     table.add_column("parameters", overflow="fold")
-    table.add_column(", ".join(metric_of(name).heading for name in settings.objective), justify="right", no_wrap=True)
+    table.add_column(reached_heading(settings.objective, settings.constraint), justify="right", no_wrap=True)
     table.add_column("state")
     table.add_column("epochs", justify="right")
     marks = _marks(study, settings)
@@ -196,7 +197,7 @@ def _trials(study: StudyState, settings: Search, title: str) -> Table:
         table.add_row(
             str(trial.number),
             Text(words(trial.parameters)),
-            value_words(trial.values, settings.objective),
+            reached(trial, settings.objective),
             Text(", ".join([trial.state, *marks.get(trial.number, ())])),
             str(trial.epochs),
             style="bold" if "chosen" in marks.get(trial.number, ()) else STYLES[trial.state],
@@ -226,7 +227,9 @@ def _standing(study: StudyState, settings: Search) -> str:
         difference = difference_words(study.choice, settings.objective)
         against = f", best minus first {difference}" if difference else ""
         return f"trial {study.choice.trial} was chosen{against}: {study.choice.reason}{more}"
+    if not best and any(trial.state == "complete" for trial in study.trials):
+        return f"{study.done} of {study.wanted} trials, none of them with {limits_words(settings.constraint)}{more}"
     if not best:
         return f"no trial of {study.wanted} is complete yet{more}"
-    value = value_words(best[0].values, settings.objective)
+    value = reached(best[0], settings.objective)
     return f"{study.done} of {study.wanted} trials, best {value} of trial {best[0].number}{more}"

@@ -24,8 +24,9 @@ from bus_mlops.evaluation.search_words import (
     labels,
     metric_of,
     networks,
+    reached,
+    reached_heading,
     trial_words,
-    value_words,
     variation,
     words,
 )
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 BEST = "best.json"
 NOTE = "mlflow.note.content"
+# Before the name of a metric under a constraint.
+LIMITED = "constraint/"
 PARENT = "mlflow.parentRunId"
 
 
@@ -239,9 +242,9 @@ class SearchRuns:
             return self._ledger.files.store(run.info.run_id, Path(folder), prefix)
 
     def _note(self, parent: _Parent, result: SearchResult) -> str:
-        values = {(trial.fold, trial.number): value_words(trial.values, result.objective) for trial in result.trials}
+        values = {(trial.fold, trial.number): reached(trial, result.objective) for trial in result.trials}
         rows = [self._row(parent, choice, result.objective, values) for choice in result.choices]
-        headings = ", ".join(metric_of(name).heading for name in result.objective)
+        headings = reached_heading(result.objective, result.constraint)
         table = [
             f"| chosen for | parameters | validation {headings} | first trial | best minus first | why |",
             "|---|---|---|---|---|---|",
@@ -249,7 +252,7 @@ class SearchRuns:
         ]
         best = best_first(result.trials, result.objective, result.constraint)[:5]
         listed = [
-            f"- {value_words(each.values, result.objective)}: {self._link(parent.trials[each.fold, each.number])}"
+            f"- {reached(each, result.objective)}: {self._link(parent.trials[each.fold, each.number])}"
             for each in best
             if (each.fold, each.number) in parent.trials
         ]
@@ -397,6 +400,7 @@ def _recorded(run: Run, objective: Sequence[str]) -> RecordedTrial:
         parameters={name: _literal(text) for name, text in run.data.params.items()},
         state=tags["trial.state"],  # type: ignore[arg-type]  # validated there
         values=tuple(metrics[f"validation/{name}"] for name in objective if f"validation/{name}" in metrics),
+        constraints={name.removeprefix(LIMITED): value for name, value in metrics.items() if name.startswith(LIMITED)},
         epochs=int(metrics.get("epochs_trained", 0)),
         runs=tuple(filter(None, tags.get("trial.runs", "").split(", "))),
         reason=tags.get("trial.reason", ""),
@@ -444,7 +448,7 @@ def _metrics(trial: TrialRecord, objective: Sequence[str]) -> list[tuple[str, fl
     """Value of each objective, the first one on each step, metrics under a constraint, and epochs."""
     values = [(f"validation/{name}", value, 0) for name, value in zip(objective, trial.values, strict=False)]
     steps = [(f"steps/{objective[0]}", value, step) for step, value in enumerate(trial.steps, 1)]
-    limits = [(f"constraint/{name}", value, 0) for name, value in trial.constraints.items()]
+    limits = [(f"{LIMITED}{name}", value, 0) for name, value in trial.constraints.items()]
     return [*values, *steps, *limits, ("epochs_trained", float(trial.epochs), 0)]
 
 

@@ -54,6 +54,7 @@ def make_result(
                             "state": state(number),
                             "values": () if failed else values,
                             "steps": () if failed else (values[0] - 0.01, values[0] + 0.01),
+                            "constraints": {} if failed else dict.fromkeys(settings.get("constraint", ()), values[-1]),
                             "epochs": 0 if number == 1 else 12,
                             "runs": () if failed else (f"{network}{fold}{number:03d}",),
                             "reason": "the loss diverged" if failed else "",

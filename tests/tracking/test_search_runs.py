@@ -141,11 +141,12 @@ def test_trials_are_read_back_as_they_were_told(tracking, tmp_path):
     searches = {"mt_estan_loss": study(RESULT, "mt_estan", 1).plan.settings}
     nowhere = tracking.model_copy(update={"uri": f"sqlite:///{tmp_path}/none.db"})
     assert recorded_trials(nowhere, searches) == recorded_trials(tracking, searches) == {"mt_estan_loss": []}
-    tell(Ledger(tracking), RESULT, end=False)
+    told = make_result(folds=(1,), trials=5, state=lambda n: STATES.get(n, "complete"), constraint={"sensitivity": 0.9})
+    tell(Ledger(tracking), told, end=False)
     found = [each.trial for each in recorded_trials(tracking, searches)["mt_estan_loss"]]
     assert recorded_trials(tracking, {**searches, "another": searches["mt_estan_loss"]})["another"] == []
-    named = ("fold", "number", "state", "values", "epochs", "runs", "reason")
+    named = ("fold", "number", "state", "values", "constraints", "epochs", "runs", "reason")
     assert [[getattr(each, name) for name in named] for each in found] == [
-        [getattr(each, name) for name in named] for each in RESULT.trials
+        [getattr(each, name) for name in named] for each in told.trials
     ]
     assert found[2].parameters == {"classification weight": 1.5, "kind": "focal", "gamma": 1.25, "alpha": 0.25}

@@ -43,16 +43,15 @@ def search_figures(result: SearchResult, network: str) -> dict[str, bytes]:
     import matplotlib.pyplot as plt
 
     trials = [trial for trial in result.trials if trial.network == network]
-    complete = [trial for trial in trials if _is_drawn(trial, result)]
+    complete = _varied([trial for trial in trials if _is_drawn(trial, result)])
     if not complete:
         return {}
     plt.switch_backend("agg")
     drawn: dict[str, Callable[[], Figure]] = {"history": lambda: _history(result, trials)}
-    if len(complete) > 1:
+    if any(trial.parameters for trial in complete):
         drawn["parallel coordinates"] = lambda: _parallel(result, complete)
-        if _varied(complete):
-            drawn["importances"] = lambda: _importances(result, complete)
-            drawn["slices"] = lambda: _slices(result, complete)
+        drawn["importances"] = lambda: _importances(result, complete)
+        drawn["slices"] = lambda: _slices(result, complete)
     if len(result.objective) > 1:
         drawn["Pareto front"] = lambda: _pareto(result, complete)
     figures = {}
@@ -83,10 +82,16 @@ def _is_drawn(trial: TrialRecord, result: SearchResult) -> bool:
     )
 
 
-def _varied(trials: Sequence[TrialRecord]) -> bool:
-    """Whether any parameter has more than one value, its absence counted."""
+def _varied(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The trials with those parameters that have more than one value, absence counted: no other shows anything."""
     paths = {path for trial in trials for path in trial.parameters}
-    return any(len({str(trial.parameters.get(path)) for trial in trials}) > 1 for path in paths)
+    varied = {path for path in paths if len({str(trial.parameters.get(path)) for trial in trials}) > 1}
+    return [
+        trial.model_copy(
+            update={"parameters": {path: trial.parameters[path] for path in trial.parameters if path in varied}}
+        )
+        for trial in trials
+    ]
 
 
 def _studies(result: SearchResult, trials: Sequence[TrialRecord]) -> dict[int, optuna.Study]:
@@ -208,7 +213,8 @@ def _importances(result: SearchResult, trials: Sequence[TrialRecord]) -> Figure:
         axis.get_legend().remove()
     for bar in axis.patches:
         bar.set_facecolor(PALETTE[0])
-    axis.set(xlabel=f"share of the differences in {_objective(result)}", ylabel="")
+    # Optuna's PED-ANOVA asks what tells the best tenth of the trials from the rest.
+    axis.set(xlabel=f"share in reaching the best tenth in {_objective(result)}", ylabel="")
     return _finished(axis, (5.4, 1.3 + 0.28 * len(axis.get_yticks())))
 
 
@@ -233,6 +239,8 @@ def _slices(result: SearchResult, trials: Sequence[TrialRecord]) -> Figure:
             points.set(linewidth=0.4, edgecolor="#5b6672")
             points.set_array(np.array([trial.number for trial in shown_trials]))
             points.set_clim(0, max(trial.number for trial in trials))
+        if any(not isinstance(trial.parameters[path], int | float) for trial in own):
+            axis.set_xticks(axis.get_xticks(), [each.get_text().strip("'") for each in axis.get_xticklabels()])
     axes[0].figure.suptitle("")
     figure = axes[0].figure
     for axis in axes:

@@ -9,9 +9,11 @@ from typing import Any
 from bus_mlops.evaluation.search_words import (
     difference_words,
     fold_words,
+    limits_words,
     metric_of,
     networks,
-    value_words,
+    reached,
+    reached_heading,
     variation,
     words,
 )
@@ -25,7 +27,7 @@ def search_sections(searches: Mapping[str, SearchResult]) -> list[dict[str, Any]
             "name": name,
             "made": _made(result),
             "nested": result.nested,
-            "headings": ", ".join(metric_of(each).heading for each in result.objective),
+            "headings": reached_heading(result.objective, result.constraint),
             "judge": metric_of(result.objective[-1]).title,
             "networks": [_network(result, each) for each in networks(result)],
         }
@@ -49,13 +51,14 @@ def search_line(result: SearchResult) -> str:
 
 
 def _made(result: SearchResult) -> str:
-    headings = " and ".join(metric_of(each).heading for each in result.objective)
-    limits = "".join(
-        f", with {metric_of(name).heading} of at {'least' if metric_of(name).direction > 0 else 'most'} "
-        f"{metric_of(name).format_with_unit(limit)}"
-        for name, limit in result.constraint.items()
-    )
-    return f"{len(result.trials)} trials of {result.engine} ({result.sampler}), judged on validation {headings}{limits}"
+    headings = [metric_of(each).heading for each in result.objective]
+    made = f"{len(result.trials)} trials of {result.engine} ({result.sampler}), judged by validation "
+    among = f"among those with {limits_words(result.constraint)}" if result.constraint else ""
+    if len(headings) == 1:
+        return f"{made}{headings[0]}{f', {among}' if among else ''}"
+    # Several objectives have a constraint, see `Search`.
+    front = "that no other beats in one without losing in another, the best is the one with the best"
+    return f"{made}{' and '.join(headings)}: {among}, and of these those {front} {headings[-1]}"
 
 
 def _network(result: SearchResult, network: str) -> dict[str, Any]:
@@ -73,7 +76,7 @@ def _network(result: SearchResult, network: str) -> dict[str, Any]:
 
 
 def _row(choice: Choice, trials: Sequence[TrialRecord], objective: Sequence[str]) -> dict[str, str]:
-    values = {trial.number: value_words(trial.values, objective) for trial in trials if trial.fold == choice.fold}
+    values = {trial.number: reached(trial, objective) for trial in trials if trial.fold == choice.fold}
     return {
         "fold": fold_words(choice.fold),
         "parameters": words(choice.parameters),

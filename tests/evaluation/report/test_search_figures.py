@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import matplotlib
@@ -11,6 +12,7 @@ from PIL import Image
 from searched import make_result
 
 from bus_mlops.evaluation.report.search_figures import search_figures
+from bus_mlops.evaluation.report.searches import search_sections
 from bus_mlops.evaluation.searched import SearchResult
 
 USUAL = {"history", "parallel coordinates", "importances", "slices"}
@@ -23,7 +25,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "only pruned ones": ({**ONE, "state": lambda number: "pruned"}, set()),
     "one number": ({**ONE, "parameters": lambda n: {"dropout": n / 10}}, USUAL),
     "only choices": ({**ONE, "parameters": lambda n: {"optimizer.name": "ab"[n % 2], "flip": n > 1}}, USUAL),
-    "always the same": ({**ONE, "parameters": lambda n: {"dropout": 0.5}}, {"history", "parallel coordinates"}),
+    "always the same": ({**ONE, "parameters": lambda n: {"dropout": 0.5}}, {"history"}),
     "whole and tiny numbers": (
         {**ONE, "parameters": lambda n: {"batch_size": 8 * 2**n, "optimizer.learning_rate": 10.0**-n}},
         USUAL,
@@ -51,6 +53,31 @@ def test_the_same_trials_make_the_same_bytes_and_others_do_not():
     two, again, one = (search_figures(make_result(folds=(1,), trials=count), "mt_estan") for count in (2, 2, 1))
     assert two == again
     assert two["history"] != one["history"]
+
+
+def test_words_say_by_what_a_trial_was_chosen_and_what_it_reached():
+    front = {"objective": ("sensitivity", "specificity"), "constraint": {"sensitivity": 0.8}}
+    cases: list[tuple[dict[str, Any], str, str, int]] = [
+        ({}, "judged by validation ROC AUC", "ROC AUC", 1),
+        (
+            {"constraint": {"sensitivity": 0.8}},
+            "judged by validation ROC AUC, among those with Sensitivity of at least 80.0 %",
+            "ROC AUC, Sensitivity",
+            2,
+        ),
+        (
+            front,
+            "those that no other beats in one .* with the best Specificity",
+            "Sensitivity, Specificity",
+            2,
+        ),
+    ]
+    for settings, made, headings, values in cases:
+        (section,) = search_sections({"mine": make_result(folds=(1,), trials=2, **settings)})
+        assert re.search(f"{made}$", section["made"])
+        assert section["headings"] == headings
+        row = section["networks"][0]["choices"][0]
+        assert [len(row[name].split(", ")) for name in ("value", "first")] == [values, values]
 
 
 def test_a_network_without_trials_has_none():
