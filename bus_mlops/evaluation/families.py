@@ -16,6 +16,7 @@ from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.cells import by_cell
 from bus_mlops.evaluation.choice import Candidate, choose, mean_value
 from bus_mlops.evaluation.results import PlannedRow, split_rows
+from bus_mlops.evaluation.search_words import labels, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,22 +91,19 @@ def in_words(parameters: Mapping[int, Mapping[str, Any]]) -> str:
 
     >>> in_words({1: {"w_z": "3"}, 2: {"w_z": "3"}, 3: {"w_z": "5"}})
     'w_z 3, 3, 5 (2 choices in 3 folds)'
-    >>> in_words({1: {"gamma": "2"}, 2: {"gamma": "2"}})
+    >>> in_words({1: {"loss.gamma": 2.0}, 2: {"loss.gamma": 2.0}})
     'gamma 2 (the same in 2 folds)'
     """
     folds = [parameters[fold] for fold in sorted(parameters)]
-    names = dict.fromkeys(name for each in folds for name in each)
+    names = labels(name for each in folds for name in each)
     different = len({str(sorted(each.items())) for each in folds})
     said = []
-    for name in names:
-        values = [_text(each.get(name, "-")) for each in folds]
+    for path, label in names.items():
+        name = label if "." in path else path  # such as the paper's w_z
+        values = [shown(each.get(path, "-")) for each in folds]
         said.append(f"{name} {values[0] if len(set(values)) == 1 else ', '.join(values)}")
     count = f"the same in {len(folds)} folds" if different == 1 else f"{different} choices in {len(folds)} folds"
     return f"{'; '.join(said)} ({count})"
-
-
-def _text(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _chosen(family: Sequence[PlannedRow], parts: Mapping[str, Mapping[int, list[pd.DataFrame]]]) -> PlannedRow:

@@ -21,7 +21,8 @@ def check_strategy(strategy: Strategy[Any], config: Config) -> None:
     unknown keys and survive YAML. Its rows have names of their own, stand beside rows that the paper has, each once,
     and hold specs that can be trained: of registered networks at sizes that they take, of one cohort, of the profile's
     seed, each of them once. Planning twice gives the same; naming networks only takes rows away, and a network that the
-    strategy cannot use, or is not there, is refused.
+    strategy cannot use, or is not there, is refused. A search can start from its rows: it asks for all networks, of
+    each of which the first row is its start, and with the defaults of the settings for what the paper prints.
 
     Args:
         strategy: The strategy, as `STRATEGIES` holds it.
@@ -40,6 +41,7 @@ def check_strategy(strategy: Strategy[Any], config: Config) -> None:
     _check_paper(strategy.name, rows)
     _check_specs(strategy.name, config, rows)
     _check_choice_of_networks(strategy, config, settings, rows)
+    _check_searchable(strategy, config)
 
 
 def _check_heading(strategy: Strategy[Any]) -> None:
@@ -84,6 +86,8 @@ def _check_names(strategy: str, rows: list[Row]) -> None:
         require(bool(row.model.strip()) and bool(row.variant.strip()), f"{where} has an empty name.")
         require((row.model, row.variant) not in seen, f"{where} is there twice.")
         seen.add((row.model, row.variant))
+        said = row.per_fold or row.parameters or row.choice
+        require(not said, f"{where} says what was chosen for each fold, which a search does (`searches`).")
         # One of a family is chosen by its F1 on validation.
         require(not row.family or row.spec.task.classifies, f"{where} is of a family, but names no class.")
 
@@ -143,3 +147,12 @@ def _check_choice_of_networks(
         require("no_such_network" in str(error), f"{name}: a network that is not there must be named: {error}")
     else:
         raise ContractError(f"{name}: {len(strategy_rows)} rows of a network that is not there.")
+
+
+def _check_searchable(strategy: Strategy[Any], config: Config) -> None:
+    """A search makes rows of all networks, with the settings of the profile and with their defaults."""
+    for settings in (strategy.settings_of(config).model_copy(update={"networks": None}), strategy.settings()):
+        try:
+            _rows(strategy, config, settings)
+        except BusMlopsError as error:
+            raise ContractError(f"{strategy.name}: no search can start from it, with {settings!r}: {error}") from error

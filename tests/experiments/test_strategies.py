@@ -113,6 +113,20 @@ def beside_nothing(config: Config, settings: NetworkChoice) -> Iterator[Row]:
     yield from rows_of(config, settings, paper=PaperRow(table=4, model="MobileNet", variant="plain"))
 
 
+def chosen(config: Config, settings: NetworkChoice) -> Iterator[Row]:
+    yield from rows_of(config, settings, parameters={1: {"dropout": 0.5}}, choice="nested")
+
+
+class RateSettings(NetworkChoice):
+    rates: tuple[float, ...] = ()
+
+
+def needs_a_rate(config: Config, settings: RateSettings) -> Iterator[Row]:
+    if not settings.rates:
+        raise ConfigError("name a rate")
+    yield from rows_of(config, settings)
+
+
 def nothing(config: Config, settings: NetworkChoice) -> Iterator[Row]:
     yield from ()
 
@@ -141,6 +155,7 @@ class OtherDefault(NetworkChoice):
         ({"make_rows": beside_nothing}, "which is not published"),
         ({"make_rows": failing}, "raises KeyError"),
         ({"make_rows": nothing}, "no rows"),
+        ({"make_rows": chosen}, "says what was chosen for each fold"),
     ],
 )
 def test_what_breaks_the_contract_is_named(demo_values, monkeypatch, changes, message):
@@ -152,6 +167,14 @@ def test_what_breaks_the_contract_is_named(demo_values, monkeypatch, changes, me
     monkeypatch.setitem(STRATEGIES, "broken", broken)
     with pytest.raises(ContractError, match=message):
         check_strategy(broken, config)
+
+
+def test_without_rows_by_default_no_search_can_start_from_a_strategy(demo_values, monkeypatch):
+    broken: Strategy[Any] = Strategy("broken", 30, "Broken", "It breaks.", RateSettings, needs_a_rate)
+    monkeypatch.setitem(STRATEGIES, "broken", broken)
+    demo_values["strategy_settings"]["broken"] = {"rates": [0.1]}
+    with pytest.raises(ContractError, match=r"no search can start from it, with .*: name a rate"):
+        check_strategy(broken, parse_config(demo_values))
 
 
 def test_a_strategy_of_the_users_own_is_planned_and_its_settings_are_checked(extension, demo_values, demo):
