@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bus_mlops.config import TrackingConfig
-from bus_mlops.config.searches import Search
+from bus_mlops.config.searches import Choices, Range, Search
 from bus_mlops.evaluation.search_words import (
     best_first,
     difference_words,
@@ -430,8 +430,22 @@ def _settings(settings: Search) -> dict[str, str]:
         "sampler": settings.sampler,
         "objective": ", ".join(settings.objective),
         "nested": str(settings.nested).lower(),
-        **{f"space {name}": str(settings.space[path])[:500] for path, name in labels(settings.space).items()},
+        **{f"space {name}": _in_words(settings.space[path])[:500] for path, name in labels(settings.space).items()},
     }
+
+
+def _in_words(dimension: Range | Choices) -> str:
+    """What is tried of a path.
+
+    >>> _in_words(Choices(choices=(1, 2, "a"))), _in_words(Range(low=1, high=5, step=0.5, when={"loss.kind": "focal"}))
+    ('1, 2, a', '1 to 5 by 0.5, where loss.kind is focal')
+    """
+    if isinstance(dimension, Choices):
+        said = ", ".join(map(str, dimension.choices))
+    else:
+        said = f"{dimension.low} to {dimension.high}"
+        said += f" by {dimension.step}" if dimension.step else " on a logarithmic scale" if dimension.log else ""
+    return said + "".join(f", where {path} is {value}" for path, value in dimension.when.items())
 
 
 def _begun(settings: Search) -> str:

@@ -241,6 +241,7 @@ def _slices(result: SearchResult, trials: Sequence[TrialRecord]) -> Figure:
             points.set_clim(0, max(trial.number for trial in trials))
         if any(not isinstance(trial.parameters[path], int | float) for trial in own):
             axis.set_xticks(axis.get_xticks(), [each.get_text().strip("'") for each in axis.get_xticklabels()])
+            axis.tick_params(axis="x", rotation=18)
     axes[0].figure.suptitle("")
     figure = axes[0].figure
     for axis in axes:
@@ -272,6 +273,17 @@ def _pareto(result: SearchResult, trials: Sequence[TrialRecord]) -> Figure:
             )
             if chosen.get((trial.network, fold)) == trial.number:
                 axis.plot(*([value] for value in trial.values[:2]), marker="o", color=color, fillstyle="none", ms=13)
+    for name, limit in result.constraint.items():
+        for objective, line in zip(result.objective, (axis.axvline, axis.axhline), strict=False):
+            if name == objective:
+                line(limit, color=_PRUNED, linestyle=":", label="constraint")
+    shapes: list[tuple[str, dict[str, Any]]] = [
+        ("on the front", {"ms": 6}),
+        ("beaten", {"ms": 4, "fillstyle": "none"}),
+        ("chosen", {"ms": 13, "fillstyle": "none"}),
+    ]
+    for label, shape in shapes:
+        axis.plot([], [], marker="o", linestyle="", color=_PRUNED, label=label, **shape)
     axis.set(xlabel=metrics[0].heading, ylabel=metrics[1].heading)
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return _finished(axis, (5.4, 3.4))

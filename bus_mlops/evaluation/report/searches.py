@@ -53,12 +53,12 @@ def search_line(result: SearchResult) -> str:
 def _made(result: SearchResult) -> str:
     headings = [metric_of(each).heading for each in result.objective]
     made = f"{len(result.trials)} trials of {result.engine} ({result.sampler}), judged by validation "
-    among = f"among those with {limits_words(result.constraint)}" if result.constraint else ""
+    limits = limits_words(result.constraint)
     if len(headings) == 1:
-        return f"{made}{headings[0]}{f', {among}' if among else ''}"
+        return f"{made}{headings[0]}{f', among those with {limits}' if limits else ''}"
     # Several objectives have a constraint, see `Search`.
-    front = "that no other beats in one without losing in another, the best is the one with the best"
-    return f"{made}{' and '.join(headings)}: {among}, and of these those {front} {headings[-1]}"
+    front = "that no other beats in one without losing in another, the best in"
+    return f"{made}{' and '.join(headings)}; of those with {limits} {front} {headings[-1]} is chosen"
 
 
 def _network(result: SearchResult, network: str) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def test_words_say_by_what_a_trial_was_chosen_and_what_it_reached():
         ),
         (
             front,
-            "those that no other beats in one .* with the best Specificity",
+            "that no other beats in one .*, the best in Specificity is chosen",
             "Sensitivity, Specificity",
             2,
         ),
