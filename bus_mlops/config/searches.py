@@ -103,6 +103,10 @@ def _identifier(name: str) -> str:
         raise ValueError(
             f"a search's name is a word of letters, digits and _ (it names stages and files) but got {name!r}"
         )
+    if name == "approaches":
+        raise ValueError(
+            "a search cannot be named approaches: in promotion.candidates that is what is trained without a search"
+        )
     return name
 
 

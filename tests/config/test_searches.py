@@ -125,6 +125,12 @@ def test_the_name_of_a_search_names_stages_and_files(demo_values, name):
         parse_config(demo_values)
 
 
+def test_a_search_has_another_name_than_what_is_promoted_without_one(demo_values):
+    demo_values["searches"]["approaches"] = demo_values["searches"]["focal"]
+    with pytest.raises(ConfigError, match="a search cannot be named approaches"):
+        parse_config(demo_values)
+
+
 def test_no_search_at_all_and_the_section_left_out(demo_values):
     demo_values["promotion"]["candidates"] = ["approaches"]
     assert parse_config({**demo_values, "searches": {}}).searches == {}
