@@ -164,6 +164,7 @@ def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
                     training=row["spec"]["training"],
                     family=row.get("family") or None,
                     standard_errors=float(row.get("standard_errors", 1.0)),
+                    choice=row.get("choice", ""),
                 )
             )
     except (KeyError, TypeError) as error:
@@ -172,17 +173,25 @@ def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
 
 
 def with_parameters(rows: Sequence[PlannedRow], folder: Path) -> list[PlannedRow]:
-    """The rows of a strategy with what a search has chosen for each fold, as its stage wrote it beside predictions."""
+    """The rows of a strategy with what a search has chosen for each fold, as its stage wrote it beside predictions.
+
+    Raises:
+        EvaluationError: It is not there of a row that a search tunes, or was chosen otherwise than is planned.
+    """
     about = folder / RUNS_FILE.format(rows[0].strategy) if rows else folder
     written = read_json(about).get("chosen", []) if about.is_file() else []
     chosen = {(each["model"], each["variant"]): each for each in written}
 
     def of(row: PlannedRow) -> PlannedRow:
-        each = chosen.get((row.model, row.variant))
-        if each is None:
+        if not row.choice:
             return row
-        parameters = {int(fold): values for fold, values in each["parameters"].items()}
-        return replace(row, choice=each["choice"], parameters=parameters)
+        each = chosen.get((row.model, row.variant))
+        if each is None or each["choice"] != row.choice:
+            raise EvaluationError(
+                f"{about} does not say what was chosen ({row.choice}) for each fold of {row.title}: run `dvc repro "
+                f"--force {row.strategy.replace('-', '@', 1)}`; what was trained is not trained again."
+            )
+        return replace(row, parameters={int(fold): values for fold, values in each["parameters"].items()})
 
     return [of(row) for row in rows]
 

@@ -142,15 +142,19 @@ def test_the_table_says_what_was_chosen_and_by_what(frame):
 
 @pytest.mark.parametrize(("how", "said"), [("nested", "chosen for each fold: "), ("flat", "FLAT choice: ")])
 def test_a_row_that_a_search_tuned_says_how_it_was_chosen(frame, tmp_path, how, said):
-    row = replace(planned("BCE", None), strategy="tuned-some")
+    row = replace(planned("BCE", None), strategy="tuned-some", choice=how)
     values = {str(fold): {"loss.gamma": 2.0 if fold < 4 else 3.5} for fold in row.folds}
     seal(tmp_path, "tuned-some", {}, [{"model": row.model, "variant": "BCE", "choice": how, "parameters": values}])
-    told = with_parameters([row, replace(row, variant="other")], tmp_path)
+    told = with_parameters([row, replace(row, variant="other", choice="")], tmp_path)
     assert told[1].choice == ""
     (shown, _) = table_rows(strategy_table(frame.assign(strategy="tuned-some"), [told[0], *ROWS[:1]]))
-    assert shown["choice"] == f"{said}loss.gamma 2, 2, 2, 3.5, 3.5 (2 choices in 5 folds)"
+    assert shown["choice"] == f"{said}gamma 2, 2, 2, 3.5, 3.5 (2 choices in 5 folds)"
     assert shown["headline"]
-    assert with_parameters([row], tmp_path / "nowhere") == [row]
+    # What does not say it, as files of another version, or says otherwise than planned, is no fixed row.
+    other = {"nested": "flat", "flat": "nested"}[how]
+    for wrong, folder in ((row, tmp_path / "nowhere"), (replace(row, choice=other), tmp_path)):
+        with pytest.raises(EvaluationError, match=r"does not say what was chosen .*run `dvc repro --force tuned@some`"):
+            with_parameters([wrong], folder)
 
 
 def test_f1_is_the_one_metric_that_explains_the_papers_choice():
