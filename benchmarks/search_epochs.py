@@ -1,6 +1,7 @@
 """Epochs that searches train until the same best value: TPE with and without pruning, random, and the whole grid.
 
     python benchmarks/search_epochs.py                         # replays the table beside this file, in a minute
+    python benchmarks/search_epochs.py --rate 1e-5             # from another first trial, which learns next to nothing
     python benchmarks/search_epochs.py --train ../shared       # makes the table anew, in some minutes
 
 The table holds what every point of a space reaches on the validation part of each of five folds after each epoch, once
@@ -114,13 +115,16 @@ def main() -> None:
     )
     parser.add_argument("--trials", type=int, default=40, help="of each search but the grid")
     parser.add_argument("--seeds", type=int, default=5)
+    rate = "optimizer.learning_rate"
+    parser.add_argument("--rate", type=float, choices=SPACE[rate], default=FIRST[rate], help="of the first trial")
     arguments = parser.parse_args()
+    first = {**FIRST, rate: arguments.rate}
     logging.disable(logging.WARNING)
     if arguments.train:
         write_table(arguments.train)
     table = read_table()
     top = max(float(curve[:, -1].mean()) for curve in table.values())
-    print(f"{len(table)} points, {FOLDS} folds, {EPOCHS} epochs: best {top:.4f}, first {_first(table):.4f}")
+    print(f"{len(table)} points, {FOLDS} folds, {EPOCHS} epochs: best {top:.4f}, first {_value(table, first):.4f}")
     ways: dict[str, dict[str, Any]] = {
         "tpe, pruned by successive halving": {"pruning": {"epochs": "successive_halving"}},
         "tpe, pruned by hyperband": {"pruning": {"epochs": "hyperband"}},
@@ -134,7 +138,7 @@ def main() -> None:
         "grid": {"sampler": "grid", "trials": None},
     }
     runs = {
-        name: [replay(table, seed, {"trials": arguments.trials, **settings}) for seed in range(arguments.seeds)]
+        name: [replay(table, first, seed, {"trials": arguments.trials, **settings}) for seed in range(arguments.seeds)]
         for name, settings in ways.items()
     }
     plain = runs["tpe"]
@@ -154,11 +158,13 @@ def main() -> None:
         )
 
 
-def _first(table: Mapping[tuple[float, ...], Array]) -> float:
-    return float(table[tuple(float(FIRST[path]) for path in SPACE)][:, -1].mean())
+def _value(table: Mapping[tuple[float, ...], Array], parameters: Parameters) -> float:
+    return float(table[tuple(float(parameters[path]) for path in SPACE)][:, -1].mean())
 
 
-def replay(table: Mapping[tuple[float, ...], Array], seed: int, settings: Mapping[str, Any]) -> Replayed:
+def replay(
+    table: Mapping[tuple[float, ...], Array], first: Parameters, seed: int, settings: Mapping[str, Any]
+) -> Replayed:
     """A search from its first trial to its last."""
     config = parse_config(_parameters(Path("data")))
     spec = make_spec(config, "mobilenet", "all")
@@ -173,7 +179,7 @@ def replay(table: Mapping[tuple[float, ...], Array], seed: int, settings: Mappin
             **settings,
         }
     )
-    start = SearchStart(network="mobilenet", start=spec, first=FIRST, title="MobileNet")
+    start = SearchStart(network="mobilenet", start=spec, first=dict(first), title="MobileNet")
     plan = SearchPlan(name="epochs", settings=search, networks=(start,), folds=tuple(range(1, FOLDS + 1)), seed=seed)
     trials = Replayed(plan, table)
     with tempfile.TemporaryDirectory(prefix="bus-search-") as folder:
