@@ -8,6 +8,7 @@ same rule, with none of the images of the test part that the choice is for.
 from __future__ import annotations
 
 import math
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -104,8 +105,8 @@ def _recorded(ledger: Ledger, search: str, network: str) -> Iterator[tuple[str, 
 
 
 def _state(name: str) -> int:
-    digits = "".join(filter(str.isdigit, name))
-    return int(digits) if digits else 0
+    found = re.match(r"state-(\d+)", name)
+    return int(found[1]) if found else 0
 
 
 def _chosen(result: SearchResult, fold: int) -> Choice | None:

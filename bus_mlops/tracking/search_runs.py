@@ -225,21 +225,22 @@ class SearchRuns:
     def _stored(self, run: Run, result: SearchResult, network: str) -> dict[str, str]:
         """Store `best.json` and the figures; returns their digests as parameters of the run.
 
-        Parameters never change: what another state of the search has left stays beside, in a folder of its own.
+        Parameters never change, and two drivers may end at the same moment with other numbers of epochs: each state of
+        the search has a folder of its own, named by its order and its content.
         """
         from bus_mlops.evaluation.report.search_figures import search_figures
 
         known = {path: digest for path, digest in digests_of(run).items() if path.endswith(BEST)}
         with tempfile.TemporaryDirectory(prefix="bus-search-") as folder:
             write_json(Path(folder) / BEST, result.model_dump(mode="json"))
-            if sha256_file(Path(folder) / BEST) in known.values():
+            digest = sha256_file(Path(folder) / BEST)
+            if digest in known.values():
                 return {}  # the figures follow from it
             for title, drawn in search_figures(result, network).items():
                 path = Path(folder) / "figures" / f"{title.replace(' ', '-')}.png"
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(drawn)
-            prefix = f"state-{len(known) + 1}" if known else ""
-            return self._ledger.files.store(run.info.run_id, Path(folder), prefix)
+            return self._ledger.files.store(run.info.run_id, Path(folder), f"state-{len(known) + 1}-{digest[:8]}")
 
     def _note(self, parent: _Parent, result: SearchResult) -> str:
         values = {(trial.fold, trial.number): reached(trial, result.objective) for trial in result.trials}

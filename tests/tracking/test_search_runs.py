@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +40,18 @@ def everything(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def test_a_search_is_a_run_with_a_child_for_each_trial(tracking, tmp_path):
+def states(ledger: Ledger) -> dict[str, SearchResult]:
+    """Each `best.json` of the one search that there is, by its name and in their order."""
+    (parent,) = ledger.runs("tags.kind = 'search'")
+    found = {}
+    for name in sorted(name for name in digests_of(parent) if name.endswith("best.json")):
+        with tempfile.TemporaryDirectory() as folder:
+            text = ledger.artifact(parent.info.run_id, name, Path(folder)).read_text()
+        found[name] = SearchResult.model_validate(json.loads(text))
+    return found
+
+
+def test_a_search_is_a_run_with_a_child_for_each_trial(tracking):
     ledger = Ledger(tracking)
     tell(ledger, RESULT)
     (parent,) = ledger.runs("tags.kind = 'search'")
@@ -70,12 +83,12 @@ def test_a_search_is_a_run_with_a_child_for_each_trial(tracking, tmp_path):
         f"classification weight {choice.parameters['loss.classification_weight']:g}"
     )
     assert f"| fold 2 | {parent.data.tags['chosen.fold 2']} ([trial {choice.trial}](#/" in parent.data.tags[NOTE]
-    assert set(digests_of(parent)) == {
+    (stored,) = states(ledger)
+    assert {name.removeprefix(f"{Path(stored).parent}/") for name in digests_of(parent)} == {
         "best.json",
         *(f"figures/{name}.png" for name in ("history", "importances", "parallel-coordinates", "slices")),
     }
-    stored = ledger.artifact(parent.info.run_id, "best.json", tmp_path)
-    assert SearchResult.model_validate(json.loads(stored.read_text())) == RESULT
+    assert states(ledger)[stored] == RESULT
 
 
 def test_a_search_that_is_killed_resumed_and_repeated_has_each_run_once(tracking, quickly_drawn):
@@ -96,18 +109,27 @@ def test_a_search_that_is_killed_resumed_and_repeated_has_each_run_once(tracking
     assert everything(ledger) == once
 
 
-def test_a_search_that_went_on_keeps_what_it_left_before(tracking, tmp_path, quickly_drawn):
+def test_a_search_that_went_on_keeps_what_it_left_before(tracking, quickly_drawn):
     few = make_result(folds=(1,), trials=3)
     more = make_result(folds=(1,), trials=5)
     ledger = Ledger(tracking)
     for result, count in ((few, 3), (more, 5), (few, 3)):  # what it asks for no longer is no trial of it
         tell(Ledger(tracking), result)
         assert len(ledger.runs("tags.kind = 'trial'")) == count
-    (parent,) = ledger.runs("tags.kind = 'search'")
-    for name, result in (("best.json", few), ("state-2/best.json", more)):
-        stored = ledger.artifact(parent.info.run_id, name, tmp_path)
-        assert SearchResult.model_validate(json.loads(stored.read_text())) == result
-    assert not [name for name in digests_of(parent) if name.startswith("state-3")]
+    assert list(states(ledger).values()) == [few, more]
+
+
+def test_two_drivers_that_end_at_once_keep_what_each_has_left(tracking, quickly_drawn, monkeypatch):
+    ours = make_result(folds=(1,), trials=3)
+    theirs = ours.model_copy(update={"trials": tuple(t.model_copy(update={"epochs": 0}) for t in ours.trials)})
+    tell(Ledger(tracking), ours, end=False)
+    ledger = Ledger(tracking)
+    (before,) = ledger.runs("tags.kind = 'search'")
+    tell(ledger, ours)
+    monkeypatch.setattr(ledger.client, "get_run", lambda run_id: before)  # neither sees what the other leaves
+    tell(ledger, theirs)
+    monkeypatch.undo()
+    assert list(states(ledger).values()).count(ours) == list(states(ledger).values()).count(theirs) == 1
 
 
 def test_a_study_that_was_lost_and_begun_anew_takes_the_numbers_over(tracking, quickly_drawn):
