@@ -99,8 +99,18 @@ class SearchResult(Strict):
     note: str = ""
 
     def choice(self, network: str, fold: int) -> Choice:
-        """What was chosen for a test fold of a network: its own choice, or the flat one."""
-        return next(each for each in self.choices if each.network == network and each.fold in (fold, FLAT))
+        """What was chosen for a test fold of a network: its own choice, or the flat one.
+
+        Raises:
+            EvaluationError: Nothing was, as where the search ran with other networks or folds.
+        """
+        for each in self.choices:
+            if each.network == network and each.fold in (fold, FLAT):
+                return each
+        raise EvaluationError(
+            f"the search {self.search} has chosen nothing for fold {fold} of {network}: params.yaml has changed since. "
+            f"Run `dvc repro search@{self.search}`; what was trained is not trained again."
+        )
 
 
 def read_result(path: Path) -> SearchResult | None:

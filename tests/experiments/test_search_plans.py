@@ -10,7 +10,7 @@ import yaml
 
 from bus_mlops import profiles
 from bus_mlops.config import Config
-from bus_mlops.errors import ConfigError, DatasetError, NetworkError
+from bus_mlops.errors import ConfigError, DatasetError, EvaluationError, NetworkError
 from bus_mlops.evaluation.searched import FLAT, Choice, SearchResult
 from bus_mlops.experiments.plan import (
     SearchPlan,
@@ -235,6 +235,8 @@ def test_what_was_chosen_is_trained_on_its_fold():
     assert row.parameters[2] == {"options.width": 1.5}
     flat = with_choices(plan, search, SearchResult(search="wide", nested=False, choices=choices({FLAT: 0.5}))).rows[0]
     assert {flat.spec_of(fold).options["width"] for fold in plan.folds} == {0.5}
+    with pytest.raises(EvaluationError, match=r"chosen nothing for fold 2 of mt_estan.*dvc repro search@wide"):
+        with_choices(plan, search, SearchResult(search="wide", choices=choices({1: 0.5})))
 
 
 def choices(widths: dict[int, float]) -> tuple[Choice, ...]:
