@@ -241,7 +241,7 @@ class Proposer:
             path: distribution(dimension) for path, dimension in self._space.dimensions
         }
         self._study = optuna.create_study(
-            study_name=trials.name,  # Hyperband shares trials out by it
+            study_name=str(trials.seed()),  # Hyperband shares trials out by it
             sampler=make_sampler(self._sampler, trials.seed()),
             pruner=_epoch_pruner(settings.pruning, len(rungs(settings.pruning, trials.epochs))),
             directions=["maximize" if sign > 0 else "minimize" for sign in trials.directions],

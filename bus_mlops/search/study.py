@@ -138,7 +138,8 @@ class Trials:
     @cached_property
     def name(self) -> str:
         """The study's name: the same for what can go on where another left off, another for anything else."""
-        settings = self.plan.settings.model_dump(mode="json", exclude={"trials", "standard_errors", "stop"})
+        # Without what leaves the trials as they are, such as which other networks are searched.
+        settings = self.plan.settings.model_dump(mode="json", exclude={"network", "trials", "standard_errors", "stop"})
         values = {
             "settings": settings,
             "fingerprint": self.start.start.fingerprint(*self.runner.digests(self.start.start)),

@@ -186,3 +186,16 @@ def test_a_run_that_validated_on_test_images_ends_the_search(tmp_path):
     plan = plan_of(of_busi(network), first, folds=(3, 1), space=space, trials=1, objective="balanced_accuracy")
     with pytest.raises(LeakageError, match=r"tested in fold 1, for which the study tried-mt_estan-fold1"):
         run_search(Mixed().as_runner, plan, tmp_path)
+
+
+def test_a_study_is_the_same_whichever_other_networks_are_searched():
+    network, space, first = SEARCHES["the width of MT-ESTAN"]
+    plan = plan_of(of_busi(network), first, space=space, trials=6)
+
+    def study(**settings: Any) -> tuple[str, int]:
+        changed = plan.model_copy(update={"settings": plan.settings.model_copy(update=settings)})
+        trials = Trials(RecordedRunner().as_runner, changed, changed.networks[0], 1)
+        return trials.name, trials.seed()
+
+    assert study(network=(network, "vgg16"), trials=9) == study()
+    assert study(sampler="random")[0] != study()[0]
