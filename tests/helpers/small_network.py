@@ -1,13 +1,14 @@
-"""A network of a few layers, for tests of the machinery around a training: MobileNet takes half a minute to compile."""
+"""Networks of a few layers, for tests of the machinery around a training: MobileNet takes half a minute to compile."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from projects import run_stage_script
 
-EXTENSION = '''"""A network of a few layers."""
+EXTENSION = '''"""A classifier of a few layers, the same with a mask, an approach, and a network for masks alone."""
 
 from bus_mlops.models.extensions import network
 
@@ -23,14 +24,63 @@ def small(*, input_size, scaling, dropout):
     features = layers.Conv2D(8, 3, strides=2, activation="relu")(image)
     pooled = layers.GlobalAveragePooling2D()(features)
     return keras.Model(image, {"malignancy": malignancy_head(pooled, (8, 4), (dropout, 0))})
+
+
+@network(label="Small", task="multitask", input_size=64, source="a test")
+def small_multitask(*, input_size, scaling, dropout):
+    import keras
+    from keras import layers
+
+    from bus_mlops.models.blocks import malignancy_head, mask_head, transposed
+
+    image = keras.Input((input_size, input_size, 3), name="image")
+    features = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(image)
+    pooled = layers.GlobalAveragePooling2D()(features)
+    malignancy = malignancy_head(pooled, (8, 4), (dropout, 0))
+    return keras.Model(image, {"malignancy": malignancy, "mask": mask_head(transposed(features, 4, "up"))})
+
+
+@network(label="Approach", task="multitask", input_size=64, source="a test")
+def small_approach(*, input_size, scaling, dropout):
+    return small_multitask(input_size=input_size, scaling=scaling, dropout=dropout)
+
+
+@network(label="Small mask", task="segmentation", input_size=64, source="a test")
+def small_mask(*, input_size, scaling, dropout):
+    import keras
+    from keras import layers
+
+    from bus_mlops.models.blocks import mask_head
+
+    image = keras.Input((input_size, input_size, 3), name="image")
+    return keras.Model(image, {"mask": mask_head(layers.Conv2D(4, 3, padding="same", activation="relu")(image))})
 '''
+
+
+def add_small_networks(project: Path) -> None:
+    """The file that brings the networks above."""
+    extensions = project / "extensions"
+    extensions.mkdir(exist_ok=True)
+    (extensions / "small.py").write_text(EXTENSION)
+
+
+def in_place_of_the_zoo(values: dict[str, Any]) -> None:
+    """In the parameters of `tiny_values`, a small network for each of the zoo's; the candidate is the approach."""
+    values["networks"] = {
+        name: {"weights": "random", "scaling": "unit"}
+        for name in ("small", "small_multitask", "small_approach", "small_mask")
+    }
+    (search,) = values["searches"].values()
+    values["searches"] = {"loss": {**search, "network": ["small_approach"]}}
+    values["promotion"].update(candidate_network="small_approach", candidates=["loss"])
+    for settings in values["strategy_settings"].values():
+        if settings.get("networks") == ["mobilenet"]:
+            settings["networks"] = ["small"]
 
 
 def use_small_network(project: Path) -> None:
     """Let the strategy `losses` of a project train this network instead of MobileNet, and plan that."""
-    extensions = project / "extensions"
-    extensions.mkdir()
-    (extensions / "small.py").write_text(EXTENSION)
+    add_small_networks(project)
     path = project / "params.yaml"
     values = yaml.safe_load(path.read_text())
     values["networks"]["small"] = {"weights": "random", "scaling": "unit"}
