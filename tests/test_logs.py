@@ -73,7 +73,7 @@ def test_the_library_says_nothing_by_itself():
 
 def test_nothing_but_the_command_line_prints():
     """Apart from `error: ...`, the last words of a process, and code that another process runs or a reader copies."""
-    calls = re.compile(r"(?<![\w.])print\(")
+    calls = re.compile(r"(?m)^(?!\s*>>>).*(?<![\w.])print\(")
     package = ROOT / "bus_mlops"
     found = {
         str(path.relative_to(package))

@@ -11,6 +11,8 @@ from pydantic import BaseModel, Tag
 from bus_mlops.config.former import FORMER
 
 Model = type[BaseModel]
+# What to write for a key that came later and that DVC needs.
+MISSING = {"searches": ": write `searches: {}` to search nothing, or bring a profile's"}
 
 
 class Kind(NamedTuple):
@@ -54,7 +56,7 @@ def _line(lines: Mapping[tuple[str, ...], int] | None, path: tuple[str, ...]) ->
 
 def _mistake(error: Any, key: str) -> str:
     if error["type"] == "missing":
-        return f"key {key!r} is missing"
+        return f"key {key!r} is missing{MISSING.get(key, '')}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key} = {error['input']!r}: {message}" if key else message
 

@@ -204,6 +204,12 @@ def test_missing_key_is_named(demo_values):
         parse_config(demo_values)
 
 
+def test_a_file_from_before_there_were_searches_is_told_what_to_write(demo_values):
+    del demo_values["searches"]
+    with pytest.raises(ConfigError, match=r"'searches' is missing: write `searches: \{\}`"):
+        parse_config(demo_values)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -42,6 +42,7 @@ def config_for(root: Path, sources: object = "all", color: str = "gray", kind: s
         "cohorts": {"all": ["busi"], "multitask": ["busi"]},
         "networks": {},
         "strategies": ["approaches"],
+        "searches": {},
     }
     return parse_config(values)
 

@@ -31,6 +31,7 @@ def config_for(root: Path, kind: str, images: dict[str, int], copies: int = 0) -
         "cohorts": {"all": ["busi"], "multitask": ["busi"]},
         "networks": {},
         "strategies": ["approaches"],
+        "searches": {},
     }
     return parse_config(values)
 

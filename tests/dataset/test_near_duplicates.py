@@ -34,6 +34,7 @@ def collection(root: Path, kind: str, folder: Path) -> tuple[Benchmark, list[Rec
         "cohorts": {"all": ["busi"], "multitask": ["busi"]},
         "networks": {},
         "strategies": ["approaches"],
+        "searches": {},
     }
     config = parse_config(values)
     if kind == "phantom":

@@ -20,6 +20,7 @@ PARAMS = {
     "cohorts": {"all": ["hmss", "busi", "dataset_b"], "multitask": ["busi"]},
     "networks": {},
     "strategies": ["approaches"],
+    "searches": {},
 }
 
 

@@ -287,6 +287,7 @@ PARAMS = {
     "cohorts": {"all": ["hmss", "busi"], "multitask": ["busi"]},
     "networks": {},
     "strategies": ["approaches"],
+    "searches": {},
 }
 
 

@@ -30,6 +30,7 @@ def config_for(root: Path, images: dict[str, int], near_duplicates: int = 0, see
         "cohorts": {"all": ["busi"], "multitask": ["busi"]},
         "networks": {},
         "strategies": ["approaches"],
+        "searches": {},
     }
     return parse_config(values)
 
