@@ -145,7 +145,9 @@ def render_list(states: Mapping[str, SearchState]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table("search", "network", "over", "by", "studies", "state", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("search", "network", "over", "by", "studies", "state"):
+        table.add_column(heading, no_wrap=heading == "search", overflow="fold")  # commands are given whole names
     for name, state in states.items():
         settings = state.plan.settings
         table.add_row(
