@@ -18,6 +18,7 @@ from bus_mlops.config.searches import Parameters
 from bus_mlops.evaluation.searched import TrialRecord
 from bus_mlops.search.study import BATCH, Outcome, Trials
 from bus_mlops.search.study_store import Kept, StudyStore
+from bus_mlops.training.process import without_chatter
 
 if TYPE_CHECKING:
     from bus_mlops.search.oracles import Replayed
@@ -149,7 +150,8 @@ class _Study:
 
 
 def _oracle(trials: Trials) -> Replayed:
-    from bus_mlops.search import oracles
+    with without_chatter():
+        from bus_mlops.search import oracles
 
     settings = trials.plan.settings
     kind = {"random": oracles.Random, "bayesian": oracles.Bayesian, "hyperband": oracles.Hyperband}[settings.sampler]

@@ -48,9 +48,11 @@ def search_figures(result: SearchResult, network: str) -> dict[str, bytes]:
         return {}
     plt.switch_backend("agg")
     drawn: dict[str, Callable[[], Figure]] = {"history": lambda: _history(result, trials)}
-    if any(trial.parameters for trial in complete):
+    varied = {path for trial in complete for path in trial.parameters}
+    if varied:
         drawn["parallel coordinates"] = lambda: _parallel(result, complete)
-        drawn["importances"] = lambda: _importances(result, complete)
+        if len(varied) > 1:  # of one alone it would be all
+            drawn["importances"] = lambda: _importances(result, complete)
         drawn["slices"] = lambda: _slices(result, complete)
     if len(result.objective) > 1:
         drawn["Pareto front"] = lambda: _pareto(result, complete)

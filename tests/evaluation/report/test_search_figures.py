@@ -23,7 +23,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "one trial": ({"folds": (1,), "trials": 1}, {"history"}),
     "only failures": ({**ONE, "state": lambda number: "failed"}, set()),
     "only pruned ones": ({**ONE, "state": lambda number: "pruned"}, set()),
-    "one number": ({**ONE, "parameters": lambda n: {"dropout": n / 10}}, USUAL),
+    "one number": ({**ONE, "parameters": lambda n: {"dropout": n / 10}}, USUAL - {"importances"}),
     "only choices": ({**ONE, "parameters": lambda n: {"optimizer.name": "ab"[n % 2], "flip": n > 1}}, USUAL),
     "always the same": ({**ONE, "parameters": lambda n: {"dropout": 0.5}}, {"history"}),
     "whole and tiny numbers": (
