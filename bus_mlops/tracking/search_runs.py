@@ -184,7 +184,7 @@ class SearchRuns:
         tags = {"kind": TUNED, PARENT: parent, "network": network, "search.name": search}
         cells = {fold: self._client.get_run(run_id) for fold, run_id in sorted(runs.items())}
         found = self._runs(tags)
-        title = f"{search}: {network} as chosen, {len(cells)} folds"
+        title = f"{parents[0].info.run_name} as chosen, {len(cells)} folds"
         run = found[0] if found else self._client.create_run(self._ledger.experiment, tags=tags, run_name=title)
         note = "\n".join(
             ["| test fold | run |", "|---|---|", *(f"| {fold} | {self._link(run)} |" for fold, run in cells.items())]
