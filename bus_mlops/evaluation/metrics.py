@@ -30,7 +30,7 @@ RESERVED_NAMES = frozenset(
         *("strategy", "model", "variant", "network", "fingerprint", "seed", "fold", "part", "image_id", "case_id"),
         *("group", "source", "label", "probability", "epoch", "loss", "validation_loss", "validation_roc_auc"),
         *("images", "cases", "groups", "leaks", "validation_leaks", "incomplete"),
-        *("seconds", "seconds_training", "images_per_second", "best_epoch"),
+        *("seconds", "seconds_training", "images_per_second", "best_epoch", "epochs_trained"),
     }
 )
 # What tables and runs put before or behind the name of a metric.

@@ -51,6 +51,7 @@ def test_hyperband_trains_tried_cells_and_finds_them_again(tiny_project):
 
     path = tiny_project / "params.yaml"
     values = yaml.safe_load(path.read_text())
+    values["promotion"]["candidates"] = ["approaches"]
     path.write_text(yaml.safe_dump({**values, "searches": {"head": SEARCH}}, sort_keys=False))
     done = run_stage_script("plan", tiny_project)
     assert done.returncode == 0, done.stderr
