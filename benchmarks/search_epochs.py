@@ -36,12 +36,12 @@ from bus_mlops import profiles
 from bus_mlops.config import FoldsConfig
 from bus_mlops.config.searches import Parameters, Search
 from bus_mlops.evaluation.searched import FLAT, TrialRecord
-from bus_mlops.experiments.plan import SearchPlan, SearchStart
 from bus_mlops.experiments.runner import Runner
+from bus_mlops.experiments.search_plan import SearchPlan, SearchStart
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.project import parse_config
 from bus_mlops.search.optuna_engine import run_study
-from bus_mlops.search.study import Outcome, Trials
+from bus_mlops.search.trials import Outcome, Trials
 
 TABLE = Path(__file__).with_suffix(".csv")
 FOLDS, EPOCHS, SIZE, BATCH_SIZE, COMPONENTS = 5, 27, 64, 32, 128

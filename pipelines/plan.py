@@ -2,7 +2,9 @@
 
 from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
-from bus_mlops.experiments.plan import make_search_plans, unique_specs, write_plans
+from bus_mlops.experiments.plan import unique_specs
+from bus_mlops.experiments.plan_files import write_plans
+from bus_mlops.experiments.search_plan import make_search_plans
 from bus_mlops.files import write_json
 from bus_mlops.paths import PLAN, SEARCH
 from bus_mlops.promotion.prerequisites import nothing_to_judge

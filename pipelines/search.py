@@ -6,7 +6,7 @@ from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
 from bus_mlops.evaluation.searched import SearchResult
 from bus_mlops.experiments.driver import open_runner
-from bus_mlops.experiments.plan import read_search_plan
+from bus_mlops.experiments.plan_files import read_search_plan
 from bus_mlops.files import write_json
 from bus_mlops.paths import PLAN, SEARCH, STUDIES
 from bus_mlops.search.study import run_search

@@ -6,7 +6,7 @@ from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
 from bus_mlops.experiments.collect import collect
 from bus_mlops.experiments.driver import open_runner
-from bus_mlops.experiments.plan import read_plan
+from bus_mlops.experiments.plan_files import read_plan
 from bus_mlops.experiments.runner import run_plan
 from bus_mlops.paths import PLAN, PREDICTIONS
 

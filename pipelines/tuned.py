@@ -8,7 +8,8 @@ from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.searched import read_result
 from bus_mlops.experiments.collect import collect, collect_nothing
 from bus_mlops.experiments.driver import open_runner
-from bus_mlops.experiments.plan import read_plan, read_search_plan, tuned_name
+from bus_mlops.experiments.plan import tuned_name
+from bus_mlops.experiments.plan_files import read_plan, read_search_plan
 from bus_mlops.experiments.runner import run_plan
 from bus_mlops.paths import PLAN, PREDICTIONS, SEARCH
 from bus_mlops.search.chosen import with_choices

@@ -55,7 +55,8 @@ class Work:
 def describe_plan(config: Config) -> tuple[Table, list[str]]:
     """The plan as a table, and notes on what the table leaves out."""
     from bus_mlops.errors import DatasetError, LedgerError
-    from bus_mlops.experiments.plan import make_plans, make_search_plans
+    from bus_mlops.experiments.plan import make_plans
+    from bus_mlops.experiments.search_plan import make_search_plans
 
     plans = make_plans(config)
     recorded, nothing, notes = None, "0", []

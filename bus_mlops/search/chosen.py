@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bus_mlops.evaluation.searched import SearchResult
-from bus_mlops.experiments.plan import SearchPlan, StrategyPlan
+from bus_mlops.experiments.plan import StrategyPlan
+from bus_mlops.experiments.search_plan import SearchPlan
 
 
 def with_choices(plan: StrategyPlan, search: SearchPlan, result: SearchResult) -> StrategyPlan:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from bus_mlops.config.searches import Parameters
 from bus_mlops.evaluation.searched import TrialRecord
-from bus_mlops.search.study import BATCH, Outcome, Trials
 from bus_mlops.search.study_store import Kept, StudyStore
+from bus_mlops.search.trials import BATCH, Outcome, Trials
 from bus_mlops.training.process import without_chatter
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run_study(trials: Trials, folder: Path) -> list[TrialRecord]:
 
 class _Study:
     def __init__(self, trials: Trials, store: StudyStore) -> None:
-        from bus_mlops.search.optuna_engine import distribution
+        from bus_mlops.search.proposer import distribution
 
         self._trials = trials
         self._store = store

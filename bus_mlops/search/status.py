@@ -24,9 +24,9 @@ from bus_mlops.evaluation.search_words import (
     words,
 )
 from bus_mlops.evaluation.searched import FLAT, Choice, SearchResult, TrialRecord, read_result
-from bus_mlops.experiments.plan import SearchPlan, make_search_plans
 from bus_mlops.experiments.progress.grid_state import duration
-from bus_mlops.tracking.search_runs import RecordedTrial, recorded_trials
+from bus_mlops.experiments.search_plan import SearchPlan, make_search_plans
+from bus_mlops.tracking.trial_runs import RecordedTrial, recorded_trials
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -28,7 +28,7 @@ from bus_mlops.evaluation.metrics import METRICS
 
 if TYPE_CHECKING:
     from bus_mlops.evaluation.searched import TrialRecord
-    from bus_mlops.search.study import Trials
+    from bus_mlops.search.trials import Trials
 
 # Complete trials before which nothing is said of what more would gain.
 FEWEST = 12

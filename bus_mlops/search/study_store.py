@@ -20,7 +20,7 @@ from bus_mlops.errors import LedgerError
 from bus_mlops.evaluation.searched import TrialRecord
 from bus_mlops.search.journal import mend
 from bus_mlops.search.pick import excesses
-from bus_mlops.search.study import Trials
+from bus_mlops.search.trials import Trials
 
 if TYPE_CHECKING:
     import optuna

@@ -1,21 +1,19 @@
 """Searches in MLflow: a run a search and network, a child for each trial, and one for the row that was tuned with it.
 
-These runs are for people: nothing is chosen, computed or trained by what they hold. A search that is resumed or
-repeated writes them again, and changes nothing.
+No search is led by what they hold: they are for people, and for promotion, which chooses anew from the `best.json` and
+the trials that are on record here. A search that is resumed or repeated writes them again, and changes nothing.
 """
 
 from __future__ import annotations
 
-import ast
 import math
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from bus_mlops.config import TrackingConfig
 from bus_mlops.config.searches import Choices, Range, Search
 from bus_mlops.evaluation.search_words import (
     best_first,
@@ -31,12 +29,12 @@ from bus_mlops.evaluation.search_words import (
     words,
 )
 from bus_mlops.evaluation.searched import Choice, SearchResult, TrialRecord
-from bus_mlops.files import sha256_file, sqlite_file, write_json
+from bus_mlops.files import sha256_file, write_json
 from bus_mlops.tracking.kinds import SEARCH, TRIAL, TUNED
 from bus_mlops.tracking.parents import spread
 from bus_mlops.tracking.run_files import digests_of
 from bus_mlops.tracking.search import search_all
-from bus_mlops.tracking.store import open_client
+from bus_mlops.tracking.trial_runs import PARENT, place_of, query_of, trial_metrics, trial_parameters
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -46,9 +44,6 @@ if TYPE_CHECKING:
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 BEST = "best.json"
 NOTE = "mlflow.note.content"
-# Before the name of a metric under a constraint.
-LIMITED = "constraint/"
-PARENT = "mlflow.parentRunId"
 
 
 class Planned(Protocol):
@@ -124,7 +119,7 @@ class SearchRuns:
             self._ledger.writer.write(run_id, params=_settings(settings), tags={NOTE: _begun(settings)})
         # Nobody would close it if this process were stopped.
         self._client.update_run(run_id, status="SCHEDULED")
-        trials = {_place(run): run for run in self._runs({"kind": TRIAL, PARENT: run_id})}
+        trials = {place_of(run): run for run in self._runs({"kind": TRIAL, PARENT: run_id})}
         self._parents[study.start.network] = _Parent(run_id, title, trials, {})
 
     def told(self, trial: TrialRecord) -> None:
@@ -137,12 +132,12 @@ class SearchRuns:
         place = trial.fold, trial.number
         run = parent.trials.get(place) or next(iter(self._runs(self._named(parent, trial))), None)
         best = self._best(parent, trial, objective)
-        if run is not None and run.data.params not in ({}, _parameters(trial)):
+        if run is not None and run.data.params not in ({}, trial_parameters(trial)):
             # The study was lost, and another trial has this number now.
             self._ledger.writer.discard(run.info.run_id, "its study was begun anew")
             run = None
         tags = self._tags(parent, study, trial)
-        metrics = _metrics(trial, objective)
+        metrics = trial_metrics(trial, objective)
         if run is not None and _says(run, STATUS[trial.state], tags, metrics):
             parent.trials[place] = run
             return
@@ -154,7 +149,7 @@ class SearchRuns:
                 tags=tags,
                 run_name=trial_words(trial),
             )
-        self._write(run.info.run_id, metrics, {} if run.data.params else _parameters(trial), tags)
+        self._write(run.info.run_id, metrics, {} if run.data.params else trial_parameters(trial), tags)
         self._client.set_terminated(run.info.run_id, STATUS[trial.state])
         parent.trials[place] = run
         self._write(parent.run_id, _progress(trial, best), {}, {"progress": _at(study, trial)})
@@ -205,7 +200,7 @@ class SearchRuns:
         run = self._client.get_run(parent.run_id)
         asked_for = {(each.fold, each.number) for each in own.trials}
         for each in self._runs({"kind": TRIAL, PARENT: parent.run_id}):
-            if _place(each) not in asked_for:
+            if place_of(each) not in asked_for:
                 self._ledger.writer.discard(each.info.run_id, "the search asks for fewer trials now")
         metrics = [
             (f"chosen/{name}", getattr(choice, name), choice.fold)
@@ -329,7 +324,7 @@ class SearchRuns:
         return parent.best.get(trial.fold)
 
     def _runs(self, tags: Mapping[str, str]) -> list[Run]:
-        return search_all(self._client, self._ledger.experiment, _query(tags))
+        return search_all(self._client, self._ledger.experiment, query_of(tags))
 
     def _write(
         self,
@@ -347,81 +342,6 @@ class SearchRuns:
             params=[Param(name, value) for name, value in params.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
-
-
-@dataclass(frozen=True)
-class RecordedTrial:
-    """A trial as MLflow has it: its parameters by the names that people read, and the seconds that it took."""
-
-    trial: TrialRecord
-    seconds: float
-
-
-def recorded_trials(tracking: TrackingConfig, searches: Mapping[str, Search]) -> dict[str, list[RecordedTrial]]:
-    """The trials of some searches so far, of the latest runs of each; reads only, so that a store need not be there.
-
-    Raises:
-        LedgerError: A store that should be there cannot be reached.
-    """
-    found: dict[str, list[RecordedTrial]] = {name: [] for name in searches}
-    file = sqlite_file(tracking.uri)
-    if file is not None and not file.exists():
-        return found
-    client = open_client(tracking)
-    experiment = client.get_experiment_by_name(tracking.experiment)
-    if experiment is None:
-        return found
-    of_one = {"search.name": next(iter(searches))} if len(searches) == 1 else {}
-    parents, trials = (
-        search_all(client, experiment.experiment_id, _query({"kind": kind, **of_one})) for kind in (SEARCH, TRIAL)
-    )
-    latest: dict[tuple[str, str], str] = {}
-    for run in parents:
-        latest.setdefault(_subject(run), run.info.run_id)
-    for run in trials:
-        search = searches.get(_subject(run)[0])
-        if search and run.data.tags[PARENT] == latest.get(_subject(run)) and run.info.status != "RUNNING":
-            found[_subject(run)[0]].append(_recorded(run, search.objective))
-    for each in found.values():
-        each.sort(key=lambda one: (one.trial.network, one.trial.fold, one.trial.number))
-    return found
-
-
-def _subject(run: Run) -> tuple[str, str]:
-    """The search and the network that a run is of."""
-    return run.data.tags["search.name"], run.data.tags["network"]
-
-
-def _recorded(run: Run, objective: Sequence[str]) -> RecordedTrial:
-    tags, metrics = run.data.tags, run.data.metrics
-    trial = TrialRecord(
-        network=tags["network"],
-        fold=int(tags["search.fold"]),
-        number=int(tags["trial.number"]),
-        parameters={name: _literal(text) for name, text in run.data.params.items()},
-        state=tags["trial.state"],  # type: ignore[arg-type]  # validated there
-        values=tuple(metrics[f"validation/{name}"] for name in objective if f"validation/{name}" in metrics),
-        constraints={name.removeprefix(LIMITED): value for name, value in metrics.items() if name.startswith(LIMITED)},
-        epochs=int(metrics.get("epochs_trained", 0)),
-        runs=tuple(filter(None, tags.get("trial.runs", "").split(", "))),
-        reason=tags.get("trial.reason", ""),
-    )
-    return RecordedTrial(trial, metrics.get("seconds", 0.0))
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _query(tags: Mapping[str, str]) -> str:
-    return " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-
-
-def _place(run: Run) -> tuple[int, int]:
-    return int(run.data.tags["search.fold"]), int(run.data.tags["trial.number"])
 
 
 def _settings(settings: Search) -> dict[str, str]:
@@ -452,19 +372,6 @@ def _in_words(dimension: Range | Choices) -> str:
 def _begun(settings: Search) -> str:
     named = ", ".join(labels(settings.space).values())
     return f"Looks for the best {named} on validation parts. The children are its trials; the choice follows."
-
-
-def _parameters(trial: TrialRecord) -> dict[str, str]:
-    named = labels(trial.parameters)
-    return {named[path]: str(value) for path, value in trial.parameters.items()}
-
-
-def _metrics(trial: TrialRecord, objective: Sequence[str]) -> list[tuple[str, float, int]]:
-    """Value of each objective, the first one on each step, metrics under a constraint, and epochs."""
-    values = [(f"validation/{name}", value, 0) for name, value in zip(objective, trial.values, strict=False)]
-    steps = [(f"steps/{objective[0]}", value, step) for step, value in enumerate(trial.steps, 1)]
-    limits = [(f"{LIMITED}{name}", value, 0) for name, value in trial.constraints.items()]
-    return [*values, *steps, *limits, ("epochs_trained", float(trial.epochs), 0)]
 
 
 def _says(run: Run, status: str, tags: Mapping[str, str], metrics: Iterable[tuple[str, float, int]]) -> bool:

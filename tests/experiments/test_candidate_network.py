@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from bus_mlops.errors import ConfigError
-from bus_mlops.experiments.plan import make_plans, make_search_plans
+from bus_mlops.experiments.plan import make_plans
+from bus_mlops.experiments.search_plan import make_search_plans
 from bus_mlops.models.zoo import NETWORKS
 from bus_mlops.project import parse_config
 from bus_mlops.promotion.inputs import registered_name

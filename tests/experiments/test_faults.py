@@ -106,7 +106,7 @@ def test_a_killed_worker_is_replaced_and_its_cell_ends_as_if_nothing_had_happene
 TRIALS = """
 from bus_mlops.entry import run_stage
 from bus_mlops.experiments.driver import open_runner
-from bus_mlops.experiments.plan import read_plan
+from bus_mlops.experiments.plan_files import read_plan
 from bus_mlops.paths import PLAN
 
 

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from bus_mlops import profiles
-from bus_mlops.experiments.plan import make_plans, make_search_plans
+from bus_mlops.experiments.plan import make_plans
+from bus_mlops.experiments.search_plan import make_search_plans
 from bus_mlops.project import parse_config
 
 RECORDED = json.loads(Path(__file__).with_name("fingerprints.json").read_text())

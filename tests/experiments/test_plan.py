@@ -12,7 +12,8 @@ from bus_mlops.config import Augmentation, Config, CrossEntropy, Focal
 from bus_mlops.errors import ConfigError, DatasetError, NetworkError
 from bus_mlops.evaluation.paper.published import PAPER_TABLES, paper_table
 from bus_mlops.experiments.paper_gap import left_to_paper
-from bus_mlops.experiments.plan import StrategyPlan, input_sizes, make_plans, read_plan, unique_specs, write_plans
+from bus_mlops.experiments.plan import StrategyPlan, make_plans, unique_specs
+from bus_mlops.experiments.plan_files import input_sizes, read_plan, write_plans
 from bus_mlops.models.zoo import NETWORKS
 from bus_mlops.project import parse_config
 

@@ -12,16 +12,10 @@ from bus_mlops import profiles
 from bus_mlops.config import Config
 from bus_mlops.errors import ConfigError, DatasetError, EvaluationError, NetworkError
 from bus_mlops.evaluation.searched import FLAT, Choice, SearchResult
-from bus_mlops.experiments.plan import (
-    SearchPlan,
-    input_sizes,
-    make_plans,
-    make_search_plans,
-    read_plan,
-    read_search_plan,
-    write_plans,
-)
+from bus_mlops.experiments.plan import make_plans
+from bus_mlops.experiments.plan_files import input_sizes, read_plan, read_search_plan, write_plans
 from bus_mlops.experiments.plan_status import describe_plan
+from bus_mlops.experiments.search_plan import SearchPlan, make_search_plans
 from bus_mlops.project import parse_config
 from bus_mlops.search.chosen import with_choices
 

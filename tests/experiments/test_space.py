@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 from bus_mlops import profiles
 from bus_mlops.config import Choices, Config, CrossEntropy, Dimension, Focal, Range, Sgd, Training
 from bus_mlops.errors import ConfigError
-from bus_mlops.experiments.space import Space, settings_of
+from bus_mlops.experiments.settings import settings_of
+from bus_mlops.experiments.space import Space
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.models.zoo import entry
 from bus_mlops.project import parse_config

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import pandas as pd
 import pytest
 from made_once import store_in
 from small_network import EXTENSION
+from without_workers import WithoutWorkers
 
 from bus_mlops.config import Training
 from bus_mlops.errors import RunError
@@ -32,19 +32,11 @@ from bus_mlops.tracking.ledger import CURVES, MODEL, PREDICTIONS, Ledger
 FOLD = 1
 
 
-class InPlace:
+class InPlace(WithoutWorkers):
     """An engine that trains in this process; `stop` may raise at an epoch."""
 
     def __init__(self, ledger: Ledger, job: Job, programs: Any, stop: Callable[[CellEvent], None]) -> None:
         self._ledger, self._job, self._programs, self._stop = ledger, job, programs, stop
-
-    def __enter__(self) -> InPlace:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        return None
 
     def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[LedgerKey, CellEvent]:
         from bus_mlops.experiments.worker import train_cell

@@ -13,8 +13,8 @@ import pandas as pd
 from bus_mlops.config.searches import Search
 from bus_mlops.experiments.cell import Cell, CellEvent
 from bus_mlops.experiments.failures import CellsFailedError
-from bus_mlops.experiments.plan import SearchPlan, SearchStart
 from bus_mlops.experiments.runner import Runner
+from bus_mlops.experiments.search_plan import SearchPlan, SearchStart
 from bus_mlops.spec import LedgerKey, RunSpec
 
 IMAGES = 80

@@ -9,18 +9,18 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from recorded_trials import called_right, plan_of
+from without_workers import WithoutWorkers
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.evaluation.searched import SearchResult
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 from bus_mlops.experiments.engines.base import OnEvent
-from bus_mlops.experiments.plan import SearchPlan
 from bus_mlops.experiments.runner import Runner
+from bus_mlops.experiments.search_plan import SearchPlan
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.files import write_json
 from bus_mlops.project import load_config
@@ -35,21 +35,13 @@ SPACE: dict[str, Any] = {
 PAPER = {"loss.classification_weight": 3.0, "loss.positive_weight": 3.0}
 
 
-class Recorder:
+class Recorder(WithoutWorkers):
     """An engine that records a result for each cell instead of training it, but for those that `fails` names."""
 
     def __init__(self, ledger: Ledger, job: Job, fails: Callable[[Cell], bool]) -> None:
         self._ledger = ledger
         self._job = job
         self._fails = fails
-
-    def __enter__(self) -> Recorder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        return None
 
     def run(self, cells: Sequence[Cell], on_event: OnEvent) -> dict[LedgerKey, CellEvent]:
         done = {cell.key: self._record(cell) for cell in cells}

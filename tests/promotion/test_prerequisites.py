@@ -17,7 +17,9 @@ from projects import tiny_values
 from bus_mlops import profiles
 from bus_mlops.config import Config
 from bus_mlops.errors import BusMlopsError, NothingToJudgeError
-from bus_mlops.experiments.plan import StrategyPlan, input_sizes, make_plans, make_search_plans
+from bus_mlops.experiments.plan import StrategyPlan, make_plans
+from bus_mlops.experiments.plan_files import input_sizes
+from bus_mlops.experiments.search_plan import make_search_plans
 from bus_mlops.project import parse_config
 from bus_mlops.promotion import judgement
 from bus_mlops.promotion.prerequisites import nothing_to_judge

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
+from damaged_journals import GARBLE
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -33,17 +33,6 @@ def journal(tmp_path: Path) -> Path:
         made = study(path)
         made.tell(made.ask(), value)
     return path
-
-
-GARBLE: dict[str, Callable[[list[bytes]], list[bytes]]] = {
-    "half a last line": lambda lines: [*lines[:-1], lines[-1][: len(lines[-1]) // 2]],
-    "a line written behind half a line": lambda lines: [*lines[:-1], lines[-1][:9] + lines[-1]],
-    "no last newline": lambda lines: [*lines[:-1], lines[-1].rstrip()],
-    "binary at the end": lambda lines: [*lines[:-1], b"\x00\xff\n"],
-    "a number at the end": lambda lines: [*lines[:-1], b"7\n"],
-    "an unknown entry": lambda lines: [*lines[:-1], b'{"op_code": 99}\n'],
-    "an entry without its fields": lambda lines: [*lines[:-1], b'{"op_code": 6}\n'],
-}
 
 
 @pytest.mark.parametrize("kind", GARBLE)

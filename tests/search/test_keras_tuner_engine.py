@@ -21,12 +21,13 @@ from bus_mlops.config.searches import Search
 from bus_mlops.errors import BusMlopsError
 from bus_mlops.evaluation.searched import TrialRecord
 from bus_mlops.experiments.cell import Cell
-from bus_mlops.experiments.plan import SearchPlan
+from bus_mlops.experiments.search_plan import SearchPlan
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.project import parse_config
 from bus_mlops.search import oracles
 from bus_mlops.search.keras_tuner_engine import run_study
-from bus_mlops.search.study import Trials, run_search
+from bus_mlops.search.study import run_search
+from bus_mlops.search.trials import Trials
 from bus_mlops.spec import LedgerKey
 
 SPEC = make_spec(parse_config(yaml.safe_load(profiles.text("paper"))), "mobilenet", "multitask")

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from bus_mlops.entry import run_stage
 from bus_mlops.experiments.driver import open_runner
-from bus_mlops.experiments.plan import SearchPlan
+from bus_mlops.experiments.search_plan import SearchPlan
 from bus_mlops.search.study import run_search
 
 

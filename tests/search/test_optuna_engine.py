@@ -10,16 +10,19 @@ from typing import Any
 
 import optuna
 import pytest
+from damaged_journals import GARBLE
 from optuna.storages.journal import JournalFileBackend
 from recorded_trials import RecordedRunner, plan_of
 
 from bus_mlops.errors import ConfigError, LedgerError
 from bus_mlops.evaluation.searched import FLAT, SearchResult, TrialRecord
 from bus_mlops.experiments.cell import Cell
-from bus_mlops.experiments.plan import SearchPlan
+from bus_mlops.experiments.search_plan import SearchPlan
 from bus_mlops.experiments.strategies import make_spec
-from bus_mlops.search.optuna_engine import make_sampler, run_study, stages
-from bus_mlops.search.study import Trials, run_search
+from bus_mlops.search.optuna_engine import run_study, stages
+from bus_mlops.search.proposer import make_sampler
+from bus_mlops.search.study import run_search
+from bus_mlops.search.trials import Trials
 
 SPACE: dict[str, Any] = {
     "loss.classification_weight": {"low": 0.5, "high": 5, "step": 0.25},
@@ -331,17 +334,6 @@ def test_watchers_are_told_everything_again_when_a_search_is_resumed(plan, tmp_p
         result = run_search(runner.as_runner, plan(), tmp_path, [listener])
         assert listener.heard[1:-1] == list(result.trials)
     assert one.heard == two.heard
-
-
-GARBLE: dict[str, Callable[[list[bytes]], list[bytes]]] = {
-    "half a last line": lambda lines: [*lines[:-1], lines[-1][: len(lines[-1]) // 2]],
-    "a line written behind half a line": lambda lines: [*lines[:-1], lines[-1][:9] + lines[-1]],
-    "no last newline": lambda lines: [*lines[:-1], lines[-1].rstrip()],
-    "binary at the end": lambda lines: [*lines[:-1], b"\x00\xff\n"],
-    "a number at the end": lambda lines: [*lines[:-1], b"7\n"],
-    "an unknown entry": lambda lines: [*lines[:-1], b'{"op_code": 99}\n'],
-    "an entry without its fields": lambda lines: [*lines[:-1], b'{"op_code": 6}\n'],
-}
 
 
 @pytest.mark.parametrize("kind", GARBLE)

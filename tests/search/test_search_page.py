@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from bus_mlops.cli.app import app
 from bus_mlops.config.searches import SAMPLERS, Search
-from bus_mlops.experiments.plan import make_search_plans
+from bus_mlops.experiments.search_plan import make_search_plans
 from bus_mlops.project import parse_config
 
 PAGE = "search.md"

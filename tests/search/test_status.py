@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from bus_mlops.cli.app import app
 from bus_mlops.config.searches import Search
 from bus_mlops.error_messages import readable_errors
-from bus_mlops.experiments.plan import SearchPlan
+from bus_mlops.experiments.search_plan import SearchPlan
 from bus_mlops.files import write_json
 from bus_mlops.search import status
 from bus_mlops.tracking.ledger import Ledger

@@ -21,7 +21,8 @@ from bus_mlops.errors import LeakageError
 from bus_mlops.evaluation.searched import FLAT
 from bus_mlops.experiments.strategies import STRATEGIES, make_spec
 from bus_mlops.project import parse_config
-from bus_mlops.search.study import Trials, digest_of_images, run_search
+from bus_mlops.search.study import digest_of_images, run_search
+from bus_mlops.search.trials import Trials
 from bus_mlops.spec import RunSpec
 
 FOCAL = {"loss.kind": ["focal"], "loss.gamma": {"low": 1, "high": 5, "step": 0.5}, "loss.alpha": [0.25, 0.5, 0.8]}

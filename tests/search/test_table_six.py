@@ -12,7 +12,9 @@ from bus_mlops.evaluation.choice import mean_value
 from bus_mlops.evaluation.families import compose, with_choice
 from bus_mlops.evaluation.results import read_plans
 from bus_mlops.evaluation.searched import Choice, SearchResult, TrialRecord
-from bus_mlops.experiments.plan import make_plans, make_search_plans, write_plans
+from bus_mlops.experiments.plan import make_plans
+from bus_mlops.experiments.plan_files import write_plans
+from bus_mlops.experiments.search_plan import make_search_plans
 from bus_mlops.project import parse_config
 from bus_mlops.search.chosen import with_choices
 from bus_mlops.search.pick import pick

@@ -14,7 +14,8 @@ from searched import make_result, study, tell
 from bus_mlops.evaluation.searched import SearchResult
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.run_files import digests_of
-from bus_mlops.tracking.search_runs import NOTE, PARENT, SearchRuns, recorded_trials
+from bus_mlops.tracking.search_runs import NOTE, SearchRuns
+from bus_mlops.tracking.trial_runs import PARENT, recorded_trials
 
 FIGURES = "bus_mlops.evaluation.report.search_figures.search_figures"
 STATES = {1: "pruned", 4: "failed"}

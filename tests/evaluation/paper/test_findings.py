@@ -31,7 +31,7 @@ from bus_mlops.evaluation.paper.published import paper_claims
 from bus_mlops.evaluation.paper.sentences import printed
 from bus_mlops.evaluation.results import PlannedRow, read_plans
 from bus_mlops.evaluation.tables import fold_table
-from bus_mlops.experiments.plan import write_plans
+from bus_mlops.experiments.plan_files import write_plans
 from bus_mlops.project import parse_config
 
 NETWORKS = ("MobileNet", "DenseNet121", "EfficientNetB0")
