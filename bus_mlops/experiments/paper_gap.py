@@ -1,4 +1,4 @@
-"""What a profile leaves to the profile `paper`: networks by name, and how many rows of each strategy."""
+"""What a profile leaves to the profile `paper`: networks and searches by name, and how many rows of each strategy."""
 
 from __future__ import annotations
 
@@ -27,8 +27,11 @@ def left_to_paper(config: Config, paper: Config) -> list[str]:
     lines = [f"{', '.join(labels)} {kind}" for kind, labels in missing.items()]
     plans, complete = make_plans(config), make_plans(paper)
     fewer = []
-    for strategy, whole in complete.items():
-        rows = len(plans[strategy].rows) if strategy in plans else 0
-        if rows < len(whole.rows):
-            fewer.append(f"{rows} of {len(whole.rows)} rows of {strategy}")
+    for strategy in paper.strategies:
+        rows, whole = (len(each[strategy].rows) if strategy in each else 0 for each in (plans, complete))
+        if rows < whole:
+            fewer.append(f"{rows} of {whole} rows of {strategy}")
+    searches = [name for name in paper.searches if name not in config.searches]
+    if searches:
+        lines.append(f"the search{'es' if len(searches) > 1 else ''} {', '.join(searches)}")
     return [*lines, f"all but {', '.join(fewer)}"] if fewer else lines
