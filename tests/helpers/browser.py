@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -117,11 +118,10 @@ def chromium(folder: Path) -> Iterator[Browser]:
     read_answers, write_answers = os.pipe()
 
     def as_three_and_four() -> None:
-        # Where the browser expects them; high numbers first, lest one overwrite the other.
-        os.dup2(read_commands, 103)
-        os.dup2(write_answers, 104)
-        os.dup2(103, 3)
-        os.dup2(104, 4)
+        # Where the browser expects them; first to free numbers above both, lest one overwrite the other.
+        commands, answers = (fcntl.fcntl(pipe, fcntl.F_DUPFD, 5) for pipe in (read_commands, write_answers))
+        os.dup2(commands, 3)
+        os.dup2(answers, 4)
 
     process = subprocess.Popen(
         [found, *_FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
