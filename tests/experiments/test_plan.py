@@ -260,6 +260,7 @@ def test_what_a_profile_leaves_to_the_paper_is_named(demo, paper):
     left = left_to_paper(demo, paper)
     assert left[0] == "DenseNet121, ResNet50, VGG16, Xception, InceptionV3 as classifiers"
     assert left[1] == "EfficientNetB0, DenseNet121, ResNet50, VGG16 as multitask networks"
+    assert left[2] == "the searches multitask, head, width"
     assert "5 of 98 rows of losses" in left[-1]
     assert left_to_paper(paper, paper) == []
 
