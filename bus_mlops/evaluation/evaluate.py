@@ -12,7 +12,9 @@ from bus_mlops.evaluation.families import compose, with_choice
 from bus_mlops.evaluation.paper.findings import find
 from bus_mlops.evaluation.results import check_collected, read_curves, read_plans, read_predictions, with_parameters
 from bus_mlops.evaluation.tables import fold_table, metrics_summary, strategy_table
+from bus_mlops.evaluation.tidy import TIDY_TABLES, Evaluated
 from bus_mlops.files import replacing, write_json
+from bus_mlops.paths import BENCHMARK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +26,7 @@ def evaluate(
     folds_file: Path,
     results: Path,
     incomplete: Mapping[str, str] | None = None,
+    benchmark: Path = BENCHMARK,
 ) -> list[str]:
     """Write tables, `findings.json`, `metrics.json` and `plots/*.csv` under `results`.
 
@@ -36,6 +39,7 @@ def evaluate(
         folds_file: folds.csv.
         results: Where to write.
         incomplete: As for `strategy_table`.
+        benchmark: The folder of the assembled images.
 
     Returns:
         Lines to print.
@@ -59,7 +63,8 @@ def evaluate(
     by_fold = fold_table(predictions, plans)
     findings = find(plans, by_fold, folds)
 
-    for name, table in tables.items():
+    evaluated = Evaluated(plans, predictions, tables, by_fold, folds, benchmark, results / "probes")
+    for name, table in {**tables, **{name: compute(evaluated) for name, compute in TIDY_TABLES.items()}}.items():
         _write(results / "tables" / f"{name}.csv", table)
     write_json(results / "findings.json", [finding.to_dict() for finding in findings])
     best = dvc_plots.best_row(tables)

@@ -17,6 +17,7 @@ from bus_mlops.evaluation.intervals import Interval
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.gate.calibration import fit_calibration
+from bus_mlops.gate.look import Look
 from bus_mlops.spec import CellKey
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class GateContext:
         n_train: Images of each fold (1-based) in the models' cohort without the validation part.
         n_test: The same of the test part.
         leak_check: What the leakage check of the folds finds now: "passed" or anything else.
+        look: What this judgement may spend of the budget of alpha; None where nobody keeps one.
     """
 
     model_name: str
@@ -77,6 +79,7 @@ class GateContext:
     n_test: Mapping[int, int]
     leak_check: str
     seed: int = 0
+    look: Look | None = None
 
 
 @dataclass(frozen=True)

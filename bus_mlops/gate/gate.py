@@ -44,4 +44,5 @@ def _result(rule: Rule, comparison: Comparison, limits: Mapping[str, Any]) -> Ru
         verdict = rule.judge(comparison, rule.limits_of(limits))
     except EvaluationError as error:
         return RuleResult(rule.id, rule.title, {}, "computable", False, f"Could not be computed: {error}")
-    return RuleResult(rule.id, rule.title, dict(verdict.values), verdict.limit, verdict.passed, verdict.sentence)
+    numbers = dict(verdict.values)
+    return RuleResult(rule.id, rule.title, numbers, verdict.limit, verdict.passed, verdict.sentence, verdict.power)

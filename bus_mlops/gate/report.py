@@ -10,7 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What a rule found: its numbers (fractions), the limit in words, the outcome and a sentence for people."""
+    """What a rule found: its numbers (fractions), the limit in words, the outcome and a sentence for people.
+
+    `power` says what it could have seen; empty where the rule does not know, and in reports of earlier versions.
+    """
 
     id: str
     title: str
@@ -18,6 +21,12 @@ class RuleResult:
     limit: str
     passed: bool
     sentence: str
+    power: str = ""
+
+    @property
+    def said(self) -> str:
+        """The sentence, and what the rule could have seen."""
+        return f"{self.sentence} {self.power}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class GateReport:
     def to_lines(self) -> list[str]:
         """The report for a terminal: who against whom, one line a rule, notes."""
         rules = [
-            f"  {rule.id} {rule.title}: {'passed' if rule.passed else 'FAILED'} (limit: {rule.limit}). {rule.sentence}"
+            f"  {rule.id} {rule.title}: {'passed' if rule.passed else 'FAILED'} (limit: {rule.limit}). {rule.said}"
             for rule in self.rules
         ]
         return [f"{self.candidate} against {self.baseline}", *rules, *(f"  note: {note}" for note in self.notes)]
@@ -75,7 +84,7 @@ class GateReport:
             "|---|---|---|---|",
         ]
         lines += [
-            f"| {rule.id} {rule.title} | {_yes(rule.passed)} | {rule.limit} | {rule.sentence} |" for rule in self.rules
+            f"| {rule.id} {rule.title} | {_yes(rule.passed)} | {rule.limit} | {rule.said} |" for rule in self.rules
         ]
         lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
         return "\n".join(lines) + "\n"

@@ -19,12 +19,16 @@ Values = Mapping[str, float | int | str]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a rule says of a comparison: whether it passed, the limit in words, a sentence for people, the numbers."""
+    """What a rule says of a comparison: whether it passed, the limit in words, a sentence for people, the numbers.
+
+    `power` says what the rule could have seen with these images: "would have found +.03 in 18 %".
+    """
 
     passed: bool
     limit: str
     sentence: str
     values: Values = field(default_factory=dict)
+    power: str = ""
 
 
 Judge = TypeVar("Judge", bound=Callable[[Comparison, Any], Verdict])

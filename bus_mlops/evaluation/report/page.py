@@ -27,6 +27,7 @@ from bus_mlops.evaluation.report.rows import (
     table_rows,
 )
 from bus_mlops.evaluation.report.searches import search_sections
+from bus_mlops.evaluation.report.tabled import Section, tabled_sections
 from bus_mlops.evaluation.results import (
     Heading,
     Samples,
@@ -77,6 +78,7 @@ class ReportInputs:
     conflicts: list[list[dict[str, Any]]] = field(default_factory=list)
     excluded: Exclusions = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    tabled: list[Section] = field(default_factory=list)
 
 
 def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> ReportInputs:
@@ -108,6 +110,7 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
         leakage=_json(data / "leakage.json"),
         searches=searches,
         gate=_json(results / "promotion" / "gate.json"),
+        tabled=tabled_sections(results / "tables"),
         notes=[
             *(f"Search {name}: {each.note}" for name, each in searches.items() if each.note),
             *([promotion["note"]] if promotion and "note" in promotion else []),
@@ -184,6 +187,7 @@ def render_report(inputs: ReportInputs) -> str:
         validation_leaks=any(row["validation_leaks"] for each in strategies for row in each["rows"]),
         strategies=strategies,
         searches=_drawn(search_sections(inputs.searches)),
+        tabled=inputs.tabled,
         gate=gate_values(inputs.gate) if inputs.gate else None,
         notes=inputs.notes,
         provenance=inputs.provenance,

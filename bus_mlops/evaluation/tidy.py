@@ -1,0 +1,40 @@
+"""Tidy tables beside those of the strategies: `results/tables/NAME.csv`, computed here once, drawn by the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bus_mlops.evaluation.results import PlannedRow
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a tidy table is computed from.
+
+    Attributes:
+        plans: The rows of each strategy, marked by what was chosen.
+        predictions: Of each strategy, validation and test parts.
+        tables: The table of each strategy.
+        by_fold: Every metric (fraction) of each row, fold and seed.
+        folds: folds.csv.
+        benchmark: The folder of the assembled images.
+        probes: The folder in which networks were looked at; may be absent.
+    """
+
+    plans: Mapping[str, list[PlannedRow]]
+    predictions: Mapping[str, pd.DataFrame]
+    tables: Mapping[str, pd.DataFrame]
+    by_fold: pd.DataFrame
+    folds: pd.DataFrame
+    benchmark: Path
+    probes: Path
+
+
+# Name of the file without .csv -> what computes it; a table without rows is written with its columns.
+TIDY_TABLES: dict[str, Callable[[Evaluated], pd.DataFrame]] = {}
