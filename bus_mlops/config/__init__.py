@@ -2,6 +2,7 @@
 
 from bus_mlops.config.data import OFFICIAL_FOLDS, DataConfig, FoldsConfig
 from bus_mlops.config.engine import EngineConfig, LocalEngineConfig, RayEngineConfig
+from bus_mlops.config.probes import ProbesConfig
 from bus_mlops.config.promotion import PromotionConfig
 from bus_mlops.config.schema import Config
 from bus_mlops.config.searches import Choices, Dimension, Parameters, Pruning, Range, Search, Value
@@ -41,6 +42,7 @@ __all__ = [
     "Optimizer",
     "Parameters",
     "Plateau",
+    "ProbesConfig",
     "PromotionConfig",
     "Pruning",
     "Range",

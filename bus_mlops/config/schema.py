@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from bus_mlops.config.base import Known, Strict, known
 from bus_mlops.config.data import AuditConfig, DataConfig, FoldsConfig, PhantomConfig, SourceName
 from bus_mlops.config.engine import EngineConfig, LocalEngineConfig
+from bus_mlops.config.probes import Probes, ProbesConfig
 from bus_mlops.config.promotion import PackageConfig, PromotionConfig
 from bus_mlops.config.searches import Search, SearchName
 from bus_mlops.config.strategies import StrategyName, StrategySettings
@@ -37,6 +38,9 @@ class Config(Strict):
     strategy_settings: StrategySettings = StrategySettings()
     searches: dict[SearchName, Search] = Field(
         description="by name: what a stage `search@NAME` tries, and `tuned@NAME` then trains"
+    )
+    probes: Probes = Field(
+        default=ProbesConfig(), description="networks that are looked at once more; {} or null: none"
     )
     promotion: PromotionConfig = PromotionConfig()
     package: PackageConfig = PackageConfig()
