@@ -6,7 +6,7 @@ Everything that computes, stores, prints or judges by a metric reads `METRICS`; 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ from bus_mlops.evaluation.metric import Compute, ComputeRate, Metric, Resample, 
 from bus_mlops.evaluation.resampling import GroupWeights
 from bus_mlops.evaluation.roc import resampled_roc_auc, weighted_roc_auc
 from bus_mlops.registries import Registry
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Array = npt.NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -199,6 +202,8 @@ for _metric in (
     Metric("brier", "Brier score", direction=-1, compute=_brier, resample=_resampled_brier),
     Metric("dice", "Dice", unit="percent"),
     Metric("iou", "IoU", unit="percent"),
+    Metric("hd95", "HD95 / side", unit="percent", direction=-1),
+    Metric("nsd", "NSD", unit="percent"),
 ):
     METRICS.add(_metric.name, _metric, __name__)
 
@@ -270,8 +275,13 @@ def mask_overlap(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Array,
     return dice, iou
 
 
+def mean_overlaps(frame: pd.DataFrame) -> dict[str, float]:
+    """`mean_overlap` of each of `mask_metrics`; NaN of one that was not computed when the predictions were recorded."""
+    return {name: mean_overlap(frame[name]) if name in frame else float("nan") for name in mask_metrics()}
+
+
 def mean_overlap(values: npt.ArrayLike) -> float:
-    """The mean of Dice or IoU over the images that have one (fraction); NaN when none has."""
+    """The mean of a metric of masks over the images that have one (fraction); NaN when none has."""
     known = np.asarray(values, dtype=np.float64)
     known = known[~np.isnan(known)]
     return float(known.mean()) if known.size else float("nan")

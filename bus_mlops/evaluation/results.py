@@ -21,6 +21,8 @@ PREDICTION_COLUMNS = (
     *("strategy", "model", "variant", "network", "fingerprint", "seed", "fold", "part", "image_id"),
     *("case_id", "group", "source", "label", "probability", "dice", "iou"),
 )
+# What predictions that earlier versions recorded lack: there it is NaN.
+ADDED_COLUMNS = ("hd95", "nsd")
 CURVE_COLUMNS = (
     "strategy",
     "model",
@@ -250,7 +252,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def checked_predictions(frame: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The same frame.
+    """The same frame, with NaN in the columns that were added since it was recorded.
 
     Raises:
         EvaluationError: A column of the contract is missing, or a part is unknown.
@@ -261,7 +263,7 @@ def checked_predictions(frame: pd.DataFrame, where: str) -> pd.DataFrame:
     parts = set(frame["part"].unique()) - {"test", "validation"}
     if parts:
         raise EvaluationError(f"{where} has part {min(parts)!r}: only 'test' and 'validation' are known.")
-    return frame
+    return frame.assign(**{name: float("nan") for name in ADDED_COLUMNS if name not in frame.columns})
 
 
 def read_curves(folder: Path, strategies: Iterable[str]) -> pd.DataFrame:

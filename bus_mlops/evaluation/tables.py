@@ -16,8 +16,7 @@ from bus_mlops.evaluation.metrics import (
     PAPER_METRICS,
     classification_metrics,
     interval_metrics,
-    mask_metrics,
-    mean_overlap,
+    mean_overlaps,
     probability_metrics,
 )
 from bus_mlops.evaluation.paper.published import contradictions, paper_row
@@ -102,8 +101,7 @@ def fold_metrics(part: pd.DataFrame, row: PlannedRow) -> pd.DataFrame:
             )
         except EvaluationError as error:
             raise EvaluationError(f"{row.strategy}: {row.title}, fold {fold}: {error}") from error
-        overlap = {name: mean_overlap(cell[name].to_numpy()) for name in mask_metrics()}
-        records.append({"fold": fold, "seed": seed, "images": len(cell), **values, **overlap})
+        records.append({"fold": fold, "seed": seed, "images": len(cell), **values, **mean_overlaps(cell)})
     return pd.DataFrame.from_records(records)
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import TEST, VALIDATION, Folds
-from bus_mlops.evaluation.metrics import classification_metrics, mask_metrics, mask_overlap, mean_overlap
+from bus_mlops.evaluation.boundary import boundary_distances
+from bus_mlops.evaluation.metrics import classification_metrics, mask_metrics, mask_overlap, mean_overlaps
 from bus_mlops.experiments.cell import VALIDATION_PREFIX, Cell
 from bus_mlops.tracking.ledger import MASKS, PREDICTIONS
 
@@ -53,11 +54,12 @@ def _predictions(
     frame.insert(0, "part", part)
     frame.insert(0, "fold", cell.fold)
     frame["probability"] = probability
-    frame["dice"], frame["iou"] = np.nan, np.nan
+    frame[list(mask_metrics())] = np.nan
     if masks is not None:
         predicted = np.asarray(masks) >= 0.5
         true = benchmark.masks(size)[rows] > 0
         frame["dice"], frame["iou"] = mask_overlap(true, predicted)
+        frame["hd95"], frame["nsd"] = boundary_distances(true, predicted)
         if part == TEST:
             packed = np.packbits(predicted.reshape(len(rows), -1), axis=1)
             np.savez_compressed(folder / MASKS, packed=packed, size=size, image_id=frame["image_id"].to_numpy(str))
@@ -77,6 +79,5 @@ def cell_metrics(frame: pd.DataFrame) -> dict[str, float]:
         if rows["probability"].notna().any():
             numbers = classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())
             values.update({f"{prefix}{name}": value for name, value in numbers.items()})
-        overlap = {f"{prefix}{name}": mean_overlap(rows[name].to_numpy()) for name in mask_metrics()}
-        values.update({name: value for name, value in overlap.items() if value == value})
+        values.update({f"{prefix}{name}": value for name, value in mean_overlaps(rows).items() if value == value})
     return values

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bus_mlops.dataset.benchmark import Benchmark
-from bus_mlops.evaluation.results import CURVE_COLUMNS, PREDICTION_COLUMNS, seal
+from bus_mlops.evaluation.results import ADDED_COLUMNS, CURVE_COLUMNS, PREDICTION_COLUMNS, seal
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.runner import Runner
 from bus_mlops.experiments.strategies import Row
@@ -61,7 +61,7 @@ def collect_nothing(strategy: str, folder: Path) -> None:
     _write(
         folder,
         strategy,
-        [pd.DataFrame(columns=list(PREDICTION_COLUMNS))],
+        [pd.DataFrame(columns=[*PREDICTION_COLUMNS, *ADDED_COLUMNS])],
         [pd.DataFrame(columns=list(CURVE_COLUMNS))],
         [],
         {},

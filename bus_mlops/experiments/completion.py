@@ -18,6 +18,7 @@ import pandas as pd
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import VALIDATION, Folds
 from bus_mlops.errors import TrainingError
+from bus_mlops.evaluation.results import ADDED_COLUMNS
 from bus_mlops.experiments.cell import Cell
 from bus_mlops.experiments.cell_predictions import write_predictions
 from bus_mlops.tracking.ledger import CURVES, EPOCHS_TRAINED, MODEL, PREDICTIONS, Ledger
@@ -61,7 +62,7 @@ def complete(
         files = {name: ledger.artifact(trial.info.run_id, name, Path(scratch)) for name in names}
         program.load(files[MODEL])
         metrics = write_predictions(program, cell, benchmark, folds, rows, folder)
-        _check_same(folder / PREDICTIONS, files[PREDICTIONS], trial.info.run_id)
+        check_same(folder / PREDICTIONS, files[PREDICTIONS], trial.info.run_id)
         for name in (MODEL, CURVES):
             shutil.copyfile(files[name], folder / name)
         curves = pd.read_csv(files[CURVES])
@@ -71,18 +72,22 @@ def complete(
     return {**metrics, EPOCHS_TRAINED: 0.0}, logs
 
 
-def _check_same(ours: Path, theirs: Path, run_id: str) -> None:
-    """Raise TrainingError where the validation part of two files of predictions differs by more than float noise."""
+def check_same(ours: Path, theirs: Path, run_id: str) -> None:
+    """Raise TrainingError where the validation part of two files of predictions differs by more than float noise.
+
+    What an earlier version did not record is not compared.
+    """
     frames = []
     for path in (ours, theirs):
         frame = pd.read_csv(path)
         frames.append(frame[frame["part"] == VALIDATION].reset_index(drop=True))
-    known, predicted = [name for name in frames[0].columns if name not in PREDICTED], list(PREDICTED)
-    if not frames[0][known].equals(frames[1][known]):
+    predicted = [*PREDICTED, *(name for name in ADDED_COLUMNS if all(name in frame for frame in frames))]
+    here, there = (frame.drop(columns=[*PREDICTED, *ADDED_COLUMNS], errors="ignore") for frame in frames)
+    if not here.equals(there):
         raise TrainingError(f"the validation part of run {run_id} has other images")
-    here, there = (frame[predicted].to_numpy(np.float64) for frame in frames)
-    if not np.allclose(here, there, rtol=0, atol=FLOAT_NOISE, equal_nan=True):
+    now, then = (frame[predicted].to_numpy(np.float64) for frame in frames)
+    if not np.allclose(now, then, rtol=0, atol=FLOAT_NOISE, equal_nan=True):
         raise TrainingError(
             f"the weights of run {run_id} predict otherwise here than where they were trained, by up to "
-            f"{np.nanmax(np.abs(here - there)):.2g}"
+            f"{np.nanmax(np.abs(now - then)):.2g}"
         )

@@ -12,7 +12,14 @@ from sklearn import metrics as reference
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.metrics import probability_metrics
 from bus_mlops.evaluation.report.rows import table_rows
-from bus_mlops.evaluation.results import PlannedRow, read_headings, read_plans, resampling_ratio, select_row
+from bus_mlops.evaluation.results import (
+    PlannedRow,
+    checked_predictions,
+    read_headings,
+    read_plans,
+    resampling_ratio,
+    select_row,
+)
 from bus_mlops.evaluation.tables import fold_metrics, fold_table, metrics_summary, strategy_table
 
 SINGLE = PlannedRow("approaches", "MobileNet", "Single", ("busi",), (1, 2, 3, 4, 5), (8, "MobileNet", "Single"))
@@ -79,6 +86,19 @@ def test_overlap_only_where_there_are_masks(table, frame):
     part = select_row(frame, "MT-ESTAN", "Multi")
     assert table["dice_mean"].iloc[0] == pytest.approx(part.groupby("fold")["dice"].mean().mean())
     assert np.isnan(table["dice_mean"].iloc[1])
+
+
+def test_boundary_distances_are_shown_where_they_were_recorded(predictions):
+    then = predictions(model="MT-ESTAN", variant="Multi", task="multitask")
+    now = checked_predictions(then.drop(columns=["hd95", "nsd"], errors="ignore"), "a file of an earlier version")
+    assert now[["hd95", "nsd"]].isna().all(axis=None)
+    row = strategy_table(now, [ESTAN]).iloc[0]
+    assert row[["hd95_mean", "nsd_mean"]].isna().all()
+    assert "hd95" not in metrics_summary({"approaches": strategy_table(now, [ESTAN])})["approaches"]["MT-ESTAN Multi"]
+    one = now["image_id"] == now["image_id"].iloc[0]
+    measured = checked_predictions(now.assign(hd95=0.02, nsd=np.where(one, np.nan, 0.75)), "a file of this version")
+    row = strategy_table(measured, [ESTAN]).iloc[0]
+    assert row[["hd95_mean", "nsd_mean"]].tolist() == pytest.approx([0.02, 0.75])
 
 
 def test_seeds_are_further_trainings(frame):
