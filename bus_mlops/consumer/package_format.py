@@ -74,6 +74,14 @@ class Calibration(BaseModel):
         return sigmoid(self.slope * logit(p) + self.intercept)
 
 
+def combine(answers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The answer of several networks: the mean over the first axis of their calibrated probabilities (M, N).
+
+    NaN where one of them has no answer: the mean over the others would be another model's.
+    """
+    return np.asarray(answers.mean(axis=0), dtype=np.float64)
+
+
 def _require_inside(name: str) -> str:
     if not is_inside(name):
         raise ValueError(f"{name[:100]!r} is no path within the package")

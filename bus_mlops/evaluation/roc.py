@@ -96,11 +96,41 @@ def youden_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> flo
         0.5
     """
     y, p = validated(labels, probabilities)
-    scores = np.unique(p)
-    halfway = (scores[1:] + scores[:-1]) / 2
-    halfway = np.where(halfway > scores[:-1], halfway, scores[1:])  # between two neighbouring numbers there is none
-    cuts = np.concatenate([scores[:1], halfway])
+    cuts = _cuts(p)
     benign, malignant = np.sort(p[y == 0]), np.sort(p[y == 1])
     sensitivity = 1 - np.searchsorted(malignant, cuts) / malignant.size
     specificity = np.searchsorted(benign, cuts) / benign.size
     return float(cuts[np.argmax(np.round(sensitivity + specificity, 12))])
+
+
+def threshold_at_specificity(labels: npt.ArrayLike, probabilities: npt.ArrayLike, specificity: float) -> float:
+    """The lowest probability from which on to say malignant that leaves that share of benign images benign.
+
+    Halfway between two scores, as Youden's, and to be chosen on the same kind of images. Where the highest score is
+    that of too many benign images, it lies above that score: nothing is called malignant.
+
+    Args:
+        labels: (N,), 0 or 1.
+        probabilities: (N,), 0-1.
+        specificity: The share (0-1) that is reached.
+
+    Raises:
+        EvaluationError: As in `validated`.
+
+    Example:
+        >>> threshold_at_specificity([0, 0, 1, 1], [0.1, 0.4, 0.3, 0.9], 0.5)
+        0.2
+    """
+    y, p = validated(labels, probabilities)
+    cuts = np.append(_cuts(p), np.nextafter(p.max(), np.inf))
+    benign = np.sort(p[y == 0])
+    reached = np.round(np.searchsorted(benign, cuts) / benign.size, 12) >= specificity
+    return float(cuts[np.argmax(reached)])
+
+
+def _cuts(probabilities: Array) -> Array:
+    """The lowest score, and what lies halfway between each two of them, ascending."""
+    scores = np.unique(probabilities)
+    halfway = (scores[1:] + scores[:-1]) / 2
+    halfway = np.where(halfway > scores[:-1], halfway, scores[1:])  # between two neighbouring numbers there is none
+    return np.concatenate([scores[:1], halfway])

@@ -1,22 +1,32 @@
-"""What the gate judges: candidate, baseline and rivals on the same images, calibrated and paired once."""
+"""What the gate judges: candidate, baseline and rivals as they would ship, on the same images, paired once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from bus_mlops.consumer.package_format import Calibration
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.cells import CELL, ROW, by_cell
+from bus_mlops.evaluation.cells import ROW, by_cell
 from bus_mlops.evaluation.comparison import paired_bootstrap_difference
 from bus_mlops.evaluation.intervals import Interval
 from bus_mlops.evaluation.metrics import METRICS
-from bus_mlops.evaluation.roc import youden_threshold
-from bus_mlops.gate.calibration import fit_calibration
+from bus_mlops.gate.ensemble import (
+    Construction,
+    Threshold,
+    Thresholds,
+    best_networks,
+    calibrated,
+    calibrations_of,
+    ensemble_of,
+    of_cells,
+    thresholds_of,
+)
 from bus_mlops.gate.look import Look
 from bus_mlops.spec import CellKey
 
@@ -26,7 +36,8 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 NO_LEAKS = "0 groups"
 NOT_RECORDED = "not recorded"
-Threshold = Literal["youden", "half"]
+PLACE = ["fold", "image_id"]
+THRESHOLDS = ["threshold", "threshold_at_specificity"]
 
 
 @dataclass(frozen=True)
@@ -104,22 +115,28 @@ class PackageCheck:
 
 @dataclass(frozen=True)
 class Judged:
-    """The test part of one model as consumers will see it: calibrated `probability` (0-1) and a column `threshold`.
+    """The test part of one model as consumers will see it: calibrated `probability` (0-1), `threshold` to hold it to.
 
-    One row an image, fold and seed, with `image_id`, `case_id`, `group`, `source` and `label` (1 is malignant).
+    Attributes:
+        title: What reports call the model.
+        test: One row an image and fold: what the model answers there (`gate.ensemble`), with `image_id`, `case_id`,
+            `group`, `source`, `label` (1 is malignant), `threshold` (of the kind that ships) and
+            `threshold_at_specificity` (reaches 90 % specificity on the fold's validation part); `networks` counts those
+            behind an answer.
+        members: One row an image, fold and seed: what each network answers alone, at thresholds of its own.
     """
 
     title: str
     test: pd.DataFrame
+    members: pd.DataFrame
+
+    def metric_by_fold(self, metric: str) -> dict[int, float]:
+        """A metric (fraction) of what the model answers in each fold (1-based)."""
+        return {int(str(fold)): _value(metric, rows) for fold, rows in self.test.groupby("fold", sort=True)}
 
     def metric_by_cell(self, metric: str) -> dict[CellKey, float]:
-        """A metric (fraction) of each (fold, seed)."""
-        return {
-            key: METRICS.get_known(metric).value(
-                cell["label"].to_numpy(), cell["probability"].to_numpy(), cell["threshold"].to_numpy()
-            )
-            for key, cell in by_cell(self.test)
-        }
+        """A metric (fraction) of each network alone."""
+        return {key: _value(metric, cell) for key, cell in by_cell(self.members)}
 
 
 @dataclass(frozen=True)
@@ -197,14 +214,14 @@ class Comparison:
 
     @cached_property
     def paired(self) -> pd.DataFrame:
-        """The candidate's rows with `probability_baseline` and `threshold_baseline`.
+        """The candidate's rows with `probability_baseline` and the baseline's thresholds, named likewise.
 
         Raises:
             EvaluationError: As in `pair`.
         """
         ours, theirs = self.candidate.test, self.baseline.test
-        columns = [*CELL, "image_id", "probability", "threshold"]
-        pair = ours.merge(theirs[columns], on=[*CELL, "image_id"], suffixes=("", "_baseline"))
+        columns = [*PLACE, "probability", *THRESHOLDS]
+        pair = ours.merge(theirs[columns], on=PLACE, suffixes=("", "_baseline"))
         if len(pair) != len(ours) or len(pair) != len(theirs):
             raise EvaluationError("the models did not predict the same images")
         return pair
@@ -223,11 +240,13 @@ def compare(
     resamples: int = 2000,
     titles: Sequence[str] = (),
     notes: Sequence[str] = (),
+    construction: Construction = "ensemble",
 ) -> Comparison:
-    """Calibrate out-of-fold predictions of candidate, baseline and rivals, in this order, for the gate.
+    """Candidate, baseline and rivals, in this order, from out-of-fold predictions as the gate judges them.
 
-    Probabilities are calibrated, and with `threshold` "youden" thresholds chosen, on the validation part of each
-    (fold, seed), if all models hold one; otherwise raw probabilities are judged at 0.5, and a note says so.
+    What answers for an image is the mean over the networks of its fold, each calibrated on its own validation part,
+    held to a threshold that is chosen for that mean on the fold's validation images, if all models hold some; otherwise
+    raw probabilities are judged at 0.5, and a note says so.
 
     Args:
         models: A frame each, one table row's predictions of any seeds, test and validation parts.
@@ -237,23 +256,28 @@ def compare(
         resamples: Of each bootstrap.
         titles: What reports call the models; by default strategy, model and variant of their rows.
         notes: Sentences to put into the report.
+        construction: What ships of candidate and rivals; "single" is the network of a fold that is best on its
+            validation part. The baseline is the mean over its networks whatever it is.
 
     Raises:
-        EvaluationError: A model has no test predictions.
+        EvaluationError: A model has no test predictions, or no threshold can be chosen.
     """
     for frame in models:
         if frame.empty or not (frame["part"] == "test").any():
             raise EvaluationError("the gate got no test predictions: train candidate and baseline first.")
-    calibrated = [_calibrated(frame, threshold) for frame in models]
-    tests = [frame for frame in calibrated if frame is not None]
+    titles = titles or [_title(frame) for frame in models]
+    fitted = [calibrations_of(frame) for frame in models]
+    known = [each for each in fitted if each is not None]
     kind, said = str(threshold), tuple(notes)
-    if len(tests) < len(models):
-        tests = [frame[frame["part"] == "test"].assign(threshold=0.5) for frame in models]
+    if len(known) == len(models):
+        built = [construction if i != 1 else "ensemble" for i in range(len(models))]
+        judged = [_judged(*each, metric, threshold) for each in zip(titles, models, known, built, strict=True)]
+    else:
+        judged = [_uncalibrated(*each) for each in zip(titles, models, strict=True)]
         kind = "half"
         raw = "No validation predictions were given: probabilities are not calibrated, thresholds are 0.5."
         said = (raw, *said)
-    named = zip(titles or map(_title, tests), tests, strict=True)
-    candidate, baseline, *rivals = [Judged(title, test) for title, test in named]
+    candidate, baseline, *rivals = judged
     return Comparison(candidate, baseline, tuple(rivals), context, metric, kind, resamples, said)
 
 
@@ -263,22 +287,45 @@ def pair_of(rows: pd.DataFrame) -> Pair:
     return Pair(*(rows[name].to_numpy() for name in names))
 
 
-def _calibrated(predictions: pd.DataFrame, threshold: Threshold) -> pd.DataFrame | None:
-    """The test part with calibrated probabilities and thresholds; None where a (fold, seed) has no validation part."""
+def _judged(
+    title: str,
+    predictions: pd.DataFrame,
+    calibrations: Mapping[CellKey, Calibration],
+    construction: Construction,
+    metric: str,
+    kind: Threshold,
+) -> Judged:
     import pandas as pd
 
+    test, validation = (
+        calibrated(predictions[predictions["part"] == part], calibrations) for part in ("test", "validation")
+    )
+    alone = dict(by_cell(validation))
+    members = pd.concat(
+        [_held(cell, next(iter(thresholds_of(alone[key], kind).values()))) for key, cell in by_cell(test)]
+    )
+    if construction == "single":
+        chosen = best_networks(predictions, metric, calibrations).values()
+        test, validation = of_cells(test, chosen), of_cells(validation, chosen)
+    thresholds = thresholds_of(ensemble_of(validation), kind)
+    answers = ensemble_of(test)
+    folds = [_held(rows, thresholds[int(str(fold))]) for fold, rows in answers.groupby("fold", sort=True)]
+    return Judged(title, pd.concat(folds), members)
+
+
+def _uncalibrated(title: str, predictions: pd.DataFrame) -> Judged:
     test = predictions[predictions["part"] == "test"]
-    validation = dict(by_cell(predictions[predictions["part"] == "validation"]))
-    cells = []
-    for key, cell in by_cell(test):
-        if key not in validation:
-            return None
-        known = validation[key]
-        labels, raw = known["label"].to_numpy(), known["probability"].to_numpy()
-        calibration = fit_calibration(labels, raw)
-        chosen = youden_threshold(labels, calibration.apply(raw)) if threshold == "youden" else 0.5
-        cells.append(cell.assign(probability=calibration.apply(cell["probability"].to_numpy()), threshold=chosen))
-    return pd.concat(cells)
+    held = Thresholds(0.5, 0.5)
+    return Judged(title, _held(ensemble_of(test), held), _held(test, held))
+
+
+def _held(rows: pd.DataFrame, thresholds: Thresholds) -> pd.DataFrame:
+    return rows.assign(threshold=thresholds.shipped, threshold_at_specificity=thresholds.at_specificity)
+
+
+def _value(metric: str, rows: pd.DataFrame) -> float:
+    columns = (rows[name].to_numpy() for name in ("label", "probability", "threshold"))
+    return METRICS.get_known(metric).value(*columns)
 
 
 def _title(frame: pd.DataFrame) -> str:

@@ -25,10 +25,10 @@ class IntegrityLimits(Strict):
 @rule("G0", "integrity")
 def integrity(comparison: Comparison, limits: IntegrityLimits) -> Verdict:
     """Same data and folds without leaks, all finished, an honest choice of parameters, committed code, a true name."""
-    context, candidate = comparison.context, comparison.candidate.test
+    context, candidate = comparison.context, comparison.candidate.members
     problems = [
         *_lineage_problems(context),
-        *_fold_problems(candidate, comparison.baseline.test, context),
+        *_fold_problems(candidate, comparison.baseline.members, context),
         *_choice_problems(context.candidate),
         *(_git_problems(context) if limits.require_clean_git else []),
     ]
@@ -94,6 +94,10 @@ def _fold_problems(candidate: pd.DataFrame, baseline: pd.DataFrame, context: Gat
                 problems.append(f"the {who} lacks fold {', '.join(map(str, missing))} of seed {seed}")
         if frame.duplicated([*CELL, "image_id"]).any():
             problems.append(f"the {who} predicts an image twice in one fold")
+        for fold, rows in frame.groupby("fold"):
+            counts = rows.groupby(["image_id", "label"])["seed"].nunique()
+            if (counts < rows["seed"].nunique()).any():
+                problems.append(f"the {who}'s seeds of fold {fold} were not tested on the same images")
     keys = [set(map(tuple, f[[*CELL, "image_id", "label"]].to_numpy().tolist())) for f in (candidate, baseline)]
     if keys[0] != keys[1]:
         problems.append(f"{len(keys[0] ^ keys[1])} test predictions have no counterpart in the other model")

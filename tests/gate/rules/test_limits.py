@@ -95,7 +95,8 @@ def test_without_validation_of_one_model_none_is_calibrated(models: tuple[pd.Dat
     for judged, model in ((raw.candidate, candidate), (raw.baseline, baseline)):
         test = model[model["part"] == "test"]
         assert (judged.test["threshold"] == 0.5).all()
-        assert judged.test["probability"].tolist() == test["probability"].tolist()
+        means = test.groupby(["fold", "image_id"])["probability"].mean()
+        assert judged.test["probability"].tolist() == pytest.approx(means.tolist())
 
 
 def test_thresholds_are_those_of_calibrated_probabilities(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
@@ -142,11 +143,12 @@ def test_rivals_share_alpha(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     assert number(rule_of(shared, "G2"), "p_adjusted") == pytest.approx(holm([alone, 1.0])[0])
 
 
-def test_non_inferiority_turns_at_the_lower_bound(comparison: Comparison) -> None:
-    low = number(rule_of(comparison, "G3"), "low")
+def test_non_inferiority_turns_at_the_lower_bound(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    worse = compare(models[::-1], CONTEXT, metric="roc_auc", resamples=300)
+    low = number(rule_of(worse, "G3"), "low")
     assert low < 0
-    assert rule_of(comparison, "G3", sensitivity_margin=-low + HAIR).passed
-    assert not rule_of(comparison, "G3", sensitivity_margin=-low - HAIR).passed
+    assert rule_of(worse, "G3", sensitivity_margin=-low + HAIR).passed
+    assert not rule_of(worse, "G3", sensitivity_margin=-low - HAIR).passed
 
 
 def test_a_source_turns_at_its_estimate(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
@@ -244,6 +246,6 @@ def test_calibration_and_threshold_come_from_validation_alone(models: tuple[pd.D
         compare([frame, baseline], CONTEXT, metric="roc_auc").candidate.test for frame in (candidate, flipped)
     )
     assert one[["probability", "threshold"]].equals(other[["probability", "threshold"]])
-    assert one["threshold"].nunique() == 10  # of five folds and two seeds, each with its own
+    assert one["threshold"].nunique() == 5  # of five folds, each with its own
     half = compare([candidate, baseline], CONTEXT, metric="roc_auc", threshold="half").candidate.test
     assert set(half["threshold"]) == {0.5}
