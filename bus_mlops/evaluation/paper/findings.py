@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from bus_mlops.evaluation.families import in_words
 from bus_mlops.evaluation.paper import sentences
 from bus_mlops.evaluation.paper.claims import COMPARISONS, Comparison, active_augmentations, positive_weight
 from bus_mlops.evaluation.paper.contrasts import Contrast, contrasts
-from bus_mlops.evaluation.paper.published import paper_claims
+from bus_mlops.evaluation.paper.published import paper_claims, paper_sizes
 from bus_mlops.evaluation.results import PlannedRow, resampling_ratio
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class Rows:
         """The metric (fraction) of a row, indexed by (fold, seed)."""
         return self._cells[row.strategy, row.model, row.variant][metric]
 
+    def by_fold(self, row: PlannedRow, metric: str) -> pd.Series[float]:
+        """The metric (fraction) of a row, the mean over seeds, indexed by fold."""
+        return self.values(row, metric).groupby("fold").mean()
+
     def difference(self, treated: PlannedRow, baseline: PlannedRow, metric: str) -> pd.Series[float]:
         """Treated minus baseline in each (fold, seed).
 
@@ -114,15 +119,20 @@ def find(plans: Mapping[str, Sequence[PlannedRow]], metrics: pd.DataFrame, folds
     """
     rows = {name: Rows(planned, metrics[metrics["strategy"] == name]) for name, planned in plans.items()}
     known = [each for each in COMPARISONS if each.strategy in plans]
-    return [_finding(each, rows[each.strategy], folds) for each in known]
+    return [_finding(each, rows[each.strategy], rows, folds) for each in known]
 
 
-def _finding(comparison: Comparison, rows: Rows, folds: pd.DataFrame) -> Finding:
-    differences = _DIFFERENCES[comparison.kind](comparison, rows)
+def _finding(comparison: Comparison, rows: Rows, all_rows: Mapping[str, Rows], folds: pd.DataFrame) -> Finding:
+    elsewhere = {name: all_rows[name] for name in comparison.elsewhere if name in all_rows}
+    differences = (
+        _ELSEWHERE[comparison.kind](comparison, rows, elsewhere)
+        if comparison.elsewhere
+        else _DIFFERENCES[comparison.kind](comparison, rows)
+    )
     ratio = resampling_ratio(folds, rows.planned[0]) if differences else float("nan")
     tests = contrasts(differences, ratio)
     overall = None
-    if differences and comparison.kind in ("networks", "trend", "choice"):
+    if differences and comparison.kind in ("networks", "trend", "choice", "within", "size"):
         mean = np.mean([each.to_numpy() for each in differences.values()], axis=0)
         (overall,) = contrasts({"all": mean}, ratio)
     verdict = _VERDICTS[comparison.kind](comparison, tests, overall)
@@ -134,7 +144,7 @@ def _finding(comparison: Comparison, rows: Rows, folds: pd.DataFrame) -> Finding
         name=comparison.name,
         strategy=comparison.strategy,
         metric=comparison.metric,
-        unit="points per unit of weight" if comparison.kind == "trend" else "points",
+        unit=sentences.unit(comparison),
         direction=comparison.direction,
         verdict=verdict,
         statement=sentences.statement(comparison, verdict, tests, overall, choices, _extreme(comparison, rows)),
@@ -192,7 +202,79 @@ def _by_row(comparison: Comparison, rows: Rows) -> Differences:
     return {row.title: rows.difference(treated, row, comparison.metric) for row in others if treated}
 
 
+def _by_metric(comparison: Comparison, rows: Rows) -> Differences:
+    own = filter(comparison.sides.treated, rows.planned)
+    return {row.title: rows.values(row, comparison.metric) - rows.values(row, comparison.minus) for row in own}
+
+
+def _by_size(comparison: Comparison, rows: Rows) -> Differences:
+    """Least squares over networks: the gain's change per tenfold parameters, in each fold and seed."""
+    gains = {
+        treated.network: rows.difference(treated, baseline, comparison.metric)
+        for _, treated, baseline in _pairs(comparison, rows)
+        if treated.network in paper_sizes()
+    }
+    if len(gains) < FEWEST_DOSES:
+        return {}
+    doses = {name: math.log10(paper_sizes()[name].parameters_millions) for name in gains}
+    centred = {name: dose - sum(doses.values()) / len(doses) for name, dose in doses.items()}
+    total = sum(value**2 for value in centred.values())
+    parts = [centred[name] / total * gain for name, gain in gains.items()]
+    return {f"{len(gains)} networks": sum(parts[1:], parts[0])}
+
+
+def _by_factor(comparison: Comparison, rows: Rows, elsewhere: Mapping[str, Rows]) -> Differences:
+    """How much each other strategy changes a network, minus how much this one does, over the networks of both."""
+    own = _changes(comparison.metric, rows)
+    found = {}
+    for name, other in elsewhere.items():
+        changes = _changes(comparison.metric, other)
+        common = [network for network in own if network in changes]
+        pairs = [(changes[network] - own[network]).dropna() for network in common]
+        if pairs and all(len(pair) > 1 for pair in pairs):
+            found[name.replace("_", " ")] = sum(pairs[1:], pairs[0]) / len(pairs)
+    return found
+
+
+def _changes(metric: str, rows: Rows) -> dict[str, pd.Series[float]]:
+    """By network and fold: the metric of the row that is best on the other folds, minus that of the worst there."""
+    import pandas as pd
+
+    found = {}
+    for network in dict.fromkeys(row.network for row in rows.planned):
+        own = [row for row in rows.planned if row.network == network and (row.headline or row.paper)]
+        table = pd.DataFrame({row.variant: rows.by_fold(row, metric) for row in own}).dropna()
+        if table.shape[1] > 1 and len(table) > 1:
+            # Named by the other folds, so that noise alone has no size on average.
+            others = (table.sum() - table) / (len(table) - 1)
+            best, worst = others.idxmax(axis=1), others.idxmin(axis=1)
+            values = {fold: table.loc[fold, best[fold]] - table.loc[fold, worst[fold]] for fold in table.index}
+            found[network] = pd.Series(values, dtype="float64")
+    return found
+
+
+def _by_row_elsewhere(comparison: Comparison, rows: Rows, elsewhere: Mapping[str, Rows]) -> Differences:
+    """As `_by_row`, against other strategies' rows on the same images; the mean over seeds, which may be others."""
+    treated = next(filter(comparison.sides.treated, rows.planned), None)
+    if treated is None:
+        return {}
+    found = {}
+    for other in elsewhere.values():
+        for row in filter(comparison.sides.baseline, other.planned):
+            if row.cohort == treated.cohort:
+                pair = rows.by_fold(treated, comparison.metric) - other.by_fold(row, comparison.metric)
+                if not pair.isna().any():
+                    found[row.title] = pair
+    return found
+
+
+_ELSEWHERE: dict[str, Callable[[Comparison, Rows, Mapping[str, Rows]], Differences]] = {
+    "factors": _by_factor,
+    "all": _by_row_elsewhere,
+}
 _DIFFERENCES: dict[str, Callable[[Comparison, Rows], Differences]] = {
+    "within": _by_metric,
+    "size": _by_size,
     "networks": _by_network,
     "choice": _by_network,
     "each": _by_augmentation,
@@ -237,6 +319,9 @@ _VERDICTS: dict[str, Callable[[Comparison, Sequence[Contrast], Contrast | None],
     "choice": _ours_is_better,
     "each": _any,
     "all": _every,
+    "factors": _every,
+    "within": _on_average,
+    "size": _on_average,
 }
 
 
@@ -252,7 +337,7 @@ def _in_words(row: PlannedRow) -> str:
 
 def _extreme(comparison: Comparison, rows: Rows) -> tuple[str, float] | None:
     """Title and mean of the row that is furthest in the expected direction, for comparisons with all rows."""
-    if comparison.kind != "all" or not rows.planned:
+    if comparison.kind != "all" or comparison.elsewhere or not rows.planned:
         return None
     means = {row.title: float(rows.values(row, comparison.metric).mean()) for row in rows.planned}
     title = max(means, key=lambda name: comparison.direction * means[name])

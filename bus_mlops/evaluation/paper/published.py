@@ -64,6 +64,31 @@ class Claim:
     note: str
 
 
+@dataclass(frozen=True)
+class PublishedSize:
+    """A row of Table 3: millions of parameters, and megabytes of the trained model's file."""
+
+    model: str
+    parameters_millions: float
+    megabytes: float
+
+
+@lru_cache(maxsize=1)
+def paper_sizes() -> dict[str, PublishedSize]:
+    """Table 3 by our name of the network.
+
+    Its parameters are those of the original networks with a thousand classes, cut off and not rounded; its files are
+    those of the changed networks with the state of their optimizer. MT-ESTAN is not in it.
+
+    >>> paper_sizes()["mobilenet"].parameters_millions
+    4.2
+    """
+    return {
+        line["network"]: PublishedSize(line["model"], float(line["parameters_millions"]), float(line["megabytes"]))
+        for line in _read("table3.csv")
+    }
+
+
 @lru_cache(maxsize=1)
 def paper_claims() -> dict[str, Claim]:
     """The paper's statements by the name of the finding that tests them; `claim` is empty where it says nothing.

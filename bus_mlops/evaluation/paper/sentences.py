@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.paper.claims import Comparison
 from bus_mlops.evaluation.paper.contrasts import Contrast
-from bus_mlops.evaluation.paper.published import contradictions, paper_table
+from bus_mlops.evaluation.paper.published import contradictions, paper_sizes, paper_table
 
 ALPHA = 0.05
+# Where the paper prints the rows of other strategies than a finding's own.
+_TABLES = {"transfer_learning": 4, "augmentation": 5, "losses": 6, "optimizers": 7, "multitask": 8}
 _NOT_TESTED = {True: "Not tested: this run has no rows to compare.", False: "Not tested: one fold allows no test"}
 
 
@@ -32,9 +34,19 @@ def statement(
         return f"{lead}: {_which(comparison, tests)}."
     if comparison.kind == "all":
         return f"{lead}: {_others(comparison, tests)}. {_furthest(comparison, extreme)}"
+    if comparison.kind == "factors":
+        return f"{lead}: {_listed([f'{test.name} by {_sized(test)} more' for test in tests])}."
+    if comparison.kind == "size":
+        return f"{lead}: over {tests[0].name}, the gain changes by {_sized(tests[0], ' per tenfold parameters')}."
     per = " per unit of weight" if comparison.kind == "trend" else ""
     average = "" if overall is None else f"; on average {_sized(overall, per)}"
     return f"{lead}: {_count(comparison, tests, 'network')}{average}."
+
+
+def unit(comparison: Comparison) -> str:
+    """In what the differences of a finding are given."""
+    by_kind = {"trend": "points per unit of weight", "size": "points per tenfold parameters"}
+    return by_kind.get(comparison.kind, "points")
 
 
 def points(fraction: float) -> str:
@@ -57,11 +69,17 @@ def probability(p: float) -> str:
 
 def printed(comparison: Comparison, table: int) -> str:
     """What the paper's own numbers say to the comparison, counted from its table; empty where it prints none."""
+    if comparison.kind == "factors":
+        return _printed_ranges(comparison)
     if comparison.paper is None:
         return ""
     rows = paper_table(table)
     if comparison.kind == "all":
         return _printed_extreme(comparison, table)
+    if comparison.kind == "within":
+        return _printed_within(comparison, table)
+    if comparison.kind == "size":
+        return _printed_size(comparison, table)
     first, second = comparison.paper
     found, flagged = {}, []
     for model in dict.fromkeys(model for model, _ in rows):
@@ -79,11 +97,50 @@ def printed(comparison: Comparison, table: int) -> str:
 def _printed_extreme(comparison: Comparison, table: int) -> str:
     rows = {" ".join(key): row[comparison.metric] for key, row in paper_table(table).items()}
     own = " ".join(comparison.paper or ())
+    if comparison.elsewhere:
+        (table,) = (_TABLES[name] for name in comparison.elsewhere)
+        others = {" ".join(key): row[comparison.metric] for key, row in paper_table(table).items()}
+        rows = {own: rows[own], **others}
     beaten = [name for name, value in rows.items() if comparison.direction * (rows[own] - value) > 0]
     top = max(rows, key=lambda name: comparison.direction * rows[name])
     most = METRICS[comparison.metric].format_with_unit(rows[top])
     text = f"Table {table}: {_word(comparison)} than {len(beaten)} of {len(rows) - 1} others"
     return text + ("" if top == own else f"; {_superlative(comparison)} is {top} ({most})")
+
+
+def _printed_within(comparison: Comparison, table: int) -> str:
+    start = comparison.paper[0] if comparison.paper else ""
+    rows = {model: row for (model, variant), row in paper_table(table).items() if variant.startswith(start)}
+    found = {model: round(row[comparison.metric] - row[comparison.minus], 6) for model, row in rows.items()}
+    against = [f"{model} ({points(value)})" for model, value in found.items() if comparison.direction * value <= 0]
+    text = f"Table {table}: so for {len(found) - len(against)} of {len(found)} networks"
+    return text + (f", not for {_listed(against)}" if against else "")
+
+
+def _printed_size(comparison: Comparison, table: int) -> str:
+    """The gains of the paper's three smallest and three largest networks."""
+    rows, (treated, baseline) = paper_table(table), comparison.paper or ("", "")
+    sizes = sorted(paper_sizes().values(), key=lambda each: each.parameters_millions)
+    gains = {
+        each.model: rows[each.model, treated][comparison.metric] - rows[each.model, baseline][comparison.metric]
+        for each in sizes
+        if (each.model, treated) in rows
+    }
+    words = [f"{model} {points(gain)}" for model, gain in gains.items()]
+    return f"Table {table}: the smallest networks gain {_listed(words[:3])}, the largest {_listed(words[-3:])}"
+
+
+def _printed_ranges(comparison: Comparison) -> str:
+    """By how much each of the paper's tables changes a network, best minus worst row, the mean over networks."""
+    said = []
+    for strategy in (*comparison.elsewhere, comparison.strategy):
+        rows = paper_table(_TABLES[strategy])
+        by_model: dict[str, list[float]] = {}
+        for (model, _), row in rows.items():
+            by_model.setdefault(model, []).append(row[comparison.metric])
+        mean = sum(max(values) - min(values) for values in by_model.values()) / len(by_model)
+        said.append(f"{100 * mean:.1f} points in Table {_TABLES[strategy]}")
+    return f"The best row of a network lies above its worst by {_listed(said)}, on average"
 
 
 def _lead(comparison: Comparison, verdict: str) -> str:
@@ -92,6 +149,12 @@ def _lead(comparison: Comparison, verdict: str) -> str:
     metric = METRICS[comparison.metric].phrase
     if comparison.kind == "all":
         what = f"{metric} of {sides.subject} is {'higher' if rises else 'lower'} than that of {sides.against}"
+    elif comparison.kind == "within":
+        what = f"{sides.subject} {'exceeds' if rises else 'falls below'} {sides.against}"
+    elif comparison.kind == "size":
+        what = f"{'larger' if rises else 'smaller'} networks gain more from {sides.subject}"
+    elif comparison.kind == "factors":
+        what = f"{sides.subject} changes {metric} {'more' if rises else 'less'} than {sides.against}"
     else:
         what = f"{sides.subject} {'raises' if rises else 'lowers'} {metric} against {sides.against}"
     if verdict == "shown":
