@@ -12,7 +12,8 @@ from bus_mlops.evaluation.families import compose, with_choice
 from bus_mlops.evaluation.paper.findings import find
 from bus_mlops.evaluation.results import check_collected, read_curves, read_plans, read_predictions, with_parameters
 from bus_mlops.evaluation.tables import fold_table, metrics_summary, strategy_table
-from bus_mlops.evaluation.tidy import TIDY_TABLES, Evaluated
+from bus_mlops.evaluation.tidy import Evaluated
+from bus_mlops.evaluation.tidy_tables import TIDY_TABLES
 from bus_mlops.files import replacing, write_json
 from bus_mlops.paths import BENCHMARK
 

@@ -1,8 +1,8 @@
-"""Tidy tables beside those of the strategies: `results/tables/NAME.csv`, computed here once, drawn by the report."""
+"""What tidy tables are computed from; `tidy_tables.py` names them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +34,3 @@ class Evaluated:
     folds: pd.DataFrame
     benchmark: Path
     probes: Path
-
-
-# Name of the file without .csv -> what computes it; a table without rows is written with its columns.
-TIDY_TABLES: dict[str, Callable[[Evaluated], pd.DataFrame]] = {}

@@ -27,7 +27,8 @@ from bus_mlops.evaluation.report.rows import (
     table_rows,
 )
 from bus_mlops.evaluation.report.searches import search_sections
-from bus_mlops.evaluation.report.tabled import Section, tabled_sections
+from bus_mlops.evaluation.report.sections import tabled_sections
+from bus_mlops.evaluation.report.tabled import Section
 from bus_mlops.evaluation.results import (
     Heading,
     Samples,

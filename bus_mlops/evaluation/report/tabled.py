@@ -1,11 +1,9 @@
-"""Sections of the report that are drawn from `results/tables` alone, in the order of the page."""
+"""What a section of the report is that is drawn from `results/tables` alone; `sections.py` names them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 
@@ -16,15 +14,6 @@ class Section:
     anchor: str
     title: str
     html: str
-
-
-# Each takes the folder `results/tables`, and returns None where the page has nothing to say.
-SECTIONS: tuple[Callable[[Path], Section | None], ...] = ()
-
-
-def tabled_sections(tables: Path) -> list[Section]:
-    """The sections that have something to say."""
-    return [section for build in SECTIONS if (section := build(tables)) is not None]
 
 
 def render(template: str, **values: Any) -> str:

@@ -1,0 +1,16 @@
+"""The sections of the report that are drawn from `results/tables` alone, in the order of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bus_mlops.evaluation.report.tabled import Section
+
+# Each takes the folder `results/tables`, and returns None where the page has nothing to say.
+SECTIONS: tuple[Callable[[Path], Section | None], ...] = ()
+
+
+def tabled_sections(tables: Path) -> list[Section]:
+    """The sections that have something to say."""
+    return [section for build in SECTIONS if (section := build(tables)) is not None]

@@ -1,0 +1,14 @@
+"""Tidy tables beside those of the strategies: `results/tables/NAME.csv`, computed once, drawn by the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from bus_mlops.evaluation.tidy import Evaluated
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Name of the file without .csv -> what computes it; a table without rows is written with its columns.
+TIDY_TABLES: dict[str, Callable[[Evaluated], pd.DataFrame]] = {}
