@@ -9,10 +9,10 @@ from bus_mlops.entry import run_stage
 from bus_mlops.files import replacing, write_json
 
 
-def main(_: Config) -> None:
+def main(config: Config) -> None:
     benchmark = Benchmark.open(paths.BENCHMARK)
     found = audit(benchmark)
-    exclusions = list_exclusions(benchmark.frame, found.clusters, found.groups)
+    exclusions = list_exclusions(benchmark.frame, found.clusters, found.groups, config.external)
     for name, frame in {"groups": found.groups, "pairs": found.pairs, "exclusions": exclusions}.items():
         with replacing(paths.AUDIT / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False, lineterminator="\n")

@@ -7,8 +7,12 @@ from bus_mlops.entry import run_stage
 
 def main(_: Config) -> None:
     from bus_mlops.dataset.flow import incomplete_sources
+    from bus_mlops.dataset.folds.assignment import Folds
+    from bus_mlops.dataset.folds.sealed import sealed_counts, sealed_words
     from bus_mlops.evaluation.evaluate import evaluate
 
+    for line in sealed_words(sealed_counts(Folds.open(paths.FOLDS / "folds.csv").frame)):
+        print(line)
     incomplete = incomplete_sources(paths.BENCHMARK / "benchmark.json")
     for line in evaluate(paths.PLAN, paths.PREDICTIONS, paths.FOLDS / "folds.csv", paths.RESULTS, incomplete):
         print(line)

@@ -7,6 +7,7 @@ from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.exclusions import kept, read_exclusions
 from bus_mlops.dataset.folds.make import describe_balance, make_folds, require_sources, write_folds
 from bus_mlops.dataset.folds.official import official_folds, read_imported
+from bus_mlops.dataset.folds.sealed import sealed_counts, sealed_words
 from bus_mlops.entry import run_stage
 
 
@@ -15,17 +16,19 @@ def main(config: Config) -> None:
     groups = read_groups(paths.AUDIT / "groups.csv")
     remaining = kept(manifest, read_exclusions(paths.AUDIT / "exclusions.csv"), config.audit.exclude)
     if config.folds.kind == "source":
-        require_sources(remaining, config.fold_sources)
+        require_sources(remaining[~remaining["source"].isin(config.external)], config.fold_sources)
     if config.folds.kind == "official":
-        folds = official_folds(read_imported(paths.OFFICIAL_FOLDS), manifest, groups)
+        folds = official_folds(read_imported(paths.OFFICIAL_FOLDS), manifest, groups, config.external)
         folds = folds[folds["image_id"].isin(remaining["image_id"])].reset_index(drop=True)
     else:
-        folds = make_folds(remaining, groups, config.folds, config.seed)
+        folds = make_folds(remaining, groups, config.folds, config.seed, config.external)
     reached = write_folds(folds, config.folds.kind, paths.FOLDS)
     count = reached["fold"].nunique()
     print(
         f"folds: {count} {config.folds.kind} folds of {len(folds)} images in {folds['group'].nunique()} leakage groups"
     )
+    for line in sealed_words(sealed_counts(folds)):
+        print(line)
     if len(remaining) < len(manifest):
         print(f"audit.exclude: {config.audit.exclude} leaves out {len(manifest) - len(remaining)} images")
     if config.folds.kind != "source":  # whose test parts are one source each

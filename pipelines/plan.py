@@ -16,6 +16,10 @@ def main(config: Config) -> None:
     cells = sum(len(config.folds_of(spec.cohort)) for spec in specs)
     named = ", ".join(name for name, plan in plans.items() if plan.rows)
     print(f"[plan] {named}: {len(specs)} specs, {cells} runs")
+    if config.folds.locked:
+        print(f"[plan] {config.folds.locked:.0%} of the cases are locked: no run of these sees them")
+    if config.external:
+        print(f"[plan] external: {', '.join(config.external)}: no run of these sees an image of them")
     # The report depends on the folder of the searches, which is there also where nothing is searched.
     write_json(SEARCH / "searches.json", list(config.searches))
     for search in make_search_plans(config).values():

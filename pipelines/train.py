@@ -3,6 +3,7 @@
 import sys
 
 from bus_mlops.config import Config
+from bus_mlops.dataset.folds.sealed import sealed_counts, sealed_words
 from bus_mlops.entry import run_stage
 from bus_mlops.experiments.collect import collect
 from bus_mlops.experiments.driver import open_runner
@@ -14,6 +15,8 @@ from bus_mlops.paths import PLAN, PREDICTIONS
 def main(config: Config) -> None:
     plan = read_plan(PLAN, sys.argv[1])
     with open_runner(config) as runner:
+        for line in sealed_words(sealed_counts(runner.folds.frame)):
+            print(f"[train] {line}")
         collect(runner, plan, run_plan(runner, plan), PREDICTIONS)
 
 

@@ -1,4 +1,4 @@
-"""`bus-mlops folds`: bringing the benchmark's own folds into the project. Heavy imports happen inside."""
+"""`bus-mlops folds`: what is in them, and bringing in the benchmark's own. Heavy imports happen inside."""
 
 from __future__ import annotations
 
@@ -7,12 +7,27 @@ from typing import Annotated
 
 import typer
 
-folds_app = typer.Typer(help="The benchmark's official folds.", no_args_is_help=True)
+folds_app = typer.Typer(help="What is in the folds; the benchmark's official ones.", no_args_is_help=True)
 
 
 @folds_app.callback()
 def folds() -> None:
-    """The benchmark's official folds."""
+    """What is in the folds; the benchmark's official ones."""
+
+
+@folds_app.command("show")
+def show_folds(
+    json_: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Count what is in each part of each fold, and what is in none: the locked part and external sources."""
+    import json
+
+    from bus_mlops import paths
+    from bus_mlops.dataset.folds.assignment import Folds
+    from bus_mlops.dataset.folds.leakage import check_leakage, describe
+
+    checked = check_leakage(Folds.open(paths.FOLDS / "folds.csv"), tolerate=True)
+    print(json.dumps(checked, indent=2) if json_ else describe(checked))
 
 
 @folds_app.command("import")

@@ -73,10 +73,21 @@ class FoldsConfig(Strict):
     kind: Literal["grouped", "official", "image-level", "source"] = "grouped"
     count: int = Field(default=5, ge=2, le=10, description="grouped and image-level; official folds are 5")
     validation: float = Field(default=0.2, gt=0, lt=1, description="fraction of the training groups")
+    locked: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="fraction of the cases that no fold touches: only a frozen model is judged on them, once",
+    )
     run: tuple[int, ...] | None = Field(default=None, description="train only these folds (1-based); null: all")
 
     @model_validator(mode="after")
     def _official(self) -> FoldsConfig:
         if self.kind == "official" and self.count != OFFICIAL_FOLDS:
             raise ValueError(f"folds.count must be {OFFICIAL_FOLDS} for the official folds but got {self.count}")
+        if self.kind == "official" and self.locked:
+            raise ValueError(
+                f"folds.locked must be 0 for the official folds, which are used as they are, but got {self.locked:g}: "
+                "set folds.kind to grouped, or name a source in cohorts.external"
+            )
         return self

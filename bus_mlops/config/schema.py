@@ -18,6 +18,9 @@ from bus_mlops.config.strategies import StrategyName, StrategySettings
 from bus_mlops.config.tracking import TrackingConfig
 from bus_mlops.config.training import NetworkConfig, TrainingDefaults
 
+# Of `cohorts`: sources that are read and audited like others, and in no fold.
+EXTERNAL_COHORT = "external"
+
 
 class Config(Strict):
     """All parameters of one reproduction; see `bus-mlops profile --list`."""
@@ -28,7 +31,9 @@ class Config(Strict):
     phantom: PhantomConfig = PhantomConfig()
     audit: AuditConfig = AuditConfig()
     folds: FoldsConfig = FoldsConfig()
-    cohorts: dict[str, tuple[SourceName, ...]]
+    cohorts: dict[str, tuple[SourceName, ...]] = Field(
+        description="by name the sources of tables; external: those in no fold, on which only a frozen model is judged"
+    )
     weights_folder: Path | None = Field(
         default=None, description="folder with pretrained weights, looked at before Keras's cache"
     )
@@ -55,6 +60,7 @@ class Config(Strict):
         for cohort, needed in {"all": "single-task", "multitask": "multitask"}.items():
             if cohort not in self.cohorts:
                 raise ValueError(f"cohorts.{cohort} is missing: it lists the sources of the {needed} runs")
+        self._check_external()
         if registries is not None:
             self._check_names(registries)
         self._folds_fit()
@@ -80,6 +86,20 @@ class Config(Strict):
         unmasked = [source for source in self.cohorts["multitask"] if not registries.sources[source]]
         if unmasked:
             raise ValueError(f"cohorts.multitask names {unmasked[0]}, which has no masks")
+
+    def _check_external(self) -> None:
+        """An external source is read, and in no other cohort."""
+        for source in self.external:
+            for cohort, members in self.cohorts.items():
+                if cohort != EXTERNAL_COHORT and source in members:
+                    raise ValueError(
+                        f"cohorts.external names {source}, which cohorts.{cohort} trains on: take it out of one of them"
+                    )
+            if self.data.sources != "all" and source not in self.data.sources:
+                raise ValueError(
+                    f"cohorts.external names {source}, which is not read: add it to data.sources "
+                    f"({', '.join(self.data.sources)})"
+                )
 
     def _check_candidates(self, network: str) -> None:
         """A candidate is the network as its strategy trains it, or as a search of it has tuned it."""
@@ -110,6 +130,8 @@ class Config(Strict):
             if not 1 <= fold <= self.fold_count:
                 raise ValueError(f"folds.run must lie between 1 and {self.fold_count} but got {fold}")
         for cohort, members in self.cohorts.items():
+            if cohort == EXTERNAL_COHORT:
+                continue
             if self.folds.kind == "source" and len(set(members) & set(self.fold_sources)) < 2:
                 raise ValueError(
                     f"folds.kind is source, which trains on all sources but one, and cohorts.{cohort} has fewer than "
@@ -117,12 +139,18 @@ class Config(Strict):
                 )
 
     @property
+    def external(self) -> tuple[str, ...]:
+        """The sources that no fold touches, sorted."""
+        return tuple(sorted(set(self.cohorts.get(EXTERNAL_COHORT, ()))))
+
+    @property
     def fold_sources(self) -> tuple[str, ...]:
         """For `folds.kind: source`, the sources in the order of the folds that test them."""
         if self.data.sources != "all":
-            return tuple(sorted(set(self.data.sources)))
+            return tuple(sorted(set(self.data.sources) - set(self.external)))
         if self.data.kind == "phantom":
-            return tuple(sorted(source for source, count in self.phantom.images.items() if count))
+            drawn = {source for source, count in self.phantom.images.items() if count}
+            return tuple(sorted(drawn - set(self.external)))
         # Which folders lie in data.root may change without params.yaml, the number of folds may not.
         raise ValueError(
             "folds.kind is source, so data.sources must list the sources: their number is that of the folds"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
+from bus_mlops.dataset.folds.assignment import EXTERNAL
 from bus_mlops.dataset.stage_csv import read_stage_csv
 from bus_mlops.errors import DatasetError
 
@@ -17,16 +21,21 @@ COLUMNS = ("image_id", "reason", "group")
 REASONS = {"conflicts": "conflict", "duplicates": "duplicate"}
 
 
-def list_exclusions(manifest: pd.DataFrame, clusters: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
+def list_exclusions(
+    manifest: pd.DataFrame, clusters: pd.DataFrame, groups: pd.DataFrame, external: Collection[str] = ()
+) -> pd.DataFrame:
     """Rows (image_id, reason, group), sorted; an image may be there for either reason or for both.
 
     `conflict`: every image of a near-duplicate cluster that holds both labels, since the pixels cannot say
     which label is right. `duplicate`: all images of a cluster but the one with the most pixels (among equals
     the first by id), whose label is kept as it is.
+
+    Images of `external` sources and all others are looked at apart: what is trained on does not depend on the former.
     """
     import pandas as pd
 
     frame = manifest.merge(clusters, on="image_id").merge(groups, on="image_id")
+    frame["cluster"] += np.where(frame["source"].isin(list(external)), f" {EXTERNAL}", "")
     frame = frame[frame.groupby("cluster")["image_id"].transform("size") > 1]
     mixed = frame[frame.groupby("cluster")["label"].transform("nunique") > 1]
     area = frame["width"] * frame["height"]

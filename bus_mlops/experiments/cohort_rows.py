@@ -41,5 +41,5 @@ def cohort_rows(benchmark: Benchmark, folds: Folds, cell: Cell) -> dict[str, np.
 
 def _trained_by_refit(folds: Folds) -> pd.Series:
     frame = folds.frame.set_index("image_id")
-    used = (frame[fold_columns(frame)] != UNUSED).any(axis="columns")
+    used = frame[fold_columns(frame)].isin(PARTS).any(axis="columns")
     return used.map({True: TRAIN, False: UNUSED})

@@ -20,6 +20,9 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 PARTS = (TRAIN, VALIDATION, TEST)
 # In no part of a fold: official folds leave images out, folds by source set aside what would leak.
 UNUSED = "unused"
+# In every fold column, since no fold touches them: what only a frozen model is judged on, once.
+LOCKED, EXTERNAL = "locked", "external"
+SEALED = (LOCKED, EXTERNAL)
 KINDS = ("grouped", "official", "image-level", "source")
 LEADING = ["image_id", "source", "label", "case_id", "group"]
 
@@ -57,7 +60,8 @@ class Folds:
     ) -> Folds:
         """A frame as folds, after checking columns, parts, and that every image is tested exactly once.
 
-        Official folds may leave an image untested, but no folds may test it twice.
+        Official folds may leave an image untested, but no folds may test it twice. A locked or external image is in no
+        part of any fold.
 
         Args:
             frame: In the layout of folds.csv.
@@ -78,7 +82,7 @@ class Folds:
         return cls(frame.assign(label=frame["label"].astype("int64")), len(names), kind)
 
     def parts(self, fold: int) -> pd.Series:
-        """image_id -> `train`, `validation`, `test` or `unused` in a fold, counted from 1."""
+        """image_id -> `train`, `validation`, `test`, `unused`, `locked` or `external` in a fold, counted from 1."""
         if not 1 <= fold <= self.count:
             raise DatasetError(f"fold must lie between 1 and {self.count} but got {fold}.")
         return self.frame.set_index("image_id")[f"fold_{fold}"]
@@ -110,7 +114,7 @@ def _check_rows(frame: pd.DataFrame, names: Sequence[str], where: str, at_least:
     twice = frame.loc[frame["image_id"].duplicated(), "image_id"]
     if len(twice):
         raise DatasetError(f"{where}: {twice.iloc[0]} is listed more than once. Keep one row.")
-    for column, allowed in {"label": ("0", "1"), **dict.fromkeys(names, (*PARTS, UNUSED))}.items():
+    for column, allowed in {"label": ("0", "1"), **dict.fromkeys(names, (*PARTS, UNUSED, *SEALED))}.items():
         wrong = frame.loc[~frame[column].astype(str).isin(allowed)]
         if len(wrong):
             row = wrong.iloc[0]
@@ -120,14 +124,29 @@ def _check_rows(frame: pd.DataFrame, names: Sequence[str], where: str, at_least:
     empty = frame.loc[frame["group"].isna() | (frame["group"] == ""), "image_id"]
     if len(empty):
         raise DatasetError(f"{where}: {empty.iloc[0]} has no group. Take it from groups.csv.")
+    sealed = _require_sealed(frame, names, where)
     tested = (frame[list(names)] == TEST).sum(axis=1)
-    wrong = frame.loc[(tested > 1) | (tested < at_least)]
+    wrong = frame.loc[(tested > 1) | ((tested < at_least) & ~sealed)]
     if len(wrong):
         times = int(tested.loc[wrong.index[0]])
         raise DatasetError(
             f"{where}: {wrong.iloc[0]['image_id']} is in the test part of {times} folds; every image must "
             f"be in {'exactly' if at_least else 'at most'} one."
         )
+
+
+def _require_sealed(frame: pd.DataFrame, names: Sequence[str], where: str) -> pd.Series:
+    """Which rows are sealed; raise where one is so in some folds only."""
+    sealed = frame[list(names)].isin(SEALED).any(axis=1)
+    torn = frame.loc[sealed & (frame[list(names)].nunique(axis=1) > 1)]
+    if len(torn):
+        row = torn.iloc[0]
+        parts = ", ".join(str(row[name]) for name in names)
+        raise DatasetError(
+            f"{where}: {row['image_id']} is {parts}: what is locked or external in one fold must be so in every one. "
+            "Run `dvc repro --force folds`."
+        )
+    return sealed
 
 
 def _check_images(listed: set[str], images: set[str], where: str) -> None:

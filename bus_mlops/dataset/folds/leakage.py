@@ -4,6 +4,9 @@ Grouped folds and folds by source stop at a leak. Official and image-level folds
 counts how much, and every run and table bears the counts. There are two, since they mean different things: groups
 torn between test and the rest make results too good; groups torn between train and validation alone leave the
 tested images unseen, and only make epochs, thresholds and other choices too confident.
+
+A group of the locked part has no image in any fold, whatever the kind: that stops. An image of an external source may
+be a near-duplicate of one in the folds; it is left out where that source is judged.
 """
 
 from __future__ import annotations
@@ -11,7 +14,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from bus_mlops.dataset.folds.assignment import PARTS, TEST, TRAIN, UNUSED, VALIDATION, Folds, fold_columns
+from bus_mlops.dataset.folds.assignment import (
+    EXTERNAL,
+    LOCKED,
+    PARTS,
+    TEST,
+    TRAIN,
+    UNUSED,
+    VALIDATION,
+    Folds,
+    fold_columns,
+)
+from bus_mlops.dataset.folds.sealed import sealed_counts, sealed_words
 from bus_mlops.errors import DatasetError, LeakageError
 
 if TYPE_CHECKING:
@@ -35,15 +49,18 @@ def check_leakage(folds: Folds, tolerate: bool = False) -> dict[str, Any]:
         tolerate: Report leaks instead of raising.
 
     Returns:
-        Among others `leaks`, the number of groups that in at least one fold have test images and others,
-        `leaking_cases`, that of cases, and `exposed_test_images`, that of test images whose group also has images in
-        the train or validation part; `validation_leaks`, `validation_leaking_cases` and `exposed_validation_images`
-        are the same between validation and train.
+        Among others `sealed`, the counts of what no fold touches, where there is any; `leaks`, the number of groups
+        that in at least one fold have test images and others, `leaking_cases`, that of cases, and
+        `exposed_test_images`, that of test images whose group also has images in the train or validation part;
+        `validation_leaks`, `validation_leaking_cases` and `exposed_validation_images` are the same between validation
+        and train.
 
     Raises:
         LeakageError: Names the fold, the group or case, its images and their parts.
     """
     frame = folds.frame
+    for kind in ("group", "case_id"):
+        _require_locked_apart(frame, kind)
     if not tolerate:
         for fold in range(1, folds.count + 1):
             for kind in ("group", "case_id"):
@@ -61,6 +78,7 @@ def check_leakage(folds: Folds, tolerate: bool = False) -> dict[str, Any]:
         **counts,
         "leaking_groups": sorted(leaking(frame))[:_SHOWN],
         "folds": {column: _counts(frame, column) for column in fold_columns(frame)},
+        **({"sealed": sealed} if (sealed := sealed_counts(frame)) else {}),
     }
 
 
@@ -135,11 +153,11 @@ def describe(checked: dict[str, Any]) -> str:
             if c["images"] or part != UNUSED
         )
         lines.append(f"  {name}: {shares}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"  {words}" for words in sealed_words(checked.get("sealed", {})))])
 
 
 def _torn(frame: pd.DataFrame, column: str, kind: str) -> list[str]:
-    used = frame[frame[column] != UNUSED]
+    used = frame[~frame[column].isin([UNUSED, EXTERNAL])]
     spread = used.groupby(kind)[column].nunique()
     return [str(name) for name in spread.index[spread > 1]]
 
@@ -156,7 +174,8 @@ def _require_whole(frame: pd.DataFrame, fold: int, kind: str, folds_kind: str) -
     if not torn:
         return
     name = torn[0]
-    rows = frame.loc[(frame[kind] == name) & (frame[column] != UNUSED), ["image_id", column]].to_numpy()
+    of_fold = ~frame[column].isin([UNUSED, EXTERNAL])
+    rows = frame.loc[(frame[kind] == name) & of_fold, ["image_id", column]].to_numpy()
     images = ", ".join(f"{image} ({part})" for image, part in rows[:12])
     more = f" and {len(rows) - 12} more images" if len(rows) > 12 else ""
     what = "leakage group" if kind == "group" else "case"
@@ -168,6 +187,21 @@ def _require_whole(frame: pd.DataFrame, fold: int, kind: str, folds_kind: str) -
     raise LeakageError(
         f"fold {fold}: {what} {name!r} lies in more than one part: {images}{more} ({len(torn)} {what}s in "
         f"all). {remedy}"
+    )
+
+
+def _require_locked_apart(frame: pd.DataFrame, kind: str) -> None:
+    columns = fold_columns(frame)
+    locked = frame[columns[0]] == LOCKED
+    met = frame[frame[columns].isin(PARTS).any(axis=1) & frame[kind].isin(frame.loc[locked, kind])]
+    if met.empty:
+        return
+    first = met.iloc[0]
+    other = frame.loc[locked & (frame[kind] == first[kind]), "image_id"].iloc[0]
+    what = "leakage group" if kind == "group" else "case"
+    raise LeakageError(
+        f"{what} {first[kind]!r} is in the locked part and in folds: {other} is locked, {first['image_id']} is not "
+        f"({met[kind].nunique()} {what}s in all). Lock all images of a group or none, or run `dvc repro --force folds`."
     )
 
 

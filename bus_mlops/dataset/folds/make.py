@@ -7,7 +7,7 @@ a source leaves the folds of the others as they were (but for folds by source, w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,20 @@ import numpy as np
 
 from bus_mlops.config import FoldsConfig
 from bus_mlops.dataset.audit import components
-from bus_mlops.dataset.folds.assignment import LEADING, PARTS, TEST, TRAIN, UNUSED, VALIDATION, fold_columns
+from bus_mlops.dataset.folds.assignment import (
+    EXTERNAL,
+    LEADING,
+    LOCKED,
+    PARTS,
+    SEALED,
+    TEST,
+    TRAIN,
+    UNUSED,
+    VALIDATION,
+    fold_columns,
+)
 from bus_mlops.dataset.folds.partition import group_features, partition
+from bus_mlops.dataset.folds.sealed import choose_locked, require_judgeable
 from bus_mlops.errors import DatasetError
 from bus_mlops.files import replaced_folder, write_json
 
@@ -27,8 +39,10 @@ if TYPE_CHECKING:
     Objects = NDArray[np.object_]
 
 
-def make_folds(manifest: pd.DataFrame, groups: pd.DataFrame, config: FoldsConfig, seed: int) -> pd.DataFrame:
-    """Put every image into the test part of exactly one fold.
+def make_folds(
+    manifest: pd.DataFrame, groups: pd.DataFrame, config: FoldsConfig, seed: int, external: Collection[str] = ()
+) -> pd.DataFrame:
+    """Put every image into the test part of exactly one fold, but for those that no fold touches.
 
     With kind `source`, fold k tests the k-th source in alphabetical order, and a training image that shares a group
     with a tested one is `unused` in that fold. Official folds are imported, not made.
@@ -38,14 +52,19 @@ def make_folds(manifest: pd.DataFrame, groups: pd.DataFrame, config: FoldsConfig
         groups: The audit's (image_id, group).
         config: `validation` is the fraction of a fold's training groups (image-level: images) that validate.
         seed: What the result depends on; the order of the rows does not matter.
+        external: Sources whose images are in no fold, and on which nothing of the others depends.
 
     Returns:
         image_id, source, label, case_id, group, and the part of each image in each fold.
 
     Raises:
-        DatasetError: An image has no group, or a part of a fold would lack one of the labels.
+        DatasetError: An image has no group, or a part of a fold, or what no fold touches, would lack one of the labels.
     """
-    frame = joined(manifest, groups)
+    whole = joined(manifest, groups)
+    sealed = np.where(whole["source"].isin(list(external)), EXTERNAL, "").astype(object)
+    ours = whole[sealed == ""]
+    sealed[ours.index[choose_locked(ours, _blocks(ours), config.locked, seed)]] = LOCKED
+    frame = whole[sealed == ""].reset_index(drop=True)
     if config.kind == "source":
         parts = _by_source(frame, config.validation, seed)
     elif config.kind == "image-level":
@@ -55,9 +74,13 @@ def make_folds(manifest: pd.DataFrame, groups: pd.DataFrame, config: FoldsConfig
     else:
         raise DatasetError(f"folds of kind {config.kind} are imported with `bus-mlops folds import`, not made.")
     for fold, column in enumerate(parts, start=1):
-        frame[f"fold_{fold}"] = column.astype(str)
-    require_both_labels(frame)
-    return frame
+        assigned = sealed.copy()
+        assigned[sealed == ""] = column
+        whole[f"fold_{fold}"] = assigned.astype(str)
+    less = " Or lock fewer cases (folds.locked)." if config.locked else ""
+    require_both_labels(whole, f"Use fewer folds (folds.count in params.yaml) or more images.{less}")
+    require_judgeable(whole, external)
+    return whole
 
 
 def _by_group(frame: pd.DataFrame, config: FoldsConfig, seed: int) -> list[Objects]:
@@ -156,7 +179,7 @@ def balance(frame: pd.DataFrame) -> pd.DataFrame:
     counts = []
     for fold, column in enumerate(fold_columns(frame), start=1):
         found = frame.groupby([column, "source", "label"]).agg(images=("image_id", "size"), groups=("group", "nunique"))
-        used = [part for part in (*PARTS, UNUSED) if part in PARTS or (frame[column] == part).any()]
+        used = [part for part in (*PARTS, UNUSED, *SEALED) if part in PARTS or (frame[column] == part).any()]
         every = pd.MultiIndex.from_tuples([(part, *key) for part in used for key in whole.index])
         found = found.reindex(every, fill_value=0).rename_axis(["part", "source", "label"]).reset_index()
         found.insert(0, "fold", fold)
@@ -185,6 +208,7 @@ def describe_balance(table: pd.DataFrame) -> str:
     tests = table[table["part"] == TEST].reset_index(drop=True)
     folds = tests["fold"].nunique()
     fair = tests.groupby(["source", "label"])["images"].transform("sum") / folds
+    tests, fair = tests[fair > 0], fair[fair > 0]  # an external source is tested in no fold
     off = (tests["images"] - fair).abs()
     worst = tests.iloc[int(off.to_numpy().argmax())]
     where = f"{worst['source']} {('benign', 'malignant')[worst['label']]}, fold {worst['fold']}"

@@ -11,13 +11,14 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from bus_mlops.config import OFFICIAL_FOLDS
-from bus_mlops.dataset.folds.assignment import TEST, TRAIN, UNUSED, VALIDATION, Folds
+from bus_mlops.dataset.folds.assignment import EXTERNAL, TEST, TRAIN, UNUSED, VALIDATION, Folds, fold_columns
 from bus_mlops.dataset.folds.make import joined, require_both_labels
+from bus_mlops.dataset.folds.sealed import require_judgeable
 from bus_mlops.errors import DatasetError
 from bus_mlops.sources.record import strip_suffix
 
@@ -123,10 +124,13 @@ def read_imported(folder: Path) -> list[OfficialRow]:
     return rows
 
 
-def official_folds(rows: Iterable[OfficialRow], manifest: pd.DataFrame, groups: pd.DataFrame) -> pd.DataFrame:
+def official_folds(
+    rows: Iterable[OfficialRow], manifest: pd.DataFrame, groups: pd.DataFrame, external: Collection[str] = ()
+) -> pd.DataFrame:
     """The folds frame of the official folds: every image of the benchmark, `unused` where they do not name it.
 
-    Labels are those of the sources, cases and groups our own.
+    Labels are those of the sources, cases and groups our own. Images of `external` sources are in no fold, also where
+    the official ones name them.
 
     Raises:
         DatasetError: An image lies in two parts of one fold or is tested in two folds: no training can be that.
@@ -146,7 +150,9 @@ def official_folds(rows: Iterable[OfficialRow], manifest: pd.DataFrame, groups: 
         columns[fold][place[image]] = part
     for fold, parts in columns.items():
         frame[f"fold_{fold}"] = parts
+    frame.loc[frame["source"].isin(list(external)), fold_columns(frame)] = EXTERNAL
     require_both_labels(frame, "Put more of the sources that the official folds name into data.root.")
+    require_judgeable(frame, external)
     Folds.checked(frame, "official folds", kind="official")
     return frame
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.dataset.folds.leakage import Leaks
+from bus_mlops.dataset.folds.sealed import sealed_words
 from bus_mlops.evaluation.metric import Metric
 from bus_mlops.evaluation.metrics import METRICS, PAPER_METRICS
 from bus_mlops.evaluation.paper.sentences import points, probability
@@ -127,7 +128,12 @@ def _groups(number: int) -> str:
 
 
 def leakage_text(leakage: Mapping[str, Any]) -> str:
-    """What the leakage check of the folds found: a sentence on tested images, one on validation."""
+    """What the leakage check of the folds found: on tested images, on validation, and what is in no fold."""
+    sealed = [f"{words[0].upper()}{words[1:]}." for words in sealed_words(leakage.get("sealed", {}))]
+    return " ".join([_leaks_text(leakage), *sealed])
+
+
+def _leaks_text(leakage: Mapping[str, Any]) -> str:
     kind, tested, validated = leakage.get("kind", "grouped"), leakage["leaks"], leakage["validation_leaks"]
     if not tested and not validated:
         return f"Folds: {kind}. No leakage group and no case lies in two parts of a fold."
