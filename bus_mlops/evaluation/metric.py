@@ -35,6 +35,7 @@ class Metric:
         interval: Tables give its 95 % interval over the pooled test predictions.
         phrase: What a sentence calls it.
         paper: Its heading in the paper's tables, empty where they do not print it.
+        scale: On which an interval is symmetric: the logit of what lies between 0 and 1, or the number itself.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Metric:
     interval: bool = False
     phrase: str = ""
     paper: str = ""
+    scale: Literal["logit", "identity"] = "identity"
     compute: Compute | None = None
     resample: Resample | None = None
 
@@ -113,6 +115,15 @@ class Metric:
                 "a number for them."
             )
         return value
+
+    def of_overlaps(self, values: Array, weights: GroupWeights) -> npt.NDArray[np.float64]:
+        """The mean of Dice or IoU of each resample, (resamples,), over the images that have one; NaN where none has."""
+        known = ~np.isnan(values)
+        groups = weights.counts.shape[1]
+        sums = np.bincount(weights.member[known], values[known], minlength=groups)
+        sizes = np.bincount(weights.member[known], minlength=groups)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((weights.counts @ sums) / (weights.counts @ sizes), dtype=np.float64)
 
     def resampled(
         self, labels: Array, probabilities: Array, weights: GroupWeights, threshold: npt.ArrayLike

@@ -24,6 +24,7 @@ Array = npt.NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 Unit = Literal["percent", "fraction"]
 Direction = Literal[1, -1]
+Scale = Literal["logit", "identity"]
 
 METRICS: Registry[Metric] = Registry("metric", EvaluationError)
 
@@ -45,7 +46,12 @@ _LABELS, _PROBABILITIES = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9])
 
 
 def metric(
-    *, heading: str, unit: Unit = "fraction", direction: Direction = 1, interval: bool = False
+    *,
+    heading: str,
+    unit: Unit = "fraction",
+    direction: Direction = 1,
+    interval: bool = False,
+    scale: Scale = "identity",
 ) -> Callable[[Function], Function]:
     """Register the decorated function as the metric of its name; the arguments are `Metric`'s.
 
@@ -56,7 +62,7 @@ def metric(
     Raises:
         EvaluationError: The function does not work, or the name is taken or reserved.
     """
-    fields = {"heading": heading, "unit": unit, "direction": direction, "interval": interval}
+    fields = {"heading": heading, "unit": unit, "direction": direction, "interval": interval, "scale": scale}
     return lambda function: _register(function, function, None, fields)
 
 
@@ -66,6 +72,7 @@ def rate_metric(
     unit: Unit = "percent",
     direction: Direction = 1,
     interval: bool = False,
+    scale: Scale = "identity",
     phrase: str = "",
     paper: str = "",
 ) -> Callable[[Function], Function]:
@@ -75,7 +82,7 @@ def rate_metric(
     and true positives. It returns an array of that shape, NaN where a class is absent that it needs. `paper` is for
     the seven of this module.
     """
-    fields = {"heading": heading, "unit": unit, "direction": direction, "interval": interval}
+    fields = {"heading": heading, "unit": unit, "direction": direction, "interval": interval, "scale": scale}
     return lambda function: _register(
         function, _of_images(function), _of_resamples(function), fields | {"phrase": phrase, "paper": paper}
     )
@@ -136,43 +143,43 @@ def _share(part: Array, whole: Array) -> npt.NDArray[np.float64]:
     return np.asarray(part / np.asarray(whole, dtype=np.float64), dtype=np.float64)
 
 
-@rate_metric(heading="Accuracy", paper="accuracy", phrase="accuracy")
+@rate_metric(heading="Accuracy", scale="logit", paper="accuracy", phrase="accuracy")
 def accuracy(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
     """The share of images that are called right."""
     return _share(tp + tn, tp + tn + fp + fn)
 
 
-@rate_metric(heading="Sensitivity", paper="sensitivity", phrase="sensitivity")
+@rate_metric(heading="Sensitivity", scale="logit", paper="sensitivity", phrase="sensitivity")
 def sensitivity(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
     """TP / (TP + FN): the share of malignant images that are called malignant."""
     return _share(tp, tp + fn)
 
 
-@rate_metric(heading="Specificity", paper="specificity", phrase="specificity")
+@rate_metric(heading="Specificity", scale="logit", paper="specificity", phrase="specificity")
 def specificity(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
     """TN / (TN + FP): the share of benign images that are called benign."""
     return _share(tn, tn + fp)
 
 
-@rate_metric(heading="F1", unit="fraction", paper="F1", phrase="F1")
+@rate_metric(heading="F1", unit="fraction", scale="logit", paper="F1", phrase="F1")
 def f1(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
     """2 TP / (2 TP + FP + FN)."""
     return _share(2 * tp, 2 * tp + fp + fn)
 
 
-@rate_metric(heading="Balanced accuracy", paper="AUC", phrase="balanced accuracy")
+@rate_metric(heading="Balanced accuracy", scale="logit", paper="AUC", phrase="balanced accuracy")
 def balanced_accuracy(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
     """The mean of sensitivity and specificity: what the paper prints as "AUC" (83 of its 84 rows)."""
     return (sensitivity(tn, fp, fn, tp) + specificity(tn, fp, fn, tp)) / 2
 
 
-@rate_metric(heading="FPR", direction=-1, paper="FPR", phrase="the false positive rate")
+@rate_metric(heading="FPR", direction=-1, scale="logit", paper="FPR", phrase="the false positive rate")
 def false_positive_rate(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
     """1 - specificity."""
     return 1 - specificity(tn, fp, fn, tp)
 
 
-@rate_metric(heading="FNR", direction=-1, paper="FNR", phrase="the false negative rate")
+@rate_metric(heading="FNR", direction=-1, scale="logit", paper="FNR", phrase="the false negative rate")
 def false_negative_rate(tn: Array, fp: Array, fn: Array, tp: Array) -> Array:
     """1 - sensitivity."""
     return 1 - sensitivity(tn, fp, fn, tp)
@@ -198,12 +205,20 @@ def _resampled_brier(labels: Array, probabilities: Array, weights: GroupWeights,
 
 
 for _metric in (
-    Metric("roc_auc", "ROC AUC", interval=True, phrase="ROC AUC", compute=_roc_auc, resample=_resampled_roc_auc),
-    Metric("brier", "Brier score", direction=-1, compute=_brier, resample=_resampled_brier),
-    Metric("dice", "Dice", unit="percent"),
-    Metric("iou", "IoU", unit="percent"),
+    Metric(
+        "roc_auc",
+        "ROC AUC",
+        interval=True,
+        phrase="ROC AUC",
+        scale="logit",
+        compute=_roc_auc,
+        resample=_resampled_roc_auc,
+    ),
+    Metric("brier", "Brier score", direction=-1, scale="logit", compute=_brier, resample=_resampled_brier),
+    Metric("dice", "Dice", unit="percent", scale="logit"),
+    Metric("iou", "IoU", unit="percent", scale="logit"),
     Metric("hd95", "HD95 / side", unit="percent", direction=-1),
-    Metric("nsd", "NSD", unit="percent"),
+    Metric("nsd", "NSD", unit="percent", scale="logit"),
 ):
     METRICS.add(_metric.name, _metric, __name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -44,18 +44,39 @@ class GroupWeights:
 
 def group_weights(groups: npt.ArrayLike, resamples: int, seed: int) -> GroupWeights:
     """Draw `resamples` times as many groups as there are, with replacement; the same seed, the same draw."""
+    (weights,) = shared_weights([groups], resamples, seed)
+    return weights
+
+
+def shared_weights(cells: Sequence[npt.ArrayLike], resamples: int, seed: int, stream: int = 0) -> list[GroupWeights]:
+    """One draw of groups for several sets of images, such as one test part predicted with several seeds.
+
+    Args:
+        cells: The group of each image of each set.
+        resamples: How many.
+        seed: Of the draw.
+        stream: Draws of another stream are independent, as those of folds have to be.
+
+    Raises:
+        EvaluationError: There are no resamples, or fewer than two groups.
+    """
     if resamples < 1:
         raise EvaluationError(f"bootstrap resamples must be 1 or more but got {resamples}.")
-    names, member = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    texts = [np.asarray(groups).astype(str) for groups in cells]
+    names, member = np.unique(np.concatenate(texts), return_inverse=True)
     if len(names) < 2:
         raise EvaluationError("a clustered bootstrap needs two groups of images or more but got one.")
-    return GroupWeights(_draws(len(names), resamples, seed), member)
+    counts = _draws(len(names), resamples, seed, stream)
+    ends = np.cumsum([text.size for text in texts])[:-1]
+    return [GroupWeights(counts, each) for each in np.split(member, ends)]
 
 
-@lru_cache(maxsize=2)
-def _draws(groups: int, resamples: int, seed: int) -> Array:
+# Rows of one table share their folds: a draw each, of at most 15.
+@lru_cache(maxsize=16)
+def _draws(groups: int, resamples: int, seed: int, stream: int) -> Array:
     """Counts (resamples, groups); those of a group lie next to each other in memory, as ROC areas read them."""
-    drawn = np.random.default_rng(seed).integers(0, groups, size=(resamples, groups))
+    rng = np.random.default_rng((seed, stream) if stream else seed)
+    drawn = rng.integers(0, groups, size=(resamples, groups))
     flat = drawn + groups * np.arange(resamples)[:, None]
     counts = np.bincount(flat.ravel(), minlength=resamples * groups).reshape(resamples, groups)
     # Rows of one table share their images; the cache must not be changed through one of them.

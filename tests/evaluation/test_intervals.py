@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.intervals import bootstrap_interval, bootstrap_values, percentiles, spread
+from bus_mlops.evaluation.intervals import (
+    bootstrap_interval,
+    bootstrap_values,
+    mean_of_folds_interval,
+    percentiles,
+    spread,
+    subset_interval,
+)
 from bus_mlops.evaluation.resampling import group_weights
 
 
@@ -125,3 +133,74 @@ def test_bad_arguments_are_named(change, message):
 def test_percentiles_leave_out_what_is_undefined():
     drawn = np.r_[np.linspace(0, 1, 101), [np.nan]]
     assert percentiles(drawn, 0.9) == pytest.approx((0.05, 0.95, 101))
+
+
+def trained(folds: int = 3, seeds: int = 2, images: int = 240) -> pd.DataFrame:
+    """Predictions of a row: two images a group, one network a fold and seed."""
+    rng = np.random.default_rng(2)
+    labels = np.repeat(rng.integers(0, 2, images // 2), 2)
+    scores = rng.normal(size=images) + 1.3 * labels
+    number = np.arange(images)
+    columns = {"label": labels, "group": number // 2, "fold": number // 2 % folds + 1, "dice": rng.uniform(size=images)}
+    noisy = [scores + rng.normal(size=images) / 2 for _ in range(seeds)]
+    frames = [pd.DataFrame({**columns, "seed": s, "probability": 1 / (1 + np.exp(-p))}) for s, p in enumerate(noisy)]
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "sensitivity", "brier", "dice"])
+def test_the_mean_of_folds_lies_within_its_own_interval(metric):
+    frame = trained()
+    found = mean_of_folds_interval(metric, frame, resamples=300)
+    cells = [cell for _, cell in frame.groupby(["fold", "seed"])]
+    own = {
+        "roc_auc": lambda c: reference.roc_auc_score(c["label"], c["probability"]),
+        "sensitivity": lambda c: reference.recall_score(c["label"], c["probability"] >= 0.5),
+        "brier": lambda c: reference.brier_score_loss(c["label"], c["probability"]),
+        "dice": lambda c: c["dice"].mean(),
+    }[metric]
+    assert found.estimate == pytest.approx(np.mean([own(cell) for cell in cells]))
+    assert 0 < found.low < found.estimate < found.high < 1
+    assert found.method == "groups drawn in 3 folds, and the variance between folds and seeds"
+    assert found == mean_of_folds_interval(metric, frame, resamples=300)
+    assert found.low != mean_of_folds_interval(metric, frame, resamples=300, seed=1).low
+
+
+def test_trainings_that_differ_widen_the_interval():
+    frame = trained(seeds=2)
+    worse = frame["seed"] == 1
+    apart = frame.assign(probability=np.where(worse, 0.5 + (frame["probability"] - 0.5) / 1e6, frame["probability"]))
+    apart.loc[worse, "probability"] = np.random.default_rng(0).uniform(size=worse.sum())
+    same, other = (mean_of_folds_interval("roc_auc", each, resamples=300) for each in (frame, apart))
+    assert other.high - other.low > 1.5 * (same.high - same.low)
+
+
+def test_one_training_says_that_its_variance_is_not_known():
+    found = mean_of_folds_interval("roc_auc", trained(folds=1, seeds=1), resamples=200)
+    assert found.method == "groups drawn in 1 fold; one training: its variance is not known"
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "sensitivity"])
+def test_a_perfect_row_has_an_interval_below_one(metric):
+    frame = trained().assign(probability=lambda f: 0.1 + 0.8 * f["label"])
+    found = mean_of_folds_interval(metric, frame, resamples=200)
+    assert (found.estimate, found.high) == (1, 1)
+    assert 0.8 < found.low < 1
+
+
+def test_what_cannot_be_had_is_nan_and_says_why():
+    frame = trained()
+    few = frame[(frame["label"] == 0) | (frame["group"] == frame.loc[frame["label"] == 1, "group"].min())]
+    few = pd.concat([few.assign(fold=1), frame.assign(fold=2)])
+    found = mean_of_folds_interval("roc_auc", few, resamples=200)
+    assert np.isnan([found.low, found.high]).all()
+    assert found.method == "too few groups of a class"
+    one = mean_of_folds_interval("roc_auc", frame.assign(group="all"), resamples=200)
+    assert (np.isnan(one.low), one.method) == (True, "a part has one group only")
+
+
+def test_a_subset_of_one_class_has_what_needs_no_other():
+    malignant = trained().query("label == 1")
+    found = subset_interval("sensitivity", malignant, resamples=300)
+    assert found.estimate == pytest.approx((malignant["probability"] >= 0.5).mean())
+    assert 0 < found.low < found.estimate < found.high < 1
+    assert np.isnan(subset_interval("roc_auc", malignant, resamples=300).estimate)
