@@ -97,6 +97,7 @@ class Job:
     Attributes:
         driver: Names the process that gave the cells out.
         identity: Identifies it; runs of the same driver never compete for a cell.
+        intent: Tags of the runs of cells alone, since others live longer: on what terms they are to be judged.
         extensions: The folder of the user's own networks.
         tags: Those of every run.
     """
@@ -111,6 +112,7 @@ class Job:
     extensions: Path = EXTENSIONS
     tags: dict[str, str] = field(default_factory=dict)
     identity: dict[str, str] = field(default_factory=dict)
+    intent: dict[str, str] = field(default_factory=dict)
 
     def states(self, cell: Cell) -> KeptStates:
         """What shorter trials of a cell's course have left for it."""
@@ -128,6 +130,7 @@ class Job:
             "network": cell.spec.network,
             "driver": self.driver,
             **self.identity,
+            **self.intent,
             **self.tags,
         }
 

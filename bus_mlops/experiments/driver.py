@@ -16,6 +16,7 @@ from types import FrameType
 
 import bus_mlops
 from bus_mlops.config import Config
+from bus_mlops.config.intent import intent_of
 from bus_mlops.environment import overridden
 from bus_mlops.experiments.cell import Job
 from bus_mlops.experiments.engines.choose import make_engine
@@ -52,6 +53,7 @@ def open_runner(config: Config) -> Iterator[Runner]:
         extensions=EXTENSIONS.resolve(),
         tags=job_tags(config),
         identity=identity("driver"),
+        intent=intent_of(config).tags,
     )
     engine = make_engine(job, config.engine)
     with ExitStack() as stack:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from bus_mlops.gate.ensemble import (
     of_cells,
     thresholds_of,
 )
+from bus_mlops.gate.intent import Intended
 from bus_mlops.gate.look import Look
 from bus_mlops.spec import CellKey
 
@@ -79,6 +80,7 @@ class GateContext:
         n_test: The same of the test part.
         leak_check: What the leakage check of the folds finds now: "passed" or anything else.
         look: What this judgement may spend of the budget of alpha; None where nobody keeps one.
+        intended: Whether these are the terms of the candidate's first run.
     """
 
     model_name: str
@@ -91,6 +93,7 @@ class GateContext:
     leak_check: str
     seed: int = 0
     look: Look | None = None
+    intended: Intended = field(default_factory=Intended)
 
 
 @dataclass(frozen=True)

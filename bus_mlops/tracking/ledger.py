@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from bus_mlops.config import TrackingConfig
+from bus_mlops.config.intent import INTENT_DIGEST
 from bus_mlops.errors import LedgerError
 from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking import processes
@@ -161,7 +162,8 @@ class Ledger:
         fixed = {"kind": FOLD, "mlflow.parentRunId": parent_run, **processes.identity(), **tags}
         run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
-        self.writer.write(run_id, params=flatten(spec.model_dump(mode="json")))
+        sealed = {INTENT_DIGEST: tags[INTENT_DIGEST]} if INTENT_DIGEST in tags else {}
+        self.writer.write(run_id, params={**flatten(spec.model_dump(mode="json")), **sealed})
         self.writer.inputs(run_id, tags)
         return run_id
 

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+from bus_mlops.config.intent import INTENT_DIGEST
+
 # Which kind of loss or optimizer has a field: runs of earlier versions record all of them, without effect.
 OF_ONE_KIND = {
     "loss": ("kind", {"positive_weight": "cross_entropy", "gamma": "focal", "alpha": "focal"}),
@@ -38,14 +40,14 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def nested(flat: Mapping[str, str]) -> dict[str, Any]:
     """What `flatten` made of a spec, as a mapping again; all values but those of options stay text.
 
-    The digests of a run's files, which are parameters too, are left out.
+    Digests, of a run's files and of the intent that it was begun with, are parameters too; they are left out.
 
     >>> nested({"training.loss.kind": "cross_entropy", "training.loss.gamma": "2.0", "cohort": "busi, busis"})
     {'training': {'loss': {'kind': 'cross_entropy'}}, 'cohort': ['busi', 'busis'], 'options': {}}
     """
     values: dict[str, Any] = {}
     for name, text in flat.items():
-        if name.startswith(DIGEST_PREFIX):
+        if name.startswith(DIGEST_PREFIX) or name == INTENT_DIGEST:
             continue
         *path, last = name.split(".")
         inner = values

@@ -30,6 +30,7 @@ def integrity(comparison: Comparison, limits: IntegrityLimits) -> Verdict:
         *_lineage_problems(context),
         *_fold_problems(candidate, comparison.baseline.members, context),
         *_choice_problems(context.candidate),
+        *context.intended.problems,
         *(_git_problems(context) if limits.require_clean_git else []),
     ]
     if context.is_phantom and "phantom" not in context.model_name:
@@ -37,7 +38,8 @@ def integrity(comparison: Comparison, limits: IntegrityLimits) -> Verdict:
     images, folds, seeds = (int(candidate[column].nunique()) for column in ("image_id", "fold", "seed"))
     found = "; ".join(problems) or (
         f"same {images} images, same {folds} folds ({context.candidate.folds_kind}, no leak) x {seeds} "
-        f"seed{'' if seeds == 1 else 's'}, all finished; {_chosen(context.candidate)}git {_clean(context.candidate)}"
+        f"seed{'' if seeds == 1 else 's'}, all finished; {_chosen(context.candidate)}{_intended(context)}"
+        f"git {_clean(context.candidate)}"
     )
     return Verdict(
         passed=not problems,
@@ -54,6 +56,7 @@ def integrity(comparison: Comparison, limits: IntegrityLimits) -> Verdict:
             "problems": len(problems),
             # What was registered before this was asked is judged as it was then.
             **({} if context.candidate.chosen == NOT_RECORDED else {"chosen": context.candidate.chosen}),
+            **({"protocol": context.intended.first} if context.intended.first else {}),
         },
     )
 
@@ -119,6 +122,11 @@ def _chosen(candidate: Lineage) -> str:
     return (
         f"parameters chosen for each fold outside its test part: {candidate.parameters}; " if candidate.search else ""
     )
+
+
+def _intended(context: GateContext) -> str:
+    clause = context.intended.clause
+    return f"{clause}; " if clause else ""
 
 
 def _git_problems(context: GateContext) -> list[str]:
