@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bus_mlops.cli.power import Area, FoldCount, Images, Malignant, Power, PowerQuestion, Seeds
+
 if TYPE_CHECKING:
     from bus_mlops.gate.report import GateReport
 
@@ -27,8 +29,27 @@ Full = Annotated[
 Reason = Annotated[str | None, typer.Option("--reason", help="Why; stays in the record.")]
 
 
-def gate(candidate: Candidates = None, baseline: Baseline = None, as_json: AsJson = False, full: Full = False) -> None:
-    """Judge recorded runs by the gate's rules; registers and moves nothing. Exits with 1 on a refusal."""
+def gate(
+    candidate: Candidates = None,
+    baseline: Baseline = None,
+    as_json: AsJson = False,
+    full: Full = False,
+    power: Power = False,
+    images: Images = None,
+    malignant: Malignant = None,
+    folds: FoldCount = None,
+    seeds: Seeds = None,
+    area: Area = None,
+) -> None:
+    """Judge recorded runs by the gate's rules; registers and moves nothing. Exits with 1 on a refusal.
+
+    With --power: what the rules could see with your images, and what they would need; nothing has to be trained.
+    """
+    question = PowerQuestion(images, malignant, folds, seeds, area)
+    if power:
+        question.answer(as_json)
+        return
+    question.require_nothing()
     import sys
     import tempfile
     from contextlib import redirect_stdout

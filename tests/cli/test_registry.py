@@ -34,6 +34,13 @@ def refusal(*arguments: str) -> BaseException | None:
     return CliRunner().invoke(app, arguments).exception
 
 
+def run_refused(*arguments: str) -> str:
+    """What a command prints that takes no such options, on one line."""
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2, done.output
+    return " ".join(done.output.replace("│", " ").split())
+
+
 def set_promotion(store: Store, **changes: Any) -> None:
     path = store.folder / "params.yaml"
     values = yaml.safe_load(path.read_text())
@@ -72,6 +79,17 @@ def test_the_gate_judges_and_changes_nothing(store):
     assert isinstance(refusal("gate", "--candidate", "nobody"), LedgerError)
     assert versions(store) == []
     assert store.history() == []
+
+
+def test_power_is_told_of_the_images_of_the_folds_or_of_those_that_are_asked_about(store):
+    own = json.loads(run("gate", "--power", "--json"))
+    tested = store.folds.frame[store.folds.frame["source"].isin(store.config.cohorts["multitask"])]
+    assert own["cohort"]["images"] == len(tested)
+    assert own["cohort"]["malignant"] == int(tested["label"].sum())
+    asked = run("gate", "--power", "--images", "647", "--malignant", "210", "--folds", "3", "--seeds", "1")
+    assert asked.startswith("With 647 images (210 malignant), 3 folds x 1 seed, the gate finds")
+    assert "--malignant belong together" in run_refused("gate", "--power", "--images", "647")
+    assert "are for --power" in run_refused("gate", "--area", "0.9")
 
 
 def test_a_reason_belongs_to_force_and_to_rollback(store):

@@ -1,0 +1,132 @@
+"""The chance that each rule, and all of them, pass a candidate: what `power_scores` says of a cohort, put to the rules.
+
+Folds are drawn from the moments, and each draw is decided as the rule decides, with the standard error that its
+bootstrap would find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from bus_mlops.config.base import Strict
+from bus_mlops.gate.power_calibration import Rise, rise_of
+from bus_mlops.gate.power_cohort import Cohort
+from bus_mlops.gate.power_scores import AREA, LOSS, SENSITIVITY, SPECIFICITY, Moments, Pair, between_seeds, fold_moments
+from bus_mlops.gate.rules.calibration import CalibrationLimits
+from bus_mlops.gate.rules.floors import FloorLimits
+from bus_mlops.gate.rules.sensitivity import SensitivityLimits
+from bus_mlops.gate.rules.sources import SourceLimits
+
+Array = npt.NDArray[Any]
+L = TypeVar("L", bound=Strict)
+DRAWS = 3000
+# Of a two-sided 95 % interval.
+REACH = 1.959964
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Those of the rules, as `promotion` in `params.yaml` has them."""
+
+    floors: FloorLimits
+    sensitivity: SensitivityLimits
+    sources: SourceLimits
+    calibration: CalibrationLimits
+
+    @classmethod
+    def of(cls, promotion: Mapping[str, Any]) -> Limits:
+        """From the keys of the section; one that is not there has its default."""
+
+        def one(kind: type[L]) -> L:
+            return kind.model_validate({name: promotion[name] for name in kind.model_fields if name in promotion})
+
+        return cls(one(FloorLimits), one(SensitivityLimits), one(SourceLimits), one(CalibrationLimits))
+
+
+@dataclass(frozen=True)
+class Chances:
+    """That a rule passes (fractions); `sensitivity` and `specificity` are the two floors of G1."""
+
+    sensitivity: float
+    specificity: float
+    g1: float
+    g2: float
+    g3: float
+    g4: float
+    g5: float
+    gate: float
+
+
+def chances(cohort: Cohort, pair: Pair, limits: Limits, level: float, rise: Rise | None = None) -> Chances:
+    """What the rules do with a candidate and a baseline of these true areas.
+
+    Args:
+        cohort: What they are tested on.
+        pair: Their areas.
+        limits: Of the rules.
+        level: G2 passes where p is lower; 0 passes nothing.
+        rise: Of the calibration error at another size of the cohort, if it is known.
+    """
+    rng = np.random.default_rng(2)
+    moments = fold_moments(cohort, pair)
+    luck = rng.multivariate_normal(np.zeros(4), moments.trainings, (DRAWS, cohort.folds), method="eigh")
+    rest = rng.multivariate_normal(
+        moments.mean, moments.images + moments.thresholds, (DRAWS, cohort.folds), method="eigh"
+    )
+    folds = luck + rest
+    mean = folds.mean(axis=1)
+    sensitive = _reaches(mean[:, SENSITIVITY], cohort.malignant, cohort, limits.floors.minimum_sensitivity)
+    specific = _reaches(mean[:, SPECIFICITY], cohort.benign, cohort, limits.floors.minimum_specificity)
+    superior = _p(folds[:, :, AREA], cohort, pair, moments, rng) < level
+    error = np.sqrt(moments.images[LOSS, LOSS] / cohort.folds)
+    no_loss = mean[:, LOSS] - REACH * error > -limits.sensitivity.sensitivity_margin
+    everywhere = _everywhere(mean[:, AREA], cohort, moments, pair, limits.sources, rng)
+    rise = rise or rise_of(cohort, pair)
+    calibrated = rng.random(DRAWS) < rise.chance(cohort.images, limits.calibration.calibration_margin)
+    rules = np.array([sensitive & specific, superior, no_loss, everywhere, calibrated])
+    shares = [float(each.mean()) for each in (sensitive, specific, *rules, rules.all(axis=0))]
+    return Chances(*shares)
+
+
+def _reaches(rates: Array, images: int, cohort: Cohort, floor: float) -> Array:
+    rates = rates.clip(0, 1)
+    error = np.sqrt(rates * (1 - rates) * cohort.design_effect / images)
+    return np.asarray(rates - REACH * error >= floor)
+
+
+def _p(differences: Array, cohort: Cohort, pair: Pair, moments: Moments, rng: np.random.Generator) -> Array:
+    """One-sided p of each draw as the rule finds it; `differences` in area are (draws, folds)."""
+    from scipy import stats
+
+    mean, folds, seeds = differences.mean(axis=1), cohort.folds, cohort.seeds
+    if seeds == 1:
+        error = np.sqrt((1 / folds + cohort.test_to_train) * differences.var(axis=1, ddof=1))
+        return np.asarray(stats.t.sf(mean / error, folds - 1))
+    freedom = folds * (seeds - 1)
+    between = between_seeds(cohort, pair) / (folds * seeds) * rng.chisquare(freedom, len(mean)) / freedom
+    cases = moments.images[AREA, AREA] / folds
+    groups = cohort.images / cohort.group_size - folds
+    degrees = (cases + between) ** 2 / (cases**2 / groups + between**2 / freedom)
+    return np.asarray(stats.t.sf(mean / np.sqrt(cases + between), degrees))
+
+
+def _everywhere(
+    mean: Array, cohort: Cohort, moments: Moments, pair: Pair, limits: SourceLimits, rng: np.random.Generator
+) -> Array:
+    """Whether no source that is large enough falls by its margin; sources chance apart, but for one alone."""
+    passed = np.ones(len(mean), dtype=bool)
+    for name, counts in cohort.sources.items():
+        if min(counts.malignant_cases, counts.benign_cases) < limits.source_malignant:
+            continue
+        margin = limits.source_margins.get(name, limits.source_margin)
+        share = counts.malignant / cohort.malignant, counts.benign / cohort.benign
+        variance = moments.covariance[AREA, AREA] / cohort.folds / min(share)
+        alone = len(cohort.sources) == 1
+        drawn = mean if alone else pair.gain + np.sqrt(variance) * rng.normal(size=len(mean))
+        passed &= drawn >= -margin
+    return passed
