@@ -216,5 +216,4 @@ def _print_report(report: GateReport, as_json: bool) -> None:
         return
     for line in report.to_lines():
         print(line)
-    verdict = f"refused by {', '.join(rule.id for rule in report.failed)}" if report.failed else "every rule passed"
-    print(f"gate: {verdict}")
+    print(f"gate: {report.verdict}")

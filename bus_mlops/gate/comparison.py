@@ -34,6 +34,8 @@ from bus_mlops.spec import CellKey
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bus_mlops.gate.external import ExternalCohort
+
 CONFIDENCE = 0.95
 NO_LEAKS = "0 groups"
 NOT_RECORDED = "not recorded"
@@ -189,6 +191,7 @@ class Comparison:
         resamples: Of a bootstrap.
         notes: Sentences for the report.
         package: Is there once the candidate is packaged.
+        external: The locked part and external sources, as far as there are any.
     """
 
     candidate: Judged
@@ -200,6 +203,7 @@ class Comparison:
     resamples: int
     notes: tuple[str, ...] = ()
     package: PackageCheck | None = None
+    external: tuple[ExternalCohort, ...] = ()
 
     @property
     def seed(self) -> int:

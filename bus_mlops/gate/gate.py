@@ -23,9 +23,10 @@ def run_gate(comparison: Comparison, limits: Mapping[str, Any], earlier: GateRep
     Args:
         comparison: Candidate, baseline and rivals. Without a package, rules that judge one are left out.
         limits: The keys of `promotion` in `params.yaml`, of which each rule takes its own.
-        earlier: A report on the same models, whose results stand; so a package adds its rules to it.
+        earlier: A report on the same models, whose results stand, but for what was not judged: so a package adds its
+            rules to it, and a look at external cohorts another.
     """
-    known = {each.id: each for each in earlier.rules} if earlier else {}
+    known = {each.id: each for each in earlier.rules if each.judged} if earlier else {}
     applicable = [each for each in in_order() if comparison.package is not None or not each.needs_package]
     return GateReport(
         candidate=comparison.candidate.title,
@@ -44,5 +45,13 @@ def _result(rule: Rule, comparison: Comparison, limits: Mapping[str, Any]) -> Ru
         verdict = rule.judge(comparison, rule.limits_of(limits))
     except EvaluationError as error:
         return RuleResult(rule.id, rule.title, {}, "computable", False, f"Could not be computed: {error}")
-    numbers = dict(verdict.values)
-    return RuleResult(rule.id, rule.title, numbers, verdict.limit, verdict.passed, verdict.sentence, verdict.power)
+    return RuleResult(
+        rule.id,
+        rule.title,
+        dict(verdict.values),
+        verdict.limit,
+        verdict.passed,
+        verdict.sentence,
+        verdict.power,
+        verdict.judged,
+    )

@@ -12,7 +12,8 @@ from typing import Any
 class RuleResult:
     """What a rule found: its numbers (fractions), the limit in words, the outcome and a sentence for people.
 
-    `power` says what it could have seen; empty where the rule does not know, and in reports of earlier versions.
+    `power` says what it could have seen; empty where the rule does not know, and in reports of earlier versions. A rule
+    that had nothing to look at is not `judged`, and is no evidence of anything.
     """
 
     id: str
@@ -22,6 +23,12 @@ class RuleResult:
     passed: bool
     sentence: str
     power: str = ""
+    judged: bool = True
+
+    @property
+    def outcome(self) -> str:
+        """Passed, failed or not judged, for people."""
+        return "FAILED" if not self.passed else "passed" if self.judged else "not judged"
 
     @property
     def said(self) -> str:
@@ -43,13 +50,21 @@ class GateReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every rule passed."""
+        """Whether no rule refuses."""
         return all(rule.passed for rule in self.rules)
 
     @property
     def failed(self) -> tuple[RuleResult, ...]:
         """The rules that did not pass."""
         return tuple(rule for rule in self.rules if not rule.passed)
+
+    @property
+    def verdict(self) -> str:
+        """Which rules refuse, or which passed, and which had nothing to judge."""
+        if self.failed:
+            return f"refused by {', '.join(rule.id for rule in self.failed)}"
+        passed, idle = (", ".join(rule.id for rule in self.rules if rule.judged is each) for each in (True, False))
+        return f"passed {passed}" + (f"; not judged: {idle}" if idle else "")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as stored in gate.json."""
@@ -65,10 +80,7 @@ class GateReport:
 
     def to_lines(self) -> list[str]:
         """The report for a terminal: who against whom, one line a rule, notes."""
-        rules = [
-            f"  {rule.id} {rule.title}: {'passed' if rule.passed else 'FAILED'} (limit: {rule.limit}). {rule.said}"
-            for rule in self.rules
-        ]
+        rules = [f"  {rule.id} {rule.title}: {rule.outcome} (limit: {rule.limit}). {rule.said}" for rule in self.rules]
         return [f"{self.candidate} against {self.baseline}", *rules, *(f"  note: {note}" for note in self.notes)]
 
     def to_markdown(self) -> str:
@@ -83,9 +95,7 @@ class GateReport:
             "| rule | passed | limit | what was found |",
             "|---|---|---|---|",
         ]
-        lines += [
-            f"| {rule.id} {rule.title} | {_yes(rule.passed)} | {rule.limit} | {rule.said} |" for rule in self.rules
-        ]
+        lines += [f"| {rule.id} {rule.title} | {_yes(rule)} | {rule.limit} | {rule.said} |" for rule in self.rules]
         lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else []
         return "\n".join(lines) + "\n"
 
@@ -94,5 +104,5 @@ def _is_finite(value: float | int | str) -> bool:
     return isinstance(value, str) or math.isfinite(value)
 
 
-def _yes(passed: bool) -> str:
-    return "yes" if passed else "**no**"
+def _yes(rule: RuleResult) -> str:
+    return "**no**" if not rule.passed else "yes" if rule.judged else "not judged"

@@ -21,7 +21,8 @@ Values = Mapping[str, float | int | str]
 class Verdict:
     """What a rule says of a comparison: whether it passed, the limit in words, a sentence for people, the numbers.
 
-    `power` says what the rule could have seen with these images: "would have found +.03 in 18 %".
+    `power` says what the rule could have seen with these images: "would have found +.03 in 18 %". One that had nothing
+    to look at is not `judged`: it stands in nobody's way, and no report calls it passed.
     """
 
     passed: bool
@@ -29,6 +30,7 @@ class Verdict:
     sentence: str
     values: Values = field(default_factory=dict)
     power: str = ""
+    judged: bool = True
 
 
 Judge = TypeVar("Judge", bound=Callable[[Comparison, Any], Verdict])
@@ -38,8 +40,8 @@ Judge = TypeVar("Judge", bound=Callable[[Comparison, Any], Verdict])
 class Rule:
     """A rule: how reports call it, the model of its limits, and its function.
 
-    One that `needs_package` judges `comparison.package`, and is left out until there is one. Its numbers may differ
-    between machines, so that verification compares its verdict only.
+    One that `needs_package` judges `comparison.package`, and is left out until there is one. Numbers that are not
+    `exact` may differ between machines, so that verification compares the verdict only.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Rule:
     limits: type[Strict]
     judge: Callable[[Comparison, Any], Verdict]
     needs_package: bool = False
+    exact: bool = True
 
     @property
     def name(self) -> str:
@@ -61,12 +64,15 @@ class Rule:
 RULES: Registry[Rule] = Registry("gate rule", ConfigError)
 
 
-def rule(identifier: str, title: str, *, needs_package: bool = False) -> Callable[[Judge], Judge]:
+def rule(
+    identifier: str, title: str, *, needs_package: bool = False, exact: bool | None = None
+) -> Callable[[Judge], Judge]:
     """Register the decorated function as a rule of the gate, which every candidate must pass from then on.
 
     The function takes a `Comparison` and its limits and returns a `Verdict`; the annotation of its second parameter
     names the model of the limits, a subclass of `Strict` whose fields become keys of `promotion` in `params.yaml`.
-    An EvaluationError that it raises is a refusal with that reason.
+    An EvaluationError that it raises is a refusal with that reason. Its numbers count as `exact`, the same on every
+    machine, unless it `needs_package` and does not say so.
 
     Raises:
         ConfigError: The id is taken, or a key of the limits; or the limits are no such model or lack a default.
@@ -80,7 +86,10 @@ def rule(identifier: str, title: str, *, needs_package: bool = False) -> Callabl
                 raise ConfigError(
                     f"the gate rule {identifier} has a limit {shared[0]!r}, which belongs to {other.name}: rename it."
                 )
-        RULES.add(identifier, Rule(identifier, title, limits, function, needs_package), function.__module__)
+        entry = Rule(
+            identifier, title, limits, function, needs_package, exact=not needs_package if exact is None else exact
+        )
+        RULES.add(identifier, entry, function.__module__)
         return function
 
     return register

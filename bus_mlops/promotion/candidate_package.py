@@ -199,6 +199,6 @@ def _trained_on(candidate: TrainedModel, members: str) -> str:
 
 
 def _verdict(report: GateReport, members: str) -> str:
-    failed = ", ".join(rule.id for rule in report.failed)
-    verdict = f"refused by {failed}" if failed else f"passed {', '.join(rule.id for rule in report.rules)}"
-    return f"{verdict}, judged on the networks of the folds; {UNTESTED}" if members == "refit" else verdict
+    return (
+        f"{report.verdict}, judged on the networks of the folds; {UNTESTED}" if members == "refit" else report.verdict
+    )

@@ -240,9 +240,7 @@ def _decide(
 
 
 def _why(report: GateReport, force_reason: str | None) -> str:
-    failed = ", ".join(rule.id for rule in report.failed)
-    gate = f"refused by {failed}" if failed else "every rule passed"
-    return records.why_forced(gate, force_reason) if force_reason and failed else gate
+    return records.why_forced(report.verdict, force_reason) if force_reason and report.failed else report.verdict
 
 
 def _verdict(report: GateReport) -> dict[str, str]:

@@ -184,7 +184,7 @@ def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
     refused = [store.promote(alpha=1e-9) for _ in range(2)]
     assert [each.decision for each in refused] == ["refused", "refused"]
     assert [each.fresh for each in refused] == [True, False]
-    assert [rule.id for rule in refused[0].report.rules] == ["G0", "G1", "G2", "G3", "G4", "G5", "G6"]
+    assert [rule.id for rule in refused[0].report.rules] == ["G0", "G1", "G2", "G3", "G4", "G5", "G6", "G7"]
     assert [rule.id for rule in refused[0].report.failed] == ["G2"]
     assert store.aliases() == Aliases(candidate="1")
 
