@@ -1,6 +1,7 @@
-"""Stage `leakage`: stops the run when a leakage group or a case lies in two parts of a fold.
+"""Stage `leakage`: stops the run when a leakage group or a case lies in two parts of a fold; the last before training.
 
 Official and image-level folds leak by their nature; there it goes on, and the count stays with every number.
+So it is also where it is said what the gate will hardly pass with these folds.
 """
 
 from bus_mlops import paths
@@ -13,6 +14,7 @@ from bus_mlops.dataset.folds.leakage import LEAKING_KINDS, check_leakage, descri
 from bus_mlops.entry import run_stage
 from bus_mlops.errors import DatasetError
 from bus_mlops.files import write_json
+from bus_mlops.promotion.cohort import power_notes
 
 
 def main(config: Config) -> None:
@@ -28,6 +30,8 @@ def main(config: Config) -> None:
     checked = check_leakage(folds, tolerate=folds.kind in LEAKING_KINDS)
     write_json(paths.FOLDS.parent / "leakage.json", checked)
     print(describe(checked))
+    for note in power_notes(config, folds):
+        print(f"[leakage] {note}")
 
 
 if __name__ == "__main__":

@@ -110,9 +110,9 @@ def changed(folder: Path) -> set[str]:
     [
         ("evaluation/tables.py", {"evaluate", "report"}),
         ("evaluation/report/page.py", {"evaluate", "report"}),
-        ("gate/gate.py", {"promote"}),
+        ("gate/gate.py", {"leakage", "promote"}),  # it says what the rules can see; what it writes stays the same
         ("training/losses.py", {*TRAIN, *SEARCH, *TUNED, "promote"}),
-        ("spec.py", {"plan", *TRAIN, *SEARCH, *TUNED, "evaluate", "promote", "report"}),
+        ("spec.py", {"plan", "leakage", *TRAIN, *SEARCH, *TUNED, "evaluate", "promote", "report"}),
         ("sources/busi.py", {"phantom", "assemble", "report"}),  # which prints its title
         ("images/geometry.py", {*BEFORE_TRAINING, *TRAIN, *SEARCH, *TUNED, "promote", "report"}),
         ("cli/app.py", set()),

@@ -75,15 +75,20 @@ def plan() -> None:
     """Show what params.yaml asks for: strategies, specs and cells, what is done, and the time for the rest."""
     from rich.console import Console
 
+    from bus_mlops.dataset.folds.assignment import Folds
     from bus_mlops.experiments.plan import make_plans
     from bus_mlops.experiments.plan_status import describe_plan
+    from bus_mlops.paths import FOLDS
     from bus_mlops.project import load_config
+    from bus_mlops.promotion.cohort import power_notes
     from bus_mlops.promotion.prerequisites import nothing_to_judge
 
     config = load_config()
     table, notes = describe_plan(config)
     Console().print(table)
-    for note in filter(None, (nothing_to_judge(config, make_plans(config)), *notes)):
+    path = FOLDS / "folds.csv"
+    seen = power_notes(config, Folds.open(path)) if path.exists() else ()
+    for note in filter(None, (nothing_to_judge(config, make_plans(config)), *seen, *notes)):
         print(note)
 
 

@@ -123,7 +123,7 @@ class PowerReport:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What cannot be passed, or hardly, for whoever is about to train."""
-        return tuple(each.verdict for each in self.rules if each.verdict and each.rule != WHOLE)
+        return _warnings(self.rules)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, fractions."""
@@ -209,13 +209,26 @@ def power_report(cohort: Cohort, promotion: Mapping[str, Any], area: float = USU
     return PowerReport(cohort, metric, area, rows, looks, _rule_chances(cohort, limits, levels[0]))
 
 
+def out_of_reach(cohort: Cohort, promotion: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence for each rule that a model as good as the paper's MT-ESTAN will more probably fail than pass."""
+    return _warnings(_rule_chances(cohort, Limits.of(promotion), _levels(promotion)[0]))
+
+
+def power_levels(promotion: Mapping[str, Any]) -> tuple[float, float]:
+    """Alpha, and the share of what is left of it that a look spends, as `promotion` has them."""
+    return float(promotion.get("alpha", 0.05)), float(promotion.get("look_share", SHARE))
+
+
 def _levels(promotion: Mapping[str, Any]) -> list[float]:
     """What each look may spend, as long as none promotes."""
-    alpha, share = promotion.get("alpha", 0.05), promotion.get("alpha_share", SHARE)
     past: list[PastLook] = []
     for _ in range(LOOKS):
-        past.append(PastLook(next_look(past, alpha, share).level))
+        past.append(PastLook(next_look(past, *power_levels(promotion)).level))
     return [each.level for each in past]
+
+
+def _warnings(rules: Sequence[RuleChance]) -> tuple[str, ...]:
+    return tuple(each.verdict for each in rules if each.verdict and each.rule != WHOLE)
 
 
 def _fits(cohort: Cohort, images: int) -> bool:

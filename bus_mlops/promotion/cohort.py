@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from bus_mlops.config import Config
 from bus_mlops.dataset.folds.assignment import TEST, VALIDATION, Folds
+from bus_mlops.errors import EvaluationError
 from bus_mlops.experiments.strategies import STRATEGIES
-from bus_mlops.gate.power import PowerReport, power_report
+from bus_mlops.gate.power import out_of_reach
 from bus_mlops.gate.power_cohort import Cohort, Counts
 from bus_mlops.promotion.prerequisites import RIVAL_STRATEGIES
 
@@ -44,13 +45,18 @@ def seeds_of(config: Config) -> int:
     return min(int(STRATEGIES.get_known(name).settings_of(config).seeds) for name in planned)
 
 
-def power_of(config: Config, folds: Folds) -> PowerReport:
-    """What the gate can see with a project's folds, under its limits.
+def power_notes(config: Config, folds: Folds) -> tuple[str, ...]:
+    """What whoever is about to train must know of the gate: rules that can hardly be passed with these images.
 
-    Raises:
-        EvaluationError: As in `cohort_of`.
+    Of phantoms nothing is said: no model of them is as good as the paper's on patients' images, or worse.
     """
-    return power_report(cohort_of(config, folds), config.promotion.model_dump(mode="json"))
+    if config.data.kind == "phantom" or not set(RIVAL_STRATEGIES) & set(config.strategies):
+        return ()
+    try:
+        found = out_of_reach(cohort_of(config, folds), config.promotion.model_dump(mode="json"))
+    except EvaluationError as error:
+        return (f"What the gate could see cannot be told: {error}",)
+    return tuple(f"Before anything was trained: {each} (bus-mlops gate --power)" for each in found)
 
 
 def _counts(rows: pd.DataFrame) -> Counts:

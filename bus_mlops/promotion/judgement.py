@@ -23,6 +23,7 @@ from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
 from bus_mlops.promotion.aliases import read_aliases
 from bus_mlops.promotion.choices import find_choice, with_choice
+from bus_mlops.promotion.cohort import power_notes
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.prerequisites import RIVAL_STRATEGIES, strategy_of
 from bus_mlops.promotion.trained_model import (
@@ -100,6 +101,7 @@ def judge_candidates(
         notes += (
             f"The files of {len(later)} runs were recorded after the runs had ended (bus-mlops repair --record).",
         )
+    notes += power_notes(inputs.config, inputs.folds)
     terms = terms_of(inputs, expected)
     judgements = []
     for candidate in candidates:
