@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bus_mlops.evaluation.curves import decision_curve, reliability, scores
+from bus_mlops.evaluation.subgroups import subgroups
 from bus_mlops.evaluation.tidy import Evaluated
 
 if TYPE_CHECKING:
     import pandas as pd
 
 # Name of the file without .csv -> what computes it; a table without rows is written with its columns.
-TIDY_TABLES: dict[str, Callable[[Evaluated], pd.DataFrame]] = {}
+TIDY_TABLES: dict[str, Callable[[Evaluated], pd.DataFrame]] = {
+    "subgroups": subgroups,
+    "decision_curve": decision_curve,
+    "reliability": reliability,
+    "scores": scores,
+}
