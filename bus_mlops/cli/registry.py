@@ -63,7 +63,7 @@ def gate(
     judgement = judge_candidates(inputs, candidate or (), baseline)
     # What a refit prints on its way is no part of the report, which may be JSON.
     with tempfile.TemporaryDirectory(prefix="bus-gate-") as folder, redirect_stdout(sys.stderr):
-        _, report = package_candidate(inputs, judgement, Path(folder), full=full)
+        report = package_candidate(inputs, judgement, Path(folder), full=full).report
     _print_report(report, as_json)
     if not report.passed:
         raise typer.Exit(1)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from bus_mlops.consumer.explanation import occlusion_map
 from bus_mlops.consumer.find import find
 from bus_mlops.consumer.package_files import OpenedPackage, open_package
-from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, Member, Package
+from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, Member, Package, combine
 from bus_mlops.errors import BusMlopsError, ImageError, ModelOutputError, RegistryError
 from bus_mlops.files import printable
 from bus_mlops.images.contrast import require_contrast
@@ -45,7 +45,7 @@ class Prediction:
     spread: float | None
     """Greatest minus least probability over the members, 0-1; 0 for a single member."""
     members: tuple[float, ...] | None
-    """Each member's calibrated probability of malignancy, 0-1, in the order of the package."""
+    """The calibrated probability of malignancy, 0-1, of each member that was asked, in the order of the package."""
     label: Literal["benign", "malignant"] | None
     """Malignant if probability >= threshold."""
     threshold: float
@@ -106,7 +106,14 @@ class BusModel:
         """What identifies the package whatever it is called: the sha256 of its SHA256SUMS."""
         return self.opened.digest
 
-    def predict(self, images: Sequence[Image], *, masks: bool = False, explanations: bool = False) -> list[Prediction]:
+    def predict(
+        self,
+        images: Sequence[Image],
+        *,
+        masks: bool = False,
+        explanations: bool = False,
+        members: Sequence[int] | None = None,
+    ) -> list[Prediction]:
         """One `Prediction` an image, in order; an image that cannot be read gives a row with `error` set.
 
         Args:
@@ -114,21 +121,31 @@ class BusModel:
                 0-255.
             masks: Also predict the lesion's mask.
             explanations: Also draw what the probability rests on; costs 64 more predictions an image.
+            members: The places (from 0) of the networks that answer, for what only they have not seen; else all do.
 
         Raises:
-            RegistryError: Masks are asked of a model that has none.
+            RegistryError: Masks are asked of a model that has none, or a member that it has not.
         """
         if isinstance(images, str | bytes | Path):
             raise TypeError(f"predict takes a list of images but got one {type(images).__name__}: put it in a list.")
-        return list(self.stream(images, masks=masks, explanations=explanations))
+        return list(self.stream(images, masks=masks, explanations=explanations, members=members))
 
     def stream(
-        self, images: Iterable[Image], *, masks: bool = False, explanations: bool = False
+        self,
+        images: Iterable[Image],
+        *,
+        masks: bool = False,
+        explanations: bool = False,
+        members: Sequence[int] | None = None,
     ) -> Iterator[Prediction]:
         """As `predict`, but lazily: holds at most 16 images at a time."""
         if masks and not self.package.has_mask:
             raise RegistryError(f"{self.name} has no mask output: it only classifies. Ask without masks.")
-        return self._batches(enumerate(images), masks, explanations)
+        count = len(self.package.members)
+        asked = tuple(range(count) if members is None else members)
+        if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(range(count)):
+            raise RegistryError(f"{self.name} has the members 0 to {count - 1}: it cannot answer with {list(asked)}.")
+        return self._batches(enumerate(images), masks, explanations, asked)
 
     def check_example(self) -> float:
         """Predict the package's own example.
@@ -156,7 +173,9 @@ class BusModel:
         (answer,) = session.run(["malignancy"], {session.get_inputs()[0].name: squares.astype(np.float32)})
         return _probabilities(self.package.members[member], answer, len(squares))
 
-    def _batches(self, images: Iterator[tuple[int, Image]], masks: bool, explanations: bool) -> Iterator[Prediction]:
+    def _batches(
+        self, images: Iterator[tuple[int, Image]], masks: bool, explanations: bool, members: tuple[int, ...]
+    ) -> Iterator[Prediction]:
         while chunk := list(islice(images, BATCH)):
             rows = [self._blank(_source(image, i)) for i, image in chunk]
             shapes: dict[int, tuple[int, int]] = {}
@@ -170,26 +189,29 @@ class BusModel:
                 except ImageError as error:
                     rows[k] = _failed(rows[k], error)
             if inputs:
-                outputs = self._run(np.stack(inputs).astype(np.float32), masks)
+                outputs = self._run(np.stack(inputs).astype(np.float32), masks, members)
                 for position, (k, shape) in enumerate(shapes.items()):
                     rows[k] = self._answer(rows[k], outputs, position, shape)
                     probability = rows[k].probability
                     if explanations and probability is not None:
-                        rows[k] = replace(rows[k], explanation=self._explain(probability, inputs[position], shape))
+                        explanation = self._explain(probability, inputs[position], shape, members)
+                        rows[k] = replace(rows[k], explanation=explanation)
             yield from rows
 
     def _blank(self, source: str) -> Prediction:
         return Prediction(source, None, None, None, None, self.package.threshold, self.name, self.version)
 
-    def _run(self, batch: NDArray[np.float32], masks: bool) -> dict[str, np.ndarray]:
-        """Calibrated probabilities (members, B) and, if asked for, the members' mean mask (B, S, S)."""
+    def _run(self, batch: NDArray[np.float32], masks: bool, members: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """Calibrated probabilities (members, B), their mean (B,) and, if asked for, the mean mask (B, S, S)."""
         wanted = ["malignancy", "mask"] if masks else ["malignancy"]
-        answers = [session.run(wanted, {session.get_inputs()[0].name: batch}) for session in self._sessions]
+        asked = [(self.package.members[i], self._sessions[i]) for i in members]
+        answers = [session.run(wanted, {session.get_inputs()[0].name: batch}) for _, session in asked]
         calibrated = [
             member.calibration.apply(_probabilities(member, answer[0], len(batch)))
-            for member, answer in zip(self.package.members, answers, strict=True)
+            for (member, _), answer in zip(asked, answers, strict=True)
         ]
-        outputs = {"malignancy": np.array(calibrated, dtype=np.float64)}
+        outputs = {"members": np.array(calibrated, dtype=np.float64)}
+        outputs["malignancy"] = combine(outputs["members"])
         if masks:
             outputs["mask"] = np.mean([answer[1][..., 0] for answer in answers], axis=0)
         return outputs
@@ -197,11 +219,11 @@ class BusModel:
     def _answer(
         self, row: Prediction, outputs: dict[str, np.ndarray], position: int, shape: tuple[int, int]
     ) -> Prediction:
-        members = outputs["malignancy"][:, position]
+        members = outputs["members"][:, position]
         if not np.isfinite(members).all():
             reason = "the model's output is not a number from 0 to 1 for this image; no answer is given."
             return _failed(row, ModelOutputError(reason))
-        probability = float(members.mean())
+        probability = float(outputs["malignancy"][position])
         return replace(
             row,
             probability=probability,
@@ -211,9 +233,11 @@ class BusModel:
             mask=restore_mask(outputs["mask"][position], shape) if "mask" in outputs else None,
         )
 
-    def _explain(self, probability: float, square: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.float32]:
+    def _explain(
+        self, probability: float, square: NDArray[np.uint8], shape: tuple[int, int], members: tuple[int, ...]
+    ) -> NDArray[np.float32]:
         return occlusion_map(
-            square, probability, lambda batch: self._run(batch, masks=False)["malignancy"].mean(axis=0), shape
+            square, probability, lambda batch: self._run(batch, masks=False, members=members)["malignancy"], shape
         )
 
     @cached_property

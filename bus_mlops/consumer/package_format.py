@@ -102,6 +102,68 @@ class Member(BaseModel):
     max_difference: float = Field(ge=0, le=1, description="greatest |Keras - ONNX| seen at export, in probability")
 
 
+class JudgedNumber(BaseModel):
+    """A number with its 95 % interval, all fractions; an interval that cannot be had is None."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    estimate: float = Field(allow_inf_nan=False)
+    low: float | None = Field(default=None, allow_inf_nan=False)
+    high: float | None = Field(default=None, allow_inf_nan=False)
+    method: str = Field(default="", description="how the interval was made, and what it does not cover")
+
+
+class JudgedNumbers(BaseModel):
+    """What the gate measured of what ships, on images that no network behind an answer had seen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    construction: Literal["ensemble", "single", "refit"] = Field(
+        description="what ships; of a refit its folds' networks"
+    )
+    images: int = Field(ge=1, description="that were judged")
+    malignant: int = Field(ge=0, description="of these images")
+    cases: int = Field(ge=1)
+    folds: int = Field(ge=1)
+    networks: int = Field(ge=1, description="behind each answer that was judged")
+    ships: int = Field(ge=1, description="networks behind each answer that the package gives")
+    answered: int = Field(ge=0, description="of the images, by the package itself; the others as its networks recorded")
+    threshold: float = Field(ge=0, le=1, description="that ships, at which `numbers` hold")
+    numbers: dict[str, JudgedNumber] = Field(
+        description="sensitivity, specificity, roc_auc, brier, calibration_error of the answers; at `threshold`"
+    )
+    at_fold_thresholds: dict[str, JudgedNumber] = Field(
+        description="sensitivity and specificity where each fold has the threshold of its own validation part"
+    )
+
+    @property
+    def sentence(self) -> str:
+        """What was judged, what ships instead, and what that means."""
+        if self.answered == self.images:
+            asked = "answers of this package"
+        else:
+            asked = f"answers, of which this package gave {self.answered} and the others are as its networks recorded"
+        behind = "one network" if self.networks == 1 else f"the mean of {self.networks} networks"
+        judged = (
+            f"Judged on {self.images} test images ({self.malignant} malignant; {self.cases} cases) of {self.folds} "
+            f"folds: {asked}. Each is {behind} of the image's fold, which had not seen it."
+        )
+        return f"{judged} {self._difference}"
+
+    @property
+    def _difference(self) -> str:
+        if self.construction == "refit":
+            return f"What answers is {self.ships} refitted on all of these images, which were never tested."
+        if self.construction == "single":
+            return "What answers is one of these, the best on validation images."
+        if self.ships == self.networks:
+            return "The same networks answer."
+        return (
+            f"What answers is the mean of all {self.ships}: a mean over more networks, each trained on other images, "
+            "which no image is left to measure; the numbers are those of the smaller means."
+        )
+
+
 class Package(BaseModel):
     """`package.json`: what a consumer must know to predict, and where the model comes from."""
 
@@ -119,6 +181,7 @@ class Package(BaseModel):
     trained_on: str = Field(min_length=1, description="the sources, and what else a reader should know")
     lineage: dict[str, Any] = Field(default_factory=dict, description="run ids, digests, git commit")
     gate: str | None = Field(default=None, description="the promotion gate's verdict, if it has run")
+    judged: JudgedNumbers | None = Field(default=None, description="what the gate measured, if it has run")
     notice: str = NOTICE
 
     @field_validator("outputs")

@@ -20,6 +20,7 @@ from bus_mlops.gate.ensemble import (
     Construction,
     Threshold,
     Thresholds,
+    answered,
     best_networks,
     calibrated,
     calibrations_of,
@@ -78,6 +79,8 @@ class GateContext:
     """What the gate must know besides the predictions.
 
     Attributes:
+        baseline_choice: Where the baseline is the best of several, network -> its metric (fraction) on the validation
+            parts, the best first.
         n_train: Images of each fold (1-based) in the models' cohort without the validation part.
         n_test: The same of the test part.
         leak_check: What the leakage check of the folds finds now: "passed" or anything else.
@@ -96,6 +99,7 @@ class GateContext:
     seed: int = 0
     look: Look | None = None
     intended: Intended = field(default_factory=Intended)
+    baseline_choice: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -248,6 +252,7 @@ def compare(
     titles: Sequence[str] = (),
     notes: Sequence[str] = (),
     construction: Construction = "ensemble",
+    answers: pd.DataFrame | None = None,
 ) -> Comparison:
     """Candidate, baseline and rivals, in this order, from out-of-fold predictions as the gate judges them.
 
@@ -265,6 +270,8 @@ def compare(
         notes: Sentences to put into the report.
         construction: What ships of candidate and rivals; "single" is the network of a fold that is best on its
             validation part. The baseline is the mean over its networks whatever it is.
+        answers: What the candidate's package answered to test images: fold, seed, image_id and calibrated probability.
+            They take the place of what its networks recorded; calibrations and thresholds are not chosen on them.
 
     Raises:
         EvaluationError: A model has no test predictions, or no threshold can be chosen.
@@ -278,7 +285,8 @@ def compare(
     kind, said = str(threshold), tuple(notes)
     if len(known) == len(models):
         built = [construction if i != 1 else "ensemble" for i in range(len(models))]
-        judged = [_judged(*each, metric, threshold) for each in zip(titles, models, known, built, strict=True)]
+        told = [answers if i == 0 else None for i in range(len(models))]
+        judged = [_judged(*each, metric, threshold) for each in zip(titles, models, known, built, told, strict=True)]
     else:
         judged = [_uncalibrated(*each) for each in zip(titles, models, strict=True)]
         kind = "half"
@@ -299,6 +307,7 @@ def _judged(
     predictions: pd.DataFrame,
     calibrations: Mapping[CellKey, Calibration],
     construction: Construction,
+    answers: pd.DataFrame | None,
     metric: str,
     kind: Threshold,
 ) -> Judged:
@@ -307,12 +316,14 @@ def _judged(
     test, validation = (
         calibrated(predictions[predictions["part"] == part], calibrations) for part in ("test", "validation")
     )
+    if answers is not None:
+        test = answered(test, answers)
     alone = dict(by_cell(validation))
     members = pd.concat(
         [_held(cell, next(iter(thresholds_of(alone[key], kind).values()))) for key, cell in by_cell(test)]
     )
     if construction == "single":
-        chosen = best_networks(predictions, metric, calibrations).values()
+        chosen = best_networks(predictions, metric).values()
         test, validation = of_cells(test, chosen), of_cells(validation, chosen)
     thresholds = thresholds_of(ensemble_of(validation), kind)
     answers = ensemble_of(test)

@@ -15,7 +15,7 @@ import numpy as np
 
 from bus_mlops.consumer.package_format import Calibration, combine
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.cells import by_cell
+from bus_mlops.evaluation.cells import CELL, by_cell
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.roc import threshold_at_specificity, youden_threshold
 from bus_mlops.gate.calibration import fit_calibration
@@ -72,6 +72,14 @@ def calibrated(rows: pd.DataFrame, calibrations: Mapping[CellKey, Calibration]) 
     return pd.concat(cells)
 
 
+def answered(test: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Calibrated test rows of networks, with what a package answered in the place of what was recorded."""
+    keys = [*CELL, "image_id"]
+    told = answers.set_index(keys)["probability"]
+    now = told.reindex(list(test[keys].itertuples(index=False, name=None))).to_numpy(np.float64)
+    return test.assign(probability=np.where(np.isnan(now), test["probability"].to_numpy(np.float64), now))
+
+
 def ensemble_of(members: pd.DataFrame) -> pd.DataFrame:
     """One row an image and fold, whose probability is the mean over the fold's networks, as a package's answer is.
 
@@ -123,24 +131,48 @@ def _thresholds(fold: int, rows: pd.DataFrame, kind: Threshold) -> Thresholds:
         ) from error
 
 
-def best_networks(predictions: pd.DataFrame, metric: str, cells: Iterable[CellKey] | None = None) -> dict[int, CellKey]:
+def best_networks(predictions: pd.DataFrame, metric: str) -> dict[int, CellKey]:
     """Of each fold the network that is best by a metric on its own validation part; of equals that of the least seed.
 
     Args:
         predictions: With validation parts.
         metric: By its name; probabilities are taken as they are, at 0.5.
-        cells: The networks to choose among; all by default.
+    """
+    scores = _by_network(predictions, metric)
+    return {fold: max((key for key in scores if key.fold == fold), key=scores.__getitem__) for fold, _ in scores}
+
+
+def best_network(predictions: pd.DataFrame, metric: str) -> CellKey:
+    """The best of `best_networks`; of equals that of the first fold."""
+    scores = _by_network(predictions, metric)
+    return max(scores, key=scores.__getitem__)
+
+
+def _by_network(predictions: pd.DataFrame, metric: str) -> dict[CellKey, float]:
+    """A metric on each network's validation part, ascending by fold and seed; higher is better."""
+    known = METRICS.get_known(metric)
+    return {
+        key: known.direction * known.value(rows["label"].to_numpy(), rows["probability"].to_numpy())
+        for key, rows in by_cell(predictions[predictions["part"] == "validation"])
+    }
+
+
+def validation_score(predictions: pd.DataFrame, metric: str) -> float:
+    """How good a model is on its validation parts, to choose between models; higher is better.
+
+    The mean over folds of a metric of what answers there (`ensemble_of`), at 0.5; its negative where a lower value is
+    better. Calibrations were fitted on the same images, of every model alike.
+
+    Raises:
+        EvaluationError: A network has no validation part.
     """
     known = METRICS.get_known(metric)
-    wanted = None if cells is None else set(cells)
-    best: dict[int, tuple[float, CellKey]] = {}
-    for key, rows in by_cell(predictions[predictions["part"] == "validation"]):
-        if wanted is not None and key not in wanted:
-            continue
-        value = known.direction * known.value(rows["label"].to_numpy(), rows["probability"].to_numpy())
-        if key.fold not in best or value > best[key.fold][0]:
-            best[key.fold] = value, key
-    return {fold: key for fold, (_, key) in best.items()}
+    calibrations = calibrations_of(predictions)
+    if calibrations is None:
+        raise EvaluationError("a network has no predictions of its validation part, by which models are chosen.")
+    answers = ensemble_of(calibrated(predictions[predictions["part"] == "validation"], calibrations))
+    values = [known.value(r["label"].to_numpy(), r["probability"].to_numpy()) for _, r in answers.groupby("fold")]
+    return known.direction * float(np.mean(values))
 
 
 def of_cells(rows: pd.DataFrame, cells: Iterable[CellKey]) -> pd.DataFrame:

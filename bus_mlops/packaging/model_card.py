@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, EXAMPLE_PREDICTION, SUMS_FILE, Package
+from bus_mlops.consumer.package_format import (
+    EXAMPLE_IMAGE,
+    EXAMPLE_PREDICTION,
+    SUMS_FILE,
+    JudgedNumber,
+    JudgedNumbers,
+    Package,
+)
+
+_NAMES = {
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "roc_auc": "ROC AUC",
+    "brier": "Brier score",
+    "calibration_error": "Expected calibration error",
+}
 
 
 def model_card(package: Package) -> str:
@@ -14,7 +29,8 @@ def model_card(package: Package) -> str:
         "## Members": [_members(package)],
         "## Evidence": [
             f"Verdict of the promotion gate: **{package.gate or 'it has not run'}**. Its report, number by number, is "
-            "an artifact of the run that registered this version; `bus-mlops verify VERSION` recomputes it."
+            "an artifact of the run that registered this version; `bus-mlops verify VERSION` recomputes it.",
+            *_evidence(package.judged),
         ],
         "## Where it comes from": [_lineage(package)],
         "## Limits": [_limits()],
@@ -61,6 +77,26 @@ def _members(package: Package) -> str:
         "\n\nThe answer is the mean over the members, each after its calibration: sigmoid(slope * logit(p) + "
         "intercept), fitted on validation parts. Their spread (greatest minus least) shows where they disagree."
     )
+
+
+def _evidence(judged: JudgedNumbers | None) -> list[str]:
+    if judged is None:
+        return ["Nothing was measured of what this package answers."]
+    rows = [
+        (_NAMES.get(name, name), f"{judged.threshold:.4f}" if name in judged.at_fold_thresholds else "none", number)
+        for name, number in judged.numbers.items()
+    ]
+    rows += [(_NAMES.get(name, name), "of each fold", number) for name, number in judged.at_fold_thresholds.items()]
+    table = ["| number | threshold | estimate | 95 % interval |", "|---|---|---|---|"]
+    table += [f"| {name} | {at} | {number.estimate:.3f} | {_interval(number)} |" for name, at, number in rows]
+    methods = sorted({number.method for _, _, number in rows if number.method})
+    return [judged.sentence, "\n".join(table), *(f"Intervals: {method}." for method in methods)]
+
+
+def _interval(number: JudgedNumber) -> str:
+    if number.low is None or number.high is None:
+        return "no evidence"
+    return f"{number.low:.3f} to {number.high:.3f}"
 
 
 def _lineage(package: Package) -> str:

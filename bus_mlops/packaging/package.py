@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 import bus_mlops
-from bus_mlops.consumer.package_files import OpenedPackage, open_package, write_sums
+from bus_mlops.consumer.package_files import OpenedPackage, open_package, read_package, write_sums
 from bus_mlops.consumer.package_format import (
     ARTIFACT,
     CARD_FILE,
@@ -22,6 +22,7 @@ from bus_mlops.consumer.package_format import (
     EXAMPLE_PREDICTION,
     PACKAGE_FILE,
     Calibration,
+    JudgedNumbers,
     Member,
     Package,
 )
@@ -84,6 +85,14 @@ def write_package(
         _write_example(partial, package, example_image)
         write_sums(partial)
     return folder
+
+
+def complete_package(folder: Path, *, gate: str, judged: JudgedNumbers) -> None:
+    """Write into a finished package, and onto its card, what the gate said of it and measured of its answers."""
+    package = read_package(folder).model_copy(update={"gate": gate, "judged": judged})
+    write_json(folder / PACKAGE_FILE, package.model_dump(mode="json"))
+    (folder / CARD_FILE).write_text(model_card(package), encoding="utf-8")
+    write_sums(folder)
 
 
 def log_package(

@@ -52,15 +52,16 @@ class PackagedModel(PythonModel):
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Predict the column `image`; the params `masks` and `explanations` add PNGs in columns of these names."""
-        wanted = {name: bool((params or {}).get(name, False)) for name in ("masks", "explanations")}
-        rows = self._model.predict([Base64(v) if isinstance(v, str) else v for v in model_input["image"]], **wanted)
+        masks, explanations = (bool((params or {}).get(name, False)) for name in ("masks", "explanations"))
+        images = [Base64(v) if isinstance(v, str) else v for v in model_input["image"]]
+        rows = self._model.predict(images, masks=masks, explanations=explanations)
         columns = ("probability", "label", "threshold", "spread", "members", "model", "error", "error_type")
         frame = pd.DataFrame({name: _column(rows, name) for name in columns})
         # A package that was never registered is still to be told from every other.
         frame.insert(6, "version", self._model.version or f"sha256:{self._model.digest[:12]}")
-        if wanted["masks"]:
+        if masks:
             frame["mask"] = pd.Series([None if r.mask is None else mask_png(r.mask) for r in rows], dtype=object)
-        if wanted["explanations"]:
+        if explanations:
             pictures = [None if r.explanation is None else heat_png(r.explanation) for r in rows]
             frame["explanation"] = pd.Series(pictures, dtype=object)
         return frame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +13,21 @@ from bus_mlops.consumer.client import BusModel
 from bus_mlops.consumer.package_files import open_package, read_package
 from bus_mlops.consumer.package_format import ARTIFACT, Calibration
 from bus_mlops.errors import LedgerError, RegistryError
-from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.experiments.cell import REFIT
 from bus_mlops.gate.calibration import fit_calibration
+from bus_mlops.gate.comparison import PLACE, Comparison
+from bus_mlops.gate.ensemble import best_network, calibrated, ensemble_of
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
 from bus_mlops.git import git_tags
 from bus_mlops.packaging.clean_load import check_package
-from bus_mlops.packaging.package import write_package
+from bus_mlops.packaging.package import complete_package, write_package
 from bus_mlops.packaging.pyfunc import pyfunc_options
+from bus_mlops.promotion.answers import Answers, ask
 from bus_mlops.promotion.inputs import PromotionInputs
-from bus_mlops.promotion.judgement import Judgement
+from bus_mlops.promotion.judged_numbers import judged_numbers
+from bus_mlops.promotion.judgement import Judgement, compare_models
 from bus_mlops.promotion.recomputation import recompute
 from bus_mlops.promotion.refit import UNTESTED, refit, refitted_folds
 from bus_mlops.promotion.trained_model import TrainedModel
@@ -32,38 +35,82 @@ from bus_mlops.spec import CellKey
 from bus_mlops.tracking.ledger import MODEL, Ledger
 
 
+@dataclass(frozen=True)
+class PackagedCandidate:
+    """A candidate's package, the gate's whole report on it, and what the package answered where it was judged."""
+
+    folder: Path
+    report: GateReport
+    answers: Answers
+
+
 def package_candidate(
     inputs: PromotionInputs, judgement: Judgement, folder: Path, *, full: bool = False
-) -> tuple[Path, GateReport]:
-    """Write the candidate's package below `folder`, and complete the gate's report with the rules on packages.
+) -> PackagedCandidate:
+    """Write the candidate's package below `folder`, and judge the candidate by what the package answers.
 
-    They look at the MLflow model folder that would be registered. A sample of all predictions that were judged, or with
-    `full` all of them, is predicted anew; a note says what came of it.
+    Each test image is asked of those of its members that have not seen it; the rules are computed on these answers, and
+    completed by those on packages, which look at the MLflow model folder that would be registered. A sample of all
+    recorded predictions that were judged, or with `full` all of them, is predicted anew; a note says so.
 
     Raises:
         LedgerError: Recorded predictions are not those of their networks.
-        RegistryError: No package can be made.
+        RegistryError: No package can be made, or it gives no answer for an image.
     """
     import mlflow
 
     package = write_candidate(inputs, judgement, folder / "package")
-    model = folder / "model"
-    options = pyfunc_options(package, read_package(package))
-    mlflow.pyfunc.save_model(str(model), artifacts={ARTIFACT: str(package)}, **options)
-    note = _recomputed(inputs, judgement, package, full)
-    notes = (*judgement.comparison.notes, note)
-    packaged = replace(judgement.comparison, package=check_package(model), notes=notes)
-    return package, run_gate(packaged, judgement.terms.promotion, judgement.report)
-
-
-def _recomputed(inputs: PromotionInputs, judgement: Judgement, package: Path, full: bool) -> str:
     opened = open_package(package)
+    asked = BusModel(package, opened.package, opened=opened)
+    notes = [*judgement.comparison.notes, _recomputed(inputs, judgement, asked, full)]
+    answers = ask(asked, judgement.candidate, inputs.folds, inputs.benchmark)
+    comparison = _on_answers(judgement, answers)
+    notes.append(_answered(judgement.comparison, comparison, answers))
+    report = run_gate(comparison, judgement.terms.promotion)
+    members = inputs.config.package.members
+    complete_package(
+        package,
+        gate=_verdict(report, members),
+        judged=judged_numbers(comparison, members, opened.package, len(answers.frame.drop_duplicates(PLACE))),
+    )
+    model = folder / "model"
+    mlflow.pyfunc.save_model(
+        str(model), artifacts={ARTIFACT: str(package)}, **pyfunc_options(package, read_package(package))
+    )
+    packaged = replace(comparison, package=check_package(model), notes=tuple(notes))
+    return PackagedCandidate(package, run_gate(packaged, judgement.terms.promotion, report), answers)
+
+
+def _on_answers(judgement: Judgement, answers: Answers) -> Comparison:
+    """The comparison with the package's answers in the place of what the candidate's networks recorded."""
+    if answers.frame.empty:
+        return judgement.comparison
+    models = [judgement.candidate, judgement.baseline, *judgement.rivals]
+    again = compare_models(models, judgement.terms, answers=answers.frame)
+    return replace(judgement.comparison, candidate=again.candidate)
+
+
+def _answered(recorded: Comparison, judged: Comparison, answers: Answers) -> str:
+    """How many images the package itself was judged on, and how far its answers are from what was recorded."""
+    before, after = (each.candidate.test.set_index(PLACE)["probability"] for each in (recorded, judged))
+    count, total = len(answers.frame.drop_duplicates(PLACE)), len(after)
+    left = f" ({answers.unasked})" if answers.unasked else ""
+    if not count:
+        return f"The candidate was judged by recorded predictions, since the package could not be asked{left}."
+    greatest = float((before - after.reindex(before.index)).abs().max())
+    return (
+        f"The candidate was judged by what its package answered to {count} of {total} test images, each asked of the "
+        f"members that have not seen it{left}: the greatest difference from what was recorded is {greatest:.1e}."
+    )
+
+
+def _recomputed(inputs: PromotionInputs, judgement: Judgement, package: BusModel, full: bool) -> str:
     found = recompute(
         inputs.ledger,
         [judgement.candidate, judgement.baseline, *judgement.rivals],
         inputs.folds,
         inputs.benchmark,
-        BusModel(package, opened.package, opened=opened),
+        package,
         full=full,
     )
     if found.problems:
@@ -97,7 +144,6 @@ def write_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path)
             "phantom": config.data.kind == "phantom",
             "trained_on": _trained_on(candidate, members),
             "lineage": lineage_of(candidate, runs),
-            "gate": _verdict(judgement.report, members),
         },
         example_image=np.asarray(benchmark.images(input_size)[0]),
         calibrations=calibrations,
@@ -119,16 +165,7 @@ def _input_size(ledger: Ledger, candidate: TrainedModel, runs: Sequence[str]) ->
 def member_cells(candidate: TrainedModel, members: str, metric: str) -> list[CellKey]:
     """The cells of the networks that go into the package: all, or the one best on its validation part."""
     cells = list(candidate.runs)
-    if members == "all":
-        return cells
-
-    known = METRICS.get_known(metric)
-
-    def on_validation(cell: CellKey) -> float:
-        rows = candidate.part("validation", cell)
-        return known.direction * known.value(rows["label"].to_numpy(), rows["probability"].to_numpy())
-
-    return [max(cells, key=on_validation)]
+    return cells if members == "all" else [best_network(candidate.predictions, metric)]
 
 
 def calibration_of(candidate: TrainedModel, cell: CellKey) -> Calibration:
@@ -142,15 +179,19 @@ def calibration_of(candidate: TrainedModel, cell: CellKey) -> Calibration:
 
 
 def threshold_of(candidate: TrainedModel, cells: list[CellKey], calibrations: list[Calibration], kind: str) -> float:
-    """0.5, or Youden's over the calibrated validation predictions of all members; never over test predictions."""
+    """0.5, or Youden's over what the members of each fold answer together on its validation part; never on a test part.
+
+    It is chosen for the mean of a fold's networks (a refit's: of its seeds), as the gate's thresholds are, over the
+    validation parts of all folds, where each answer is one that none of the networks behind it was fitted on.
+    """
     if kind == "half":
         return 0.5
-    parts = [_validation(candidate, cell) for cell in cells]
-    labels = np.concatenate([rows["label"].to_numpy() for rows in parts])
-    probabilities = np.concatenate(
-        [c.apply(rows["probability"].to_numpy()) for c, rows in zip(calibrations, parts, strict=True)]
-    )
-    return youden_threshold(labels, probabilities)
+    of_seed = dict(zip(cells, calibrations, strict=True))
+    # Validation predictions that stand for a member: its own, or for a refit those of all folds of its seed.
+    own = {cell: of_seed.get(cell) or of_seed.get(CellKey(REFIT, cell.seed)) for cell in candidate.runs}
+    known = {cell: calibration for cell, calibration in own.items() if calibration is not None}
+    answers = ensemble_of(calibrated(candidate.part("validation"), known))
+    return youden_threshold(answers["label"].to_numpy(), answers["probability"].to_numpy())
 
 
 def _validation(candidate: TrainedModel, cell: CellKey) -> pd.DataFrame:

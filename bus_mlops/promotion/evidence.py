@@ -20,6 +20,10 @@ FOLDER = "gate"
 EVIDENCE_FILE, REPORT_FILE, TEXT_FILE, FOLDS_FILE = "evidence.json", "gate.json", "gate.md", "folds.csv"
 
 
+# How models are judged. 1: single networks, each at a threshold of its own. 2: what ships, cross-fitted.
+JUDGING = 2
+
+
 class JudgedModel(BaseModel):
     """One model of a judgement: run id of a fold -> sha256 of the predictions that the run had then.
 
@@ -36,7 +40,13 @@ class JudgedModel(BaseModel):
 
 
 class Evidence(BaseModel):
-    """`evidence.json`: what the gate was given; `promotion` as plain values, so that no schema need know its limits."""
+    """`evidence.json`: what the gate was given; `promotion` as plain values, so that no schema need know its limits.
+
+    Attributes:
+        members: What was packaged: `package.members`.
+        baseline_choice: Where the baseline is the best of several, network -> its metric on the validation parts.
+        judging: By which way of judging the report was made; evidence of earlier versions does not say: 1.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,6 +60,9 @@ class Evidence(BaseModel):
     baseline: JudgedModel
     rivals: tuple[JudgedModel, ...] = ()
     champion: str | None = None
+    members: str = "all"
+    baseline_choice: dict[str, float] = {}
+    judging: int = 1
 
 
 def evidence_of(judgement: Judgement) -> Evidence:
@@ -66,6 +79,9 @@ def evidence_of(judgement: Judgement) -> Evidence:
         baseline=_judged_model(judgement.baseline),
         rivals=tuple(_judged_model(rival) for rival in judgement.rivals),
         champion=judgement.champion,
+        members=terms.members,
+        baseline_choice=dict(terms.baseline_choice),
+        judging=JUDGING,
     )
 
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bus_mlops.config import Config
 from bus_mlops.dataset.folds.assignment import TEST, TRAIN, VALIDATION, Folds
 from bus_mlops.dataset.folds.leakage import check_leakage
 from bus_mlops.errors import EvaluationError, LeakageError, LedgerError, NothingToJudgeError, RegistryError
-from bus_mlops.evaluation.cells import by_cell
+from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.results import read_predictions
 from bus_mlops.gate.comparison import Comparison, GateContext, compare
+from bus_mlops.gate.ensemble import validation_score
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
 from bus_mlops.promotion.aliases import read_aliases
@@ -44,7 +44,10 @@ RUNS_TAG, BASELINE_RUNS_TAG = "lineage.runs", "baseline.runs"
 class Terms:
     """On what terms models are judged, today's or those that a record keeps.
 
-    `promotion` holds the keys of that section of `params.yaml`, the limits of the rules among them, as plain values.
+    Attributes:
+        promotion: The keys of that section of `params.yaml`, the limits of the rules among them, as plain values.
+        members: What is packaged of a candidate: `package.members`.
+        baseline_choice: As in `GateContext`.
     """
 
     model_name: str
@@ -53,6 +56,8 @@ class Terms:
     expected_folds: tuple[int, ...]
     seed: int
     promotion: Mapping[str, Any]
+    members: str = "all"
+    baseline_choice: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,9 @@ class Judgement:
 def judge_candidates(
     inputs: PromotionInputs, candidate_runs: Sequence[str] = (), baseline_run: str | None = None
 ) -> Judgement:
-    """Judge the candidates against the baseline; of several the best one that passed, else the best one, is returned.
+    """Judge the candidates against the baseline.
+
+    Of several the one of those that passed, else of all, is returned that is best on its validation parts.
 
     Args:
         inputs: The project after its training stages.
@@ -87,7 +94,7 @@ def judge_candidates(
     promotion = inputs.config.promotion
     champion = read_aliases(inputs.ledger.client, inputs.model_name).champion
     candidates = _candidates(inputs, candidate_runs)
-    baseline = _baseline(inputs, candidates, champion, baseline_run)
+    baseline, ranked = _baseline(inputs, candidates, champion, baseline_run)
     expected = expected_folds(inputs.folds, candidates[0], inputs.config.folds.run)
     (baseline, *candidates), notes = with_common_seeds([baseline, *candidates], expected)
     candidates = [with_choice(inputs.ledger, each, each.choice, inputs.folds) for each in candidates]
@@ -102,14 +109,20 @@ def judge_candidates(
             f"The files of {len(later)} runs were recorded after the runs had ended (bus-mlops repair --record).",
         )
     notes += power_notes(inputs.config, inputs.folds)
-    terms = terms_of(inputs, expected)
+    terms = replace(terms_of(inputs, expected), baseline_choice=ranked)
     judgements = []
     for candidate in candidates:
         rivals = tuple(each for each in candidates if each is not candidate)
         comparison = compare_models([candidate, baseline, *rivals], terms, notes)
         report = run_gate(comparison, terms.promotion)
         judgements.append(Judgement(candidate, baseline, rivals, terms, comparison, report, champion))
-    return max(judgements, key=lambda each: (each.report.passed, score(each.candidate.part("test"), promotion.metric)))
+    if len(judgements) == 1:
+        return judgements[0]
+    # What passed is chosen among by validation, as everything is that is chosen; of equals the first.
+    return max(
+        judgements,
+        key=lambda each: (each.report.passed, validation_score(each.candidate.predictions, promotion.metric)),
+    )
 
 
 def terms_of(inputs: PromotionInputs, expected: Sequence[int]) -> Terms:
@@ -123,11 +136,20 @@ def terms_of(inputs: PromotionInputs, expected: Sequence[int]) -> Terms:
         seed=config.seed,
         # Whose network it is, the runs say: it is no condition.
         promotion=config.promotion.model_dump(mode="json", exclude={"candidate_network"}),
+        members=config.package.members,
     )
 
 
-def compare_models(models: Sequence[TrainedModel], terms: Terms, notes: tuple[str, ...] = ()) -> Comparison:
+def compare_models(
+    models: Sequence[TrainedModel], terms: Terms, notes: tuple[str, ...] = (), answers: pd.DataFrame | None = None
+) -> Comparison:
     """Candidate, baseline and rivals, in this order, as the gate judges them; the same for a decision and its check.
+
+    Args:
+        models: Those of a decision.
+        terms: Of the decision.
+        notes: Further sentences for the report.
+        answers: What the candidate's package answered, once there is one.
 
     Raises:
         EvaluationError: The folds are not the candidate's.
@@ -140,6 +162,7 @@ def compare_models(models: Sequence[TrainedModel], terms: Terms, notes: tuple[st
         for each in models
         if each.lineage.search and each.lineage.parameters
     )
+    others += _choice_note(terms) + _construction_note(candidate, terms)
     return compare(
         [each.predictions for each in models],
         _context(candidate, baseline, terms),
@@ -148,7 +171,36 @@ def compare_models(models: Sequence[TrainedModel], terms: Terms, notes: tuple[st
         resamples=terms.promotion["bootstrap"],
         titles=[f"{each.strategy}: {each.title}" for each in models],
         notes=(*others, *notes),
+        construction="single" if terms.members == "one" else "ensemble",
+        answers=answers,
     )
+
+
+def _choice_note(terms: Terms) -> tuple[str, ...]:
+    """How the baseline was chosen, and what was second."""
+    ranked = list(terms.baseline_choice.items())
+    if not ranked:
+        return ()
+    (network, value), *others = ranked
+    second = f"second was {others[0][0]} with {others[0][1]:.4f}" if others else "there was no other"
+    return (
+        f"The baseline was chosen on validation parts: {network} has the best {terms.promotion['metric']} of "
+        f"{len(ranked)} networks there ({value:.4f}: the mean over folds, of the mean over seeds); {second}.",
+    )
+
+
+def _construction_note(candidate: TrainedModel, terms: Terms) -> tuple[str, ...]:
+    """What is judged, what ships, and how the two differ."""
+    seeds, folds = len(candidate.seeds), len(terms.expected_folds)
+    each = "network" if seeds == 1 else f"{seeds} networks (one a seed)"
+    whose = f"the mean of the fold's {each}" if seeds > 1 else "the fold's one network"
+    if terms.members == "one":
+        return (
+            f"Judged: of each fold the one of its {each} that is best on its validation part, on the fold's test part; "
+            "ships: the best of these. The baseline is judged as the mean of its seeds.",
+        )
+    ships = f"{seeds} refitted on all images, untested" if terms.members == "refit" else f"all {seeds * folds}"
+    return (f"Judged: {whose}, on its test part; ships: the mean of {ships}.",)
 
 
 def _context(candidate: TrainedModel, baseline: TrainedModel, terms: Terms) -> GateContext:
@@ -176,6 +228,7 @@ def _context(candidate: TrainedModel, baseline: TrainedModel, terms: Terms) -> G
         n_test=n_test,
         leak_check=leak_check(terms.folds),
         seed=terms.seed,
+        baseline_choice=terms.baseline_choice,
     )
 
 
@@ -206,16 +259,6 @@ def leak_check(folds: Folds) -> str:
     except LeakageError as error:
         return str(error)
     return "passed"
-
-
-def score(test: pd.DataFrame, metric: str) -> float:
-    """Mean of a metric (fraction) over the (fold, seed) cells of test predictions, at threshold 0.5; higher is better.
-
-    Where a lower value of the metric is better, the score is its negative.
-    """
-    known = METRICS.get_known(metric)
-    values = [known.value(cell["label"].to_numpy(), cell["probability"].to_numpy()) for _, cell in by_cell(test)]
-    return known.direction * float(np.mean(values))
 
 
 def _candidates(inputs: PromotionInputs, runs: Sequence[str]) -> list[TrainedModel]:
@@ -261,24 +304,50 @@ def _computed(model: TrainedModel) -> tuple[Any, ...]:
 
 def _baseline(
     inputs: PromotionInputs, candidates: Sequence[TrainedModel], champion: str | None, run: str | None
-) -> TrainedModel:
+) -> tuple[TrainedModel, dict[str, float]]:
+    """The baseline, and by which values it was chosen where it is the best of several."""
     config, ledger = inputs.config, inputs.ledger
     if run is not None:
-        return find_trained_model(ledger, run)
+        return find_trained_model(ledger, run), {}
     wanted = config.promotion.baseline
     if wanted == "champion" and champion is not None:
-        return _of_champion(ledger, inputs.model_name, champion, candidates)
+        return _of_champion(ledger, inputs.model_name, champion, candidates), {}
     frame = _rivals(config, inputs.predictions)
     if wanted not in ("champion", "best"):
-        return _of_network(ledger, frame, wanted)
+        return _of_network(ledger, frame, wanted), {}
     candidate = config.promotion.candidate_network
     others = sorted(set(frame["network"]) - {candidate})
     if not others:
         raise NothingToJudgeError(f"there is nothing to compare {candidate} with: add another network to params.yaml.")
-    test = frame[frame["part"] == TEST]
-    return _of_network(
-        ledger, frame, max(others, key=lambda n: score(test[test["network"] == n], config.promotion.metric))
-    )
+    ranked = _ranked({network: _row(frame, network) for network in others}, config.promotion.metric)
+    return _of_network(ledger, frame, next(iter(ranked))), ranked
+
+
+def _ranked(rows: Mapping[str, pd.DataFrame], metric: str) -> dict[str, float]:
+    """Network -> its metric (fraction) on the validation parts, the best first, equals by name; never on a test part.
+
+    Raises:
+        EvaluationError: One has none.
+    """
+    scores = {}
+    for network, predictions in rows.items():
+        try:
+            scores[network] = validation_score(predictions, metric)
+        except EvaluationError as error:
+            raise EvaluationError(
+                f"{network} cannot be compared with others as a baseline: {error} Train it anew (`dvc repro`), or name "
+                "a network in promotion.baseline."
+            ) from error
+    direction = METRICS.get_known(metric).direction
+    best = sorted(scores, key=lambda network: (-scores[network], network))
+    return {network: direction * scores[network] for network in best}
+
+
+def _row(frame: pd.DataFrame, network: str) -> pd.DataFrame:
+    """The predictions of the first row of a network, which is the one that is judged."""
+    rows = frame[frame["network"] == network]
+    first = rows[ROW].iloc[0]
+    return rows[(rows[ROW] == first).all(axis=1)]
 
 
 def _rivals(config: Config, predictions: Path) -> pd.DataFrame:
@@ -317,12 +386,12 @@ def _of_runs(ledger: Ledger, runs: Sequence[str]) -> TrainedModel:
 
 
 def _of_network(ledger: Ledger, frame: pd.DataFrame, network: str) -> TrainedModel:
-    rows = frame[frame["network"] == network]
-    if rows.empty:
+    if network not in set(frame["network"]):
         raise NothingToJudgeError(
             f"no predictions of {network} that could be judged: it must be among the networks of params.yaml, and a "
             "network of multitask or approaches, which must be among the strategies."
         )
+    rows = _row(frame, network)
     finished = ledger.finished()
     runs = {}
     for fold, own in rows[rows["seed"] == rows["seed"].iloc[0]].groupby("fold"):

@@ -21,6 +21,7 @@ from bus_mlops.gate.report import GateReport, RuleResult
 from bus_mlops.packaging.package import log_package
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import check_right, locked, read_aliases, settle
+from bus_mlops.promotion.answers import write_answers
 from bus_mlops.promotion.candidate_package import package_candidate
 from bus_mlops.promotion.evidence import (
     FOLDER,
@@ -166,8 +167,10 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str, full: 
     try:
         with tempfile.TemporaryDirectory(prefix="bus-package-") as temporary:
             folder = Path(temporary)
-            package, report = package_candidate(inputs, judgement, folder, full=full)
+            packaged = package_candidate(inputs, judgement, folder, full=full)
+            report = packaged.report
             write_evidence(folder / FOLDER, evidence_of(judgement), report, inputs.folds)
+            write_answers(folder / FOLDER, packaged.answers)
             ledger = inputs.ledger
             ledger.writer.write(record, params=ledger.files.store(record, folder / FOLDER, FOLDER))
             tags = {
@@ -176,7 +179,7 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str, full: 
                 REPORT_TAG: hashlib.sha256((folder / FOLDER / REPORT_FILE).read_bytes()).hexdigest(),
             }
             version = log_package(
-                package,
+                packaged.folder,
                 registered_name=inputs.model_name,
                 run_id=record,
                 tags=tags,

@@ -86,11 +86,11 @@ def recompute(
         full: Predict all images, not a sample.
     """
     found = Recomputation()
-    problem = _other_images(models[0], folds, benchmark)
+    problem = other_images(models[0], folds, benchmark)
     if benchmark is None or problem:
         found.unseen.append(problem)
         return found
-    packaged = _members(package)
+    packaged = members_of(package)
     for model in models:
         for cell, run in model.runs.items():
             rows = model.predictions
@@ -114,7 +114,7 @@ def recompute(
     return found
 
 
-def _other_images(model: TrainedModel, folds: Folds, benchmark: Benchmark | None) -> str:
+def other_images(model: TrainedModel, folds: Folds, benchmark: Benchmark | None) -> str:
     """Why the images that the models were trained on are not to be had; empty if they are."""
     if benchmark is None:
         return "the assembled images are not here (`dvc repro assemble` makes them)"
@@ -182,7 +182,7 @@ def _batches(images: np.ndarray, index: npt.NDArray[np.int64]) -> Iterator[npt.N
         yield np.stack([as_rgb(np.asarray(images[i])) for i in index[start : start + BATCH]])
 
 
-def _members(package: BusModel | None) -> dict[str, int]:
+def members_of(package: BusModel | None) -> dict[str, int]:
     """The place among a package's members by the run that it comes from."""
     if package is None:
         return {}

@@ -21,9 +21,18 @@ from bus_mlops.gate.report import GateReport
 from bus_mlops.gate.rule import RULES
 from bus_mlops.packaging.clean_load import check_package, packaged
 from bus_mlops.promotion import records
+from bus_mlops.promotion.answers import read_answers
 from bus_mlops.promotion.choices import with_choice
 from bus_mlops.promotion.consistency import contradictions
-from bus_mlops.promotion.evidence import EVIDENCE_FILE, FOLDER, REPORT_FILE, Evidence, JudgedModel, read_evidence
+from bus_mlops.promotion.evidence import (
+    EVIDENCE_FILE,
+    FOLDER,
+    JUDGING,
+    REPORT_FILE,
+    Evidence,
+    JudgedModel,
+    read_evidence,
+)
 from bus_mlops.promotion.judgement import Terms, compare_models
 from bus_mlops.promotion.promote import REPORT_TAG
 from bus_mlops.promotion.recomputation import recompute
@@ -39,6 +48,7 @@ from bus_mlops.promotion.trained_model import TrainedModel, read_trained_model
 from bus_mlops.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow.entities.model_registry import ModelVersion
 
     from bus_mlops.dataset.benchmark import Benchmark
@@ -48,6 +58,11 @@ _UNWRITTEN = (
     "decided by an earlier version of bus-mlops, which wrote down no more than the digest of the package: what else is "
     "tagged, described or lies beside the package cannot be compared with anything. `bus-mlops promote` decides on the "
     "same runs anew, trains nothing, and registers a version whose record names all of it"
+)
+_JUDGED_EARLIER = (
+    "judged in the way {0} of earlier versions (single networks, each at its own threshold), which this version does "
+    "not compute: its numbers stand as they were recorded, and the bus-mlops that package.json of its package "
+    f"names recomputes them. `bus-mlops promote` judges the same runs in today's way ({JUDGING}), and trains nothing"
 )
 # Another processor may differ in the last digits.
 TOLERANCE = 1e-9
@@ -107,7 +122,9 @@ def verify_version(
             return [*checks, Check("gate", False, "cannot be recomputed without the predictions")]
         judged_models = list(models.values())
         checks.append(_anew(ledger, version, judged_models, folds, benchmark, full))
-        again = _judge_again(ledger, version, evidence, folds, judged_models)
+        if evidence.judging != JUDGING:
+            return [*checks, Check("gate", True, _JUDGED_EARLIER.format(evidence.judging), checked=False)]
+        again = _judge_again(ledger, version, evidence, folds, judged_models, read_answers(folder))
     if isinstance(again, Check):
         return [*checks, again]
     return checks + _compare(report["rules"], again)
@@ -134,14 +151,26 @@ def _anew(
 
 
 def _judge_again(
-    ledger: Ledger, version: ModelVersion, evidence: Evidence, folds: Folds, models: list[TrainedModel]
+    ledger: Ledger,
+    version: ModelVersion,
+    evidence: Evidence,
+    folds: Folds,
+    models: list[TrainedModel],
+    answers: pd.DataFrame | None,
 ) -> GateReport | Check:
     """The gate on the recorded terms; a check that does not hold where the models can no longer be compared."""
     terms = Terms(
-        evidence.model, evidence.phantom, folds, evidence.expected_folds, evidence.seed, promotion=evidence.promotion
+        evidence.model,
+        evidence.phantom,
+        folds,
+        evidence.expected_folds,
+        evidence.seed,
+        promotion=evidence.promotion,
+        members=evidence.members,
+        baseline_choice=evidence.baseline_choice,
     )
     try:
-        comparison = compare_models(models, terms)
+        comparison = compare_models(models, terms, answers=answers)
     except BusMlopsError as error:
         return Check("gate", False, f"cannot be recomputed: {error}")
     try:

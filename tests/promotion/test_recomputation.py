@@ -14,12 +14,15 @@ from promotion_store import Store, fold_frame
 from tiny_package import SIZE
 
 from bus_mlops.consumer.client import BusModel, load_model
+from bus_mlops.consumer.package_format import Calibration
 from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.errors import RegistryError
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.gate.comparison import Lineage
 from bus_mlops.packaging.onnx_export import load_network
 from bus_mlops.promotion import recomputation
+from bus_mlops.promotion.answers import ask
 from bus_mlops.promotion.recomputation import TOLERANCE, recompute
 from bus_mlops.promotion.trained_model import TrainedModel
 from bus_mlops.spec import CellKey
@@ -97,6 +100,42 @@ def test_the_networks_answer_what_was_recorded(trained, recorded, package_folder
     assert found.greatest < 1e-4
     swapped = package.model_copy(update={"lineage": {"run.fold_1": "1", "run.fold_2": "0"}})
     assert recompute(ledger, [model], folds, recorded.benchmark, BusModel(package_folder, swapped)).problems
+
+
+def test_a_package_is_asked_as_a_consumer_asks_and_only_the_members_that_have_not_seen_an_image(
+    trained, recorded, package_folder
+):
+    model, folds, _ = trained
+    loaded = load_model(package_folder)
+    calibrations = Calibration(slope=0.5, intercept=0.3), Calibration(slope=2.0, intercept=-1.0)
+    members = [
+        m.model_copy(update={"calibration": c}) for m, c in zip(loaded.package.members, calibrations, strict=True)
+    ]
+    described = {"lineage": {"run.fold_1": "0", "run.fold_2": "1"}, "members": tuple(members)}
+    asked = BusModel(package_folder, loaded.package.model_copy(update=described))
+    answers = ask(asked, model, folds, recorded.benchmark)
+    assert answers.unasked == ""
+    test = model.part("test")
+    assert sorted(answers.frame["image_id"]) == sorted(test["image_id"])
+    both = test.merge(answers.frame, on=["fold", "seed", "image_id"], suffixes=("", "_answered"))
+    expected = [calibrations[fold - 1](p) for fold, p in zip(both["fold"], both["probability"], strict=True)]
+    assert both["probability_answered"].tolist() == pytest.approx(expected, abs=1e-4)
+    # The combination of several members is the mean of the same numbers, in every order of asking.
+    image = np.asarray(recorded.benchmark.images(SIZE)[0])
+    one, other, all_ = (asked.predict([image], members=places)[0] for places in ([0], [1], None))
+    assert all_.members == (one.probability, other.probability)
+    assert all_.probability == pytest.approx(np.mean([one.probability, other.probability]))
+    for places in ([], [0, 0], [2], [-1]):
+        with pytest.raises(RegistryError, match="has the members 0 to 1: it cannot answer with"):
+            asked.predict([image], members=places)
+    # With one member only its own fold can be asked; of other images, or of a refit, nothing.
+    single = described | {"lineage": {"run.fold_2": "1"}, "members": tuple(members[1:])}
+    answers = ask(BusModel(package_folder, loaded.package.model_copy(update=single)), model, folds, recorded.benchmark)
+    assert (set(answers.frame["fold"]), answers.unasked) == ({2}, "it holds no network of fold 1")
+    refitted = BusModel(package_folder, loaded.package.model_copy(update={"lineage": {"run.refit": "9", "run.x": "8"}}))
+    assert ask(refitted, model, folds, recorded.benchmark).unasked == "it holds none of the networks of the folds"
+    other = replace(model, lineage=replace(model.lineage, data_digest="e" * 64))
+    assert "are not those of the runs" in ask(asked, other, folds, recorded.benchmark).unasked
 
 
 @pytest.mark.parametrize("row", range(6))

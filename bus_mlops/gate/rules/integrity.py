@@ -54,11 +54,23 @@ def integrity(comparison: Comparison, limits: IntegrityLimits) -> Verdict:
             "folds_kind": context.candidate.folds_kind,
             "commits": ", ".join(sorted({*context.candidate.commits, *context.baseline.commits})),
             "problems": len(problems),
+            **_baseline(context),
             # What was registered before this was asked is judged as it was then.
             **({} if context.candidate.chosen == NOT_RECORDED else {"chosen": context.candidate.chosen}),
             **({"protocol": context.intended.first} if context.intended.first else {}),
         },
     )
+
+
+def _baseline(context: GateContext) -> dict[str, float | int | str]:
+    """By what the baseline was chosen, where it is the best of several, and what was second."""
+    ranked = list(context.baseline_choice.items())
+    if not ranked:
+        return {}
+    values: dict[str, float | int | str] = {"baselines": len(ranked), "baseline_validation": ranked[0][1]}
+    if len(ranked) > 1:
+        values |= {"second": ranked[1][0], "second_validation": ranked[1][1]}
+    return values
 
 
 def _lineage_problems(context: GateContext) -> list[str]:
