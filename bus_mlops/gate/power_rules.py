@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
 
 from bus_mlops.config.base import Strict
 from bus_mlops.gate.power_calibration import Rise, rise_of
@@ -25,18 +26,21 @@ from bus_mlops.gate.rules.sources import SourceLimits
 Array = npt.NDArray[Any]
 L = TypeVar("L", bound=Strict)
 DRAWS = 3000
+CLUSTERED = "clustered"
 # Of a two-sided 95 % interval.
+UPPER = 0.975
 REACH = 1.959964
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Those of the rules, as `promotion` in `params.yaml` has them."""
+    """Those of the rules, as `promotion` in `params.yaml` has them; `clustered`: the test of G2 with several seeds."""
 
     floors: FloorLimits
     sensitivity: SensitivityLimits
     sources: SourceLimits
     calibration: CalibrationLimits
+    clustered: bool = True
 
     @classmethod
     def of(cls, promotion: Mapping[str, Any]) -> Limits:
@@ -45,7 +49,8 @@ class Limits:
         def one(kind: type[L]) -> L:
             return kind.model_validate({name: promotion[name] for name in kind.model_fields if name in promotion})
 
-        return cls(one(FloorLimits), one(SensitivityLimits), one(SourceLimits), one(CalibrationLimits))
+        limits = one(FloorLimits), one(SensitivityLimits), one(SourceLimits), one(CalibrationLimits)
+        return cls(*limits, clustered=promotion.get("test", CLUSTERED) == CLUSTERED)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ def chances(cohort: Cohort, pair: Pair, limits: Limits, level: float, rise: Rise
         level: G2 passes where p is lower; 0 passes nothing.
         rise: Of the calibration error at another size of the cohort, if it is known.
     """
+    from scipy import stats
+
     rng = np.random.default_rng(2)
     moments = fold_moments(cohort, pair)
     luck = rng.multivariate_normal(np.zeros(4), moments.trainings, (DRAWS, cohort.folds), method="eigh")
@@ -82,9 +89,9 @@ def chances(cohort: Cohort, pair: Pair, limits: Limits, level: float, rise: Rise
     mean = folds.mean(axis=1)
     sensitive = _reaches(mean[:, SENSITIVITY], cohort.malignant, cohort, limits.floors.minimum_sensitivity)
     specific = _reaches(mean[:, SPECIFICITY], cohort.benign, cohort, limits.floors.minimum_specificity)
-    superior = _p(folds[:, :, AREA], cohort, pair, moments, rng) < level
-    error = np.sqrt(moments.images[LOSS, LOSS] / cohort.folds)
-    no_loss = mean[:, LOSS] - REACH * error > -limits.sensitivity.sensitivity_margin
+    superior = _p(folds[:, :, AREA], cohort, pair, moments, limits.clustered, rng) < level
+    error, freedom = _errors(LOSS, cohort, pair, moments, rng)
+    no_loss = mean[:, LOSS] - stats.t.ppf(UPPER, freedom) * error > -limits.sensitivity.sensitivity_margin
     everywhere = _everywhere(mean[:, AREA], cohort, moments, pair, limits.sources, rng)
     rise = rise or rise_of(cohort, pair)
     calibrated = rng.random(DRAWS) < rise.chance(cohort.images, limits.calibration.calibration_margin)
@@ -99,24 +106,36 @@ def _reaches(rates: Array, images: int, cohort: Cohort, floor: float) -> Array:
     return np.asarray(rates - REACH * error >= floor)
 
 
-def _p(differences: Array, cohort: Cohort, pair: Pair, moments: Moments, rng: np.random.Generator) -> Array:
+def _errors(measure: int, cohort: Cohort, pair: Pair, moments: Moments, rng: Generator) -> tuple[Array, Array]:
+    """The standard error that the clustered test would find of a difference, and its degrees of freedom, (draws,)."""
+    folds, seeds = cohort.folds, cohort.seeds
+    cases = moments.images[measure, measure] / folds
+    groups = cohort.images / cohort.group_size - folds
+    if seeds == 1:
+        return np.full(DRAWS, np.sqrt(cases)), np.full(DRAWS, groups)
+    freedom = folds * (seeds - 1)
+    between = between_seeds(cohort, pair)[measure, measure] / (folds * seeds)
+    seen = between * rng.chisquare(freedom, DRAWS) / freedom
+    return np.sqrt(cases + seen), (cases + seen) ** 2 / (cases**2 / groups + seen**2 / freedom)
+
+
+def _p(differences: Array, cohort: Cohort, pair: Pair, moments: Moments, clustered: bool, rng: Generator) -> Array:
     """One-sided p of each draw as the rule finds it; `differences` in area are (draws, folds)."""
     from scipy import stats
 
-    mean, folds, seeds = differences.mean(axis=1), cohort.folds, cohort.seeds
-    if seeds == 1:
-        error = np.sqrt((1 / folds + cohort.test_to_train) * differences.var(axis=1, ddof=1))
-        return np.asarray(stats.t.sf(mean / error, folds - 1))
-    freedom = folds * (seeds - 1)
-    between = between_seeds(cohort, pair) / (folds * seeds) * rng.chisquare(freedom, len(mean)) / freedom
-    cases = moments.images[AREA, AREA] / folds
-    groups = cohort.images / cohort.group_size - folds
-    degrees = (cases + between) ** 2 / (cases**2 / groups + between**2 / freedom)
-    return np.asarray(stats.t.sf(mean / np.sqrt(cases + between), degrees))
+    folds, seeds = cohort.folds, cohort.seeds
+    if seeds > 1 and clustered:
+        error, freedom = _errors(AREA, cohort, pair, moments, rng)
+        return np.asarray(stats.t.sf(differences.mean(axis=1) / error, freedom))
+    # The corrected resampled t-test, of single networks where there are several.
+    single = np.sqrt(between_seeds(cohort, pair)[AREA, AREA]) if seeds > 1 else 0.0
+    pairs = differences[:, :, None] + single * rng.normal(size=(DRAWS, folds, seeds))
+    error = np.sqrt((1 / (folds * seeds) + cohort.test_to_train) * pairs.var(axis=(1, 2), ddof=1))
+    return np.asarray(stats.t.sf(pairs.mean(axis=(1, 2)) / error, folds * seeds - 1))
 
 
 def _everywhere(
-    mean: Array, cohort: Cohort, moments: Moments, pair: Pair, limits: SourceLimits, rng: np.random.Generator
+    mean: Array, cohort: Cohort, moments: Moments, pair: Pair, limits: SourceLimits, rng: Generator
 ) -> Array:
     """Whether no source that is large enough falls by its margin; sources chance apart, but for one alone."""
     passed = np.ones(len(mean), dtype=bool)

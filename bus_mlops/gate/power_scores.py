@@ -122,11 +122,11 @@ def fold_moments(cohort: Cohort, pair: Pair) -> Moments:
     )
 
 
-def between_seeds(cohort: Cohort, pair: Pair) -> float:
-    """Variance between the seeds of a fold of the difference in area of single networks: luck, and their own noise."""
+def between_seeds(cohort: Cohort, pair: Pair) -> Array:
+    """Covariance of single networks' measures between the seeds of a fold, (4, 4): luck, and noise of their own."""
     single = fold_moments(replace(cohort, seeds=1), pair)
     own = OF_TRAINING / (OWN + OF_TRAINING)
-    return float(single.trainings[AREA, AREA] + own * single.images[AREA, AREA])
+    return np.asarray(single.trainings + own * (single.images + single.thresholds))
 
 
 def _variance(seeds: int) -> float:

@@ -30,8 +30,8 @@ def test_the_papers_grid_counts_by_hand(paper):
     alone: 42. Table 6's BCE is Aug; four other weights and nine focal pairs: 7 x 13 = 91. Table 7's ADAM is
     Table 6's chosen weight, SGD and NADAM are new: 14. Table 8: five networks, Single and Multi: 10. Table 9: four,
     and ESTAN: 5. Tuned are 7 classifiers twice, the five networks of Table 8, MobileNet and MT-ESTAN twice, each
-    from a row of another table. 14 + 7 + 42 + 91 + 14 + 10 + 5 = 183, each on
-    five folds.
+    from a row of another table. 14 + 7 + 42 + 91 + 14 = 168, each on
+    five folds, and 10 + 5 = 15 of candidates and their rivals, each with three seeds: 168 + 3 x 15 = 213.
     """
     plans = make_plans(paper)
     assert {name: len(plan.rows) for name, plan in plans.items()} == {
@@ -48,9 +48,9 @@ def test_the_papers_grid_counts_by_hand(paper):
         "tuned-head": 1,
         "tuned-width": 1,
     }
-    assert all(len(plan.unique_specs()) == len(plan.rows) for plan in plans.values())
-    assert len(unique_specs(plans)) == 183
-    assert sum(len(paper.folds_of(spec.cohort)) for spec in unique_specs(plans)) == 915
+    assert all(len(plan.unique_specs()) == len(plan.rows) * len(plan.seeds) for plan in plans.values())
+    assert len(unique_specs(plans)) == 213
+    assert sum(len(paper.folds_of(spec.cohort)) for spec in unique_specs(plans)) == 1065
 
 
 def test_seeds_multiply_the_cells_and_not_the_rows(demo_values):
