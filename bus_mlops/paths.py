@@ -17,6 +17,7 @@ RESULTS = Path("results")
 PLAN = RESULTS / "plan"
 PREDICTIONS = RESULTS / "predictions"
 SEARCH = RESULTS / "search"
+PROBES = RESULTS / "probes"
 METRICS = RESULTS / "metrics.json"
 REPORT = RESULTS / "report.html"
 PROMOTION = RESULTS / "promotion"
@@ -25,6 +26,8 @@ LEDGER = RESULTS / "ledger.json"
 
 # Of trainings that were cut off; a file goes when its training ends. Safe to delete.
 CHECKPOINTS = Path("checkpoints")
+# Of probes, so that one that was cut off goes on, and a latency is measured once. Safe to delete.
+PROBED = CHECKPOINTS / "probes"
 
 # Optuna's journals: outside every DVC output, so that a stage that runs again resumes its study.
 STUDIES = Path("studies")

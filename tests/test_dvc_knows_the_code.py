@@ -112,9 +112,10 @@ def changed(folder: Path) -> set[str]:
         ("evaluation/report/page.py", {"evaluate", "report"}),
         ("gate/gate.py", {"leakage", "promote"}),  # it says what the rules can see; what it writes stays the same
         ("training/losses.py", {*TRAIN, *SEARCH, *TUNED, "promote"}),
-        ("spec.py", {"plan", "leakage", *TRAIN, *SEARCH, *TUNED, "evaluate", "promote", "report"}),
+        ("spec.py", {"plan", "leakage", *TRAIN, *SEARCH, *TUNED, "probe", "evaluate", "promote", "report"}),
         ("sources/busi.py", {"phantom", "assemble", "report"}),  # which prints its title
-        ("images/geometry.py", {*BEFORE_TRAINING, *TRAIN, *SEARCH, *TUNED, "promote", "report"}),
+        ("images/geometry.py", {*BEFORE_TRAINING, *TRAIN, *SEARCH, *TUNED, "probe", "promote", "report"}),
+        ("probes/corruptions.py", {"probe"}),
         ("cli/app.py", set()),
         ("serving/app.py", set()),
     ],
@@ -153,7 +154,7 @@ def test_a_raised_version_changes_the_plan_that_its_stages_depend_on(project, fi
         make_plan(project)
     finally:
         path.write_text(original)
-    assert stages <= changed(project) <= {"plan", *stages, "evaluate", "promote", "report"}
+    assert stages <= changed(project) <= {"plan", *stages, "probe", "evaluate", "promote", "report"}
     make_plan(project)
     assert changed(project) == set()
 

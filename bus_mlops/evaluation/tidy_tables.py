@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bus_mlops.evaluation.curves import decision_curve, reliability, scores
+from bus_mlops.evaluation.probed import cost_table, explanation_table, failure_table, robustness_table
 from bus_mlops.evaluation.subgroups import subgroups
 from bus_mlops.evaluation.tidy import Evaluated
 
@@ -18,4 +19,8 @@ TIDY_TABLES: dict[str, Callable[[Evaluated], pd.DataFrame]] = {
     "decision_curve": decision_curve,
     "reliability": reliability,
     "scores": scores,
+    "explanations": explanation_table,
+    "failures": failure_table,
+    "robustness": robustness_table,
+    "cost": cost_table,
 }

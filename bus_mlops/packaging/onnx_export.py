@@ -38,19 +38,13 @@ def export_onnx(keras_path: Path, onnx_path: Path) -> float:
     """
     with _quiet():
         network = load_network(keras_path)
-        _fix_normalizations(network)
-        size = int(network.input_shape[1])
-        # An unbuilt network has no concrete function to trace.
-        network(np.zeros((1, size, size, 3), np.float32))
-        onnx_path.parent.mkdir(parents=True, exist_ok=True)
-        network.export(str(onnx_path), format="onnx", verbose=False)
-    names = _name_dimensions(onnx_path)
+    names = write_onnx(network, onnx_path)
     if "malignancy" not in names or not set(names) <= {"malignancy", "mask"}:
         raise RegistryError(
             f"{keras_path} has outputs {names}: a package needs 'malignancy' and, if multitask, 'mask'. "
             "Build it with bus_mlops.models.zoo."
         )
-    difference = max(_difference(network, onnx_path, images) for images in _probes(size))
+    difference = max(_difference(network, onnx_path, images) for images in _probes(int(network.input_shape[1])))
     if not difference <= TOLERANCE:
         raise RegistryError(
             f"{onnx_path} differs from {keras_path} by {difference:.2g} (allowed: {TOLERANCE:g}). Not "
@@ -58,6 +52,18 @@ def export_onnx(keras_path: Path, onnx_path: Path) -> float:
             "finite."
         )
     return difference
+
+
+def write_onnx(network: Any, onnx_path: Path) -> list[str]:
+    """Write a Keras network as ONNX as it is, unchecked; returns the names of its outputs, sorted."""
+    with _quiet():
+        _fix_normalizations(network)
+        size = int(network.input_shape[1])
+        # An unbuilt network has no concrete function to trace.
+        network(np.zeros((1, size, size, 3), np.float32))
+        onnx_path.parent.mkdir(parents=True, exist_ok=True)
+        network.export(str(onnx_path), format="onnx", verbose=False)
+    return _name_dimensions(onnx_path)
 
 
 def _fix_normalizations(network: Any) -> None:

@@ -60,6 +60,8 @@ def tiny_values(values: dict[str, Any]) -> dict[str, Any]:
     values["strategies"] = ["losses", "multitask", "approaches"]
     values["strategy_settings"]["losses"].update(positive_weights=[3], gammas=[], alphas=[])
     values["searches"] = {"mt_estan_loss": {**values["searches"]["mt_estan_loss"], "trials": 2}}
+    values["probes"].update(rows=["candidate"], images=4, failures=1, corruptions=["blur", "fgsm"], strengths=[1.0])
+    values["probes"]["cost"] = "none"  # each network would be traced and exported
     values["engine"]["workers"] = 1  # each worker imports TensorFlow and traces every network for itself
     return values
 

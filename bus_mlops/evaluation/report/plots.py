@@ -81,7 +81,7 @@ def roc_figure(rows: Mapping[tuple[str, str], pd.DataFrame]) -> bytes:
 @_styled
 def confusion_figure(rows: Mapping[tuple[str, str], pd.DataFrame]) -> bytes:
     """Confusion matrices (SVG) of the pooled test predictions at 0.5: counts and percentages of each true class."""
-    figure, axes = _grid(len(rows), min(len(rows), 5), (2.3, 2.35))
+    figure, axes = grid(len(rows), min(len(rows), 5), (2.3, 2.35))
     for axis, (key, part) in zip(axes, rows.items(), strict=True):
         called = part["probability"].to_numpy() >= 0.5
         tn, fp, fn, tp = (int(cell) for cell in confusion(part["label"].to_numpy(), called))
@@ -106,7 +106,7 @@ def learning_figure(curves: pd.DataFrame) -> bytes:
     groups = list(curves.groupby(["model", "variant"], sort=False))
     columns = min(len(groups), 4)
     bands = -(-len(groups) // columns)
-    figure, axes = _grid(2 * bands * columns, columns, (2.8, 1.9))
+    figure, axes = grid(2 * bands * columns, columns, (2.8, 1.9))
     for position, ((model, variant), group) in enumerate(groups):
         band, column = divmod(position, columns)
         upper, lower = (axes[(2 * band + k) * columns + column] for k in (0, 1))
@@ -130,7 +130,7 @@ def learning_figure(curves: pd.DataFrame) -> bytes:
 @_styled
 def samples_figure(samples: Samples, indices: Sequence[int]) -> bytes:
     """Sample images (PNG) with the true lesion outlined in green and the predicted one dashed in orange."""
-    figure, axes = _grid(len(indices), min(len(indices), 4), (2.2, 2.5))
+    figure, axes = grid(len(indices), min(len(indices), 4), (2.2, 2.5))
     for axis, i in zip(axes, indices, strict=True):
         axis.imshow(samples.image[i], cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
         outlines = ((samples.mask_true[i], TRUE_MASK, "-"), (samples.mask_predicted[i], PREDICTED_MASK, "--"))
@@ -147,7 +147,7 @@ def samples_figure(samples: Samples, indices: Sequence[int]) -> bytes:
         axis.set_xlabel(samples.image_id[i], fontsize=7.5)
         axis.set(xticks=[], yticks=[], xlim=(-0.5, mask.shape[1] - 0.5), ylim=(mask.shape[0] - 0.5, -0.5))
         axis.spines[:].set_visible(False)
-    return _save(figure, "png")
+    return saved(figure, "png")
 
 
 @_styled
@@ -174,7 +174,7 @@ def _square_panels(
     """Diagrams of two shares with their diagonal: all rows in one, or a model's in each when there are many."""
     panels = _panels(list(rows))
     columns = min(len(panels), 4)
-    figure, axes = _grid(len(panels), columns, (4.6, 4.2) if columns == 1 else (3.3, 3.4))
+    figure, axes = grid(len(panels), columns, (4.6, 4.2) if columns == 1 else (3.3, 3.4))
     for axis, keys in zip(axes, panels, strict=True):
         axis.plot([0, 1], [0, 1], color="#8A94A0", linewidth=0.8, linestyle=":")
         for number, key in enumerate(keys):
@@ -209,7 +209,8 @@ def _panels(keys: Iterable[tuple[str, str]]) -> list[list[tuple[str, str]]]:
     return [[key for key in every if key[0] == model] for model in models]
 
 
-def _grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+def grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels in so many columns, each of a size in inches, and their axes."""
     from matplotlib.figure import Figure
 
     rows = -(-count // columns)
@@ -223,10 +224,11 @@ def _grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, 
 def _drawn(figure: Figure) -> bytes:
     """The figure as SVG; as PNG, a fraction of the bytes, when it has many panels."""
     panels = sum(axis.get_visible() for axis in figure.axes)
-    return _save(figure, "svg" if panels <= MOST_VECTOR_PANELS else "png")
+    return saved(figure, "svg" if panels <= MOST_VECTOR_PANELS else "png")
 
 
-def _save(figure: Figure, kind: str) -> bytes:
+def saved(figure: Figure, kind: str) -> bytes:
+    """A figure as `svg` or `png`, the same bytes for the same figure."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     figure.savefig(buffer, format=kind, dpi=110, metadata=metadata)
