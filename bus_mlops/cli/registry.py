@@ -26,6 +26,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, n
 Full = Annotated[
     bool, typer.Option("--full", help="Predict all images anew with the recorded networks, not a sample of them.")
 ]
+Amend = Annotated[
+    str | None,
+    typer.Option(
+        "--amend",
+        help="Why a cohort that no fold touches may be read once more; stays in the record.",
+    ),
+]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why; stays in the record.")]
 
 
@@ -74,6 +81,7 @@ def promote(
     baseline: Baseline = None,
     force: Annotated[bool, typer.Option("--force", help="Make it champion though the gate refuses.")] = False,
     reason: Reason = None,
+    amend: Amend = None,
     full: Full = False,
 ) -> None:
     """Judge, register with the evidence, and make champion what passes; the stage `promote` does the same."""
@@ -86,7 +94,8 @@ def promote(
     if reason and not force:
         raise RegistryError("--reason is for --force: a promotion through the gate has the gate's reasons.")
     why = records.require_reason(reason, "promote --force") if force else None
-    outcome = decide(PromotionInputs.open(load_config()), candidate or (), baseline, why, full=full)
+    amended = None if amend is None else records.require_reason(amend, "promote --amend")
+    outcome = decide(PromotionInputs.open(load_config()), candidate or (), baseline, why, amended, full=full)
     for line in outcome.lines():
         print(line)
 
@@ -99,16 +108,23 @@ def history(as_json: AsJson = False) -> None:
     from bus_mlops.promotion import records
     from bus_mlops.promotion.aliases import read_aliases
     from bus_mlops.promotion.consistency import contradictions
+    from bus_mlops.promotion.external_cohorts import looks_of
     from bus_mlops.promotion.inputs import registered_name
     from bus_mlops.tracking.store import open_client
 
     config = load_config()
     client, name = open_client(config.tracking), registered_name(config)
     found, aliases = records.decisions(client, name), asdict(read_aliases(client, name))
-    disputed = contradictions(client, name)
+    disputed, cohort_looks = contradictions(client, name), looks_of(client, name)
     if as_json:
         decided = [asdict(each) for each in found]
-        values = {"model": name, "aliases": aliases, "decisions": decided, "contradictions": disputed}
+        values = {
+            "model": name,
+            "aliases": aliases,
+            "decisions": decided,
+            "contradictions": disputed,
+            "cohort_looks": [each.model_dump(exclude={"hashes"}) for each in cohort_looks],
+        }
         print(json.dumps(values, indent=2))
         return
     for each in disputed:
@@ -127,6 +143,8 @@ def history(as_json: AsJson = False) -> None:
         if decision.candidate:
             print(f"  {decision.candidate} against {decision.baseline}")
         print(f"  why: {decision.why}")
+        for look in (each for each in cohort_looks if each.record == decision.record):
+            print(f"  {look.sentence}")
 
 
 def rollback(

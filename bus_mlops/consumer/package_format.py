@@ -113,6 +113,17 @@ class JudgedNumber(BaseModel):
     method: str = Field(default="", description="how the interval was made, and what it does not cover")
 
 
+class ExternalNumbers(BaseModel):
+    """What the whole package was measured at on images that no fold touches."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    images: int = Field(ge=1, description="that were judged")
+    malignant: int = Field(ge=0, description="of these images")
+    digest: str = Field(description="of these images, their labels and leakage groups")
+    numbers: dict[str, JudgedNumber] = Field(description="by metric; at the threshold that ships")
+
+
 class JudgedNumbers(BaseModel):
     """What the gate measured of what ships, on images that no network behind an answer had seen."""
 
@@ -134,6 +145,9 @@ class JudgedNumbers(BaseModel):
     )
     at_fold_thresholds: dict[str, JudgedNumber] = Field(
         description="sensitivity and specificity where each fold has the threshold of its own validation part"
+    )
+    external: dict[str, ExternalNumbers] = Field(
+        default_factory=dict, description="by `locked` or source: what no fold touches, judged once"
     )
 
     @property

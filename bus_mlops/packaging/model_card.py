@@ -6,6 +6,7 @@ from bus_mlops.consumer.package_format import (
     EXAMPLE_IMAGE,
     EXAMPLE_PREDICTION,
     SUMS_FILE,
+    ExternalNumbers,
     JudgedNumber,
     JudgedNumbers,
     Package,
@@ -90,7 +91,25 @@ def _evidence(judged: JudgedNumbers | None) -> list[str]:
     table = ["| number | threshold | estimate | 95 % interval |", "|---|---|---|---|"]
     table += [f"| {name} | {at} | {number.estimate:.3f} | {_interval(number)} |" for name, at, number in rows]
     methods = sorted({number.method for _, _, number in rows if number.method})
-    return [judged.sentence, "\n".join(table), *(f"Intervals: {method}." for method in methods)]
+    return [
+        judged.sentence,
+        "\n".join(table),
+        *(f"Intervals: {method}." for method in methods),
+        *(_external(name, each) for name, each in judged.external.items()),
+    ]
+
+
+def _external(name: str, judged: ExternalNumbers) -> str:
+    what = "the locked part of the cases" if name == "locked" else f"the external source {name}"
+    numbers = "; ".join(
+        f"{_NAMES.get(metric, metric)} {number.estimate:.3f} ({_interval(number)})"
+        for metric, number in judged.numbers.items()
+    )
+    methods = sorted({number.method for number in judged.numbers.values()})
+    return (
+        f"Judged whole, once, on {what}, which no fold touches: {judged.images} images ({judged.malignant} malignant): "
+        f"{numbers}. 95 % intervals: {', '.join(methods)}."
+    )
 
 
 def _interval(number: JudgedNumber) -> str:

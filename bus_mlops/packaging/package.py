@@ -22,6 +22,7 @@ from bus_mlops.consumer.package_format import (
     EXAMPLE_PREDICTION,
     PACKAGE_FILE,
     Calibration,
+    ExternalNumbers,
     JudgedNumbers,
     Member,
     Package,
@@ -93,6 +94,14 @@ def complete_package(folder: Path, *, gate: str, judged: JudgedNumbers) -> None:
     write_json(folder / PACKAGE_FILE, package.model_dump(mode="json"))
     (folder / CARD_FILE).write_text(model_card(package), encoding="utf-8")
     write_sums(folder)
+
+
+def add_external_numbers(folder: Path, external: Mapping[str, ExternalNumbers]) -> None:
+    """Write into a finished package, and onto its card, what was measured of it on images that no fold touches."""
+    package = read_package(folder)
+    assert package.judged is not None  # noqa: S101 - a package is judged on its folds first
+    judged = package.judged.model_copy(update={"external": dict(external)})
+    complete_package(folder, gate=package.gate or "", judged=judged)
 
 
 def log_package(

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.files import write_json
 from bus_mlops.gate.report import GateReport
+from bus_mlops.promotion.external_cohorts import JudgedCohort, judged_cohorts
 from bus_mlops.promotion.judgement import Judgement
 from bus_mlops.promotion.trained_model import RecordedChoice, TrainedModel
 
@@ -63,6 +64,7 @@ class Evidence(BaseModel):
     members: str = "all"
     baseline_choice: dict[str, float] = {}
     judging: int = 1
+    external: tuple[JudgedCohort, ...] = ()
 
 
 def evidence_of(judgement: Judgement) -> Evidence:
@@ -82,6 +84,7 @@ def evidence_of(judgement: Judgement) -> Evidence:
         members=terms.members,
         baseline_choice=dict(terms.baseline_choice),
         judging=JUDGING,
+        external=judged_cohorts(terms.external),
     )
 
 
@@ -91,7 +94,7 @@ def evidence_digest(evidence: Evidence, report: GateReport, members: str) -> str
     The champion of the moment is left out: it counts where it is the baseline.
     """
     values = {
-        "evidence": evidence.model_dump(mode="json", exclude={"champion"}),
+        "evidence": evidence.model_dump(mode="json", exclude={"champion": True, "external": {"__all__": {"note"}}}),
         "report": report.to_dict(),
         "members": members,
     }

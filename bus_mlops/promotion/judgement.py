@@ -19,11 +19,13 @@ from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.results import read_predictions
 from bus_mlops.gate.comparison import Comparison, GateContext, compare
 from bus_mlops.gate.ensemble import validation_score
+from bus_mlops.gate.external import ExternalCohort
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
 from bus_mlops.promotion.aliases import read_aliases
 from bus_mlops.promotion.choices import find_choice, with_choice
 from bus_mlops.promotion.cohort import power_notes
+from bus_mlops.promotion.external_cohorts import cohorts_of
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.prerequisites import RIVAL_STRATEGIES, strategy_of
 from bus_mlops.promotion.trained_model import (
@@ -48,6 +50,8 @@ class Terms:
         promotion: The keys of that section of `params.yaml`, the limits of the rules among them, as plain values.
         members: What is packaged of a candidate: `package.members`.
         baseline_choice: As in `GateContext`.
+        external: What no fold touches, with answers once somebody has looked.
+        amended: Why it may be read once more.
     """
 
     model_name: str
@@ -58,6 +62,8 @@ class Terms:
     promotion: Mapping[str, Any]
     members: str = "all"
     baseline_choice: Mapping[str, float] = field(default_factory=dict)
+    external: tuple[ExternalCohort, ...] = ()
+    amended: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,10 @@ class Judgement:
 
 
 def judge_candidates(
-    inputs: PromotionInputs, candidate_runs: Sequence[str] = (), baseline_run: str | None = None
+    inputs: PromotionInputs,
+    candidate_runs: Sequence[str] = (),
+    baseline_run: str | None = None,
+    amend: str | None = None,
 ) -> Judgement:
     """Judge the candidates against the baseline.
 
@@ -84,6 +93,7 @@ def judge_candidates(
         inputs: The project after its training stages.
         candidate_runs: Else those of `promotion.candidates`.
         baseline_run: Else that of `promotion.baseline`.
+        amend: Why a cohort that no fold touches may be read once more.
 
     Raises:
         NothingToJudgeError: `params.yaml` leaves no candidate, or nothing to compare it with.
@@ -113,9 +123,13 @@ def judge_candidates(
     judgements = []
     for candidate in candidates:
         rivals = tuple(each for each in candidates if each is not candidate)
-        comparison = compare_models([candidate, baseline, *rivals], terms, notes)
-        report = run_gate(comparison, terms.promotion)
-        judgements.append(Judgement(candidate, baseline, rivals, terms, comparison, report, champion))
+        cohorts = cohorts_of(
+            inputs.ledger.client, inputs.model_name, (candidate, baseline), inputs.folds, inputs.benchmark, amend
+        )
+        own = replace(terms, external=cohorts, amended=amend)
+        comparison = compare_models([candidate, baseline, *rivals], own, notes)
+        report = run_gate(comparison, own.promotion)
+        judgements.append(Judgement(candidate, baseline, rivals, own, comparison, report, champion))
     if len(judgements) == 1:
         return judgements[0]
     # What passed is chosen among by validation, as everything is that is chosen; of equals the first.
@@ -163,7 +177,7 @@ def compare_models(
         if each.lineage.search and each.lineage.parameters
     )
     others += _choice_note(terms) + _construction_note(candidate, terms)
-    return compare(
+    compared = compare(
         [each.predictions for each in models],
         _context(candidate, baseline, terms),
         metric=terms.promotion["metric"],
@@ -174,6 +188,7 @@ def compare_models(
         construction="single" if terms.members == "one" else "ensemble",
         answers=answers,
     )
+    return replace(compared, external=terms.external)
 
 
 def _choice_note(terms: Terms) -> tuple[str, ...]:

@@ -32,6 +32,8 @@ from bus_mlops.promotion.evidence import (
     write_report,
 )
 from bus_mlops.promotion.evidence_lock import deciding
+from bus_mlops.promotion.external_answers import judge_on_cohorts
+from bus_mlops.promotion.external_cohorts import write_cohorts
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judgement import BASELINE_RUNS_TAG, RUNS_TAG, Judgement, judge_candidates
 from bus_mlops.promotion.registration import EVIDENCE_TAG, record_registration, require_as_registered
@@ -87,6 +89,7 @@ def promote(
     candidate_runs: Sequence[str] = (),
     baseline_run: str | None = None,
     force_reason: str | None = None,
+    amend: str | None = None,
     *,
     full: bool = False,
 ) -> Outcome:
@@ -98,7 +101,7 @@ def promote(
     check_right(client, inputs.model_name)
     settle(client, inputs.model_name)
     records.close_abandoned(client)
-    return decide(inputs, judge_candidates(inputs, candidate_runs, baseline_run), force_reason, full=full)
+    return decide(inputs, judge_candidates(inputs, candidate_runs, baseline_run, amend), force_reason, full=full)
 
 
 def decide(
@@ -168,9 +171,10 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str, full: 
         with tempfile.TemporaryDirectory(prefix="bus-package-") as temporary:
             folder = Path(temporary)
             packaged = package_candidate(inputs, judgement, folder, full=full)
-            report = packaged.report
+            judgement, report = judge_on_cohorts(inputs, judgement, packaged, record)
             write_evidence(folder / FOLDER, evidence_of(judgement), report, inputs.folds)
             write_answers(folder / FOLDER, packaged.answers)
+            write_cohorts(folder / FOLDER, judgement.terms.external)
             ledger = inputs.ledger
             ledger.writer.write(record, params=ledger.files.store(record, folder / FOLDER, FOLDER))
             tags = {

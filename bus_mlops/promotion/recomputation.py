@@ -194,6 +194,14 @@ def _of_member(package: BusModel, member: int) -> Predict:
     return lambda squares: package.raw(member, squares)
 
 
+def predict_with_keras(
+    path: Path, images: npt.NDArray[np.uint8], index: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """What a recorded network says itself of some of the assembled images, (N,)."""
+    predict = _of_keras(path)
+    return np.concatenate([predict(batch) for batch in _batches(images, index)])
+
+
 def _of_keras(path: Path) -> Predict:
     from bus_mlops.packaging.onnx_export import load_network
 

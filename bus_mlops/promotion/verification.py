@@ -33,6 +33,8 @@ from bus_mlops.promotion.evidence import (
     JudgedModel,
     read_evidence,
 )
+from bus_mlops.promotion.external_answers import answers_anew
+from bus_mlops.promotion.external_cohorts import read_cohorts
 from bus_mlops.promotion.judgement import Terms, compare_models
 from bus_mlops.promotion.promote import REPORT_TAG
 from bus_mlops.promotion.recomputation import recompute
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
 
     from bus_mlops.dataset.benchmark import Benchmark
     from bus_mlops.dataset.folds.assignment import Folds
+    from bus_mlops.gate.external import ExternalCohort
 
 _UNWRITTEN = (
     "decided by an earlier version of bus-mlops, which wrote down no more than the digest of the package: what else is "
@@ -124,7 +127,13 @@ def verify_version(
         checks.append(_anew(ledger, version, judged_models, folds, benchmark, full))
         if evidence.judging != JUDGING:
             return [*checks, Check("gate", True, _JUDGED_EARLIER.format(evidence.judging), checked=False)]
-        again = _judge_again(ledger, version, evidence, folds, judged_models, read_answers(folder))
+        try:
+            cohorts = read_cohorts(folder)
+        except (OSError, ValueError) as error:
+            return [*checks, Check("cohorts that no fold touches", False, str(error))]
+        if any(each.answers is not None for each in cohorts):
+            checks.append(_cohorts_anew(ledger, version, models["baseline"], cohorts, folds, benchmark, full))
+        again = _judge_again(ledger, version, evidence, folds, judged_models, read_answers(folder), cohorts)
     if isinstance(again, Check):
         return [*checks, again]
     return checks + _compare(report["rules"], again)
@@ -139,15 +148,40 @@ def _anew(
     full: bool,
 ) -> Check:
     what = "predictions made anew"
-    package = None
-    with contextlib.suppress(BusMlopsError):  # what is wrong with it another check says
-        opened = open_package(packaged(check_files(ledger.client, version)))
-        package = BusModel(opened.folder, opened.package, opened=opened)
+    package = _package(ledger, version)
     try:
         found = recompute(ledger, models, folds, benchmark, package, full=full)
     except Exception as error:  # each store and runtime raises its own kind
         return Check(what, False, str(error))
     return Check(what, not found.problems, found.sentence, checked=bool(found.problems) or not found.unseen)
+
+
+def _cohorts_anew(
+    ledger: Ledger,
+    version: ModelVersion,
+    baseline: TrainedModel,
+    cohorts: tuple[ExternalCohort, ...],
+    folds: Folds,
+    benchmark: Benchmark | None,
+    full: bool,
+) -> Check:
+    """Whether the answers on cohorts that no fold touches are those of the package and of the baseline's networks."""
+    what = "answers on cohorts that no fold touches"
+    try:
+        package = _package(ledger, version)
+        problems, unseen, done = answers_anew(ledger, package, baseline, cohorts, folds, benchmark, full)
+    except Exception as error:  # each store and runtime raises its own kind
+        return Check(what, False, str(error))
+    said = [*problems[:3], done, *(f"not predicted anew: {each}" for each in unseen)]
+    return Check(what, not problems, "; ".join(said), checked=bool(problems) or not unseen)
+
+
+def _package(ledger: Ledger, version: ModelVersion) -> BusModel | None:
+    """The version's package; None where it cannot be opened, of which another check says why."""
+    with contextlib.suppress(BusMlopsError):
+        opened = open_package(packaged(check_files(ledger.client, version)))
+        return BusModel(opened.folder, opened.package, opened=opened)
+    return None
 
 
 def _judge_again(
@@ -157,6 +191,7 @@ def _judge_again(
     folds: Folds,
     models: list[TrainedModel],
     answers: pd.DataFrame | None,
+    cohorts: tuple[ExternalCohort, ...],
 ) -> GateReport | Check:
     """The gate on the recorded terms; a check that does not hold where the models can no longer be compared."""
     terms = Terms(
@@ -168,6 +203,7 @@ def _judge_again(
         promotion=evidence.promotion,
         members=evidence.members,
         baseline_choice=evidence.baseline_choice,
+        external=cohorts,
     )
     try:
         comparison = compare_models(models, terms, answers=answers)

@@ -78,6 +78,10 @@ def _judge(cohort: ExternalCohort, comparison: Comparison, limits: ExternalLimit
     rows = cohort.answers
     if rows is None or rows["label"].nunique() < 2:
         raise EvaluationError(f"{cohort.name} has no images of both labels, so nothing can be judged on it")
+    answered = rows[["probability", "probability_baseline"]].notna().all(axis=1)
+    if not answered.all():
+        image = rows.loc[~answered, "image_id"].iloc[0]
+        raise EvaluationError(f"{cohort.name}: {int((~answered).sum())} images have no answer, the first is {image}")
     name, metric = cohort.name, comparison.metric
     pair = pair_of(rows)
     values: dict[str, float | int | str] = {

@@ -12,7 +12,10 @@ from fold_examples import example
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_cells import make_spec
+from typer.testing import CliRunner
 
+from bus_mlops import paths
+from bus_mlops.cli.app import app
 from bus_mlops.config import FoldsConfig
 from bus_mlops.dataset.exclusions import list_exclusions
 from bus_mlops.dataset.folds.assignment import SEALED, Folds, fold_columns
@@ -118,7 +121,7 @@ def test_an_exclusion_of_what_is_trained_on_does_not_depend_on_an_external_sourc
     assert set(list_exclusions(manifest, one, groups)["image_id"]) == {"busi/1", "busi/2", "hmss/1"}
 
 
-def test_what_no_fold_touches_is_counted_wherever_folds_are_described(tmp_path):
+def test_what_no_fold_touches_is_counted_wherever_folds_are_described(tmp_path, monkeypatch):
     frame = made(("hmss",), locked=0.2)
     counts = sealed_counts(frame)
     assert list(counts) == ["locked", "hmss"]
@@ -130,6 +133,9 @@ def test_what_no_fold_touches_is_counted_wherever_folds_are_described(tmp_path):
     balance = write_folds(frame, "grouped", tmp_path / "folds")
     assert set(balance["part"]) == {"train", "validation", "test", *SEALED}
     assert "hmss" not in describe_balance(balance)
+    monkeypatch.setattr(paths, "FOLDS", tmp_path / "folds")
+    shown = CliRunner().invoke(app, ["folds", "show"], catch_exceptions=False).stdout
+    assert all(words in shown for words in sealed_words(counts))
     again = Folds.open(tmp_path / "folds" / "folds.csv")
     pd.testing.assert_frame_equal(again.frame, frame)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from pages import PAGES, blocks
 from predictions import two_models
 
 from bus_mlops.errors import ConfigError
@@ -18,6 +21,7 @@ from bus_mlops.gate.external import ExternalCohort
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport, RuleResult
 from bus_mlops.gate.rule import RULES
+from bus_mlops.gate.rules.external import ExternalLimits
 from bus_mlops.project import parse_config
 
 LINEAGE = Lineage("d" * 64, "f" * 64)
@@ -171,6 +175,24 @@ def test_one_class_cannot_be_judged(packaged):
     _, rule = judged(packaged, cohort(answers(0.8).assign(label=0)))
     assert not rule.passed
     assert "no images of both labels" in rule.sentence
+
+
+def test_an_image_without_an_answer_cannot_be_judged(packaged):
+    rows = answers(0.8)
+    rows.loc[7, "probability"] = np.nan
+    _, rule = judged(packaged, cohort(rows))
+    assert not rule.passed
+    assert "busis: 1 images have no answer, the first is busis/7" in rule.sentence
+
+
+def test_the_page_says_what_the_limits_are(demo_values):
+    text = (PAGES / "judge-on-an-external-cohort.md").read_text("utf-8")
+    defaults = {name: field.default for name, field in ExternalLimits.model_fields.items() if name != "external_floors"}
+    assert {name: float(value) for name, value in re.findall(r"`promotion\.(\w+)` \(([\d.]+)\)", text)} == defaults
+    for section, values in yaml.safe_load(blocks("judge-on-an-external-cohort.md")["params.yaml"]).items():
+        demo_values[section].update(values)
+    config = parse_config(demo_values)
+    assert (config.external, config.folds.locked) == (("busis",), 0.15)
 
 
 def test_its_numbers_are_exact_though_it_needs_a_package():
