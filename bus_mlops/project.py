@@ -19,7 +19,7 @@ from bus_mlops.config.base import Known, Strict
 from bus_mlops.config.mistakes import describe
 from bus_mlops.config.parameter_file import read_parameters
 from bus_mlops.errors import ConfigError
-from bus_mlops.evaluation.metrics import probability_metrics
+from bus_mlops.evaluation.metrics import judging_metrics
 from bus_mlops.experiments.strategies import in_order
 from bus_mlops.extensions import load_extensions
 from bus_mlops.gate import gate
@@ -121,5 +121,5 @@ def _known() -> Known:
     return Known(
         sources={name: source.has_masks for name, source in SOURCES.items()},
         strategies=tuple(each.name for each in in_order()),
-        metrics=probability_metrics(),
+        metrics=judging_metrics(),
     )

@@ -21,6 +21,8 @@ Array = npt.NDArray[Any]
 
 # A resample may miss a class altogether; when this share does, an interval would say nothing.
 LARGEST_DEGENERATE_SHARE = 0.05
+# A variance needs fewer resamples than an end of an interval: so many of a metric that is computed one by one.
+FEWER_RESAMPLES = 400
 
 
 @dataclass(frozen=True)
@@ -145,46 +147,27 @@ def percentiles(drawn: Array, confidence: float) -> tuple[float, float, int]:
 
 
 def mean_of_folds_interval(
-    metric: str,
-    frame: pd.DataFrame,
-    threshold: npt.ArrayLike = 0.5,
-    resamples: int = 2000,
-    seed: int = 0,
+    metric: str, frame: pd.DataFrame, threshold: npt.ArrayLike = 0.5, resamples: int = 2000, seed: int = 0
 ) -> FoldInterval:
     """The mean of a metric over folds and seeds, with the 95 % interval of what further trainings would give.
 
     Its variance has two parts. Which images were tested: leakage groups are drawn within each fold, the same ones for
-    all seeds. How trainings differ: the variance between folds and between seeds that the images leave unexplained.
-    The interval is symmetric on the metric's own scale (`Metric.scale`), with quantiles of Student's t whose degrees of
-    freedom follow from both parts (Satterthwaite).
+    all seeds. How trainings differ: the variance between folds, or between seeds where that is larger, that the images
+    leave unexplained. The interval is symmetric on the metric's own scale (`Metric.scale`), with quantiles of
+    Student's t whose degrees of freedom follow from both parts (Satterthwaite).
 
     Args:
         metric: A name in `METRICS`.
         frame: A row for each test image, fold and seed: label, probability, group, fold; seed where there are several,
-            and dice and iou for metrics of masks.
+            and the metric's own column where it is one of masks.
         threshold: From which probability on the label is malignant; one, or one a row.
         resamples: How many.
         seed: Of the draw.
 
     Raises:
-        EvaluationError: There are no rows, or they cannot be measured.
+        EvaluationError: There are no rows.
     """
-    known = METRICS.get_known(metric)
-    parts = _fold_parts(known, frame, threshold, resamples, seed)
-    means = [part.mean() for part in parts]
-    estimate = float(np.mean(np.concatenate([part.values for part in parts])))
-    problem = next((part.problem for part in parts if part.problem), "")
-    if problem or math.isnan(estimate):
-        return FoldInterval(estimate, math.nan, math.nan, problem or "a fold has no value", 0)
-    sampling = np.array([part.sampling() for part in parts])
-    images, degrees = sampling.sum() / len(parts) ** 2, sum(part.groups - 1 for part in parts)
-    trainings, why = _between(parts, np.array(means), sampling)
-    variance = images + trainings[0]
-    if variance > 0:
-        degrees = variance**2 / (images**2 / degrees + (trainings[0] ** 2 / trainings[1] if trainings[0] else 0))
-    low, high = _ends(known, estimate, variance, degrees, min(part.rarer for part in parts) * len(parts))
-    valid = min(part.valid for part in parts)
-    return FoldInterval(estimate, low, high, f"groups drawn in {_counted(len(parts), 'fold')}{why}", valid)
+    return FoldDraws.of(frame, threshold, resamples, seed).interval(metric)
 
 
 def subset_interval(
@@ -196,114 +179,157 @@ def subset_interval(
 
     Args:
         metric: A name in `METRICS`.
-        frame: A row a prediction: label, probability, group; dice and iou for metrics of masks.
+        frame: A row a prediction: label, probability, group; the metric's own column where it is one of masks.
         threshold: From which probability on the label is malignant; one, or one a row.
         resamples: How many.
         seed: Of the draw.
 
     Returns:
         Estimate NaN where the metric needs a class that is not there.
+
+    Raises:
+        EvaluationError: There are no rows.
     """
-    known = METRICS.get_known(metric)
-    cut = np.broadcast_to(np.asarray(threshold, dtype=np.float64), len(frame))
-    part = _part(known, [frame], [cut], resamples, seed, 0)
-    estimate = float(part.values[0])
-    if part.problem or math.isnan(estimate):
-        return FoldInterval(estimate, math.nan, math.nan, part.problem or "one class only", 0)
-    low, high = _ends(known, estimate, part.sampling(), part.groups - 1, part.rarer)
-    return FoldInterval(estimate, low, high, "groups drawn from all images; trainings as they are", part.valid)
+    one = frame.assign(fold=1, seed=0)
+    return FoldDraws.of(one, threshold, resamples, seed).interval(metric, trainings=False)
 
 
 @dataclass(frozen=True)
-class _Part:
-    """A metric on one test part: its value with each seed, (S,), and of each resample, (S, resamples)."""
+class FoldDraws:
+    """The test predictions of a row, fold by fold and seed by seed, with one bootstrap for all metrics."""
 
-    values: Array
-    drawn: Array
-    groups: int
-    rarer: int
-    problem: str
+    folds: list[list[_Cell]]
+    resamples: int
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, threshold: npt.ArrayLike = 0.5, resamples: int = 2000, seed: int = 0) -> FoldDraws:
+        """Draw the groups of each fold; the arguments are those of `mean_of_folds_interval`."""
+        if frame.empty:
+            raise EvaluationError("there are no predictions to evaluate: train the row's folds first (`dvc repro`).")
+        columns = {name: frame[name].to_numpy() for name in frame.columns}
+        columns["threshold"] = np.broadcast_to(np.asarray(threshold, dtype=np.float64), len(frame))
+        seeds = columns.get("seed", np.zeros(len(frame)))
+        folds = []
+        for stream, fold in enumerate(np.unique(columns["fold"])):
+            inside = columns["fold"] == fold
+            rows = [np.flatnonzero(inside & (seeds == each)) for each in np.unique(seeds[inside])]
+            groups = [columns["group"][each] for each in rows]
+            several = len(np.unique(np.concatenate(groups).astype(str))) > 1
+            weights = shared_weights(groups, resamples, seed, stream) if several else [None] * len(rows)
+            cells = ({name: column[each] for name, column in columns.items()} for each in rows)
+            folds.append([_Cell(cell, own) for cell, own in zip(cells, weights, strict=True)])
+        return cls(folds, resamples)
+
+    def interval(self, metric: str, trainings: bool = True) -> FoldInterval:
+        """The mean of a metric with its interval, as `mean_of_folds_interval` has it.
+
+        Args:
+            metric: A name in `METRICS`.
+            trainings: Whether it covers how trainings differ; else it is one of the networks as they are.
+        """
+        known = METRICS.get_known(metric)
+        # A fold without any lesion mask has no Dice; the others still have theirs.
+        folds = [fold for fold in self.folds if not (known.of_masks and all(cell.has_no(known) for cell in fold))]
+        values = [np.array([cell.value(known) for cell in fold]) for fold in folds]
+        estimate = float(np.mean(np.concatenate(values))) if folds else math.nan
+        if math.isnan(estimate):
+            return FoldInterval(estimate, math.nan, math.nan, "a fold has no value: too few images of a class", 0)
+        if any(cell.weights is None for fold in folds for cell in fold):
+            return FoldInterval(estimate, math.nan, math.nan, "a fold has one group of images only", 0)
+        drawn = [np.stack([cell.drawn(known) for cell in fold]) for fold in folds]
+        valid = min(int((~np.isnan(each).any(axis=0)).sum()) for each in drawn)
+        if valid < (1 - LARGEST_DEGENERATE_SHARE) * drawn[0].shape[1]:
+            return FoldInterval(estimate, math.nan, math.nan, "a fold has too few groups of a class", valid)
+        found = _variance(values, drawn, [fold[0].groups for fold in folds], trainings)
+        low, high = _ends(known, estimate, found.variance, found.degrees, sum(fold[0].rarer for fold in folds))
+        return FoldInterval(estimate, low, high, found.method, valid)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """The predictions of one network, by column, and the resamples of its fold; None where it has one group only."""
+
+    columns: dict[str, Array]
+    weights: GroupWeights | None
 
     @property
-    def valid(self) -> int:
-        return int((~np.isnan(self.drawn).any(axis=0)).sum())
+    def groups(self) -> int:
+        return self.weights.groups if self.weights else 1
 
-    def mean(self) -> float:
-        return float(self.values.mean())
+    @property
+    def rarer(self) -> int:
+        """Groups of the class that has fewer."""
+        labels, groups = self.columns["label"], self.columns["group"].astype(str)
+        return max(1, min(np.unique(groups[labels == label]).size for label in (0, 1)))
 
-    def sampling(self) -> float:
-        """Variance of the mean over seeds by which groups were drawn; a bootstrap's is too small by one group."""
-        return float(np.nanvar(self.drawn.mean(axis=0), ddof=1)) * self.groups / (self.groups - 1)
+    def has_no(self, metric: Metric) -> bool:
+        return bool(np.isnan(self.columns[metric.name].astype(np.float64)).all())
 
-    def between_seeds(self) -> float:
-        """Variance between seeds that the images do not explain, not below 0 only on average."""
-        deviations = self.drawn - self.drawn.mean(axis=0)
-        seeds = self.values.size
-        noise = np.nanvar(deviations, axis=1, ddof=1).sum() / (seeds - 1) * self.groups / (self.groups - 1)
-        return float(self.values.var(ddof=1) - noise)
+    def value(self, metric: Metric) -> float:
+        return float(self._resampled(metric, GroupWeights.identity(self.columns["label"].size))[0])
 
+    def drawn(self, metric: Metric) -> Array:
+        if self.weights is None:
+            raise EvaluationError("a clustered bootstrap needs two groups of images or more but got one.")
+        one_by_one = metric.resample is None and not metric.of_masks
+        return self._resampled(metric, self.weights.first(FEWER_RESAMPLES) if one_by_one else self.weights)
 
-def _fold_parts(
-    metric: Metric, frame: pd.DataFrame, threshold: npt.ArrayLike, resamples: int, seed: int
-) -> list[_Part]:
-    if frame.empty:
-        raise EvaluationError("there are no predictions to evaluate: train the row's folds first (`dvc repro`).")
-    cut = np.broadcast_to(np.asarray(threshold, dtype=np.float64), len(frame))
-    folds = frame["fold"].to_numpy()
-    seeds = frame["seed"].to_numpy() if "seed" in frame.columns else np.zeros(len(frame))
-    parts = []
-    for stream, fold in enumerate(np.unique(folds)):
-        rows = [np.flatnonzero((folds == fold) & (seeds == each)) for each in np.unique(seeds[folds == fold])]
-        parts.append(
-            _part(metric, [frame.iloc[each] for each in rows], [cut[each] for each in rows], resamples, seed, stream)
-        )
-    return parts
+    def _resampled(self, metric: Metric, weights: GroupWeights) -> Array:
+        if metric.of_masks:
+            return metric.of_overlaps(self.columns[metric.name].astype(np.float64), weights)
+        labels = self.columns["label"].astype(np.int64)
+        return metric.resampled(labels, self.columns["probability"], weights, self.columns["threshold"])
 
 
-def _part(
-    metric: Metric, cells: list[pd.DataFrame], thresholds: list[Array], resamples: int, seed: int, stream: int
-) -> _Part:
-    groups = [cell["group"].to_numpy() for cell in cells]
-    rarer = max(1, min(cell.loc[cell["label"] == label, "group"].nunique() for cell in cells for label in (0, 1)))
-    each = list(zip(cells, thresholds, strict=True))
-    values = np.concatenate([_values(metric, cell, GroupWeights.identity(len(cell)), cut) for cell, cut in each])
-    count = len(np.unique(np.concatenate(groups).astype(str)))
-    if count < 2:
-        return _Part(values, np.full((len(cells), 1), np.nan), count, rarer, "a part has one group only")
-    weights = shared_weights(groups, resamples, seed, stream)
-    drawn = np.stack([_values(metric, cell, own, cut) for (cell, cut), own in zip(each, weights, strict=True)])
-    lacking = np.isnan(drawn).any(axis=0).mean()
-    problem = "too few groups of a class" if lacking > LARGEST_DEGENERATE_SHARE else ""
-    return _Part(values, drawn, count, rarer, problem)
+@dataclass(frozen=True)
+class _Variance:
+    """Of a mean over folds and seeds, with its degrees of freedom and what it rests on, in words."""
+
+    variance: float
+    degrees: float
+    method: str
 
 
-def _values(metric: Metric, cell: pd.DataFrame, weights: GroupWeights, threshold: Array) -> npt.NDArray[np.float64]:
-    if metric.of_masks:
-        return metric.of_overlaps(cell[metric.name].to_numpy(dtype=np.float64), weights)
-    labels, probabilities = cell["label"].to_numpy(), cell["probability"].to_numpy()
-    return metric.resampled(labels.astype(np.int64), probabilities, weights, threshold)
+def _variance(values: list[Array], drawn: list[Array], groups: list[int], trainings: bool) -> _Variance:
+    """The variance of the mean of the values of each fold, (seeds,), whose resamples are (seeds, resamples).
 
-
-def _between(parts: list[_Part], means: Array, sampling: Array) -> tuple[tuple[float, float], str]:
-    """Variance of the mean by how trainings differ, its degrees of freedom, and what that rests on, in words."""
-    found = [(0.0, 1.0)]
-    why = []
-    if len(parts) > 1:
-        found.append((float(means.var(ddof=1) - sampling.mean()) / len(parts), len(parts) - 1.0))
+    By the images: the bootstrap's, which is too small by one group. By the trainings: what the values vary more between
+    folds, or between seeds, than the bootstrap explains; the larger of the two.
+    """
+    count = len(values)
+    larger = [number / (number - 1) for number in groups]
+    sampling = np.array([np.nanvar(each.mean(axis=0), ddof=1) * by for each, by in zip(drawn, larger, strict=True)])
+    images, degrees = float(sampling.sum()) / count**2, sum(groups) - count
+    found, why = [(0.0, 1.0)], []
+    if trainings and count > 1:
+        means = np.array([each.mean() for each in values])
+        found.append((float(means.var(ddof=1) - sampling.mean()) / count, count - 1.0))
         why.append("folds")
-    several = [part for part in parts if part.values.size > 1]
-    if several:
-        within = float(np.mean([part.between_seeds() for part in several]))
-        trained = sum(part.values.size for part in parts)
-        found.append((within / trained, float(sum(part.values.size - 1 for part in several))))
+    several = [i for i in range(count) if values[i].size > 1]
+    if trainings and several:
+        unexplained = [_between_seeds(values[i], drawn[i], larger[i]) for i in several]
+        trained = sum(each.size for each in values)
+        found.append((float(np.mean(unexplained)) / trained, float(sum(values[i].size - 1 for i in several))))
         why.append("seeds")
+    added, own = max(found)
+    variance = images + added
+    if variance > 0:
+        degrees = variance**2 / (images**2 / degrees + added**2 / own)
+    if not trainings:
+        return _Variance(variance, degrees, "groups drawn from all images; trainings as they are")
     words = f", and the variance between {' and '.join(why)}" if why else "; one training: its variance is not known"
-    return max(found), words
+    return _Variance(variance, degrees, f"groups drawn in {count} fold{'' if count == 1 else 's'}{words}")
+
+
+def _between_seeds(values: Array, drawn: Array, larger: float) -> float:
+    """Variance between the seeds of a fold that its images do not explain; below 0 by chance."""
+    noise = np.nanvar(drawn - drawn.mean(axis=0), axis=1, ddof=1).sum() / (values.size - 1) * larger
+    return float(values.var(ddof=1) - noise)
 
 
 def _ends(metric: Metric, estimate: float, variance: float, degrees: float, groups: int) -> tuple[float, float]:
     """Ends of the 95 % interval; at 0 and 1, where nothing varies, those of Wilson for this number of groups."""
-    from scipy import stats
+    from scipy import special, stats
 
     reach = float(stats.t.ppf(0.975, degrees))
     if metric.scale == "identity":
@@ -311,11 +337,6 @@ def _ends(metric: Metric, estimate: float, variance: float, degrees: float, grou
     if estimate <= 0 or estimate >= 1:
         edge = groups / (groups + reach**2)
         return (edge, 1.0) if estimate >= 1 else (0.0, 1 - edge)
-    centre = math.log(estimate / (1 - estimate))
     reach *= math.sqrt(variance) / (estimate * (1 - estimate))
-    low, high = (1 / (1 + math.exp(-max(-700.0, min(700.0, end)))) for end in (centre - reach, centre + reach))
-    return low, high
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    low, high = special.expit(special.logit(estimate) + np.array([-reach, reach]))
+    return float(low), float(high)

@@ -31,20 +31,22 @@ class Metric:
         name: In params.yaml, tables, MLflow and `metrics.json`, where values are fractions.
         heading: Of its column.
         unit: How people see it: a fraction with three digits, or in percent with one.
-        direction: 1 where a higher value is better and -1 where a lower one is.
-        interval: Tables give its 95 % interval over the pooled test predictions.
+        direction: 1 where a higher value is better, -1 where a lower one is, 0 where the best lies between.
+        interval: Tables give the 95 % intervals of its mean over folds, and of its value on the pooled predictions.
         phrase: What a sentence calls it.
         paper: Its heading in the paper's tables, empty where they do not print it.
+        further: The report shows it in a table of its own, below the first.
         scale: On which an interval is symmetric: the logit of what lies between 0 and 1, or the number itself.
     """
 
     name: str
     heading: str
     unit: Literal["percent", "fraction"] = "fraction"
-    direction: Literal[1, -1] = 1
+    direction: Literal[1, -1, 0] = 1
     interval: bool = False
     phrase: str = ""
     paper: str = ""
+    further: bool = False
     scale: Literal["logit", "identity"] = "identity"
     compute: Compute | None = None
     resample: Resample | None = None
@@ -119,11 +121,8 @@ class Metric:
     def of_overlaps(self, values: Array, weights: GroupWeights) -> npt.NDArray[np.float64]:
         """The mean of Dice or IoU of each resample, (resamples,), over the images that have one; NaN where none has."""
         known = ~np.isnan(values)
-        groups = weights.counts.shape[1]
-        sums = np.bincount(weights.member[known], values[known], minlength=groups)
-        sizes = np.bincount(weights.member[known], minlength=groups)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray((weights.counts @ sums) / (weights.counts @ sizes), dtype=np.float64)
+            return np.asarray(weights.totals(np.where(known, values, 0)) / weights.totals(known), dtype=np.float64)
 
     def resampled(
         self, labels: Array, probabilities: Array, weights: GroupWeights, threshold: npt.ArrayLike

@@ -1,4 +1,4 @@
-"""The table of metrics: the paper's seven under their right names, ROC area, Brier score, overlap of masks, and yours.
+"""The table of metrics: the paper's seven under their right names, ranking, calibration, overlap of masks, and yours.
 
 Everything that computes, stores, prints or judges by a metric reads `METRICS`; docs/how-to/add-a-metric.md adds to it.
 """
@@ -12,7 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.calibration import (
+    calibration_error,
+    calibration_excess,
+    calibration_intercept,
+    calibration_slope,
+)
 from bus_mlops.evaluation.metric import Compute, ComputeRate, Metric, Resample, validated
+from bus_mlops.evaluation.ranking import average_precision, sensitivity_at_specificity, specificity_at_sensitivity
 from bus_mlops.evaluation.resampling import GroupWeights
 from bus_mlops.evaluation.roc import resampled_roc_auc, weighted_roc_auc
 from bus_mlops.registries import Registry
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 Unit = Literal["percent", "fraction"]
-Direction = Literal[1, -1]
+Direction = Literal[1, -1, 0]
 Scale = Literal["logit", "identity"]
 
 METRICS: Registry[Metric] = Registry("metric", EvaluationError)
@@ -71,7 +78,7 @@ def rate_metric(
     heading: str,
     unit: Unit = "percent",
     direction: Direction = 1,
-    interval: bool = False,
+    interval: bool = True,
     scale: Scale = "identity",
     phrase: str = "",
     paper: str = "",
@@ -131,8 +138,7 @@ def _of_resamples(rate: ComputeRate) -> Resample:
     def resample(labels: Array, probabilities: Array, weights: GroupWeights, threshold: Any) -> Array:
         predicted = probabilities >= np.asarray(threshold, dtype=np.float64)
         cells = [(labels == t) & (predicted == c) for t in (0, 1) for c in (False, True)]
-        groups = weights.counts.shape[1]
-        sums = [weights.counts @ np.bincount(weights.member, cell, minlength=groups) for cell in cells]
+        sums = [weights.totals(cell) for cell in cells]
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(rate(*sums), dtype=np.float64)
 
@@ -198,27 +204,54 @@ def _brier(labels: Array, probabilities: Array, threshold: Array) -> Any:
 
 
 def _resampled_brier(labels: Array, probabilities: Array, weights: GroupWeights, threshold: Any) -> Array:
-    groups = weights.counts.shape[1]
-    errors = np.bincount(weights.member, (probabilities - labels) ** 2, minlength=groups)
-    sizes = np.bincount(weights.member, minlength=groups)
-    return np.asarray(weights.counts @ errors / (weights.counts @ sizes))
+    errors = (probabilities - labels) ** 2
+    return np.asarray(weights.totals(errors) / weights.totals(np.ones(errors.size)))
 
+
+def _without_threshold(
+    name: str, heading: str, resampled: Callable[[Array, Array, GroupWeights], Array], **fields: Any
+) -> Metric:
+    """A metric that one function computes of all images and of resamples, whatever the threshold."""
+
+    def compute(labels: Array, probabilities: Array, threshold: Array) -> Any:
+        return resampled(labels, probabilities, GroupWeights.identity(labels.size))[0]
+
+    def resample(labels: Array, probabilities: Array, weights: GroupWeights, threshold: Any) -> Array:
+        return resampled(labels, probabilities, weights)
+
+    return Metric(name, heading, interval=True, further=True, compute=compute, resample=resample, **fields)
+
+
+_AREA: dict[str, Any] = {"interval": True, "phrase": "ROC AUC", "scale": "logit"}
+_BRIER: dict[str, Any] = {"direction": -1, "interval": True, "further": True, "scale": "logit"}
+_OVERLAP: dict[str, Any] = {"unit": "percent", "interval": True, "scale": "logit"}
 
 for _metric in (
-    Metric(
-        "roc_auc",
-        "ROC AUC",
-        interval=True,
-        phrase="ROC AUC",
+    Metric("roc_auc", "ROC AUC", compute=_roc_auc, resample=_resampled_roc_auc, **_AREA),
+    _without_threshold("average_precision", "Average precision", average_precision, scale="logit"),
+    _without_threshold(
+        "sensitivity_at_specificity_90",
+        "Sensitivity at specificity 90 %",
+        sensitivity_at_specificity,
+        unit="percent",
         scale="logit",
-        compute=_roc_auc,
-        resample=_resampled_roc_auc,
     ),
-    Metric("brier", "Brier score", direction=-1, scale="logit", compute=_brier, resample=_resampled_brier),
-    Metric("dice", "Dice", unit="percent", scale="logit"),
-    Metric("iou", "IoU", unit="percent", scale="logit"),
-    Metric("hd95", "HD95 / side", unit="percent", direction=-1),
-    Metric("nsd", "NSD", unit="percent", scale="logit"),
+    _without_threshold(
+        "specificity_at_sensitivity_90",
+        "Specificity at sensitivity 90 %",
+        specificity_at_sensitivity,
+        unit="percent",
+        scale="logit",
+    ),
+    Metric("brier", "Brier score", compute=_brier, resample=_resampled_brier, **_BRIER),
+    _without_threshold("calibration_error", "ECE", calibration_error, direction=-1, scale="logit"),
+    _without_threshold("calibration_excess", "ECE excess", calibration_excess, direction=-1),
+    _without_threshold("calibration_slope", "Calibration slope", calibration_slope, direction=0),
+    _without_threshold("calibration_intercept", "Calibration intercept", calibration_intercept, direction=0),
+    Metric("dice", "Dice", **_OVERLAP),
+    Metric("iou", "IoU", **_OVERLAP),
+    Metric("hd95", "HD95 / side", unit="percent", direction=-1, interval=True),
+    Metric("nsd", "NSD", **_OVERLAP),
 ):
     METRICS.add(_metric.name, _metric, __name__)
 
@@ -228,6 +261,11 @@ PAPER_METRICS = tuple(each.name for each in METRICS.values() if each.paper)
 def probability_metrics() -> tuple[str, ...]:
     """Names of the metrics that are computed from labels and probabilities, the paper's seven first."""
     return tuple(name for name, each in METRICS.items() if not each.of_masks)
+
+
+def judging_metrics() -> tuple[str, ...]:
+    """Names of those of `probability_metrics` by which a search may choose and the gate may judge."""
+    return tuple(name for name in probability_metrics() if METRICS[name].direction)
 
 
 def mask_metrics() -> tuple[str, ...]:

@@ -32,6 +32,28 @@ class GroupWeights:
         """How many resamples there are."""
         return int(self.counts.shape[0])
 
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return int(self.counts.shape[1])
+
+    def totals(self, values: Array) -> Array:
+        """Sums of values over the images of each resample: (N,) give (resamples,), (N, K) give (resamples, K).
+
+        >>> GroupWeights(np.array([[2, 0], [1, 1]]), np.array([0, 1, 0])).totals(np.array([1, 10, 100])).tolist()
+        [202.0, 111.0]
+        """
+        columns = values.reshape(values.shape[0], -1).shape[1]
+        cells = self.member[:, None] * columns + np.arange(columns)
+        sums = np.bincount(cells.ravel(), values.ravel(), minlength=self.groups * columns).reshape(self.groups, columns)
+        # Single precision where counts are: their product is then one fast multiplication.
+        kind = self.counts.dtype if self.counts.dtype.kind == "f" else np.float64
+        return np.asarray((self.counts @ sums.astype(kind)).reshape(-1, *values.shape[1:]), dtype=np.float64)
+
+    def first(self, resamples: int) -> GroupWeights:
+        """The first so many resamples."""
+        return GroupWeights(self.counts[:resamples], self.member)
+
     def images(self) -> Iterator[Array]:
         """The images of each resample in turn: row numbers, ascending, one that was drawn twice standing there twice.
 

@@ -26,6 +26,7 @@ from bus_mlops.evaluation.metrics import (
     RESERVED_NAMES,
     RESERVED_SUFFIXES,
     classification_metrics,
+    judging_metrics,
     metric,
     probability_metrics,
 )
@@ -164,7 +165,7 @@ def test_search_and_gate_may_use_it(loaded, monkeypatch):
     assert (config.searches["mt_estan_loss"].objective, config.promotion.metric) == (("matthews",), "matthews")
     load_extensions(loaded / "nothing")
     values = yaml.safe_load((loaded / PARAMS).read_text())
-    known = ", ".join(probability_metrics())
+    known = ", ".join(judging_metrics())
     with pytest.raises(ConfigError, match=rf"promotion.metric = 'matthews': no such metric .*there are: {known}"):
         parse_config(values)
 
