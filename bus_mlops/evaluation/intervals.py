@@ -263,7 +263,8 @@ class _Cell:
         return max(1, min(np.unique(groups[labels == label]).size for label in (0, 1)))
 
     def has_no(self, metric: Metric) -> bool:
-        return bool(np.isnan(self.columns[metric.name].astype(np.float64)).all())
+        column = self.columns.get(metric.name)
+        return column is None or bool(np.isnan(column.astype(np.float64)).all())
 
     def value(self, metric: Metric) -> float:
         return float(self._resampled(metric, GroupWeights.identity(self.columns["label"].size))[0])
@@ -299,8 +300,8 @@ def _variance(values: list[Array], drawn: list[Array], groups: list[int], traini
     count = len(values)
     larger = [number / (number - 1) for number in groups]
     sampling = np.array([np.nanvar(each.mean(axis=0), ddof=1) * by for each, by in zip(drawn, larger, strict=True)])
-    images, degrees = float(sampling.sum()) / count**2, sum(groups) - count
-    found, why = [(0.0, 1.0)], []
+    images, degrees = float(sampling.sum()) / count**2, float(sum(groups) - count)
+    found, why = [], []
     if trainings and count > 1:
         means = np.array([each.mean() for each in values])
         found.append((float(means.var(ddof=1) - sampling.mean()) / count, count - 1.0))
@@ -311,10 +312,13 @@ def _variance(values: list[Array], drawn: list[Array], groups: list[int], traini
         trained = sum(each.size for each in values)
         found.append((float(np.mean(unexplained)) / trained, float(sum(values[i].size - 1 for i in several))))
         why.append("seeds")
-    added, own = max(found)
+    added, own = max(found, default=(0.0, 1.0))
+    added = max(added, 0.0)
     variance = images + added
     if variance > 0:
-        degrees = variance**2 / (images**2 / degrees + added**2 / own)
+        # Few trainings may differ by more than they show: as if by 2 / own of the images' part at least.
+        at_least = max(added, 2 / own * images) if found else 0.0
+        degrees = (images + at_least) ** 2 / (images**2 / degrees + at_least**2 / own)
     if not trainings:
         return _Variance(variance, degrees, "groups drawn from all images; trainings as they are")
     words = f", and the variance between {' and '.join(why)}" if why else "; one training: its variance is not known"

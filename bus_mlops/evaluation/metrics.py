@@ -46,7 +46,7 @@ RESERVED_NAMES = frozenset(
 )
 # What tables and runs put before or behind the name of a metric.
 RESERVED_PREFIXES = ("validation_", "paper_", "difference_")
-RESERVED_SUFFIXES = ("_mean", "_std", "_pooled", "_low", "_high")
+RESERVED_SUFFIXES = ("_mean", "_std", "_pooled", "_low", "_high")  # with them: `_pooled_low`, `_pooled_high`
 
 # What a metric is tried on when it is registered: one image of each outcome.
 _LABELS, _PROBABILITIES = np.array([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9])

@@ -10,7 +10,7 @@ from bus_mlops.dataset.folds.leakage import BORDERS, leak_counts
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.cells import CELL, ROW, by_cell
 from bus_mlops.evaluation.families import CRITERION, in_words
-from bus_mlops.evaluation.intervals import bootstrap_interval, spread
+from bus_mlops.evaluation.intervals import FoldDraws, spread
 from bus_mlops.evaluation.metrics import (
     METRICS,
     PAPER_METRICS,
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 # Fixed, so that a table depends on predictions alone.
 RESAMPLES = 2000
 BOOTSTRAP_SEED = 0
-# Of a metric with an interval: over all test predictions of a row, and that interval's ends.
-POOLED = ("pooled", "low", "high")
+# Of a metric with an interval: the ends of that of its mean over folds; its value on all test predictions of a row, and
+# the ends of that interval.
+OF_MEAN, POOLED = ("low", "high"), ("pooled", "pooled_low", "pooled_high")
 
 
 def strategy_table(
@@ -40,9 +41,11 @@ def strategy_table(
 ) -> pd.DataFrame:
     """A row for each planned (model, variant), in the plan's order.
 
-    Ours are fractions: `<metric>_mean` and `<metric>_std` (ddof 1) over (fold, seed) of each of `METRICS`; where it
-    has an interval, `<metric>_pooled` with the 95 % interval (resampled by leakage group) `<metric>_low` and
-    `<metric>_high`. Those of masks are NaN where there are none; a segmentation row has only these. Beside them
+    Ours are fractions: `<metric>_mean` and `<metric>_std` (ddof 1) over (fold, seed) of each of `METRICS`, at threshold
+    0.5 as in the paper; where it has intervals, `<metric>_low` and `<metric>_high` are the ends of the mean's 95 %
+    interval, whose method stands in `interval`, and `<metric>_pooled` with `<metric>_pooled_low` and
+    `<metric>_pooled_high` is the metric of all test predictions together, another quantity. Those of masks are NaN
+    where there are none; a segmentation row has only these. Beside them
     `paper_<metric>` (fractions), `difference_<metric>` (ours minus the paper's, percentage points) and
     `contradiction` (how the paper's row contradicts itself). The paper's "AUC" is `paper_balanced_accuracy`.
     `leaks` is the number of leakage groups that lie in a test part and in the rest of its fold, `validation_leaks`
@@ -75,7 +78,9 @@ def strategy_table(
         per_fold = fold_metrics(part, row)
         gaps = "; ".join(f"{name}: {kept}" for name, kept in (incomplete or {}).items() if name in row.cohort)
         identity = {**_identity(row, part), **torn[row.cohort], "incomplete": gaps}
-        records.append({**identity, **_over_folds(per_fold, row), **_pooled(part, row), **_beside_paper(per_fold, row)})
+        records.append(
+            {**identity, **_over_folds(per_fold, row), **_intervals(part, row), **_beside_paper(per_fold, row)}
+        )
     return pd.DataFrame.from_records(records)
 
 
@@ -161,7 +166,7 @@ def metrics_summary(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, d
         for record in table.to_dict("records"):
             values = {name: record[f"{name}_mean"] for name in METRICS}
             for name in interval_metrics():
-                values |= {f"{name}_{part}": record[f"{name}_{part}"] for part in ("std", *POOLED)}
+                values |= {f"{name}_{part}": record[f"{name}_{part}"] for part in ("std", *OF_MEAN, *POOLED)}
             values |= {name: record[name] for name in BORDERS}
             known = {name: round(float(value), 6) for name, value in values.items() if value == value}
             rows[f"{record['model']} {record['variant']}"] = known
@@ -201,20 +206,19 @@ def _over_folds(per_fold: pd.DataFrame, row: PlannedRow) -> dict[str, float]:
     return values
 
 
-def _pooled(part: pd.DataFrame, row: PlannedRow) -> dict[str, float]:
-    values: dict[str, float] = {}
+def _intervals(part: pd.DataFrame, row: PlannedRow) -> dict[str, Any]:
+    """Both intervals of each metric that has them, and how that of the mean was made."""
+    values: dict[str, Any] = {"interval": ""}
+    by_fold = FoldDraws.of(part, resamples=RESAMPLES, seed=BOOTSTRAP_SEED)
+    pooled = FoldDraws.of(part.assign(fold=1, seed=0), resamples=RESAMPLES, seed=BOOTSTRAP_SEED)
     for name in interval_metrics():
-        values |= dict.fromkeys((f"{name}_{part}" for part in POOLED), float("nan"))
-        if row.classifies:
-            interval = bootstrap_interval(
-                name,
-                part["label"].to_numpy(),
-                part["probability"].to_numpy(),
-                part["group"].to_numpy(),
-                resamples=RESAMPLES,
-                seed=BOOTSTRAP_SEED,
-            )
-            values |= {f"{name}_pooled": interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        values |= dict.fromkeys((f"{name}_{end}" for end in (*OF_MEAN, *POOLED)), float("nan"))
+        if METRICS[name].of_masks or row.classifies:
+            of_mean, of_all = by_fold.interval(name), pooled.interval(name, trainings=False)
+            ours = (of_mean.low, of_mean.high, of_all.estimate, of_all.low, of_all.high)
+            values |= dict(zip((f"{name}_{end}" for end in (*OF_MEAN, *POOLED)), ours, strict=True))
+            # Of a row without masks there is none of Dice, which says nothing of the others.
+            values["interval"] = values["interval"] or ("" if of_mean.estimate != of_mean.estimate else of_mean.method)
     return values
 
 

@@ -175,7 +175,7 @@ class Runner:
             (tried if cell.tried else tested).append(cell.fold)
         for (parent, fingerprint), folds in asked.items():
             if not self.ledger.parents.is_summarised(fingerprint, *folds):
-                self.ledger.parents.summarise(parent, fingerprint, *folds)
+                self.ledger.parents.summarise(parent, fingerprint, *folds, predictions=self.ledger.predictions)
 
     def _failure(self, name: str, cells: Mapping[LedgerKey, Cell], failed: Mapping[LedgerKey, CellEvent]) -> str:
         alone = "." if name not in ("all", *self.config.strategies) else ", or `bus-mlops train --only-failed`."

@@ -1,12 +1,14 @@
-"""Parent runs: one a spec, found or made, and closed with mean and standard deviation over its folds."""
+"""Parent runs: one a spec, found or made, and closed with mean, deviation and interval over its folds."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from bus_mlops.evaluation.intervals import FoldDraws
+from bus_mlops.evaluation.metrics import METRICS, interval_metrics
 from bus_mlops.spec import RunSpec
 from bus_mlops.tracking.kinds import CELLS, kind_of
 from bus_mlops.tracking.params import flatten
@@ -14,6 +16,7 @@ from bus_mlops.tracking.run_writer import RunWriter
 from bus_mlops.tracking.search import search_all
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
@@ -98,27 +101,38 @@ class ParentRuns:
         return all(set(asked) <= there for asked, there in zip((folds, tried), complete, strict=True))
 
     def summarise(
-        self, parent_run: str, fingerprint: str, folds: Iterable[int], tried: Iterable[int] = ()
+        self,
+        parent_run: str,
+        fingerprint: str,
+        folds: Iterable[int],
+        tried: Iterable[int] = (),
+        predictions: Callable[[str], pd.DataFrame] | None = None,
     ) -> dict[str, float]:
-        """Write mean and standard deviation over the finished folds on the parent run and close it.
+        """Write mean, standard deviation and interval over the finished folds on the parent run and close it.
 
         It is FINISHED when all of `folds`, those that were asked for, are, and all of `tried`, which trials asked for,
         have a run of one kind or the other; otherwise FAILED. Folds that another driver trained count too. Trials are
         in no mean, and their folds are not among those that are finished: they stand in a tag of their own.
 
+        Args:
+            parent_run: Its id.
+            fingerprint: Of its spec.
+            folds: Those that were asked for.
+            tried: Those that trials asked for.
+            predictions: Those of a run, by its id; intervals are made of them, as those of the tables are.
+
         Returns:
-            What was written: `<metric>_mean`, and `<metric>_std` of more than one fold.
+            What was written: `<metric>_mean`, `<metric>_std` of more than one fold, and the ends of the mean's 95 %
+            interval, `<metric>_low` and `<metric>_high`.
         """
         children = self._runs(f"attributes.status = 'FINISHED' and tags.fingerprint = '{fingerprint}'")
         latest, only_tried = (
-            {
-                int(r.data.tags["fold"]): r.data.metrics
-                for r in reversed(children)
-                if kind_of(r) == kind and _has_fold(r)
-            }
+            {int(r.data.tags["fold"]): r for r in reversed(children) if kind_of(r) == kind and _has_fold(r)}
             for kind in CELLS
         )
-        values = spread(latest.values())
+        values = spread(run.data.metrics for run in latest.values())
+        if predictions is not None and latest:
+            values |= intervals({fold: predictions(run.info.run_id) for fold, run in latest.items()})
         tags = {FOLDS_FINISHED: _words(latest), **({FOLDS_TRIED: _words(only_tried)} if only_tried else {})}
         self._writer.write(parent_run, metrics=values, tags=tags)
         there = set(latest), {*latest, *only_tried}
@@ -142,6 +156,24 @@ def spread(runs: Iterable[Mapping[str, float]]) -> dict[str, float]:
         if len(column) > 1:
             values[f"{name}_std"] = statistics.stdev(column)
     return values
+
+
+def intervals(predictions: Mapping[int, pd.DataFrame]) -> dict[str, float]:
+    """`<metric>_low` and `<metric>_high`, the 95 % interval of the mean over folds, where there is one.
+
+    Args:
+        predictions: Those of each fold's run.
+    """
+    import pandas as pd
+
+    frame = pd.concat([each[each["part"] == "test"].assign(fold=fold) for fold, each in predictions.items()])
+    draws = FoldDraws.of(frame.drop(columns="seed", errors="ignore"))
+    values: dict[str, float] = {}
+    for name in interval_metrics():
+        if METRICS[name].of_masks or frame["probability"].notna().all():
+            found = draws.interval(name)
+            values |= {f"{name}_low": found.low, f"{name}_high": found.high}
+    return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def _age(run: Run) -> tuple[bool, int, str]:

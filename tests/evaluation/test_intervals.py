@@ -193,9 +193,9 @@ def test_what_cannot_be_had_is_nan_and_says_why():
     few = pd.concat([few.assign(fold=1), frame.assign(fold=2)])
     found = mean_of_folds_interval("roc_auc", few, resamples=200)
     assert np.isnan([found.low, found.high]).all()
-    assert found.method == "too few groups of a class"
+    assert found.method == "a fold has too few groups of a class"
     one = mean_of_folds_interval("roc_auc", frame.assign(group="all"), resamples=200)
-    assert (np.isnan(one.low), one.method) == (True, "a part has one group only")
+    assert (np.isnan(one.low), one.method) == (True, "a fold has one group of images only")
 
 
 def test_a_subset_of_one_class_has_what_needs_no_other():

@@ -24,6 +24,13 @@ def cases(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return labels, draw(hnp.arrays(np.float64, n, elements=values))
 
 
+# Without a reference in scikit-learn: test_ranking.py and test_calibration.py.
+OTHERS = (
+    *("sensitivity_at_specificity_90", "specificity_at_sensitivity_90"),
+    *("calibration_error", "calibration_excess", "calibration_slope", "calibration_intercept"),
+)
+
+
 @settings(max_examples=150, deadline=None)
 @given(cases(), st.sampled_from([0.25, 0.5, 0.9]))
 def test_metrics_equal_scikit_learn(case, threshold):
@@ -31,7 +38,7 @@ def test_metrics_equal_scikit_learn(case, threshold):
     predicted = (probabilities >= threshold).astype(int)
     ours = classification_metrics(labels, probabilities, threshold)
     tn, fp, fn, tp = reference.confusion_matrix(labels, predicted, labels=[0, 1]).ravel()
-    assert ours == pytest.approx(
+    expected = pytest.approx(
         {
             "accuracy": reference.accuracy_score(labels, predicted),
             "sensitivity": reference.recall_score(labels, predicted),
@@ -41,9 +48,12 @@ def test_metrics_equal_scikit_learn(case, threshold):
             "false_positive_rate": fp / (fp + tn),
             "false_negative_rate": fn / (fn + tp),
             "roc_auc": reference.roc_auc_score(labels, probabilities),
+            "average_precision": reference.average_precision_score(labels, probabilities),
             "brier": reference.brier_score_loss(labels, probabilities),
         }
     )
+    assert {name: value for name, value in ours.items() if name not in OTHERS} == expected
+    assert all(np.isfinite(ours[name]) for name in OTHERS)
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,7 +10,7 @@ import pytest
 from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.metrics import probability_metrics
+from bus_mlops.evaluation.metrics import METRICS, interval_metrics, probability_metrics
 from bus_mlops.evaluation.report.rows import table_rows
 from bus_mlops.evaluation.results import (
     PlannedRow,
@@ -52,7 +52,11 @@ def test_means_and_deviations_are_those_of_the_folds(table, frame):
     assert row["roc_auc_std"] == pytest.approx(np.std(areas, ddof=1))
     assert row["sensitivity_mean"] == pytest.approx(np.mean(recalls))
     assert row["roc_auc_pooled"] == pytest.approx(reference.roc_auc_score(part["label"], part["probability"]))
-    assert row["roc_auc_low"] < row["roc_auc_pooled"] < row["roc_auc_high"]
+    assert row["roc_auc_pooled_low"] < row["roc_auc_pooled"] < row["roc_auc_pooled_high"]
+    assert row["interval"] == "groups drawn in 5 folds, and the variance between folds"
+    for name in interval_metrics():
+        if not METRICS[name].of_masks:
+            assert row[f"{name}_low"] < row[f"{name}_mean"] < row[f"{name}_high"]
 
 
 def test_the_validation_part_never_counts(frame):
@@ -118,13 +122,14 @@ def test_a_row_without_probabilities_has_dice_and_iou_only(predictions, frame):
     unknown = [f"{name}_{over}" for name in probability_metrics() for over in ("mean", "std")]
     assert row[[*unknown, "roc_auc_pooled", "roc_auc_low", "roc_auc_high"]].isna().all()
     assert row[["task", "images", "leaks"]].tolist() == ["segmentation", 200, 0]
-    assert list(metrics_summary({"approaches": both})["approaches"]["ESTAN Mask only"]) == [
-        "dice", "iou", "leaks", "validation_leaks",
-    ]  # fmt: skip
+    known = metrics_summary({"approaches": both})["approaches"]["ESTAN Mask only"]
+    assert {name.split("_")[0] for name in known} == {"dice", "iou", "leaks", "validation"}
+    assert known["dice_low"] < known["dice"] < known["dice_high"]
     shown = table_rows(both)[1]
     assert shown["cells"][0]["interval"] == "masks only"
     assert {cell["ours"] for cell in shown["cells"]} == {""}
-    assert shown["masks"][0].startswith("70.")
+    assert shown["masks"][0]["ours"].startswith("70.")
+    assert " to " in shown["masks"][0]["interval"]
 
 
 def test_the_table_of_all_folds_is_that_of_each_row(frame):

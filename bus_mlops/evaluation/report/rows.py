@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def columns() -> list[Metric]:
-    """The metrics of probabilities as the report shows them: those with an interval, the paper's, then all others."""
-    return sorted((each for each in METRICS.values() if not each.of_masks), key=lambda each: not each.interval)
+def columns(further: bool = False) -> list[Metric]:
+    """The metrics of probabilities as the report shows them, in its first or its `further` table of a strategy.
+
+    Those with an interval that the paper does not print, the paper's, then all others.
+    """
+    shown = [each for each in METRICS.values() if not each.of_masks and each.further == further]
+    return sorted(shown, key=lambda each: (not each.interval, bool(each.paper)))
 
 
 def mask_columns() -> list[Metric]:
@@ -48,7 +52,9 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             "headline": is_headline(record),
             "choice": _choice(record, printed.get((record["model"], record["family"]))),
             "cells": [_cell(record, metric) for metric in columns()],
-            "masks": [_spread(record, metric) for metric in mask_columns()],
+            "further": [_cell(record, metric) for metric in columns(further=True)],
+            "masks": [_cell(record, metric) for metric in mask_columns()],
+            "interval": _text(record["interval"]),
             "leaks": leaks(record),
             "validation_leaks": leaks(record, "validation_leaks"),
             "incomplete": incomplete(record),
@@ -164,7 +170,9 @@ def _cell(record: Mapping[Any, Any], metric: Metric) -> dict[str, str]:
     cell = {"ours": _spread(record, metric), "interval": "", "paper": "", "difference": ""}
     if metric.interval:
         ends = record[f"{name}_low"], record[f"{name}_high"]
-        cell["interval"] = " to ".join(map(metric.format, ends)) if _known(ends[0]) else "masks only"
+        # A row that only draws masks has no probabilities; one without masks says so by empty cells.
+        missing = "" if metric.of_masks and not cell["ours"] else "no interval" if cell["ours"] else "masks only"
+        cell["interval"] = " to ".join(map(metric.format, ends)) if _known(ends[0]) else missing
     if name in PAPER_METRICS and _known(record[f"paper_{name}"]):
         cell["paper"] = metric.format_published(record[f"paper_{name}"])
         cell["difference"] = points(record[f"difference_{name}"] / 100)

@@ -78,7 +78,7 @@ def _table(tables: dict[str, list[dict[str, str]]]) -> Table:
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("mean ± std over folds", overflow="fold", min_width=18)
+    table.add_column("mean ± std over folds\n95 % interval of the mean", overflow="fold", min_width=18)
     for metric in _SHOWN:
         table.add_column(metric.title, justify="right", min_width=13, no_wrap=True)
         if metric.paper:
@@ -129,10 +129,13 @@ def _line(name: str, value: str, style: str = "") -> Text:
 
 
 def _cells(record: dict[str, str], metric: Metric) -> list[str]:
-    """Mean and deviation of a row and, of a metric that the paper prints, its number."""
+    """Mean and deviation of a row, its interval below, and of a metric that the paper prints, its number."""
     mean, deviation = (record[f"{metric.name}_{part}"] for part in ("mean", "std"))
     # A network that only draws masks has none, a single fold no deviation.
     ours = metric.format_spread(float(mean), float(deviation or "nan")) if mean else ""
+    low, high = (record.get(f"{metric.name}_{end}", "") for end in ("low", "high"))
+    if low and high:
+        ours += f"\n[dim]{metric.format(float(low))} to {metric.format(float(high))}[/dim]"
     if not metric.paper:
         return [ours]
     published = record[f"paper_{metric.name}"]
