@@ -74,7 +74,7 @@ def project(folder: Path, predictions: Callable[..., pd.DataFrame]) -> Path:
     (folder / "results/plan/approaches.json").write_text(json.dumps(plan))
     test = frame[frame["part"] == "test"].drop_duplicates("image_id")
     parts = {f"fold_{k}": np.where(test["fold"] == k, "test", "train") for k in (1, 2, 3)}
-    images = pd.DataFrame({"image_id": test["image_id"], "source": "busi", "group": test["group"], **parts})
+    images = test[["image_id", "source", "label", "case_id", "group"]].assign(**parts)
     images.to_csv(folder / "data/folds/folds.csv", index=False)
     benchmark = {"kind": "phantom", "flow": {"busi": {"kept": 120}}, "label_conflicts": []}
     (folder / "data/benchmark/benchmark.json").write_text(json.dumps(benchmark))
@@ -126,9 +126,10 @@ def test_each_fold_table_and_summary_has_it(project):
     assert table["matthews_std"] == pytest.approx(np.std(ours, ddof=1))
     pooled = reference.matthews_corrcoef(part["label"], part["probability"] >= 0.5)
     assert table["matthews_pooled"] == pytest.approx(pooled)
-    assert table["matthews_low"] < pooled < table["matthews_high"]
+    assert table["matthews_pooled_low"] < pooled < table["matthews_pooled_high"]
+    assert table["matthews_low"] < table["matthews_mean"] < table["matthews_high"]
     summary = json.loads((project / "results/metrics.json").read_text())["approaches"]["MobileNet Single"]
-    for name in ("matthews", "matthews_std", "matthews_low", "cost", "cost_high"):
+    for name in ("matthews", "matthews_std", "matthews_low", "matthews_pooled_low", "cost", "cost_high"):
         column = name if "_" in name else f"{name}_mean"
         assert summary[name] == pytest.approx(table[column], abs=1e-6)
     by_fold = pd.read_csv(project / "results/plots/folds.csv")
@@ -141,7 +142,7 @@ def test_the_report_has_a_column_with_its_interval(project):
     assert '<th title="matthews">MCC<br>95 % interval</th>' in text
     assert f"<td>{table['matthews_mean']:.3f} ± {table['matthews_std']:.3f}<small>" in text
     assert f"<small>{table['matthews_low']:.3f} to {table['matthews_high']:.3f}</small>" in text
-    assert "<th>Dice %</th><th>IoU %</th>" in text
+    assert '<th title="dice">Dice %<br>95 % interval</th><th title="iou">IoU %<br>95 % interval</th>' in text
 
 
 def test_a_table_from_before_it_is_an_error_that_says_what_to_run(project, tmp_path, loaded):
