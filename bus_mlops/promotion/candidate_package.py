@@ -12,6 +12,7 @@ import pandas as pd
 from bus_mlops.consumer.client import BusModel
 from bus_mlops.consumer.package_files import open_package, read_package
 from bus_mlops.consumer.package_format import ARTIFACT, Calibration
+from bus_mlops.dataset.folds.assignment import SEALED, fold_columns
 from bus_mlops.errors import LedgerError, RegistryError
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.experiments.cell import REFIT
@@ -145,9 +146,16 @@ def write_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path)
             "trained_on": _trained_on(candidate, members),
             "lineage": lineage_of(candidate, runs),
         },
-        example_image=np.asarray(benchmark.images(input_size)[0]),
+        example_image=np.asarray(benchmark.images(input_size)[_example(inputs)]),
         calibrations=calibrations,
     )
+
+
+def _example(inputs: PromotionInputs) -> int:
+    """The place of the first image that is not kept from every fold: those are for judging alone."""
+    frame = inputs.folds.frame
+    sealed = frame.loc[frame[fold_columns(frame)[0]].isin(SEALED), "image_id"]
+    return int(np.flatnonzero(~inputs.benchmark.frame["image_id"].isin(sealed))[0])
 
 
 def _input_size(ledger: Ledger, candidate: TrainedModel, runs: Sequence[str]) -> int:
