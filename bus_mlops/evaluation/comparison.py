@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.intervals import Interval, bootstrap_values, percentiles
 from bus_mlops.evaluation.metric import validated
-from bus_mlops.evaluation.resampling import GroupWeights, group_weights
+from bus_mlops.evaluation.resampling import GroupWeights, group_weights, weights_within
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class ResampledTest:
     """Outcome of the corrected resampled t-test; differences are candidate minus baseline, fractions."""
 
     difference: float
+    standard_error: float
     t: float
     degrees_of_freedom: int
     p_one_sided: float
@@ -80,7 +81,7 @@ def corrected_resampled_test(
         t = mean / error
     reach = float(stats.t.ppf((1 + confidence) / 2, degrees)) * error
     p = float(stats.t.sf(t, degrees))
-    return ResampledTest(mean, t, degrees, p, mean - reach, mean + reach, confidence, int(a.size))
+    return ResampledTest(mean, error, t, degrees, p, mean - reach, mean + reach, confidence, int(a.size))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -113,6 +114,7 @@ def paired_bootstrap_difference(
     resamples: int = 2000,
     confidence: float = 0.95,
     seed: int = 0,
+    folds: npt.ArrayLike | None = None,
 ) -> Interval:
     """Percentile interval of candidate minus baseline (fraction) on the same images.
 
@@ -130,16 +132,20 @@ def paired_bootstrap_difference(
         resamples: How many.
         confidence: Of the two-sided interval.
         seed: Of the draw.
+        folds: Within which groups are drawn, (N,); None: from all images.
 
     Raises:
         EvaluationError: The arrays do not fit, or too many resamples lack a class.
     """
     y, p = validated(labels, candidate)
     _, q = validated(labels, baseline)
+    weights = group_weights(groups, resamples, seed)
+    if folds is not None:
+        weights = weights_within(folds, groups, resamples, seed)
     drawn, estimate = (
-        bootstrap_values(metric, y, p, weights, candidate_threshold)
-        - bootstrap_values(metric, y, q, weights, baseline_threshold)
-        for weights in (group_weights(groups, resamples, seed), GroupWeights.identity(y.size))
+        bootstrap_values(metric, y, p, each, candidate_threshold)
+        - bootstrap_values(metric, y, q, each, baseline_threshold)
+        for each in (weights, GroupWeights.identity(y.size))
     )
     low, high, valid = percentiles(drawn, confidence)
     return Interval(float(estimate[0]), low, high, confidence, valid)

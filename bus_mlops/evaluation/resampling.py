@@ -93,6 +93,29 @@ def shared_weights(cells: Sequence[npt.ArrayLike], resamples: int, seed: int, st
     return [GroupWeights(counts, each) for each in np.split(member, ends)]
 
 
+def weights_within(folds: npt.ArrayLike, groups: npt.ArrayLike, resamples: int, seed: int) -> GroupWeights:
+    """Draw groups within each fold, as many as it tests, so that every resample keeps the folds' sizes.
+
+    Args:
+        folds: The fold that tests each image, (N,); a group that two folds test counts as two.
+        groups: The group of each image, (N,).
+        resamples: How many.
+        seed: Of the draws, which are independent from fold to fold.
+
+    Raises:
+        EvaluationError: There are no resamples, or a fold has fewer than two groups.
+    """
+    of_image, names = np.asarray(folds), np.asarray(groups)
+    member, counts, before = np.empty(of_image.size, np.int64), list[Array](), 0
+    for fold in np.unique(of_image):
+        rows = of_image == fold
+        (weights,) = shared_weights([names[rows]], resamples, seed, stream=int(fold))
+        member[rows] = weights.member + before
+        counts.append(weights.counts)
+        before += weights.counts.shape[1]
+    return GroupWeights(np.asfortranarray(np.concatenate(counts, axis=1)), member)
+
+
 # Rows of one table share their folds: a draw each, of at most 15.
 @lru_cache(maxsize=16)
 def _draws(groups: int, resamples: int, seed: int, stream: int) -> Array:

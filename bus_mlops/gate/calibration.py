@@ -30,14 +30,19 @@ def fit_calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Cali
     positives = int(y.sum())
     targets = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (y.size - positives + 2))
     logits = logit(p)
-    slope, intercept = _newton(logits, targets, free_slope=bool(np.ptp(logits) > 0))
+    slope, intercept = maximum_likelihood(logits, targets, free_slope=bool(np.ptp(logits) > 0))
     if slope <= 0:
-        slope, intercept = _newton(logits, targets, free_slope=False)
+        slope, intercept = maximum_likelihood(logits, targets, free_slope=False)
     return Calibration(slope=slope, intercept=intercept)
 
 
-def _newton(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], free_slope: bool) -> tuple[float, float]:
-    """Maximise the log-likelihood, halving a step until it does not fall; a slope that is not free is 1."""
+def maximum_likelihood(
+    logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], free_slope: bool = True
+) -> tuple[float, float]:
+    """Slope and intercept of the logistic regression of targets (0-1) on logits, both (N,); one not free is slope 1.
+
+    Newton's steps, each halved until the likelihood does not fall.
+    """
     design = np.column_stack([logits, np.ones_like(logits)]) if free_slope else np.ones((logits.size, 1))
     fixed = np.zeros_like(logits) if free_slope else logits
     found = np.zeros(design.shape[1])

@@ -7,16 +7,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from bus_mlops.consumer.package_format import Calibration
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.cells import ROW, by_cell
+from bus_mlops.evaluation.clustered_test import Difference, PairedImages, Trainings, clustered_difference
 from bus_mlops.evaluation.comparison import paired_bootstrap_difference
 from bus_mlops.evaluation.intervals import Interval
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.gate.ensemble import (
+    SPECIFICITY,
     Construction,
     Threshold,
     Thresholds,
@@ -139,25 +138,26 @@ class Judged:
     test: pd.DataFrame
     members: pd.DataFrame
 
+    @property
+    def seeds(self) -> int:
+        """Trainings of each fold."""
+        return int(self.members["seed"].nunique())
+
     def metric_by_fold(self, metric: str) -> dict[int, float]:
         """A metric (fraction) of what the model answers in each fold (1-based)."""
         return {int(str(fold)): _value(metric, rows) for fold, rows in self.test.groupby("fold", sort=True)}
 
-    def metric_by_cell(self, metric: str) -> dict[CellKey, float]:
-        """A metric (fraction) of each network alone."""
-        return {key: _value(metric, cell) for key, cell in by_cell(self.members)}
+    def metric_by_cell(self, metric: str, threshold: str = "threshold") -> dict[CellKey, float]:
+        """A metric (fraction) of each network alone, at its threshold in a column."""
+        return {key: _value(metric, cell, threshold) for key, cell in by_cell(self.members)}
+
+    def trainings(self, metric: str, threshold: str = "threshold") -> Trainings:
+        """What `clustered_difference` asks of the model's networks."""
+        return Trainings(self.metric_by_cell(metric, threshold), int(self.test["networks"].min()))
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Candidate and baseline on the same images, in the same order; all (N,)."""
-
-    labels: npt.NDArray[np.int64]
-    candidate: npt.NDArray[np.float64]
-    baseline: npt.NDArray[np.float64]
-    groups: npt.NDArray[np.object_]
-    candidate_threshold: npt.NDArray[np.float64]
-    baseline_threshold: npt.NDArray[np.float64]
+class Pair(PairedImages):
+    """Candidate and baseline on the same images."""
 
     def difference(self, metric: str) -> float:
         """Candidate minus baseline (fraction), turned round where a lower value is better: above 0 is better."""
@@ -166,7 +166,7 @@ class Pair:
         return known.direction * (first - known.value(self.labels, self.baseline, self.baseline_threshold))
 
     def interval(self, metric: str, resamples: int, seed: int) -> Interval:
-        """The 95 % interval of `difference` (fraction); draws whole leakage groups."""
+        """The 95 % interval of `difference` (fraction); draws whole leakage groups within folds."""
         found = paired_bootstrap_difference(
             metric,
             self.labels,
@@ -178,6 +178,7 @@ class Pair:
             resamples=resamples,
             confidence=CONFIDENCE,
             seed=seed,
+            folds=self.folds,
         )
         if METRICS.get_known(metric).direction > 0:
             return found
@@ -194,6 +195,7 @@ class Comparison:
         threshold: The kind in force.
         resamples: Of a bootstrap.
         notes: Sentences for the report.
+        at_specificity: The specificity (fraction) that `threshold_at_specificity` reaches on validation parts.
         package: Is there once the candidate is packaged.
         external: The locked part and external sources, as far as there are any.
     """
@@ -206,6 +208,7 @@ class Comparison:
     threshold: str
     resamples: int
     notes: tuple[str, ...] = ()
+    at_specificity: float = SPECIFICITY
     package: PackageCheck | None = None
     external: tuple[ExternalCohort, ...] = ()
 
@@ -230,12 +233,31 @@ class Comparison:
         Raises:
             EvaluationError: As in `pair`.
         """
-        ours, theirs = self.candidate.test, self.baseline.test
-        columns = [*PLACE, "probability", *THRESHOLDS]
-        pair = ours.merge(theirs[columns], on=PLACE, suffixes=("", "_baseline"))
-        if len(pair) != len(ours) or len(pair) != len(theirs):
-            raise EvaluationError("the models did not predict the same images")
-        return pair
+        return _paired(self.candidate, self.baseline)
+
+    def difference(self, metric: str, threshold: str = "threshold", of: Judged | None = None) -> Difference:
+        """Of a model, the candidate unless another is named, from the baseline: above 0 is better.
+
+        With one seed there is no variance between seeds, and only the error of cases is known.
+
+        Args:
+            metric: By its name.
+            threshold: The column that holds it, for the metrics that need one.
+            of: One of the rivals.
+
+        Raises:
+            EvaluationError: As in `pair` and in `evaluation.clustered_test.clustered_difference`.
+        """
+        model = of or self.candidate
+        pair = pair_of(self.paired if of is None else _paired(of, self.baseline), threshold)
+        both = (model, self.baseline)
+        trainings = [each.trainings(metric, threshold) for each in both] if self.has_seeds else []
+        return clustered_difference(metric, pair, trainings, self.resamples, self.seed)
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether every fold of both models was trained with several seeds."""
+        return min(self.candidate.seeds, self.baseline.seeds) > 1
 
     def interval(self, metric: str) -> Interval:
         """The 95 % interval of `Pair.difference` on all images."""
@@ -253,6 +275,7 @@ def compare(
     notes: Sequence[str] = (),
     construction: Construction = "ensemble",
     answers: pd.DataFrame | None = None,
+    at_specificity: float = SPECIFICITY,
 ) -> Comparison:
     """Candidate, baseline and rivals, in this order, from out-of-fold predictions as the gate judges them.
 
@@ -272,6 +295,7 @@ def compare(
             validation part. The baseline is the mean over its networks whatever it is.
         answers: What the candidate's package answered to test images: fold, seed, image_id and calibrated probability.
             They take the place of what its networks recorded; calibrations and thresholds are not chosen on them.
+        at_specificity: What `threshold_at_specificity` is to reach (fraction).
 
     Raises:
         EvaluationError: A model has no test predictions, or no threshold can be chosen.
@@ -286,19 +310,20 @@ def compare(
     if len(known) == len(models):
         built = [construction if i != 1 else "ensemble" for i in range(len(models))]
         told = [answers if i == 0 else None for i in range(len(models))]
-        judged = [_judged(*each, metric, threshold) for each in zip(titles, models, known, built, told, strict=True)]
+        made = zip(titles, models, known, built, told, strict=True)
+        judged = [_judged(*each, metric, threshold, at_specificity) for each in made]
     else:
         judged = [_uncalibrated(*each) for each in zip(titles, models, strict=True)]
         kind = "half"
         raw = "No validation predictions were given: probabilities are not calibrated, thresholds are 0.5."
         said = (raw, *said)
     candidate, baseline, *rivals = judged
-    return Comparison(candidate, baseline, tuple(rivals), context, metric, kind, resamples, said)
+    return Comparison(candidate, baseline, tuple(rivals), context, metric, kind, resamples, said, at_specificity)
 
 
-def pair_of(rows: pd.DataFrame) -> Pair:
-    """Rows of `Comparison.paired`, such as those of one source, as arrays."""
-    names = ("label", "probability", "probability_baseline", "group", "threshold", "threshold_baseline")
+def pair_of(rows: pd.DataFrame, threshold: str = "threshold") -> Pair:
+    """Rows of `Comparison.paired`, such as those of one source, as arrays, with the threshold of a column."""
+    names = ("fold", "label", "probability", "probability_baseline", "group", threshold, f"{threshold}_baseline")
     return Pair(*(rows[name].to_numpy() for name in names))
 
 
@@ -310,6 +335,7 @@ def _judged(
     answers: pd.DataFrame | None,
     metric: str,
     kind: Threshold,
+    at_specificity: float,
 ) -> Judged:
     import pandas as pd
 
@@ -320,12 +346,15 @@ def _judged(
         test = answered(test, answers)
     alone = dict(by_cell(validation))
     members = pd.concat(
-        [_held(cell, next(iter(thresholds_of(alone[key], kind).values()))) for key, cell in by_cell(test)]
+        [
+            _held(cell, next(iter(thresholds_of(alone[key], kind, at_specificity).values())))
+            for key, cell in by_cell(test)
+        ]
     )
     if construction == "single":
         chosen = best_networks(predictions, metric).values()
         test, validation = of_cells(test, chosen), of_cells(validation, chosen)
-    thresholds = thresholds_of(ensemble_of(validation), kind)
+    thresholds = thresholds_of(ensemble_of(validation), kind, at_specificity)
     answers = ensemble_of(test)
     folds = [_held(rows, thresholds[int(str(fold))]) for fold, rows in answers.groupby("fold", sort=True)]
     return Judged(title, pd.concat(folds), members)
@@ -341,8 +370,16 @@ def _held(rows: pd.DataFrame, thresholds: Thresholds) -> pd.DataFrame:
     return rows.assign(threshold=thresholds.shipped, threshold_at_specificity=thresholds.at_specificity)
 
 
-def _value(metric: str, rows: pd.DataFrame) -> float:
-    columns = (rows[name].to_numpy() for name in ("label", "probability", "threshold"))
+def _paired(ours: Judged, theirs: Judged) -> pd.DataFrame:
+    columns = [*PLACE, "probability", *THRESHOLDS]
+    pair = ours.test.merge(theirs.test[columns], on=PLACE, suffixes=("", "_baseline"))
+    if len(pair) != len(ours.test) or len(pair) != len(theirs.test):
+        raise EvaluationError("the models did not predict the same images")
+    return pair
+
+
+def _value(metric: str, rows: pd.DataFrame, threshold: str = "threshold") -> float:
+    columns = (rows[name].to_numpy() for name in ("label", "probability", threshold))
     return METRICS.get_known(metric).value(*columns)
 
 

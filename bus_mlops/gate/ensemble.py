@@ -33,7 +33,7 @@ Construction = Literal["ensemble", "single"]
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Probabilities (0-1) from which on an image is called malignant: of the kind that ships, and at 90 % specificity.
+    """Probabilities (0-1) from which on an image is called malignant: of the kind that ships, and at a specificity.
 
     The second may lie above 1, where only nothing reaches that specificity on the validation part.
     """
@@ -106,24 +106,30 @@ def _combined(cells: list[pd.DataFrame]) -> pd.DataFrame:
     return first[common].assign(probability=combine(answers), networks=len(cells))
 
 
-def thresholds_of(validation: pd.DataFrame, kind: Threshold) -> dict[int, Thresholds]:
+def thresholds_of(
+    validation: pd.DataFrame, kind: Threshold, at_specificity: float = SPECIFICITY
+) -> dict[int, Thresholds]:
     """The thresholds of each fold (1-based), chosen for what answers there.
 
     Args:
         validation: One row an image and fold, as of `ensemble_of`.
         kind: Of the threshold that ships: Youden's, or 0.5.
+        at_specificity: The specificity (fraction) that the other one reaches.
 
     Raises:
         EvaluationError: Of a fold's images all are of one class.
     """
-    return {int(str(fold)): _thresholds(int(str(fold)), rows, kind) for fold, rows in validation.groupby("fold")}
+    return {
+        int(str(fold)): _thresholds(int(str(fold)), rows, kind, at_specificity)
+        for fold, rows in validation.groupby("fold")
+    }
 
 
-def _thresholds(fold: int, rows: pd.DataFrame, kind: Threshold) -> Thresholds:
+def _thresholds(fold: int, rows: pd.DataFrame, kind: Threshold, at_specificity: float) -> Thresholds:
     labels, probabilities = rows["label"].to_numpy(), rows["probability"].to_numpy()
     try:
         shipped = youden_threshold(labels, probabilities) if kind == "youden" else 0.5
-        return Thresholds(shipped, threshold_at_specificity(labels, probabilities, SPECIFICITY))
+        return Thresholds(shipped, threshold_at_specificity(labels, probabilities, at_specificity))
     except EvaluationError as error:
         raise EvaluationError(
             f"no threshold can be chosen for fold {fold} on the {len(rows)} images that all of its networks validate: "

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, ndtr
 
+from bus_mlops.evaluation.resampling import group_weights
 from bus_mlops.gate.calibration import fit_calibration
-from bus_mlops.gate.calibration_error import calibration_difference
+from bus_mlops.gate.calibration_error import calibration_difference, expected_error
 from bus_mlops.gate.power_cohort import Cohort
 from bus_mlops.gate.power_scores import Pair, correlation
 
@@ -62,7 +63,9 @@ def _bound(
         for found, fitted, new in zip((ours, theirs), known_scores, scores, strict=True):
             found.append(fit_calibration(known, expit(fitted)).apply(expit(new)))
     joined = np.concatenate(labels), np.concatenate(ours), np.concatenate(theirs)
-    return calibration_difference(*joined, np.arange(joined[0].size), resamples=RESAMPLES).high
+    images = np.arange(joined[0].size)
+    expected = [expected_error(each, images, RESAMPLES) for each in joined[1:]]
+    return calibration_difference(*joined, group_weights(images, RESAMPLES, 0), expected[0] - expected[1]).high
 
 
 def _scores(rng: np.random.Generator, pair: Pair, seeds: int, counts: tuple[int, int]) -> tuple[Array, Array]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bus_mlops.consumer.package_format import JudgedNumber, JudgedNumbers, Package
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.intervals import bootstrap_interval
+from bus_mlops.evaluation.resampling import weights_within
 from bus_mlops.gate.calibration_error import calibration_difference
 from bus_mlops.gate.comparison import CONFIDENCE, Comparison
 
@@ -80,9 +81,8 @@ def _calibration_error(comparison: Comparison, test: pd.DataFrame) -> dict[str, 
     # The difference from probabilities that know the labels, whose own error is 0.
     known = labels.astype(np.float64)
     with suppress(EvaluationError):
-        interval = calibration_difference(
-            labels, probabilities, known, groups, comparison.resamples, CONFIDENCE, comparison.seed
-        )
+        weights = weights_within(test["fold"].to_numpy(), groups, comparison.resamples, comparison.seed)
+        interval = calibration_difference(labels, probabilities, known, weights, 0.0, CONFIDENCE)
         return {"calibration_error": _number(interval)}
     return {}
 

@@ -18,7 +18,7 @@ from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.results import read_predictions
 from bus_mlops.gate.comparison import Comparison, GateContext, compare
-from bus_mlops.gate.ensemble import validation_score
+from bus_mlops.gate.ensemble import SPECIFICITY, validation_score
 from bus_mlops.gate.external import ExternalCohort
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
@@ -187,6 +187,7 @@ def compare_models(
         notes=(*others, *notes),
         construction="single" if terms.members == "one" else "ensemble",
         answers=answers,
+        at_specificity=terms.promotion.get("at_specificity", SPECIFICITY),
     )
     return replace(compared, external=terms.external)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from bus_mlops.consumer.package_format import Calibration
+from bus_mlops.evaluation.resampling import group_weights
 from bus_mlops.gate.calibration import fit_calibration
-from bus_mlops.gate.calibration_error import calibration_difference, calibration_error
+from bus_mlops.gate.calibration_error import calibration_curve as calibration_curve_of
+from bus_mlops.gate.calibration_error import calibration_difference, calibration_error, expected_error
 
 
 def sample(seed: int, size: int = 400, slope: float = 2.0, offset: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -90,9 +93,32 @@ def test_the_difference_is_paired_and_by_groups():
     labels, probabilities = sample(4, 600)
     calibrated = fit_calibration(labels, probabilities).apply(probabilities)
     groups = np.arange(600) // 3
-    interval = calibration_difference(labels, calibrated, probabilities, groups, resamples=300)
-    expected = calibration_error(labels, calibrated) - calibration_error(labels, probabilities)
+    weights = group_weights(groups, 300, seed=0)
+    interval = calibration_difference(labels, calibrated, probabilities, weights, excess=0.01)
+    expected = calibration_error(labels, calibrated) - calibration_error(labels, probabilities) - 0.01
     assert interval.estimate == pytest.approx(expected)
     assert interval.low < interval.estimate < interval.high < 0
-    same = calibration_difference(labels, calibrated, calibrated, groups, resamples=100)
+    same = calibration_difference(labels, calibrated, calibrated, weights, excess=0.0)
     assert (same.low, same.estimate, same.high) == (0, 0, 0)
+
+
+def test_what_small_samples_explain_is_the_error_of_true_probabilities():
+    """Perfect models of 220 images are charged with about .067; one that drifts keeps its excess."""
+    rng = np.random.default_rng(5)
+    p = rng.beta(0.6, 0.9, 220)
+    errors = [calibration_error(rng.random(220) < p, p) for _ in range(300)]
+    expected = expected_error(p, np.arange(220))
+    assert expected == pytest.approx(np.mean(errors), abs=0.002)
+    assert 0.03 < expected < 0.08
+    copies, apart = np.repeat(p[:55], 4), np.arange(220)
+    assert expected_error(copies, apart // 4) > 1.5 * expected_error(copies, apart)  # right or wrong together
+    assert expected_error(p, np.arange(220)) == expected
+
+
+def test_slope_and_intercept_are_those_of_a_logistic_regression():
+    labels, probabilities = sample(6, 800)
+    x = np.log(probabilities / (1 - probabilities))
+    reference = sm.Logit(labels, sm.add_constant(x)).fit(disp=0).params
+    assert calibration_curve_of(labels, probabilities) == pytest.approx((reference[1], reference[0]), abs=1e-5)
+    assert all(np.isnan(calibration_curve_of([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9])))
+    assert all(np.isnan(calibration_curve_of([0, 1, 1], [0.4, 0.4, 0.4])))

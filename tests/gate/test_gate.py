@@ -287,7 +287,8 @@ def test_seeds_add_pairs_and_a_missing_one_is_named(better, baseline):
     )
     report = judge(ours, theirs)
     assert report.passed, report.to_markdown()
-    assert (report.rules[2].values["pairs"], report.rules[2].values["seeds"]) == (10, 2)
+    values = report.rules[2].values
+    assert (values["folds"], values["seeds"], values["method"]) == (5, 2, "clustered")
     lacking = ours[(ours["seed"] != 7) | (ours["fold"] != 4)]
     assert "lacks fold 4 of seed 7" in judge(lacking, theirs).rules[0].sentence
 
@@ -326,7 +327,7 @@ def test_the_report_can_be_stored_and_read(better):
     values = json.loads(report.to_json())
     assert values["passed"] is False
     assert values["failed"] == ["G2"]
-    assert values["rules"][2]["values"]["pairs"] == 5
+    assert values["rules"][2]["values"]["folds"] == 5
     text = report.to_markdown()
     assert text.startswith("# Gate of bus-mt-estan-phantom: REFUSED by G2")
     assert text.count("\n| G") == 6

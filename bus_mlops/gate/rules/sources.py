@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 from pydantic import Field, field_validator
 
 from bus_mlops.config.base import Strict
 from bus_mlops.config.data import SourceName
+from bus_mlops.evaluation.clustered_test import chance_to_find
 from bus_mlops.evaluation.metrics import METRICS
+from bus_mlops.gate.chances import in_percent
 from bus_mlops.gate.comparison import Comparison, pair_of
 from bus_mlops.gate.rule import Verdict, rule
+
+# Standard errors that a 95 % interval reaches to either side.
+REACH = 1.959964
 
 
 class SourceLimits(Strict):
@@ -37,7 +45,7 @@ def sources(comparison: Comparison, limits: SourceLimits) -> Verdict:
     metric = comparison.metric
     what = "Difference" if METRICS.get_known(metric).direction > 0 else "Improvement"
     values: dict[str, float | int | str] = {}
-    said, fallen = [], []
+    said, fallen, chance = [], [], 1.0
     for source, rows in comparison.paired.groupby("source", sort=True):
         name, pair = str(source), pair_of(rows)
         margin = limits.source_margins.get(name, limits.source_margin)
@@ -53,6 +61,8 @@ def sources(comparison: Comparison, limits: SourceLimits) -> Verdict:
         interval = pair.interval(metric, comparison.resamples, comparison.seed)
         values |= {f"{name}_difference": interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
         values[f"{name}_margin"] = margin
+        error = math.hypot((interval.high - interval.low) / (2 * REACH), _seed_error(comparison, name))
+        chance *= chance_to_find(margin, error, math.inf, 0.5)
         said.append(f"{name} {interval.in_words}")
         if interval.estimate < -margin:
             fallen.append(f"{name} falls by more than {margin:g}")
@@ -62,4 +72,19 @@ def sources(comparison: Comparison, limits: SourceLimits) -> Verdict:
         limit="; ".join([f"each source >= {-limits.source_margin:g}", *margins]),
         sentence=f"{what} in {metric}: " + "; ".join(said + (fallen or ["no source falls by more"])) + ".",
         values=values,
+        power=f"An equal model passes in {in_percent(chance)}.",
     )
+
+
+def _seed_error(comparison: Comparison, source: str) -> float:
+    """Of the difference in a source by what trainings drew; 0 with one seed, of which nobody knows it."""
+    variance = 0.0
+    for model in (comparison.candidate, comparison.baseline):
+        rows = model.members[model.members["source"] == source]
+        values = [
+            METRICS[comparison.metric].value(*(seed[name].to_numpy() for name in ("label", "probability", "threshold")))
+            for _, seed in rows.groupby("seed")
+        ]
+        if len(values) > 1:
+            variance += float(np.var(values, ddof=1)) / int(model.test["networks"].min())
+    return math.sqrt(variance)
