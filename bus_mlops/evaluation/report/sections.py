@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from bus_mlops.evaluation.report.curve_section import curve_section
 from bus_mlops.evaluation.report.probed_sections import cost_section, failures_section, robustness_section
+from bus_mlops.evaluation.report.subgroup_section import subgroup_section
 from bus_mlops.evaluation.report.tabled import Section
 
 # Each takes the folder `results/tables`, and returns None where the page has nothing to say.
 SECTIONS: tuple[Callable[[Path], Section | None], ...] = (
+    subgroup_section,
+    curve_section,
     failures_section,
     robustness_section,
     cost_section,
