@@ -56,6 +56,7 @@ STAGES = (
     ("train", "approaches"),
     ("search", "loss"),
     ("tuned", "loss"),
+    ("probe",),
     ("evaluate",),
     ("promote",),
     ("report",),

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from projects import ROOT, copy_code, dvc_environment, tiny_values
@@ -94,6 +95,10 @@ def test_everything_is_there(project):
     report = (project / "results/report.html").read_text()
     assert "PHANTOMS" in report
     assert "http://" not in report.replace("http://www.w3.org", "")
+    assert all(f'<section id="{name}">' in report for name in ("failures", "robustness", "cost"))
+    cost = pd.read_csv(project / "results/tables/cost.csv").set_index("metric")["estimate"]
+    assert cost["latency_ms"] > 0
+    assert 20 < cost["peak_memory_mb"] < 400  # TensorFlow alone takes more
     gate = json.loads((project / "results/promotion/gate.json").read_text())
     assert {rule["id"] for rule in gate["rules"]} >= {"G0", "G1", "G2", "G3"}
     record = json.loads((project / "results/promotion/promotion.json").read_text())

@@ -47,11 +47,7 @@ def robustness_section(tables: Path) -> Section | None:
         return None
     drops = table[table["what"] == "drop"]
     strongest = drops[drops["strength"] == drops["strength"].max()]
-    rows = []
-    for row, own in _by_row(strongest):
-        for (corruption, parameter), part in own.groupby(["corruption", "parameter"], sort=False):
-            cells = [_cell(part, metric, signed=True) for metric in ("roc_auc", "sensitivity")]
-            rows.append({"row": row, "corruption": corruption, "parameter": parameter, "cells": cells})
+    rows = [(row, _fallen(own)) for row, own in _by_row(strongest)]
     figure = _uri(robustness_figure(table), "image/svg+xml")
     images = int(table["images"].max())
     return Section("robustness", "Robustness", render("robustness", rows=rows, figure=figure, images=images))
@@ -103,6 +99,17 @@ def _areas(tables: Path, costs: pd.DataFrame) -> pd.DataFrame:
         return macs.iloc[:0]
     merged = pd.concat(found, ignore_index=True).dropna(subset=["roc_auc_mean"]).merge(macs, on=list(ROW))
     return merged.assign(gmac=merged["estimate"] / 1e9)
+
+
+def _fallen(own: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {
+            "corruption": corruption,
+            "parameter": part["parameter"].iloc[0],
+            "cells": [_cell(part, metric, signed=True) for metric in ("roc_auc", "sensitivity")],
+        }
+        for corruption, part in own.groupby("corruption", sort=False)
+    ]
 
 
 def _looked(row: str, own: pd.DataFrame) -> dict[str, Any]:
