@@ -190,6 +190,8 @@ def print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, st
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDE  # a program reads line by line: no name is folded
     console.print(table)
+    if model.package.judged is not None:
+        console.print(escape(model.package.judged.in_words), highlight=False, soft_wrap=True)
     console.print(escape(model.package.notice), highlight=False, soft_wrap=True)
     if model.package.phantom:
         console.print("This model was trained on synthetic images (phantoms): its answers mean nothing for patients.")

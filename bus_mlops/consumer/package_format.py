@@ -112,6 +112,15 @@ class JudgedNumber(BaseModel):
     high: float | None = Field(default=None, allow_inf_nan=False)
     method: str = Field(default="", description="how the interval was made, and what it does not cover")
 
+    def __str__(self) -> str:
+        """As people read it.
+
+        >>> str(JudgedNumber(estimate=0.9, low=0.85, high=0.94)), str(JudgedNumber(estimate=0.9))
+        ('0.900 (0.850 to 0.940)', '0.900 (no interval)')
+        """
+        known = self.low is not None and self.high is not None
+        return f"{self.estimate:.3f} ({f'{self.low:.3f} to {self.high:.3f}' if known else 'no interval'})"
+
 
 class ExternalNumbers(BaseModel):
     """What the whole package was measured at on images that no fold touches."""
@@ -149,6 +158,9 @@ class JudgedNumbers(BaseModel):
     external: dict[str, ExternalNumbers] = Field(
         default_factory=dict, description="by `locked` or source: what no fold touches, judged once"
     )
+    alone: dict[str, float] = Field(
+        default_factory=dict, description="the same as `numbers` of one network alone, in the mean over all networks"
+    )
 
     @property
     def sentence(self) -> str:
@@ -165,6 +177,14 @@ class JudgedNumbers(BaseModel):
         return f"{judged} {self._difference}"
 
     @property
+    def in_words(self) -> str:
+        """Sensitivity and specificity at the threshold that ships, in a line; "" where they were not computable."""
+        said = [f"{name} {number}" for name in ("sensitivity", "specificity") if (number := self.numbers.get(name))]
+        if not said:
+            return ""
+        return f"Of {self.images} test images, unseen by the networks that answered: {', '.join(said)}."
+
+    @property
     def _difference(self) -> str:
         if self.construction == "refit":
             return f"What answers is {self.ships} refitted on all of these images, which were never tested."
@@ -172,9 +192,15 @@ class JudgedNumbers(BaseModel):
             return "What answers is one of these, the best on validation images."
         if self.ships == self.networks:
             return "The same networks answer."
+        gain = ""
+        if self.networks > 1 and "roc_auc" in self.alone and "roc_auc" in self.numbers:
+            gain = (
+                f" One network alone has an ROC AUC of {self.alone['roc_auc']:.3f}, the means that were judged have "
+                f"{self.numbers['roc_auc'].estimate:.3f}."
+            )
         return (
-            f"What answers is the mean of all {self.ships}: a mean over more networks, each trained on other images, "
-            "which no image is left to measure; the numbers are those of the smaller means."
+            f"What answers is the mean of all {self.ships}: a mean over more networks, trained on other images, which "
+            f"no image is left to measure; the numbers are those of the smaller means.{gain}"
         )
 
 

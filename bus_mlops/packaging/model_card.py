@@ -84,7 +84,11 @@ def _evidence(judged: JudgedNumbers | None) -> list[str]:
     if judged is None:
         return ["Nothing was measured of what this package answers."]
     rows = [
-        (_NAMES.get(name, name), f"{judged.threshold:.4f}" if name in judged.at_fold_thresholds else "none", number)
+        (
+            _NAMES.get(name, name),
+            f"{judged.threshold:.4f}" if name in ("sensitivity", "specificity") else "none",
+            number,
+        )
         for name, number in judged.numbers.items()
     ]
     rows += [(_NAMES.get(name, name), "of each fold", number) for name, number in judged.at_fold_thresholds.items()]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from bus_mlops.consumer.package_format import JudgedNumber, JudgedNumbers, Package
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.intervals import bootstrap_interval
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.resampling import weights_within
 from bus_mlops.gate.calibration_error import calibration_difference
 from bus_mlops.gate.comparison import CONFIDENCE, Comparison
@@ -51,7 +52,19 @@ def judged_numbers(comparison: Comparison, members: str, package: Package, answe
         threshold=package.threshold,
         numbers={**ships, **_calibration_error(comparison, test)},
         at_fold_thresholds=_numbers(comparison, test, AT_A_THRESHOLD, test["threshold"].to_numpy()),
+        alone=_alone(comparison.candidate.members, package.threshold),
     )
+
+
+def _alone(members: pd.DataFrame, threshold: float) -> dict[str, float]:
+    """What one network answers alone, pooled over the folds and averaged over seeds, as `_numbers` pools the means."""
+    found = {}
+    for name in (*AT_A_THRESHOLD, *OF_PROBABILITIES):
+        metric = METRICS.get_known(name)
+        with suppress(EvaluationError):
+            seeds = [(rows["label"], rows["probability"]) for _, rows in members.groupby("seed")]
+            found[name] = float(np.mean([metric.value(*columns, threshold) for columns in seeds]))
+    return found
 
 
 def _numbers(

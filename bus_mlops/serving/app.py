@@ -86,6 +86,7 @@ def describe(model: BusModel, limits: Limits) -> dict[str, Any]:
         "members": len(package.members),
         "mask": package.has_mask,
         "phantom": package.phantom,
+        "judged": package.judged.model_dump(mode="json") if package.judged else None,
         "notice": package.notice,
         "bus_mlops": bus_mlops.__version__,
         "limits": {"images": limits.images, "megabytes": limits.megabytes, "requests": limits.requests},

@@ -13,20 +13,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from promotion_store import DATA, FOLDS, NAME, SEEDS, TUNED, Store, fold_frame
-from sklearn.metrics import roc_curve
 from tiny_package import speckle
 
 from bus_mlops.consumer.client import load_model
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.errors import EvaluationError, LedgerError, PromotionConflictError, RegistryError
+from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.files import sha256_file
 from bus_mlops.project import parse_config
-from bus_mlops.promotion import records
+from bus_mlops.promotion import judgement, records
 from bus_mlops.promotion.aliases import Aliases
 from bus_mlops.promotion.candidate_package import calibration_of, member_cells, threshold_of
 from bus_mlops.promotion.inputs import registered_name
-from bus_mlops.promotion.judgement import _rivals, compare_models, judge_candidates
+from bus_mlops.promotion.judgement import _ranked, _rivals, compare_models, judge_candidates
 from bus_mlops.promotion.promote import REPORT_TAG, Outcome
 from bus_mlops.promotion.registration import check_files
 from bus_mlops.promotion.rollback import roll_back
@@ -96,12 +96,13 @@ def test_threshold_and_calibration_come_from_validation_parts_alone(store):
     assert member_cells(candidate, "one", "roc_auc")[0] in cells
     calibrations = [calibration_of(candidate, cell) for cell in cells]
     chosen = threshold_of(candidate, cells, calibrations, "youden")
-    parts = [candidate.part("validation", cell) for cell in cells]
-    labels = np.concatenate([part["label"] for part in parts])
-    scores = np.concatenate([[c(p) for p in part["probability"]] for c, part in zip(calibrations, parts, strict=True)])
-    false_positive, true_positive, _ = roc_curve(labels, scores)
-    reached = (scores >= chosen)[labels == 1].mean() - (scores >= chosen)[labels == 0].mean()
-    assert reached == pytest.approx((true_positive - false_positive).max())
+    labels, means = [], []
+    for fold in FOLDS:
+        parts = [candidate.part("validation", CellKey(fold, seed)) for seed in sorted(SEEDS)]
+        fits = [calibration_of(candidate, CellKey(fold, seed)) for seed in sorted(SEEDS)]
+        labels.append(parts[0]["label"].to_numpy())
+        means.append(np.mean([fit.apply(part["probability"]) for fit, part in zip(fits, parts, strict=True)], axis=0))
+    assert chosen == youden_threshold(np.concatenate(labels), np.concatenate(means))
     flipped = candidate.predictions.assign(
         probability=lambda f: f["probability"].where(f["part"] == "validation", 1 - f["probability"])
     )
@@ -146,6 +147,30 @@ def test_rivals_come_from_both_tables_and_name_a_class(store, tmp_path):
     assert set(_rivals(store.config, tmp_path)["network"]) == set(frame["network"])  # multitask is not planned
     with pytest.raises(EvaluationError, match="add multitask or approaches"):
         _rivals(store.config.model_copy(update={"strategies": ("losses",)}), tmp_path)
+
+
+def test_a_baseline_is_chosen_on_validation_alone_and_equals_by_name(store):
+    frame = pd.read_parquet(store.predictions / "approaches.parquet")
+    rows = {network: frame[frame["network"] == network] for network in ("resnet50", "mobilenet")}
+    found = _ranked(rows, "roc_auc")
+    assert list(found) == ["resnet50", "mobilenet"]
+    # A perfect test part makes no network the better one, nor a metric of which less is better.
+    perfect = rows["mobilenet"].assign(probability=lambda f: f["probability"].where(f["part"] != "test", f["label"]))
+    assert _ranked(rows | {"mobilenet": perfect}, "roc_auc") == found
+    errors = _ranked(rows, "brier")
+    assert list(errors) == list(found)
+    assert 0 < errors["resnet50"] < errors["mobilenet"]
+    assert list(_ranked({"b": perfect, "c": perfect, "a": perfect}, "roc_auc")) == ["a", "b", "c"]
+    untold = rows["mobilenet"][rows["mobilenet"]["part"] == "test"]
+    with pytest.raises(EvaluationError, match=r"mobilenet cannot be compared with others .* name a network in"):
+        _ranked(rows | {"mobilenet": untold}, "roc_auc")
+
+
+def test_of_several_refused_candidates_the_best_on_validation_is_returned(store, monkeypatch):
+    monkeypatch.setattr(judgement, "validation_score", lambda frame, _: frame["strategy"].iloc[0] == "approaches")
+    worse = store.judge(candidates=("mt_estan_loss", "approaches"), minimum_sensitivity=1.0, baseline="resnet50")
+    assert not worse.report.passed
+    assert worse.candidate.strategy == "approaches"
 
 
 def test_several_candidates_share_alpha_and_the_best_is_chosen(store):
