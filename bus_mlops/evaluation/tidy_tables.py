@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bus_mlops.evaluation.curves import decision_curve, reliability, scores
+from bus_mlops.evaluation.pairwise import pairwise_table
+from bus_mlops.evaluation.paper.reproduced import reproduced_table
 from bus_mlops.evaluation.probed import cost_table, explanation_table, failure_table, robustness_table
 from bus_mlops.evaluation.subgroups import subgroups
 from bus_mlops.evaluation.tidy import Evaluated
@@ -23,4 +25,6 @@ TIDY_TABLES: dict[str, Callable[[Evaluated], pd.DataFrame]] = {
     "failures": failure_table,
     "robustness": robustness_table,
     "cost": cost_table,
+    "pairwise": pairwise_table,
+    "reproduced": reproduced_table,
 }

@@ -162,7 +162,10 @@ def project(made, tmp_path) -> Path:
 
 def run_evaluate(root: Path) -> list[str]:
     results = root / "results"
-    return evaluate(results / "plan", results / "predictions", root / "data/folds/folds.csv", results)
+    benchmark = root / "data/benchmark"
+    return evaluate(
+        results / "plan", results / "predictions", root / "data/folds/folds.csv", results, benchmark=benchmark
+    )
 
 
 def write_gate(root: Path) -> None:

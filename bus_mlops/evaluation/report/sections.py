@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bus_mlops.evaluation.report.curve_section import curve_section
+from bus_mlops.evaluation.report.pairwise_section import pairwise_section
 from bus_mlops.evaluation.report.probed_sections import cost_section, failures_section, robustness_section
+from bus_mlops.evaluation.report.reproduced_section import reproduced_section
 from bus_mlops.evaluation.report.subgroup_section import subgroup_section
 from bus_mlops.evaluation.report.tabled import Section
 
@@ -14,9 +16,11 @@ from bus_mlops.evaluation.report.tabled import Section
 SECTIONS: tuple[Callable[[Path], Section | None], ...] = (
     subgroup_section,
     curve_section,
+    pairwise_section,
     failures_section,
     robustness_section,
     cost_section,
+    reproduced_section,
 )
 
 
