@@ -32,7 +32,14 @@ _GROUPS = {
         reproduce.models,
     ),
     "Data": (data.audit,),
-    "Registry": (registry.gate, registry.promote, registry.history, registry.rollback, registry.verify),
+    "Registry": (
+        registry.gate,
+        registry.promote,
+        registry.history,
+        registry.protocol,
+        registry.rollback,
+        registry.verify,
+    ),
     "Use a promoted model": (consumer.predict, consumer.serve, consumer.export, consumer.pull),
 }
 

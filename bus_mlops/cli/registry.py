@@ -30,7 +30,8 @@ Amend = Annotated[
     str | None,
     typer.Option(
         "--amend",
-        help="Why a cohort that no fold touches may be read once more; stays in the record.",
+        help="Why terms hold that were changed after training had begun, or why a cohort that no fold touches may be "
+        "read once more; stays in the record.",
     ),
 ]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why; stays in the record.")]
@@ -41,6 +42,7 @@ def gate(
     baseline: Baseline = None,
     as_json: AsJson = False,
     full: Full = False,
+    amend: Amend = None,
     power: Power = False,
     images: Images = None,
     malignant: Malignant = None,
@@ -49,6 +51,9 @@ def gate(
     area: Area = None,
 ) -> None:
     """Judge recorded runs by the gate's rules; registers and moves nothing. Exits with 1 on a refusal.
+
+    It is a look at the test images all the same, and on record as such: it spends what `promote` would spend of alpha,
+    once for the same evidence.
 
     With --power: what the rules could see with your images, and what they would need; nothing has to be trained.
     """
@@ -62,15 +67,24 @@ def gate(
     from contextlib import redirect_stdout
 
     from bus_mlops.project import load_config
+    from bus_mlops.promotion import records
     from bus_mlops.promotion.candidate_package import package_candidate
+    from bus_mlops.promotion.evidence_lock import looking
     from bus_mlops.promotion.inputs import PromotionInputs
     from bus_mlops.promotion.judgement import judge_candidates
+    from bus_mlops.promotion.promote import record_look
 
+    why = None if amend is None else records.require_reason(amend, "gate", "--amend")
     inputs = PromotionInputs.open(load_config())
-    judgement = judge_candidates(inputs, candidate or (), baseline)
-    # What a refit prints on its way is no part of the report, which may be JSON.
-    with tempfile.TemporaryDirectory(prefix="bus-gate-") as folder, redirect_stdout(sys.stderr):
+    with (
+        looking(inputs.ledger.client, inputs.config.tracking, inputs.model_name),
+        tempfile.TemporaryDirectory(prefix="bus-gate-") as folder,
+        # What a refit prints on its way is no part of the report, which may be JSON.
+        redirect_stdout(sys.stderr),
+    ):
+        judgement = judge_candidates(inputs, candidate or (), baseline, why)
         report = package_candidate(inputs, judgement, Path(folder), full=full).report
+        record_look(inputs, judgement, report)
     _print_report(report, as_json)
     if not report.passed:
         raise typer.Exit(1)
@@ -94,7 +108,7 @@ def promote(
     if reason and not force:
         raise RegistryError("--reason is for --force: a promotion through the gate has the gate's reasons.")
     why = records.require_reason(reason, "promote --force") if force else None
-    amended = None if amend is None else records.require_reason(amend, "promote --amend")
+    amended = None if amend is None else records.require_reason(amend, "promote", "--amend")
     outcome = decide(PromotionInputs.open(load_config()), candidate or (), baseline, why, amended, full=full)
     for line in outcome.lines():
         print(line)
@@ -109,19 +123,24 @@ def history(as_json: AsJson = False) -> None:
     from bus_mlops.promotion.aliases import read_aliases
     from bus_mlops.promotion.consistency import contradictions
     from bus_mlops.promotion.external_cohorts import looks_of
-    from bus_mlops.promotion.inputs import registered_name
+    from bus_mlops.promotion.inputs import registered_name, tested_today
+    from bus_mlops.promotion.looks import Looks, read_taken
     from bus_mlops.tracking.store import open_client
 
     config = load_config()
     client, name = open_client(config.tracking), registered_name(config)
     found, aliases = records.decisions(client, name), asdict(read_aliases(client, name))
-    disputed, cohort_looks = contradictions(client, name), looks_of(client, name)
+    disputed, looks, images = contradictions(client, name), Looks(client, name), tested_today(config)
+    alpha, share = config.promotion.model_dump()["alpha"], config.promotion.look_share
+    coming = looks.coming(images, alpha, share) if images else None
+    cohort_looks = looks_of(client, name)
     if as_json:
-        decided = [asdict(each) for each in found]
         values = {
             "model": name,
             "aliases": aliases,
-            "decisions": decided,
+            "decisions": [{**asdict(each), "look": json.loads(each.look or "null")} for each in found],
+            "looks": [asdict(each) | {"taken": each.taken.model_dump()} for each in looks.history],
+            "next_look": asdict(coming) if coming is not None else None,
             "contradictions": disputed,
             "cohort_looks": [each.model_dump(exclude={"hashes"}) for each in cohort_looks],
         }
@@ -133,18 +152,44 @@ def history(as_json: AsJson = False) -> None:
         print(f"no decision about {name} yet: `dvc repro promote` or `bus-mlops promote` makes the first.")
         return
     print(f"{name}: " + ", ".join(f"{alias} {version or 'none'}" for alias, version in aliases.items()))
+    if coming is not None:
+        print(f"today's {len(images)} test images: {coming.coming}")
+    for seen in looks.history:
+        if not seen.decision:
+            print(f"the record {seen.record} came to no decision; its look counts: {seen.taken.line}")
     for decision in found:
         champion = f"champion {decision.champion_before or 'none'} -> {decision.champion_after or 'none'}"
-        print(f"\n{decision.when}  version {decision.version}: {decision.decision.upper()}  ({champion})")
+        version = f"version {decision.version}" if decision.version else "no version"
+        print(f"\n{decision.when}  {version}: {decision.decision.upper()}  ({champion})")
         print(
             f"  by {decision.who}, record {decision.record}"
             + (f", commit {decision.commit[:12]}" if decision.commit else "")
         )
         if decision.candidate:
             print(f"  {decision.candidate} against {decision.baseline}")
+        taken = read_taken(decision.look)
+        if taken is not None:
+            print(f"  {taken.line}")
         print(f"  why: {decision.why}")
         for look in (each for each in cohort_looks if each.record == decision.record):
             print(f"  {look.sentence}")
+        if decision.amended:
+            print(f"  amended: {decision.amended} ({'; '.join(json.loads(decision.changes))})")
+
+
+def protocol(as_json: AsJson = False) -> None:
+    """Print the terms that models will be judged on, with their digest: to publish, or to pin, before training."""
+    from bus_mlops.config.intent import intent_of
+    from bus_mlops.project import load_config
+
+    intent = intent_of(load_config())
+    if as_json:
+        print(intent.text)
+        return
+    for key, value in sorted(intent.terms.items()):
+        print(f"{key}: {json.dumps(value)}")
+    print(f"sha256 (of the --json form): {intent.digest}")
+    print("`promotion.protocol: DIGEST` in params.yaml pins these terms: other ones are then refused unless amended.")
 
 
 def rollback(

@@ -30,6 +30,12 @@ class PromotionConfig(Strict):
         "of the candidate network), 'best' (always that row) or a network",
     )
     threshold: Literal["youden", "half"] = "youden"
+    look_share: float = Field(
+        default=0.6, gt=0, lt=1, description="of what is left of alpha on these test images, spent by a look"
+    )
+    protocol: str | None = Field(
+        default=None, description="the digest of the terms, as `bus-mlops protocol` prints it; null: not pinned"
+    )
     bootstrap: int = Field(default=2000, ge=100, description="resamples of each interval")
     metric: MetricName = Field(default="roc_auc", description="a metric of probabilities, also your own")
 

@@ -32,6 +32,16 @@ class Look:
     level: float
 
     @property
+    def coming(self) -> str:
+        """What it could spend, for people, while it is not taken."""
+        left = max(0.0, self.budget - self.before)
+        if not self.level:
+            return f"nothing worth spending is left of alpha {self.budget:g}"
+        return (
+            f"{left:.2g} of alpha {self.budget:g} is left; the next look is number {self.number}, p < {self.level:.2g}"
+        )
+
+    @property
     def left(self) -> float:
         """Of the budget after this look, if it does not promote."""
         return max(0.0, self.budget - self.before - self.level)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import LOCK_TAG, read_aliases, registered
+from bus_mlops.promotion.looks import Looks
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,8 +20,10 @@ def contradictions(client: MlflowClient, name: str) -> list[str]:
     model = registered(client, name)
     found = records.decisions(client, name)
     if model is None:
-        return [f"{name} is not registered any more, though {len(found)} decisions are on record"] if found else []
+        decided = [each for each in found if each.version]
+        return [f"{name} is not registered any more, though {len(decided)} decisions are on record"] if decided else []
     said = [*unexplained_state(client, model, found), *_gone(client, name, found), *_versions(client, name, found)]
+    said += Looks(client, name).disagreements()
     for decision in found:
         problem = records.check_record(client, decision.record)
         said += [problem] if problem else []
@@ -30,7 +33,7 @@ def contradictions(client: MlflowClient, name: str) -> list[str]:
 def unexplained_state(client: MlflowClient, model: RegisteredModel, found: list[records.Decision]) -> list[str]:
     """Aliases, tags and description that are not those that the latest decision left."""
     said = []
-    moved = next((each for each in found if each.decision != records.CONFLICT), None)
+    moved = next((each for each in found if each.decision not in records.MOVE_NOTHING), None)
     present = asdict(read_aliases(client, model.name))
     expected = json.loads(moved.aliases) if moved and moved.aliases else dict.fromkeys(present)
     if moved and not moved.aliases:  # decided by an earlier version: of the aliases it names the champion only
@@ -59,14 +62,15 @@ def _gone(client: MlflowClient, name: str, found: list[records.Decision]) -> lis
     deleted = {str(run.info.run_id) for run in records.deleted(client) if run.data.tags.get("model") == name}
     lost = {each.former for each in found} - known - deleted - {""}
     return [
-        f"the record {record} of a decision was deleted: `mlflow runs restore --run-id {record}` brings it back"
+        f"the record {record} of a decision was deleted (its look counts all the same): `mlflow runs restore --run-id "
+        f"{record}` brings it back"
         for record in sorted(deleted)
     ] + [f"the record {record} of a decision is gone; the decision after it names it" for record in sorted(lost)]
 
 
 def _versions(client: MlflowClient, name: str, found: list[records.Decision]) -> list[str]:
     numbers = {str(version.version) for version in client.search_model_versions(f"name = '{name}'")}
-    decided = {each.version for each in found}
+    decided = {each.version for each in found} - {""}
     return [
         f"version {number} was decided on, but is not in the registry any more" for number in sorted(decided - numbers)
     ] + [

@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.files import write_json
+from bus_mlops.gate.intent import Intended
 from bus_mlops.gate.report import GateReport
 from bus_mlops.promotion.external_cohorts import JudgedCohort, judged_cohorts
 from bus_mlops.promotion.judgement import Judgement
+from bus_mlops.promotion.looks import TakenLook
 from bus_mlops.promotion.trained_model import RecordedChoice, TrainedModel
 
 # Where a record keeps its evidence, among the artifacts of its run.
@@ -65,6 +67,9 @@ class Evidence(BaseModel):
     baseline_choice: dict[str, float] = {}
     judging: int = 1
     external: tuple[JudgedCohort, ...] = ()
+    look: TakenLook | None = None
+    intended: Intended = Intended()
+    stated: dict[str, Any] | None = None
 
 
 def evidence_of(judgement: Judgement) -> Evidence:
@@ -85,17 +90,24 @@ def evidence_of(judgement: Judgement) -> Evidence:
         baseline_choice=dict(terms.baseline_choice),
         judging=JUDGING,
         external=judged_cohorts(terms.external),
+        look=terms.look,
+        intended=terms.intended,
+        stated=dict(terms.stated) if terms.stated is not None else None,
     )
 
 
 def evidence_digest(evidence: Evidence, report: GateReport, members: str) -> str:
     """64 hexadecimal digits that two decisions share if the same models were judged the same way.
 
-    The champion of the moment is left out: it counts where it is the baseline.
+    The champion of the moment is left out: it counts where it is the baseline. So is what the report says of how the
+    baseline came to be it, which is another thing once there is a champion; of the report the verdicts count, since
+    all numbers follow from the evidence.
     """
     values = {
-        "evidence": evidence.model_dump(mode="json", exclude={"champion": True, "external": {"__all__": {"note"}}}),
-        "report": report.to_dict(),
+        "evidence": evidence.model_dump(
+            mode="json", exclude={"champion": True, "baseline_choice": True, "external": {"__all__": {"note"}}}
+        ),
+        "report": {rule.id: rule.passed for rule in report.rules},
         "members": members,
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

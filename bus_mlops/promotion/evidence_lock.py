@@ -6,6 +6,7 @@ name (`tag_lock`). The tag of a process that died holds nobody up: the next one 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import random
@@ -36,7 +37,8 @@ POLL_SECONDS = 0.5
 class _Deciding:
     """This process as one that decides on some evidence."""
 
-    def __init__(self, client: MlflowClient, experiment: str, evidence: str, patience: float) -> None:
+    def __init__(self, client: MlflowClient, experiment: str, evidence: str, patience: float, what: str) -> None:
+        self._what = what
         self._client, self._experiment = client, experiment
         self._prefix = f"{LOCK_TAG}{evidence[:32]}."
         self.key = f"{self._prefix}{secrets.token_hex(8)}"
@@ -66,12 +68,12 @@ class _Deciding:
         if time.monotonic() > self._deadline:
             self.withdraw()
             raise PromotionConflictError(
-                f"{others or 'another process'} has been deciding on the same evidence for too long. Wait for it or "
-                "stop it, then run the same command again."
+                f"{others or 'another process'} {self._what} and has been at it for too long. Wait for it or stop it, "
+                "then run the same command again."
             )
         if others and not self._told:
             self._told = True
-            LOG.warning("%s decides on the same evidence at this moment: waiting for its decision", others)
+            LOG.warning("%s %s at this moment: waiting for its decision", others, self._what)
         time.sleep(POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
     def sweep(self) -> None:
@@ -87,15 +89,34 @@ class _Deciding:
 
 
 @contextmanager
+def looking(client: MlflowClient, tracking: TrackingConfig, model: str) -> Iterator[None]:
+    """Be the only one that looks at test images for a registered name, as in `deciding`."""
+    key = hashlib.sha256(f"look {model}".encode()).hexdigest()
+    with deciding(client, tracking, key, what=f"judges a candidate of {model}"):
+        yield
+
+
+@contextmanager
 def deciding(
-    client: MlflowClient, tracking: TrackingConfig, evidence: str, patience: float = PATIENCE_SECONDS
+    client: MlflowClient,
+    tracking: TrackingConfig,
+    evidence: str,
+    patience: float = PATIENCE_SECONDS,
+    what: str = "decides on the same evidence",
 ) -> Iterator[None]:
     """Be the only one that decides on some evidence while the block runs; others are waited for, and named.
 
+    Args:
+        client: Of the store.
+        tracking: Where it is.
+        evidence: Its digest.
+        patience: Seconds that others are waited for.
+        what: What they do, for people.
+
     Raises:
-        PromotionConflictError: Another process has been at it for longer than `patience` seconds.
+        PromotionConflictError: Another process has been at it for longer.
     """
-    lock = _Deciding(client, experiment_id(client, EXPERIMENT, tracking.artifacts), evidence, patience)
+    lock = _Deciding(client, experiment_id(client, EXPERIMENT, tracking.artifacts), evidence, patience, what)
     enter(lock)
     try:
         lock.sweep()

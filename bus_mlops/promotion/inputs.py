@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bus_mlops.config import Config
 from bus_mlops.dataset.benchmark import Benchmark
-from bus_mlops.dataset.folds.assignment import Folds
+from bus_mlops.dataset.folds.assignment import TEST, Folds
 from bus_mlops.errors import DatasetError
 from bus_mlops.evaluation.results import check_collected
 from bus_mlops.experiments.plan import tuned_name
@@ -27,6 +27,18 @@ def assembled() -> Benchmark | None:
         return Benchmark.open(BENCHMARK)
     except DatasetError:
         return None
+
+
+def tested_today(config: Config) -> frozenset[str]:
+    """The images with masks that the present folds test, as a candidate's are; empty where there are no folds."""
+    path = FOLDS / "folds.csv"
+    if not path.is_file():
+        return frozenset()
+    masked = config.cohorts["multitask"]
+    frame = Folds.open(path).frame
+    columns = [f"fold_{number}" for number in config.folds_of(masked)]
+    tested = frame["source"].isin(masked) & (frame[columns] == TEST).any(axis=1)
+    return frozenset(frame.loc[tested, "image_id"].astype(str))
 
 
 @dataclass(frozen=True)

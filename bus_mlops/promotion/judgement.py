@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bus_mlops.config import Config
+from bus_mlops.config.intent import intent_of
 from bus_mlops.dataset.folds.assignment import TEST, TRAIN, VALIDATION, Folds
 from bus_mlops.dataset.folds.leakage import check_leakage
 from bus_mlops.errors import EvaluationError, LeakageError, LedgerError, NothingToJudgeError, RegistryError
@@ -21,12 +22,15 @@ from bus_mlops.gate.comparison import Comparison, GateContext, compare
 from bus_mlops.gate.ensemble import SPECIFICITY, validation_score
 from bus_mlops.gate.external import ExternalCohort
 from bus_mlops.gate.gate import run_gate
+from bus_mlops.gate.intent import Intended
 from bus_mlops.gate.report import GateReport
 from bus_mlops.promotion.aliases import read_aliases
 from bus_mlops.promotion.choices import find_choice, with_choice
 from bus_mlops.promotion.cohort import power_notes
 from bus_mlops.promotion.external_cohorts import cohorts_of
 from bus_mlops.promotion.inputs import PromotionInputs
+from bus_mlops.promotion.intents import intended_of, pinned, standing
+from bus_mlops.promotion.looks import Looks, Question, TakenLook, look_key
 from bus_mlops.promotion.prerequisites import RIVAL_STRATEGIES, strategy_of
 from bus_mlops.promotion.trained_model import (
     TrainedModel,
@@ -52,6 +56,9 @@ class Terms:
         baseline_choice: As in `GateContext`.
         external: What no fold touches, with answers once somebody has looked.
         amended: Why it may be read once more.
+        look: What may be spent of alpha; None in evidence of earlier versions.
+        intended: What was changed since the candidate's first run began.
+        stated: The statement of intent that this is compared with; None in evidence of earlier versions.
     """
 
     model_name: str
@@ -64,6 +71,9 @@ class Terms:
     baseline_choice: Mapping[str, float] = field(default_factory=dict)
     external: tuple[ExternalCohort, ...] = ()
     amended: str | None = None
+    look: TakenLook | None = None
+    intended: Intended = field(default_factory=Intended)
+    stated: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,8 @@ def judge_candidates(
         inputs: The project after its training stages.
         candidate_runs: Else those of `promotion.candidates`.
         baseline_run: Else that of `promotion.baseline`.
-        amend: Why a cohort that no fold touches may be read once more.
+        amend: Why terms hold that were changed after a candidate's first run had begun, and why a cohort that no fold
+            touches may be read once more.
 
     Raises:
         NothingToJudgeError: `params.yaml` leaves no candidate, or nothing to compare it with.
@@ -119,9 +130,19 @@ def judge_candidates(
             f"The files of {len(later)} runs were recorded after the runs had ended (bus-mlops repair --record).",
         )
     notes += power_notes(inputs.config, inputs.folds)
-    terms = replace(terms_of(inputs, expected), baseline_choice=ranked)
+    shared = replace(terms_of(inputs, expected), baseline_choice=ranked)
+    looks = Looks(inputs.ledger.client, inputs.model_name)
+    asked = _question(shared, candidates, baseline)
+    look, raised = looks.take(asked, amended=bool(amend))
+    notes = (look.sentence, *notes)
+    today = intent_of(inputs.config)
+    others = (*raised, *pinned(today, promotion.protocol))
     judgements = []
     for candidate in candidates:
+        intended = intended_of(inputs.ledger, candidate, today, others)
+        reason = amend or standing(looks.find(asked.key), intended.changes)
+        intended = replace(intended, amended=reason if intended.changes else "")
+        terms = replace(shared, look=look, intended=intended, stated=today.terms)
         rivals = tuple(each for each in candidates if each is not candidate)
         cohorts = cohorts_of(
             inputs.ledger.client, inputs.model_name, (candidate, baseline), inputs.folds, inputs.benchmark, amend
@@ -152,6 +173,20 @@ def terms_of(inputs: PromotionInputs, expected: Sequence[int]) -> Terms:
         promotion=config.promotion.model_dump(mode="json", exclude={"candidate_network"}),
         members=config.package.members,
     )
+
+
+def _question(terms: Terms, candidates: Sequence[TrainedModel], baseline: TrainedModel) -> Question:
+    """Which look at which images the candidates ask for together."""
+    promotion = terms.promotion
+    computed = {
+        "seed": terms.seed,
+        "folds": list(terms.expected_folds),
+        # What answers for a fold; a refit is judged by the networks of the folds, all of them.
+        "members": "one" if terms.members == "one" else "all",
+    }
+    images = frozenset(str(image) for each in candidates for image in each.part("test")["image_id"].unique())
+    key = look_key(candidates, baseline, computed, promotion)
+    return Question(key, images, alpha=promotion["alpha"], share=promotion["look_share"])
 
 
 def compare_models(
@@ -245,6 +280,8 @@ def _context(candidate: TrainedModel, baseline: TrainedModel, terms: Terms) -> G
         leak_check=leak_check(terms.folds),
         seed=terms.seed,
         baseline_choice=terms.baseline_choice,
+        look=terms.look.look if terms.look is not None else None,
+        intended=terms.intended,
     )
 
 

@@ -31,11 +31,12 @@ from bus_mlops.promotion.evidence import (
     write_evidence,
     write_report,
 )
-from bus_mlops.promotion.evidence_lock import deciding
+from bus_mlops.promotion.evidence_lock import deciding, looking
 from bus_mlops.promotion.external_answers import judge_on_cohorts
 from bus_mlops.promotion.external_cohorts import write_cohorts
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judgement import BASELINE_RUNS_TAG, RUNS_TAG, Judgement, judge_candidates
+from bus_mlops.promotion.looks import Looks, tags_and_params, write_tested
 from bus_mlops.promotion.registration import EVIDENCE_TAG, record_registration, require_as_registered
 from bus_mlops.promotion.trained_model import TrainedModel
 from bus_mlops.tracking.ledger import Ledger
@@ -95,13 +96,16 @@ def promote(
 ) -> Outcome:
     """Judge the candidates against the baseline, register the best of them with its evidence, and move the aliases.
 
-    Arguments as in `judge_candidates` and `decide`. What a command that was killed left is finished first.
+    Arguments as in `judge_candidates` and `decide`. What a command that was killed left is finished first. One command
+    at a time looks at the test images for a name, so that no two spend the same alpha.
     """
     client = inputs.ledger.client
     check_right(client, inputs.model_name)
-    settle(client, inputs.model_name)
-    records.close_abandoned(client)
-    return decide(inputs, judge_candidates(inputs, candidate_runs, baseline_run, amend), force_reason, full=full)
+    with looking(client, inputs.config.tracking, inputs.model_name):
+        settle(client, inputs.model_name)
+        records.close_abandoned(client)
+        judgement = judge_candidates(inputs, candidate_runs, baseline_run, amend)
+        return decide(inputs, judgement, force_reason, full=full)
 
 
 def decide(
@@ -166,7 +170,8 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str, full: 
     """A record with the evidence and the package, and a version that points to it; no alias yet."""
     client, tracking = inputs.ledger.client, inputs.config.tracking
     title = f"promotion of {judgement.candidate.title}"
-    record = records.open_record(client, tracking, "promotion", title, _decision_tags(judgement, digest))
+    tags = _decision_tags(judgement, digest)
+    record = records.open_record(client, tracking, records.PROMOTION_KIND, title, tags)
     try:
         with tempfile.TemporaryDirectory(prefix="bus-package-") as temporary:
             folder = Path(temporary)
@@ -175,7 +180,9 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str, full: 
             write_evidence(folder / FOLDER, evidence_of(judgement), report, inputs.folds)
             write_answers(folder / FOLDER, packaged.answers)
             write_cohorts(folder / FOLDER, judgement.terms.external)
+            write_tested(folder, _tested(judgement))
             ledger = inputs.ledger
+            _announce_look(ledger, record, judgement, report)
             ledger.writer.write(record, params=ledger.files.store(record, folder / FOLDER, FOLDER))
             tags = {
                 **_decision_tags(judgement, digest),
@@ -205,7 +212,8 @@ def _record_for(inputs: PromotionInputs, version: ModelVersion, judgement: Judge
         return first
     title = f"promotion of {judgement.candidate.title}, again"
     tags = {**_decision_tags(judgement, version.tags[EVIDENCE_TAG]), "first_record": first}
-    record = records.open_record(client, inputs.config.tracking, "promotion", title, tags)
+    record = records.open_record(client, inputs.config.tracking, records.PROMOTION_KIND, title, tags)
+    _announce_look(ledger, record, judgement, judgement.report)
     with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
         write_report(Path(folder), judgement.report)
         ledger.writer.write(record, params=ledger.files.store(record, Path(folder), FOLDER))
@@ -233,6 +241,7 @@ def _decide(
         "commit": client.get_run(record).data.tags.get("mlflow.source.git.commit", ""),
         "package": version.tags.get(DIGEST_TAG, ""),
         "evidence": version.tags.get(EVIDENCE_TAG, ""),
+        **_look_and_terms(client, record, judgement),
     }
     try:
         with locked(client, version.name) as lock:
@@ -244,6 +253,72 @@ def _decide(
         records.close_record(client, record, {**decision, **unchanged})
         raise
     return records.as_decision(client.get_run(record))
+
+
+def record_look(inputs: PromotionInputs, judgement: Judgement, report: GateReport) -> records.Decision | None:
+    """Put on record that somebody has looked, and decided nothing; None where this look is on record already.
+
+    Args:
+        inputs: The project after its training stages.
+        judgement: Of these inputs, made while nobody else looked (`evidence_lock.looking`).
+        report: The whole one, that will be shown.
+    """
+    client, ledger, look = inputs.ledger.client, inputs.ledger, judgement.terms.look
+    if look is None or Looks(client, inputs.model_name).find(look.key) is not None:
+        return None
+    digest = evidence_digest(evidence_of(judgement), report, inputs.config.package.members)
+    title = f"look at {judgement.candidate.title}"
+    tags = _decision_tags(judgement, digest)
+    record = records.open_record(client, inputs.config.tracking, records.LOOK_KIND, title, tags)
+    _announce_look(ledger, record, judgement, report)
+    with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
+        write_report(Path(folder) / FOLDER, report)
+        write_tested(Path(folder), _tested(judgement))
+        ledger.writer.write(record, params=ledger.files.store(record, Path(folder) / FOLDER, FOLDER))
+    former = records.decisions(client, inputs.model_name)
+    decision = {
+        "model": inputs.model_name,
+        "version": "",
+        "decision": records.LOOKED,
+        "champion_before": judgement.champion or "",
+        "champion_after": judgement.champion or "",
+        "who": records.who(),
+        "when": records.now(),
+        "why": f"{_why(report, None)}; nothing was decided",
+        "candidate": report.candidate,
+        "baseline": report.baseline,
+        "commit": client.get_run(record).data.tags.get("mlflow.source.git.commit", ""),
+        "evidence": digest,
+        "former": former[0].record if former else "",
+        **_look_and_terms(client, record, judgement),
+    }
+    records.close_record(client, record, decision)
+    return records.as_decision(client.get_run(record))
+
+
+def _announce_look(ledger: Ledger, record: str, judgement: Judgement, report: GateReport) -> None:
+    """Say on a record which look it is, before anything of it can be seen: whatever comes next, it is spent."""
+    if judgement.terms.look is None:
+        return
+    found = {rule.id: rule.values.get("p_adjusted") for rule in report.rules}.get("G2")
+    p = float(found) if isinstance(found, (int, float)) else None
+    tags, params = tags_and_params(judgement.terms.look.model_copy(update={"p": p}))
+    ledger.writer.write(record, tags=tags, params=params)
+
+
+def _look_and_terms(client: MlflowClient, record: str, judgement: Judgement) -> dict[str, str]:
+    """What a decision says of its look, as the record announced it, and of terms that were changed."""
+    intended = judgement.terms.intended
+    return {
+        "look": client.get_run(record).data.tags.get(records.LOOK_TAG, ""),
+        "amended": intended.amended,
+        "changes": json.dumps(intended.changes) if intended.changes else "",
+    }
+
+
+def _tested(judgement: Judgement) -> set[str]:
+    models = (judgement.candidate, *judgement.rivals)
+    return {str(image) for model in models for image in model.part("test")["image_id"].unique()}
 
 
 def _why(report: GateReport, force_reason: str | None) -> str:

@@ -37,6 +37,11 @@ DECISION_DIGEST = "decision.sha256"
 FORCED_TAG = "forced"
 _FORCED = "; forced: "
 PROMOTED, FORCED, REFUSED, CONFLICT, ROLLBACK = "promoted", "forced", "refused", "conflict", "rolled back"
+# `bus-mlops gate`: judged, and nothing decided; a look all the same (`looks`).
+LOOKED = "looked"
+MOVE_NOTHING = (CONFLICT, LOOKED)
+PROMOTION_KIND, ROLLBACK_KIND, LOOK_KIND = "promotion", "rollback", "look"
+LOOK_TAG = "look"
 MAKES_CHAMPION = (PROMOTED, FORCED, ROLLBACK)
 
 
@@ -65,6 +70,12 @@ class Decision:
     """Where the aliases point after it, as JSON."""
     registered: str = ""
     """Digest of tags and description of the registered model."""
+    look: str = ""
+    """Which look at which test images it was, and what it could spend of alpha, as JSON (`looks.TakenLook`)."""
+    amended: str = ""
+    """Why terms hold that were changed after the candidate's first run had begun."""
+    changes: str = ""
+    """Which terms those are, as JSON."""
     record: str = ""
 
 
@@ -82,7 +93,7 @@ def now() -> str:
 
 
 def open_record(client: MlflowClient, tracking: TrackingConfig, kind: str, title: str, tags: Mapping[str, str]) -> str:
-    """Begin a record of kind `promotion` or `rollback`.
+    """Begin a record of kind `promotion`, `rollback` or `look`.
 
     Returns:
         The id of its run.
@@ -177,6 +188,15 @@ def deleted(client: MlflowClient) -> list[Run]:
     return [run for run in found if DECISION_DIGEST in run.data.tags]
 
 
+def every_record(client: MlflowClient, model: str) -> list[Run]:
+    """All records of a registered name, the first one first: closed or not, deleted ones too."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return []
+    found = search_all(client, experiment.experiment_id, f"tags.model = '{model}'", deleted=True)
+    return sorted(found, key=lambda run: (run.info.start_time, run.info.end_time or 0))
+
+
 def as_decision(run: Run) -> Decision:
     """A closed record as a value."""
     names = {each.name for each in fields(Decision)} - {"record"}
@@ -213,7 +233,7 @@ def check_record(client: MlflowClient, run_id: str) -> str:
     return f"tags of the record {run_id} were changed after the decision: {', '.join(changed)}" if changed else ""
 
 
-def require_reason(reason: str | None, command: str) -> str:
+def require_reason(reason: str | None, command: str, option: str = "--reason") -> str:
     """A reason that says something.
 
     Raises:
@@ -221,7 +241,7 @@ def require_reason(reason: str | None, command: str) -> str:
     """
     text = (reason or "").strip()
     if not text or len(text) > 1000:
-        raise RegistryError(f"{command} needs --reason TEXT (1 to 1000 characters): it stays in the record for others.")
+        raise RegistryError(f"{command} needs {option} TEXT (1 to 1000 characters): it stays in the record for others.")
     return text
 
 

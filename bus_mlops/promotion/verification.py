@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bus_mlops.config.intent import Intent
 from bus_mlops.consumer.client import BusModel
 from bus_mlops.consumer.package_files import open_package
 from bus_mlops.consumer.package_format import DIGEST_TAG
@@ -35,7 +36,9 @@ from bus_mlops.promotion.evidence import (
 )
 from bus_mlops.promotion.external_answers import answers_anew
 from bus_mlops.promotion.external_cohorts import read_cohorts
+from bus_mlops.promotion.intents import intended_of
 from bus_mlops.promotion.judgement import Terms, compare_models
+from bus_mlops.promotion.looks import Looks
 from bus_mlops.promotion.promote import REPORT_TAG
 from bus_mlops.promotion.recomputation import recompute
 from bus_mlops.promotion.registration import (
@@ -125,6 +128,9 @@ def verify_version(
             return [*checks, Check("gate", False, "cannot be recomputed without the predictions")]
         judged_models = list(models.values())
         checks.append(_anew(ledger, version, judged_models, folds, benchmark, full))
+        if evidence.look is not None:
+            checks.append(_check("look", lambda: _look(ledger, version, evidence)))
+            checks.append(_check("intent", lambda: _intent(ledger, models["candidate"], evidence)))
         if evidence.judging != JUDGING:
             return [*checks, Check("gate", True, _JUDGED_EARLIER.format(evidence.judging), checked=False)]
         try:
@@ -204,6 +210,9 @@ def _judge_again(
         members=evidence.members,
         baseline_choice=evidence.baseline_choice,
         external=cohorts,
+        look=evidence.look,
+        intended=evidence.intended,
+        stated=evidence.stated,
     )
     try:
         comparison = compare_models(models, terms, answers=answers)
@@ -307,6 +316,32 @@ def _model(ledger: Ledger, name: str) -> str:
     if found:
         raise RegistryError("; ".join(found))
     return "aliases, tags, versions and decisions agree"
+
+
+def _look(ledger: Ledger, version: ModelVersion, evidence: Evidence) -> str:
+    """That the look of the evidence is the one on record, and that every look has the level that was due."""
+    looks = Looks(ledger.client, version.name)
+    taken = evidence.look
+    assert taken is not None  # noqa: S101 - asked before
+    seen = looks.find(taken.key)
+    problems = looks.disagreements()
+    if seen is None or seen.taken.model_copy(update={"p": None}) != taken:
+        problems.append(f"the look of {EVIDENCE_FILE} is not the one on record")
+    if problems:
+        raise RegistryError("; ".join(problems))
+    return f"{len(looks.history)} looks, each with the level that the records before it lead to. {taken.sentence}"
+
+
+def _intent(ledger: Ledger, candidate: TrainedModel, evidence: Evidence) -> str:
+    """That the runs still say on what terms the first of them was begun, and the evidence what was changed since."""
+    then, stated = evidence.intended, Intent(evidence.stated or {})
+    now = intended_of(ledger, candidate, stated)
+    if (now.first, now.damages) != (then.first, then.damages) or not set(now.changes) <= set(then.changes):
+        raise RegistryError(
+            f"the runs say {'; '.join((*now.damages, *now.changes)) or 'that nothing was changed'}, and the evidence "
+            f"{'; '.join((*then.damages, *then.changes)) or 'that nothing was changed'}"
+        )
+    return then.clause or "not recorded: the runs are of an earlier version or were imported"
 
 
 def _report_digest(folder: Path, version: ModelVersion) -> str:

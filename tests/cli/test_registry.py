@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,24 @@ def test_the_gate_judges_and_changes_nothing(store):
     assert all({"values", "limit", "sentence"} <= set(rule) for rule in report["rules"])
     assert isinstance(refusal("gate", "--candidate", "nobody"), LedgerError)
     assert versions(store) == []
-    assert store.history() == []
+    # Two looks, which are spent: the second is another comparison.
+    assert [each.decision for each in store.history()] == ["looked", "looked"]
+    listed = run("history")
+    assert "today's 160 test images: " in listed
+    assert listed.count("no version: LOOKED") == 2
+    assert "look 1 at 160 test images: p = " in listed
+    set_promotion(store, alpha=0.5)
+    again = run("gate")
+    assert "  note: Look 1 of this name at these 160 test images" in again
+    assert len(store.history()) == 2
+
+
+def test_the_terms_are_printed_with_their_digest():
+    listed = run("protocol")
+    assert 'promotion.metric: "roc_auc"' in listed
+    printed = run("protocol", "--json").removesuffix("\n")
+    digest = hashlib.sha256(printed.encode()).hexdigest()
+    assert digest in listed
 
 
 def test_power_is_told_of_the_images_of_the_folds_or_of_those_that_are_asked_about(store):
@@ -101,12 +119,14 @@ def test_a_reason_belongs_to_force_and_to_rollback(store):
 
 
 def test_promoted_listed_rolled_back_and_verified(store):
-    set_promotion(store, alpha=1e-9)
+    set_promotion(store, alpha=0.5, protocol="f" * 64)
+    assert "needs --amend" in str(refusal("gate", "--amend", " "))
     forced = run("promote", "--force", "--reason", "a pilot on ward 3")
+    assert "promotion.protocol pins the terms ffffffffffff" in forced
+    assert "bus-mlops promote --amend REASON" in forced
     assert f"{NAME} version 1: forced; it is champion" in forced
-    set_promotion(store, alpha=0.5)
-    assert f"{NAME} version 2: promoted; it is champion" in run("promote")
-    assert "nothing was changed" in run("promote")
+    assert f"{NAME} version 2: promoted; it is champion" in run("promote", "--amend", "the pin was of a draft")
+    assert "nothing was changed" in run("promote")  # what was amended stays so for the same evidence
     assert store.aliases() == Aliases(champion="2", previous="1")
 
     back = run("rollback", "--reason", "worse on the new scanner")
@@ -115,12 +135,13 @@ def test_promoted_listed_rolled_back_and_verified(store):
 
     listed = run("history")
     assert listed.startswith(f"{NAME}: champion 1, previous 2, candidate none")
-    decisions = [line.split("version ")[1].split("  ")[0] for line in listed.splitlines() if "(champion " in line]
+    decisions = [line.split("version ")[1].split("  ")[0] for line in listed.splitlines() if "  version " in line]
     assert decisions == ["1: ROLLED BACK", "2: PROMOTED", "1: FORCED"]
     assert "why: worse on the new scanner" in listed
     assert "forced: a pilot on ward 3" in listed
+    assert "amended: the pin was of a draft (promotion.protocol pins the terms" in listed
     same = json.loads(run("history", "--json"))
-    assert [each["decision"] for each in same["decisions"]] == ["rolled back", "promoted", "forced"]
+    assert [each["decision"] for each in same["decisions"]][:3] == ["rolled back", "promoted", "forced"]
     assert same["aliases"] == {"champion": "1", "previous": "2", "candidate": None}
 
     held = run("verify", "2")

@@ -100,8 +100,10 @@ class Store:
     def decide(self, judgement: Judgement, **promotion: Any) -> Outcome:
         return decide(self.inputs(**promotion), judgement)
 
-    def promote(self, members: str = "one", force_reason: str | None = None, **promotion: Any) -> Outcome:
-        return promote(self.inputs(members, **promotion), force_reason=force_reason)
+    def promote(
+        self, members: str = "one", force_reason: str | None = None, amend: str | None = None, **promotion: Any
+    ) -> Outcome:
+        return promote(self.inputs(members, **promotion), force_reason=force_reason, amend=amend)
 
     def aliases(self) -> Aliases:
         return read_aliases(self.ledger.client, NAME)

@@ -77,7 +77,9 @@ def test_patience_ends_with_the_name_of_the_other_one(tracking):
     client = MlflowClient(tracking.uri)
     with (
         deciding(client, tracking, EVIDENCE),
-        pytest.raises(PromotionConflictError, match=r"process .* has been deciding on the same evidence for too long"),
+        pytest.raises(
+            PromotionConflictError, match=r"process .* decides on the same evidence and has been at it for too long"
+        ),
         deciding(client, tracking, EVIDENCE, patience=0),
     ):
         pytest.fail("two at once")

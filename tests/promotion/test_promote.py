@@ -27,6 +27,7 @@ from bus_mlops.promotion.aliases import Aliases
 from bus_mlops.promotion.candidate_package import calibration_of, member_cells, threshold_of
 from bus_mlops.promotion.inputs import registered_name
 from bus_mlops.promotion.judgement import _ranked, _rivals, compare_models, judge_candidates
+from bus_mlops.promotion.looks import read_taken
 from bus_mlops.promotion.promote import REPORT_TAG, Outcome
 from bus_mlops.promotion.registration import check_files
 from bus_mlops.promotion.rollback import roll_back
@@ -222,8 +223,12 @@ def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
     assert "forced: the ward asked for it" in store.history()[0].why
 
     # Passed: the champion is the candidate itself, so it is judged against what it was compared with then.
-    judged_before = store.judge(alpha=0.5)
-    passed = [store.promote(members="all", alpha=0.5) for _ in range(2)]
+    judged_before = store.judge(alpha=0.9)
+    raised = store.judge(alpha=0.9).report.rules[0]
+    assert not raised.passed
+    assert "promotion.alpha of this name on these images was 1e-09 and is 0.9" in raised.sentence
+    # What was amended stays so for the same evidence.
+    passed = [store.promote(members="all", alpha=0.9, amend=reason) for reason in ("it was mistyped", None)]
     assert [(each.version, each.decision, each.fresh) for each in passed] == [
         ("2", "promoted", True),
         ("2", "promoted", False),
@@ -231,9 +236,17 @@ def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
     assert passed[0].report.passed, passed[0].report.to_markdown()
     assert store.aliases() == Aliases(champion="2", previous="1")
 
+    # Two looks: what ships is another one, and the first, which promoted nothing through the gate, is spent.
+    looks = [read_taken(each.look) for each in reversed(store.history())]
+    assert [each and each.number for each in looks] == [1, 1, 2]
+    assert [each and each.level for each in looks] == pytest.approx([6e-10, 6e-10, 0.54])
+    assert store.history()[0].amended == "it was mistyped"
+    said = "Look 2 of this name at these 160 test images: p must be below 0.54; 0.36 of alpha 0.9 is left after it"
+    assert any(note.startswith(said) for note in passed[0].report.notes)
+
     # A decision against a champion that is gone is a conflict, on the record, and moves nothing.
     with pytest.raises(PromotionConflictError, match="was version 1 when this was decided and is version 2 now"):
-        store.decide(replace(judged_before, report=store.judge(alpha=0.4).report), alpha=0.4)
+        store.decide(replace(judged_before, report=store.judge(alpha=0.8).report), alpha=0.8)
     assert store.aliases() == Aliases(champion="2", previous="1")
     assert [each.decision for each in store.history()] == ["conflict", "promoted", "forced", "refused"]
 
@@ -273,7 +286,7 @@ def check_rollback(store: Store) -> None:
     assert (done.champion_before, done.champion_after, done.why) == ("2", "1", "worse on the new scanner")
     assert store.aliases() == Aliases(champion="1", previous="2")
     assert store.history()[0].decision == "rolled back"
-    assert not store.promote(members="all", alpha=0.5).is_champion  # the same evidence again does not undo it
+    assert not store.promote(members="all", alpha=0.9).is_champion  # the same evidence again does not undo it
     with pytest.raises(RegistryError, match=r"version 3 of .* was never champion"):
         roll_back(client, tracking, NAME, "why not", to="3")
     with pytest.raises(RegistryError, match="is champion already"):
