@@ -108,7 +108,8 @@ def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
         }
         for each in finding["tests"]
     ]
-    return {**finding, "tests": tests, "heading": METRICS[finding["metric"]].phrase.removeprefix("the ")}
+    metric = METRICS[finding["metric"]]
+    return {**finding, "tests": tests, "heading": (metric.phrase or metric.heading).removeprefix("the ")}
 
 
 def _p(value: float | None) -> str:
