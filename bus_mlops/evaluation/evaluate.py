@@ -11,6 +11,7 @@ from bus_mlops.evaluation import dvc_plots
 from bus_mlops.evaluation.families import compose, with_choice
 from bus_mlops.evaluation.paper.findings import find
 from bus_mlops.evaluation.paper.small_tumours import small_tumours
+from bus_mlops.evaluation.paper.together import together
 from bus_mlops.evaluation.results import check_collected, read_curves, read_plans, read_predictions, with_parameters
 from bus_mlops.evaluation.tables import fold_table, metrics_summary, strategy_table
 from bus_mlops.evaluation.tidy import Evaluated
@@ -64,7 +65,7 @@ def evaluate(
     tables = {name: strategy_table(predictions[name], rows, folds, incomplete) for name, rows in plans.items()}
     by_fold = fold_table(predictions, plans)
     evaluated = Evaluated(plans, predictions, tables, by_fold, folds, benchmark, results / "probes")
-    findings = [*find(plans, by_fold, folds), *small_tumours(evaluated)]
+    findings = together([*find(plans, by_fold, folds), *small_tumours(evaluated)])
     for name, table in {**tables, **{name: compute(evaluated) for name, compute in TIDY_TABLES.items()}}.items():
         _write(results / "tables" / f"{name}.csv", table)
     write_json(results / "findings.json", [finding.to_dict() for finding in findings])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from bus_mlops.errors import BusMlopsError
 from bus_mlops.evaluation.intervals import FoldDraws
 from bus_mlops.evaluation.metrics import METRICS, interval_metrics
 from bus_mlops.spec import RunSpec
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+LOGGER = logging.getLogger(__name__)
 
 # Up to so many fingerprints are asked for one by one; for more of them everything is read once, at 3 ms a run.
 FEW = 50
@@ -132,7 +136,10 @@ class ParentRuns:
         )
         values = spread(run.data.metrics for run in latest.values())
         if predictions is not None and latest:
-            values |= intervals({fold: predictions(run.info.run_id) for fold, run in latest.items()})
+            try:
+                values |= intervals({fold: predictions(run.info.run_id) for fold, run in latest.items()})
+            except (BusMlopsError, ValueError, KeyError) as error:  # what is damaged is told where it is collected
+                LOGGER.warning("Parent run %s has no intervals: %s", parent_run, error)
         tags = {FOLDS_FINISHED: _words(latest), **({FOLDS_TRIED: _words(only_tried)} if only_tried else {})}
         self._writer.write(parent_run, metrics=values, tags=tags)
         there = set(latest), {*latest, *only_tried}

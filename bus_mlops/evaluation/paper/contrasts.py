@@ -55,4 +55,5 @@ def _contrast(name: str, values: npt.NDArray[np.float64], test_to_train: float) 
         return Contrast(name, float(values[0]), *[float("nan")] * 4)
     test = corrected_resampled_test(values, np.zeros_like(values), test_to_train)
     p = 2 * min(test.p_one_sided, 1 - test.p_one_sided)
-    return Contrast(name, test.difference, test.low, test.high, p, p)
+    # Of two folds the quantile is 12.7: no difference of two shares is beyond 100 points.
+    return Contrast(name, test.difference, max(test.low, -1.0), min(test.high, 1.0), p, p)

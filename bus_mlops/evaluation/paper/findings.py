@@ -38,6 +38,9 @@ class Finding:
         overall: Two-sided, of the mean over networks.
         paper: What its own table says.
         note: What is wrong with the statement.
+        needs_all: Every test must be significant, not their mean or one of them.
+        by_equality: It is shown by being the same as the paper's, not by a test.
+        p_adjusted: Holm's over all findings of a page, see `together`.
     """
 
     name: str
@@ -54,10 +57,14 @@ class Finding:
     note: str
     overall: Contrast | None
     tests: tuple[Contrast, ...]
+    needs_all: bool = False
+    by_equality: bool = False
+    p_adjusted: float = float("nan")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; what could not be tested is null."""
         values = asdict(self)
+        values["p_adjusted"] = self.p_adjusted if self.p_adjusted == self.p_adjusted else None
         for test in [*values["tests"], *([values["overall"]] if self.overall else [])]:
             test.update({key: None if value != value else value for key, value in test.items()})
         return values
@@ -105,9 +112,9 @@ def find(plans: Mapping[str, Sequence[PlannedRow]], metrics: pd.DataFrame, folds
     """Every finding of the planned strategies, in the paper's order.
 
     The test is Nadeau and Bengio's corrected resampled t-test over (fold, seed). `overall` is that of the mean over
-    networks, which gives the verdict at 5 %; the tests of single networks are adjusted by Holm's method. A single
-    augmentation counts when its adjusted p does; MT-ESTAN must beat every other approach, each at 5 %. The number
-    of networks with the expected sign is a count, not a test: networks share images and folds.
+    networks, which gives the verdict at 5 % before `together` adjusts it; the tests of single networks are adjusted by
+    Holm's method. A single augmentation counts when its adjusted p does; MT-ESTAN must beat every other approach, each
+    at 5 %. The number of networks with the expected sign is a count, not a test: networks share images and folds.
 
     Args:
         plans: Rows with their choice (`families.with_choice`), by strategy.
@@ -137,8 +144,9 @@ def _finding(comparison: Comparison, rows: Rows, all_rows: Mapping[str, Rows], f
         (overall,) = contrasts({"all": mean}, ratio)
     verdict = _VERDICTS[comparison.kind](comparison, tests, overall)
     choices = _choices(comparison, rows) if comparison.kind == "choice" else []
+    by_equality = False
     if choices and all(ours == printed for _, ours, printed in choices):
-        verdict = "shown"
+        verdict, by_equality = "shown", True
     claim = paper_claims()[comparison.name]
     return Finding(
         name=comparison.name,
@@ -155,6 +163,8 @@ def _finding(comparison: Comparison, rows: Rows, all_rows: Mapping[str, Rows], f
         note=claim.note,
         overall=overall,
         tests=tuple(tests),
+        needs_all=comparison.kind == "all",
+        by_equality=by_equality,
     )
 
 

@@ -101,6 +101,7 @@ def _finding(
         "MT-ESTAN were made for small tumours; the paper prints no number by size.",
         overall=overall,
         tests=tuple(tests),
+        needs_all=direction > 0,
     )
 
 

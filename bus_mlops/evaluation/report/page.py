@@ -25,6 +25,7 @@ from bus_mlops.evaluation.report.rows import (
     leakage_text,
     mask_columns,
     table_rows,
+    tests_made,
 )
 from bus_mlops.evaluation.report.searches import search_sections
 from bus_mlops.evaluation.report.sections import tabled_sections
@@ -177,6 +178,7 @@ def render_report(inputs: ReportInputs) -> str:
             {name: each.table for name, each in inputs.strategies.items()},
             {name: each.heading.title for name, each in inputs.strategies.items()},
         ),
+        tests_made=tests_made(inputs.findings),
         conflicts=len(inputs.benchmark.get("label_conflicts", [])),
         audit=audit_facts(inputs.audit) if inputs.audit else [],
         conflict_clusters=[

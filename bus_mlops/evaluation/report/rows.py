@@ -97,6 +97,19 @@ def finding_groups(
     return groups
 
 
+def tests_made(findings: Sequence[Mapping[str, Any]]) -> str:
+    """How many findings and single tests were made, and how many of them chance alone makes significant."""
+    judged = sum(each.get("p_adjusted") is not None for each in findings)
+    single = [test for each in findings for test in each["tests"] if test["p"] is not None]
+    if not judged:
+        return ""
+    return (
+        f"{judged} findings were tested, which is what the adjustment is for; below them stand {len(single)} tests of "
+        "single rows, adjusted within their finding only: unadjusted, chance alone would make "
+        f"{0.05 * len(single):.0f} of them significant."
+    )
+
+
 def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
     tests = [
         {
