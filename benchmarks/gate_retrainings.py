@@ -166,7 +166,9 @@ def load(path: Path, data: Path, weights: Path) -> Images:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         frame, pixels = read(data)
-        np.savez(path, features=features_of(pixels, weights), **{name: frame[name].to_numpy(str) for name in frame})
+        np.savez(
+            path, features=features_of(pixels, weights), **{str(name): frame[name].to_numpy(str) for name in frame}
+        )
     stored = np.load(path)
     frame = pd.DataFrame({name: stored[name] for name in ("image_id", "source", "group", "label")})
     centred = stored["features"] - stored["features"].mean(axis=0)
@@ -187,7 +189,7 @@ def read(data: Path) -> tuple[pd.DataFrame, list[Array]]:
     ]
     for row in pd.read_csv(data / "busbra" / "bus_data.csv").itertuples():
         path = data / "busbra" / "Images" / f"{row.ID}.png"
-        rows.append((path, "busbra", str(row.Case), int(row.Pathology == "malignant")))
+        rows.append((path, "busbra", str(row.Case), int(str(row.Pathology) == "malignant")))
     pixels = [np.asarray(Image.open(path).convert("L")) for path, *_ in rows]
     frame = pd.DataFrame(
         [(f"{source}/{path.stem}", source, case, label) for path, source, case, label in rows],
