@@ -157,6 +157,9 @@ def history(as_json: AsJson = False) -> None:
     for seen in looks.history:
         if not seen.decision:
             print(f"the record {seen.record} came to no decision; its look counts: {seen.taken.line}")
+    on_record = {decision.record for decision in found}
+    for look in (each for each in cohort_looks if each.record not in on_record):
+        print(f"the record {look.record} came to no decision; its look counts: {look.sentence}")
     for decision in found:
         champion = f"champion {decision.champion_before or 'none'} -> {decision.champion_after or 'none'}"
         version = f"version {decision.version}" if decision.version else "no version"

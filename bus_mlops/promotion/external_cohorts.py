@@ -23,7 +23,6 @@ from bus_mlops.dataset.folds.sealed import sealed_cohorts
 from bus_mlops.files import sha256_file, write_json
 from bus_mlops.gate.external import ExternalCohort
 from bus_mlops.promotion import records
-from bus_mlops.tracking.search import search_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,6 +33,8 @@ COHORTS_FILE = "cohorts.json"
 LOOK_PARAM = "external."
 # An earlier look counts where it had at least this share of today's images.
 SAME = 0.5
+# What MLflow returns at most in one answer; more decisions about one name are none that people made.
+MOST_RECORDS = 50_000
 # Hashes of images that a look keeps: all of them up to here, of more the smallest, which estimate the share.
 KEPT = 256
 
@@ -151,11 +152,15 @@ def announce(
 
 
 def looks_of(client: MlflowClient, name: str) -> list[CohortLook]:
-    """All looks of a registered name, the first one first, whatever became of their decisions."""
+    """All looks of a registered name, the first one first: whatever was decided, of deleted records too."""
+    from mlflow.entities import ViewType
+
     experiment = client.get_experiment_by_name(records.EXPERIMENT)
     if experiment is None:
         return []
-    runs = search_all(client, experiment.experiment_id, f"tags.model = '{name}'")
+    runs = client.search_runs(
+        [experiment.experiment_id], f"tags.model = '{name}'", ViewType.ALL, max_results=MOST_RECORDS
+    )
     found = []
     for run in sorted(runs, key=lambda run: run.info.start_time):
         for key, value in sorted(run.data.params.items()):

@@ -205,6 +205,13 @@ def test_a_whole_life(project: Project) -> None:
     written = json.loads(CliRunner().invoke(app, ["history", "--json"], catch_exceptions=False).stdout)
     assert [each["amended"] for each in written["cohort_looks"]] == ["", "", *[looks_of(client, NAME)[-1].amended] * 2]
 
+    # A record that is deleted has been read all the same, and one that came to no decision.
+    client.delete_run(looks[0].record)
+    assert [look.record for look in looks_of(client, NAME)][:2] == [looks[0].record] * 2
+    told = CliRunner().invoke(app, ["history"], catch_exceptions=False).stdout
+    assert f"the record {looks[0].record} came to no decision; its look counts: busis" in told
+    client.restore_run(looks[0].record)
+
     # Everything is recomputed from what is stored, and a sample from the images.
     for version in (second.version, amended.version):
         checks = project.verify(version, project.inputs.benchmark)

@@ -83,7 +83,7 @@ def _judge(cohort: ExternalCohort, comparison: Comparison, limits: ExternalLimit
         image = rows.loc[~answered, "image_id"].iloc[0]
         raise EvaluationError(f"{cohort.name}: {int((~answered).sum())} images have no answer, the first is {image}")
     name, metric = cohort.name, comparison.metric
-    pair = pair_of(rows)
+    pair = pair_of(rows.assign(fold=1))  # no fold touches it: it is one
     values: dict[str, float | int | str] = {
         f"{name}_images": len(rows),
         f"{name}_malignant": int((rows["label"] == 1).sum()),
