@@ -14,8 +14,9 @@ true difference: groups are then drawn with replacement (copies of a group stay 
 population and the true difference is known.
 
 Errors behind +- are Monte Carlo standard errors over cohorts. In one run: the corrected resampled t-test of single
-networks (the rule until now), the same of ensembles, and the clustered test without and with the variance between
-seeds, by the normal and by the t distribution; sensitivity at Youden's points and at 90 % specificity; calibration.
+networks (the rule until now), the same of ensembles, and the clustered test without the variance between seeds, with
+all of it, and with what of it cases do not change already; sensitivity at Youden's points and at 90 % specificity;
+calibration.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from bus_mlops.dataset.folds.partition import group_features, partition
 from bus_mlops.dataset.near_duplicates import near_duplicates
 from bus_mlops.evaluation.clustered_test import (
     Difference,
+    Network,
     PairedImages,
     Trainings,
     chance_to_find,
@@ -62,11 +64,12 @@ Condition = tuple[int, int, int]
 Key = tuple[int, int, int, str, int, str]
 
 SINGLE, WHOLE, CASES = "resampled t, single", "resampled t, ensembles", "cases"
-BOTH_NORMAL, BOTH = "cases + seeds, normal", "cases + seeds, t"
-TESTS = (SINGLE, WHOLE, CASES, BOTH_NORMAL, BOTH)
+TWICE, BOTH = "cases + seeds, whole", "cases + seeds"
+TESTS = (SINGLE, WHOLE, CASES, TWICE, BOTH)
 BEFORE, YOUDEN = "Youden, pooled networks", "Youden, ensembles"
-FIXED, FIXED_SEEDS, EXCESS = "90 % specificity", "90 % specificity + seeds", "excess calibration error"
-MARGINS = (BEFORE, YOUDEN, FIXED, FIXED_SEEDS, EXCESS)
+FIXED, FIXED_TWICE = "90 % specificity", "90 % specificity + seeds, whole"
+FIXED_SEEDS, EXCESS = "90 % specificity + seeds", "excess calibration error"
+MARGINS = (BEFORE, YOUDEN, FIXED, FIXED_TWICE, FIXED_SEEDS, EXCESS)
 COLUMNS = (
     *("images", "folds", "cohort", "seeds", "pair", "number", "test"),
     *("estimate", "case_error", "seed_error", "degrees_of_freedom"),
@@ -347,7 +350,12 @@ def judged(
     values = {
         metric: [_values(metric, folds, each, seeds) for each in answers] for metric in ("roc_auc", "sensitivity")
     }
-    trainings = {m: [Trainings(each, seeds) for each in both] if seeds > 1 else [] for m, both in values.items()}
+    whole = {m: [Trainings(each, seeds) for each in both] if seeds > 1 else [] for m, both in values.items()}
+    alone = [_alone(folds, each, seeds) for each in answers]
+    trainings = {
+        metric: [replace(each, alone=said) for each, said in zip(both, alone, strict=True)] if both else []
+        for metric, both in whole.items()
+    }
     ratio = float(np.mean([fold.labels.size / fold.trained for fold in folds]))
     ensembles = [
         [METRICS["roc_auc"].value(f.labels, each.test.mean(axis=0)) for f, each in zip(folds, own, strict=True)]
@@ -355,16 +363,17 @@ def judged(
     ]
     area = clustered_difference("roc_auc", pairs, trainings["roc_auc"], resamples)
     found = {
-        SINGLE: _resampled(*(list(each.values()) for each in values["roc_auc"]), ratio),
-        WHOLE: _resampled(*ensembles, ratio),
+        SINGLE: _resampled([list(each.values()) for each in values["roc_auc"]], ratio),
+        WHOLE: _resampled(ensembles, ratio),
         CASES: replace(area, seed_error=0.0, degrees_of_freedom=NORMAL),
-        BOTH_NORMAL: replace(area, degrees_of_freedom=NORMAL),
-        BOTH: area if seeds > 1 else _resampled(*ensembles, ratio),
+        TWICE: clustered_difference("roc_auc", pairs, whole["roc_auc"], resamples),
+        BOTH: area if seeds > 1 else _resampled(ensembles, ratio),
         YOUDEN: clustered_difference("sensitivity", pairs, [], resamples),
         FIXED: clustered_difference("sensitivity", strict, [], resamples),
+        FIXED_TWICE: clustered_difference("sensitivity", strict, whole["sensitivity"], resamples),
         FIXED_SEEDS: clustered_difference("sensitivity", strict, trainings["sensitivity"], resamples)
         if seeds > 1
-        else _resampled(*(list(each.values()) for each in values["sensitivity"]), ratio),
+        else _resampled([list(each.values()) for each in values["sensitivity"]], ratio),
     }
     return found | _pooled(folds, answers, resamples)
 
@@ -402,8 +411,22 @@ def _values(metric: str, folds: Sequence[Fold], answers: Sequence[Answer], seeds
     }
 
 
-def _resampled(ours: Sequence[float], theirs: Sequence[float], ratio: float) -> Difference:
-    test = corrected_resampled_test(ours, theirs, ratio)
+def _alone(folds: Sequence[Fold], answers: Sequence[Answer], seeds: int) -> dict[CellKey, Network]:
+    """What each network says of its test part, at its own 90 % specificity."""
+    return {
+        CellKey(number, s): Network(
+            fold.labels,
+            own.test[s],
+            fold.groups,
+            np.full(fold.labels.size, _cut(fold.known, own.validation[s], at_specificity=True)),
+        )
+        for number, (fold, own) in enumerate(zip(folds, answers, strict=True), 1)
+        for s in range(seeds)
+    }
+
+
+def _resampled(sides: Sequence[Sequence[float]], ratio: float) -> Difference:
+    test = corrected_resampled_test(sides[0], sides[1], ratio)
     reach = stats.t.ppf(0.975, test.degrees_of_freedom)
     return Difference(test.difference, (test.high - test.low) / 2 / reach, 0.0, test.degrees_of_freedom)
 
@@ -416,12 +439,14 @@ def _pooled(folds: Sequence[Fold], answers: Sequence[Sequence[Answer]], resample
     )
     single = [np.concatenate([each.test.ravel() for each in own]) for own in answers]
     cuts = [np.concatenate([_cuts(fold, each) for fold, each in zip(folds, own, strict=True)]) for own in answers]
-    before = paired_bootstrap_difference("sensitivity", labels, *single, groups, *cuts, resamples=resamples)
+    before = paired_bootstrap_difference(
+        "sensitivity", labels, single[0], single[1], groups, cuts[0], cuts[1], resamples=resamples
+    )
     mean = [np.concatenate([each.test.mean(axis=0) for each in own]) for own in answers]
     truth, group = (np.concatenate([getattr(f, name) for f in folds]) for name in ("labels", "groups"))
     weights = weights_within(np.repeat(np.arange(len(folds)), [f.labels.size for f in folds]), group, resamples, 0)
     expected = [expected_error(each, group, 200) for each in mean]
-    excess = calibration_difference(truth, *mean, weights, expected[0] - expected[1])
+    excess = calibration_difference(truth, mean[0], mean[1], weights, expected[0] - expected[1])
     return {
         BEFORE: Difference(before.estimate, (before.estimate - before.low) / Z, 0.0, NORMAL),
         EXCESS: Difference(-excess.estimate, (excess.high - excess.estimate) / Z, 0.0, NORMAL),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,8 @@ from bus_mlops.spec import CellKey
 
 # Degrees of freedom from which on Student's t is the normal distribution.
 LARGE = 10_000
+# Draws that tell what the variance between seeds shares with the error of cases: a mean over folds and seeds.
+SHARED_RESAMPLES = 400
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,58 @@ class Difference:
         return self.estimate - reach, self.estimate + reach
 
 
+class Network(NamedTuple):
+    """What one network says of the test images of its fold, in the same order for every seed; all (n,)."""
+
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+    groups: npt.NDArray[np.object_]
+    thresholds: npt.NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Trainings:
-    """The metric (fraction) of each network of a model alone, and how many of them are behind an answer of a fold."""
+    """The metric (fraction) of each network of a model alone, and how many of them are behind an answer of a fold.
+
+    `alone` is what each network answers; without it nothing is taken off for what cases change already.
+    """
 
     values: Mapping[CellKey, float]
     networks: int
+    alone: Mapping[CellKey, Network] = field(default_factory=dict)
 
-    def variance(self) -> tuple[float, int]:
+    def shared_with_cases(self, metric: str, resamples: int, seed: int) -> float:
+        """The part of the variance between seeds that other cases would change: the error of cases has it already.
+
+        Networks of other seeds differ in which images they get right. On a finite test part that alone makes their
+        metrics differ: by the variance, over draws of leakage groups, of each network's metric around the mean of its
+        fold's networks. The unit is that of the variance of a single network.
+
+        Args:
+            metric: A name in `METRICS`.
+            resamples: How many draws a fold.
+            seed: Of the draws.
+        """
+        folds: dict[int, list[Network]] = {}
+        for cell in sorted(self.alone):
+            folds.setdefault(cell.fold, []).append(self.alone[cell])
+        parts = []
+        for networks in folds.values():
+            first = networks[0]
+            weights = weights_within(np.ones(first.labels.size), first.groups, resamples, seed)
+            drawn = np.array(
+                [bootstrap_values(metric, e.labels, e.probabilities, weights, e.thresholds) for e in networks]
+            )
+            apart = drawn - drawn.mean(axis=0)
+            groups = weights.counts.shape[1]
+            parts.append(float(np.nanvar(apart, axis=1).sum()) / (len(networks) - 1) * groups / (groups - 1))
+        return sum(parts) / len(parts) if parts else 0.0
+
+    def variance(self, shared: float = 0.0) -> tuple[float, int]:
         """Of the mean over folds of the model's metric by what its trainings drew, and its degrees of freedom.
 
-        The pooled variance within folds, between seeds, over folds x networks.
+        The pooled variance within folds, between seeds, less what is `shared` with the error of cases (at least 0),
+        over folds x networks.
 
         Raises:
             EvaluationError: A fold has one seed only, or a value is NaN.
@@ -107,7 +150,8 @@ class Trainings:
         if seeds.min() < 2:
             raise EvaluationError("the variance between seeds needs two or more seeds of every fold: train more.")
         residuals = values - (np.bincount(member, values) / seeds)[member]
-        return float(residuals @ residuals) / degrees / (folds.size * self.networks), int(degrees)
+        within = max(0.0, float(residuals @ residuals) / degrees - shared)
+        return within / (folds.size * self.networks), int(degrees)
 
 
 def clustered_difference(
@@ -117,9 +161,10 @@ def clustered_difference(
 
     Its variance is the sum of two. *Cases*: in each fold whole leakage groups are drawn with replacement, and both
     ensembles, as they are, judged on the same draw. *Trainings*: of each model the variance within folds between the
-    metric of its networks, over folds x networks behind an answer. To first order an ensemble's metric is the mean of
-    what its members add, so this is the ensemble's own variance whole; what is of second order (single networks vary
-    more around a worse mean) makes it too large rather than too small.
+    metric of its networks, over folds x networks behind an answer, less the part that other cases would change, which
+    the first has already. To first order an ensemble's metric is the mean of what its members add, so this is the
+    ensemble's own variance; what is of second order (single networks vary more around a worse mean) makes it too
+    large rather than too small.
 
     The degrees of freedom are Satterthwaite's, of the trainings' folds x (seeds - 1) and the cases' groups less folds.
 
@@ -137,7 +182,8 @@ def clustered_difference(
     found = [_fold(metric, images, int(fold), resamples, seed) for fold in np.unique(images.folds)]
     count, groups = len(found), sum(each.groups for each in found)
     parts = [(sum(each.variance for each in found) / count**2, groups - count)]
-    parts += [each.variance() for each in trainings]
+    fewer = min(resamples, SHARED_RESAMPLES)
+    parts += [each.variance(each.shared_with_cases(metric, fewer, seed)) for each in trainings]
     total = sum(variance for variance, _ in parts)
     spread = sum(variance**2 / degrees for variance, degrees in parts)
     return Difference(

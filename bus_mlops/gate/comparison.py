@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.consumer.package_format import Calibration
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.cells import ROW, by_cell
-from bus_mlops.evaluation.clustered_test import Difference, PairedImages, Trainings, clustered_difference
+from bus_mlops.evaluation.clustered_test import Difference, Network, PairedImages, Trainings, clustered_difference
 from bus_mlops.evaluation.comparison import paired_bootstrap_difference
 from bus_mlops.evaluation.intervals import Interval
 from bus_mlops.evaluation.metrics import METRICS
@@ -153,7 +153,12 @@ class Judged:
 
     def trainings(self, metric: str, threshold: str = "threshold") -> Trainings:
         """What `clustered_difference` asks of the model's networks."""
-        return Trainings(self.metric_by_cell(metric, threshold), int(self.test["networks"].min()))
+        alone = {}
+        for key, cell in by_cell(self.members):
+            rows = cell.sort_values("image_id")
+            columns = (rows[name].to_numpy() for name in ("label", "probability", "group", threshold))
+            alone[key] = Network(*columns)
+        return Trainings(self.metric_by_cell(metric, threshold), int(self.test["networks"].min()), alone)
 
 
 class Pair(PairedImages):

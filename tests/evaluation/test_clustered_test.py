@@ -15,6 +15,7 @@ from scipy import stats
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.clustered_test import (
     Difference,
+    Network,
     PairedImages,
     Trainings,
     chance_to_find,
@@ -131,3 +132,47 @@ def test_the_stated_power_is_the_share_that_is_found(gain):
     found = [Difference(d, e, 0.0, 8).p_one_sided < 0.05 for d, e in zip(estimates, errors, strict=True)]
     assert chance_to_find(gain, 0.02, 8, 0.05) == pytest.approx(np.mean(found), abs=0.025)
     assert chance_to_find(gain, 0.02, 20_000, 0.05) == pytest.approx(chance_to_find(gain, 0.02, 9_999, 0.05), abs=1e-3)
+
+
+def alone(networks: int, own: float, case_noise: float, count: int = 600) -> tuple[PairedImages, list[Trainings]]:
+    """Two ensembles of one procedure on three folds: networks differ in whole (`own`) and by image (`case_noise`)."""
+    rng = np.random.default_rng([networks, int(100 * own), int(100 * case_noise)])
+    fold, labels = np.arange(count) % 3 + 1, rng.integers(0, 2, count)
+    shown, group, half = labels + rng.normal(size=count), np.arange(count).astype(object), np.full(count, 0.5)
+    answers, models = [], []
+    for _ in range(2):
+        apart = own * rng.normal(size=(3, networks))[fold - 1].T
+        logits = (shown - 0.5) * (1 + apart) + case_noise * rng.normal(size=(networks, count))
+        said = 1 / (1 + np.exp(-logits))
+        cells = {
+            CellKey(f, s): Network(labels[fold == f], said[s, fold == f], group[fold == f], half[fold == f])
+            for f in (1, 2, 3)
+            for s in range(networks)
+        }
+        values = {cell: METRICS["roc_auc"].value(each.labels, each.probabilities) for cell, each in cells.items()}
+        models.append(Trainings(values, networks, cells))
+        answers.append(said.mean(axis=0))
+    return PairedImages(fold, labels, *answers, group, half, half), models
+
+
+def test_what_cases_change_already_is_not_counted_twice():
+    """Networks that differ by image alone have no variance between seeds of their own, whatever their metrics do."""
+    pair, models = alone(networks=40, own=0.0, case_noise=1.0)
+    for model in models:
+        whole, _ = model.variance()
+        shared = model.shared_with_cases("roc_auc", 400, 0)
+        assert whole * 3 * 40 == pytest.approx(shared, rel=0.35)
+    found, twice = (
+        clustered_difference("roc_auc", pair, each) for each in (models, [replace(model, alone={}) for model in models])
+    )
+    assert found.case_error == twice.case_error
+    assert found.seed_error < 0.5 * twice.seed_error
+    assert found.standard_error < twice.standard_error
+
+
+def test_networks_that_are_better_or_worse_on_the_whole_keep_their_variance():
+    _, (model, _) = alone(networks=6, own=0.0, case_noise=0.0)
+    shifted = {cell: value + 0.02 * (cell.seed % 3 - 1) for cell, value in model.values.items()}
+    trainings_apart = replace(model, values=shifted)
+    assert model.shared_with_cases("roc_auc", 100, 0) == pytest.approx(0, abs=1e-12)
+    assert trainings_apart.variance(0.0)[0] == pytest.approx(0.02**2 * (2 / 3) * (6 / 5) / (3 * 6))
