@@ -169,9 +169,8 @@ def load(path: Path, data: Path, weights: Path) -> Images:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         frame, pixels = read(data)
-        np.savez(
-            path, features=features_of(pixels, weights), **{str(name): frame[name].to_numpy(str) for name in frame}
-        )
+        columns: dict[str, Any] = {str(name): frame[name].to_numpy(str) for name in frame}
+        np.savez(path, features=features_of(pixels, weights), **columns)
     stored = np.load(path)
     frame = pd.DataFrame({name: stored[name] for name in ("image_id", "source", "group", "label")})
     centred = stored["features"] - stored["features"].mean(axis=0)
@@ -305,8 +304,9 @@ def train(
     open_ = seen.any(axis=0)
     first = rng.standard_normal(seen.shape, np.float32) * np.sqrt(2 / seen[:, :, 0].sum(axis=0))[:, None] * seen
     last = rng.standard_normal((networks, width), np.float32) * open_ / np.sqrt(open_.sum(axis=1, keepdims=True))
-    seen = seen.reshape(x.shape[1], -1)
-    weights = [first.reshape(seen.shape), np.zeros(seen.shape[1]), last, np.zeros(networks)]
+    flat = (x.shape[1], networks * width)
+    mask = seen.reshape(flat)
+    weights = [first.reshape(flat), np.zeros(flat[1]), last, np.zeros(networks)]
     weights = [each.astype(np.float32) for each in weights]
     moments = [(np.zeros_like(each), np.zeros_like(each)) for each in weights]
     both, cut = np.concatenate(others), len(others[0])
@@ -322,7 +322,7 @@ def train(
         residual = (residual / (SHARE * len(x))).astype(np.float32)
         back = (residual[:, :, None] * weights[2]).reshape(len(x), -1) * (hidden > 0)
         outer = np.einsum("nb,nbh->bh", residual, hidden.reshape(len(x), networks, width))
-        slopes = [(x.T @ back + DECAY * weights[0]) * seen, back.sum(axis=0), outer + DECAY * weights[2]]
+        slopes = [(x.T @ back + DECAY * weights[0]) * mask, back.sum(axis=0), outer + DECAY * weights[2]]
         for weight, slope, (mean, square) in zip(weights, [*slopes, residual.sum(axis=0)], moments, strict=True):
             mean += 0.1 * (slope - mean)
             square += 0.01 * (slope**2 - square)
@@ -393,7 +393,8 @@ def _paired(folds: Sequence[Fold], answers: Sequence[Sequence[Answer]], at_speci
     ]
     labels, groups = (np.concatenate([getattr(fold, name) for fold in folds]) for name in ("labels", "groups"))
     numbers = np.repeat(np.arange(1, len(folds) + 1), sizes)
-    return PairedImages(numbers, labels, *said, groups, *(np.repeat(each, sizes) for each in cuts))
+    thresholds = [np.repeat(each, sizes) for each in cuts]
+    return PairedImages(numbers, labels, said[0], said[1], groups, thresholds[0], thresholds[1])
 
 
 def _cut(known: Array, validation: Array, at_specificity: bool) -> float:

@@ -170,7 +170,7 @@ class World:
                 column.append(values)
         row, fold_, seed_, part_, logit = (np.concatenate(each) for each in columns.values())
         probability = 1 / (1 + np.exp(-logit))
-        return self.frame.take(row).assign(
+        return self.frame.take(row.astype(int)).assign(
             fold=fold_,
             seed=seed_,
             part=np.where(part_ == 1, "validation", "test"),

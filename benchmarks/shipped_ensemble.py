@@ -59,12 +59,12 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for repetition in range(arguments.repetitions):
         rows = trained(features, labels, groups, arguments.folds, arguments.seeds, np.random.default_rng(repetition))
-        for name, values in measured(rows).items():
-            found[name].append(values)
-    table = {name: pd.DataFrame(values) for name, values in found.items()}
+        for name, numbers in measured(rows).items():
+            found[name].append(numbers)
+    table = {name: pd.DataFrame(numbers) for name, numbers in found.items()}
     print(f"\n{'':14s}" + "".join(f"{name:>14s}" for name in METRIC_NAMES))
-    for name, values in table.items():
-        print(f"{name:14s}" + "".join(f"{values[metric].mean():14.4f}" for metric in METRIC_NAMES))
+    for name, frame in table.items():
+        print(f"{name:14s}" + "".join(f"{frame[metric].mean():14.4f}" for metric in METRIC_NAMES))
     for one, other in (("ships", "judged"), ("ships", "mean of S"), ("ships", "nested"), ("ships", "single")):
         difference = table[one] - table[other]
         error = difference.std(ddof=1) / np.sqrt(len(difference))
@@ -145,7 +145,7 @@ def measured(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     by_network = {
         key: next(iter(thresholds_of(cell, "youden").values())).shipped for key, cell in by_cell(alone["validation"])
     }
-    everything = alone["held"].groupby(["image_id", "label"], as_index=False)["probability"].mean()
+    everything = alone["held"].groupby(["image_id", "label"])[["probability"]].mean().reset_index()
     return {
         "judged": over_folds(means["test"], shipped),
         "nested": over_folds(means["test"], {fold: each.shipped for fold, each in own.items()}),

@@ -152,7 +152,7 @@ def alone(networks: int, own: float, case_noise: float, count: int = 600) -> tup
         values = {cell: METRICS["roc_auc"].value(each.labels, each.probabilities) for cell, each in cells.items()}
         models.append(Trainings(values, networks, cells))
         answers.append(said.mean(axis=0))
-    return PairedImages(fold, labels, *answers, group, half, half), models
+    return PairedImages(fold, labels, answers[0], answers[1], group, half, half), models
 
 
 def test_what_cases_change_already_is_not_counted_twice():
