@@ -18,6 +18,8 @@ PLAN = RESULTS / "plan"
 PREDICTIONS = RESULTS / "predictions"
 SEARCH = RESULTS / "search"
 PROBES = RESULTS / "probes"
+# Rows that were trained on folds that leak as well: the folds, what leaks, the predictions.
+PREMIUM = RESULTS / "premium"
 METRICS = RESULTS / "metrics.json"
 REPORT = RESULTS / "report.html"
 PROMOTION = RESULTS / "promotion"

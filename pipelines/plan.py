@@ -4,6 +4,7 @@ from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
 from bus_mlops.experiments.plan import unique_specs
 from bus_mlops.experiments.plan_files import write_plans
+from bus_mlops.experiments.premium_plan import premium_plans
 from bus_mlops.experiments.search_plan import make_search_plans
 from bus_mlops.files import write_json
 from bus_mlops.paths import PLAN, SEARCH
@@ -16,6 +17,10 @@ def main(config: Config) -> None:
     cells = sum(len(config.folds_of(spec.cohort)) for spec in specs)
     named = ", ".join(name for name, plan in plans.items() if plan.rows)
     print(f"[plan] {named}: {len(specs)} specs, {cells} runs")
+    leaking = premium_plans(config.leak_premium, plans)
+    if leaking:
+        cells = sum(len(plan.folds) for plan in leaking for _ in plan.unique_specs())
+        print(f"[plan] leak premium: {sum(len(plan.rows) for plan in leaking)} rows, {cells} runs on image-level folds")
     if config.folds.locked:
         print(f"[plan] {config.folds.locked:.0%} of the cases are locked: no run of these sees them")
     if config.external:

@@ -111,10 +111,13 @@ def changed(folder: Path) -> set[str]:
         ("evaluation/tables.py", {"evaluate", "report"}),
         ("evaluation/report/page.py", {"evaluate", "report"}),
         ("gate/gate.py", {"leakage", "promote"}),  # it says what the rules can see; what it writes stays the same
-        ("training/losses.py", {*TRAIN, *SEARCH, *TUNED, "promote"}),
-        ("spec.py", {"plan", "leakage", *TRAIN, *SEARCH, *TUNED, "probe", "evaluate", "promote", "report"}),
+        ("training/losses.py", {*TRAIN, "premium", *SEARCH, *TUNED, "promote"}),
+        ("spec.py", {"plan", "leakage", *TRAIN, "premium", *SEARCH, *TUNED, "probe", "evaluate", "promote", "report"}),
         ("sources/busi.py", {"phantom", "assemble", "report"}),  # which prints its title
-        ("images/geometry.py", {*BEFORE_TRAINING, *TRAIN, *SEARCH, *TUNED, "probe", "promote", "report"}),
+        (
+            "images/geometry.py",
+            {*BEFORE_TRAINING, *TRAIN, "premium", *SEARCH, *TUNED, "probe", "evaluate", "promote", "report"},
+        ),
         ("probes/corruptions.py", {"probe"}),
         ("cli/app.py", set()),
         ("serving/app.py", set()),
@@ -154,7 +157,7 @@ def test_a_raised_version_changes_the_plan_that_its_stages_depend_on(project, fi
         make_plan(project)
     finally:
         path.write_text(original)
-    assert stages <= changed(project) <= {"plan", *stages, "probe", "evaluate", "promote", "report"}
+    assert stages <= changed(project) <= {"plan", *stages, "premium", "probe", "evaluate", "promote", "report"}
     make_plan(project)
     assert changed(project) == set()
 

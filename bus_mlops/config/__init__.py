@@ -2,6 +2,7 @@
 
 from bus_mlops.config.data import OFFICIAL_FOLDS, DataConfig, FoldsConfig
 from bus_mlops.config.engine import EngineConfig, LocalEngineConfig, RayEngineConfig
+from bus_mlops.config.leak_premium import LeakPremiumConfig
 from bus_mlops.config.probes import ProbesConfig
 from bus_mlops.config.promotion import PromotionConfig
 from bus_mlops.config.schema import Config
@@ -34,6 +35,7 @@ __all__ = [
     "EngineConfig",
     "Focal",
     "FoldsConfig",
+    "LeakPremiumConfig",
     "LocalEngineConfig",
     "Loss",
     "Nadam",

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from bus_mlops.config.base import Known, Strict, known
 from bus_mlops.config.data import AuditConfig, DataConfig, FoldsConfig, PhantomConfig, SourceName
 from bus_mlops.config.engine import EngineConfig, LocalEngineConfig
+from bus_mlops.config.leak_premium import LeakPremium
 from bus_mlops.config.probes import Probes, ProbesConfig
 from bus_mlops.config.promotion import PackageConfig, PromotionConfig
 from bus_mlops.config.searches import Search, SearchName
@@ -47,6 +48,9 @@ class Config(Strict):
     probes: Probes = Field(
         default=ProbesConfig(), description="networks that are looked at once more; {} or null: none"
     )
+    leak_premium: LeakPremium = Field(
+        default=None, description="rows that are trained on image-level folds too; {} or null: none"
+    )
     promotion: PromotionConfig = PromotionConfig()
     package: PackageConfig = PackageConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -64,6 +68,8 @@ class Config(Strict):
         if registries is not None:
             self._check_names(registries)
         self._folds_fit()
+        if self.leak_premium is not None:
+            self.leak_premium.require_comparable(self.folds)
         for strategy, settings in self.strategy_settings:
             for name in settings.networks or ():
                 if name not in self.networks:

@@ -30,9 +30,16 @@ SAMPLES_PER_LABEL = 4
 
 def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[LedgerKey, str], folder: Path) -> None:
     """Write the four files of a strategy into a folder, atomically."""
+    collect_together(runner, plan.strategy, [plan], runs, folder)
+
+
+def collect_together(
+    runner: Runner, name: str, plans: Sequence[StrategyPlan], runs: Mapping[LedgerKey, str], folder: Path
+) -> None:
+    """Write four files that hold the rows of several strategies, each under its strategy's name, atomically."""
     predictions, curves, samples = [], [], []
     used: dict[str, dict[str, Any]] = {}
-    for row in plan.rows:
+    for plan, row in ((each, row) for each in plans for row in each.rows):
         digests = runner.digests(row.spec)
         for fold, spec in ((fold, spec) for spec, folds in plan.trainings(row) for fold in folds):
             fingerprint = spec.fingerprint(*digests)
@@ -50,10 +57,11 @@ def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[LedgerKey, str], f
             samples.append(_samples(runner.ledger, run_id, runner.benchmark, row))
     chosen = [
         {"model": row.model, "variant": row.variant, "choice": row.choice, "parameters": row.parameters}
+        for plan in plans
         for row in plan.rows
         if row.parameters
     ]
-    _write(folder, plan.strategy, predictions, curves, samples, used, chosen)
+    _write(folder, name, predictions, curves, samples, used, chosen)
 
 
 def collect_nothing(strategy: str, folder: Path) -> None:

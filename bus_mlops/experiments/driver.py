@@ -37,14 +37,14 @@ CLOSING_SECONDS = 4.0
 
 
 @contextmanager
-def open_runner(config: Config) -> Iterator[Runner]:
-    """A runner on the configured store; one at a time trains on a local store, others wait their turn."""
+def open_runner(config: Config, folds: Path = FOLDS / "folds.csv") -> Iterator[Runner]:
+    """A runner on the configured store and these folds; one at a time trains on a local store, others wait."""
     if note := overridden():
         LOG.warning(note)
     driver = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     job = Job(
         benchmark=BENCHMARK.resolve(),
-        folds=(FOLDS / "folds.csv").resolve(),
+        folds=folds.resolve(),
         tracking=absolute(config.tracking),
         checkpoints=CHECKPOINTS.resolve(),
         weights_folder=config.weights_folder.resolve() if config.weights_folder is not None else None,

@@ -19,7 +19,7 @@ from bus_mlops.experiments.event_handler import EventHandler
 from bus_mlops.experiments.failures import CellsFailedError, failure_table
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.progress.display import Progress
-from bus_mlops.paths import BENCHMARK, FOLDS
+from bus_mlops.paths import BENCHMARK
 from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking.kinds import TRIED, serving
 from bus_mlops.tracking.ledger import Ledger
@@ -38,7 +38,7 @@ class Runner:
         self.ledger = ledger
         self.at_work_on = ""
         self.benchmark = Benchmark.open(BENCHMARK)
-        self.folds = Folds.open(FOLDS / "folds.csv")
+        self.folds = Folds.open(job.folds)
         self._engine = engine
         self._job = job
         self._of_cohort: dict[tuple[str, ...], tuple[str, str, dict[str, str]]] = {}

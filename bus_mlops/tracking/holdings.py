@@ -11,14 +11,17 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import LedgerError
 from bus_mlops.files import local_path, read_json, sqlite_file, write_json
-from bus_mlops.paths import LEDGER, PREDICTIONS, PROMOTION, SEARCH
+from bus_mlops.paths import LEDGER, PREDICTIONS, PREMIUM, PROMOTION, SEARCH
 from bus_mlops.tracking.store import check_database, opened, require_place
 
 RUNS = "_runs.json"
+# Where predictions are collected to.
+COLLECTED = (PREDICTIONS, PREMIUM)
 BEST = "best.json"
 
 
@@ -41,7 +44,7 @@ class Lost:
 
     def lines(self) -> list[str]:
         """What is lost, for people."""
-        runs = [f"{PREDICTIONS / name}*: {len(lost)} runs, {lost[0]}" for name, lost in sorted(self.runs.items())]
+        runs = [f"{_folder(name) / name}*: {len(lost)} runs, {lost[0]}" for name, lost in sorted(self.runs.items())]
         runs += [f"{SEARCH / name / BEST}: {len(lost)} runs, {lost[0]}" for name, lost in sorted(self.searches.items())]
         return [*runs, *([f"{PROMOTION}: {self.version}"] if self.version else [])]
 
@@ -97,7 +100,7 @@ def _lost(reason: Callable[[str, list[str]], str], version: str = "") -> Lost:
 def give_up(lost: Lost) -> None:
     """Remove the results that rest on what is lost, so that the next `dvc repro` makes them anew."""
     for strategy in lost.runs:
-        for path in PREDICTIONS.glob(f"{strategy}[._]*"):
+        for path in _folder(strategy).glob(f"{strategy}[._]*"):
             path.unlink()
     for search in lost.searches:
         (SEARCH / search / BEST).unlink(missing_ok=True)
@@ -108,12 +111,17 @@ def give_up(lost: Lost) -> None:
 
 def _needed() -> Iterator[tuple[str, dict[str, list[str]]]]:
     """Strategy and, by run, the files that its predictions were collected from."""
-    for path in sorted(PREDICTIONS.glob(f"*{RUNS}")):
+    for path in (path for folder in COLLECTED for path in sorted(folder.glob(f"*{RUNS}"))):
         try:
             runs = read_json(path)["runs"]
             yield path.name.removesuffix(RUNS), {run: list(about.get("files", ())) for run, about in runs.items()}
         except (ValueError, KeyError, AttributeError):  # changed since: evaluation says so
             continue
+
+
+def _folder(strategy: str) -> Path:
+    """Where the predictions of a strategy are."""
+    return next((folder for folder in COLLECTED if (folder / f"{strategy}{RUNS}").is_file()), PREDICTIONS)
 
 
 def _searched() -> Iterator[tuple[str, dict[str, list[str]]]]:

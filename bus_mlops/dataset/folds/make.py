@@ -144,6 +144,32 @@ def _by_source(frame: pd.DataFrame, validation: float, seed: int) -> list[Object
     return columns
 
 
+def image_level_folds(folds: pd.DataFrame, config: FoldsConfig, seed: int) -> pd.DataFrame:
+    """The same images as in other folds, at random over images: what those would be if groups were torn.
+
+    What no fold touches stays so. Where the locked part is the configured one, these are the folds of `make_folds` with
+    kind `image-level`.
+
+    Args:
+        folds: folds.csv of the others.
+        config: Its count and validation fraction count.
+        seed: Of the project.
+
+    Raises:
+        DatasetError: A part of a fold would lack one of the labels.
+    """
+    whole = folds.sort_values("image_id", kind="stable", ignore_index=True)[LEADING]
+    first = folds.set_index("image_id").loc[whole["image_id"], fold_columns(folds)[0]]
+    sealed = first.isin(SEALED).to_numpy()
+    drawn = _by_image(whole[~sealed].reset_index(drop=True), config, seed)
+    for fold, column in enumerate(drawn, start=1):
+        assigned = first.to_numpy(dtype=object, copy=True)
+        assigned[~sealed] = column
+        whole[f"fold_{fold}"] = assigned.astype(str)
+    require_both_labels(whole)
+    return whole
+
+
 def require_sources(manifest: pd.DataFrame, planned: Sequence[str]) -> None:
     """Raise DatasetError unless the benchmark holds exactly the sources whose folds are planned."""
     present = sorted(manifest["source"].unique())

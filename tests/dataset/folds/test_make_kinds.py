@@ -13,6 +13,7 @@ from bus_mlops.dataset.folds.leakage import check_leakage, leak_tags, leaking
 from bus_mlops.dataset.folds.make import (
     balance,
     describe_balance,
+    image_level_folds,
     make_folds,
     require_both_labels,
     require_sources,
@@ -243,3 +244,19 @@ def test_every_profile_names_the_kind_since_dvc_reads_it():
 
     for name in profiles.NAMES:
         assert yaml.safe_load(profiles.text(name))["folds"]["kind"] == "grouped"
+
+
+@given(seed=st.integers(0, 10**6), locked=st.sampled_from([0.0, 0.2]), outside=st.booleans())
+@settings(max_examples=10, deadline=None)
+def test_grouped_folds_made_anew_over_images_are_those_of_the_kind_image_level(seed, locked, outside):
+    manifest, groups = example(SOURCES, seed, 4)
+    config = FoldsConfig(count=3, locked=locked)
+    external = ("hmss",) if outside else ()
+    grouped = make_folds(manifest, groups, config, seed, external)
+    drawn = image_level_folds(grouped.sample(frac=1, random_state=0), config, seed)
+    leaking_config = config.model_copy(update={"kind": "image-level"})
+    pd.testing.assert_frame_equal(drawn, make_folds(manifest, groups, leaking_config, seed, external))
+    sealed = grouped["fold_1"].isin(["locked", "external"])
+    assert (drawn.loc[sealed, "fold_2"] == grouped.loc[sealed, "fold_2"]).all()
+    assert check_leakage(Folds.checked(grouped, "made"))["leaks"] == 0
+    assert check_leakage(Folds.checked(drawn, "made", kind="image-level"), tolerate=True)["leaks"] > 0
