@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.evaluation.curves import decision_curve, reliability, scores
 from bus_mlops.evaluation.pairwise import pairwise_table
 from bus_mlops.evaluation.paper.reproduced import reproduced_table
+from bus_mlops.evaluation.paper.table3 import table3
 from bus_mlops.evaluation.probed import cost_table, explanation_table, failure_table, robustness_table
 from bus_mlops.evaluation.subgroups import subgroups
 from bus_mlops.evaluation.tidy import Evaluated
@@ -27,4 +28,5 @@ TIDY_TABLES: dict[str, Callable[[Evaluated], pd.DataFrame]] = {
     "cost": cost_table,
     "pairwise": pairwise_table,
     "reproduced": reproduced_table,
+    "table3": table3,
 }

@@ -10,6 +10,7 @@ from bus_mlops.evaluation.report.pairwise_section import pairwise_section
 from bus_mlops.evaluation.report.probed_sections import cost_section, failures_section, robustness_section
 from bus_mlops.evaluation.report.reproduced_section import reproduced_section
 from bus_mlops.evaluation.report.subgroup_section import subgroup_section
+from bus_mlops.evaluation.report.table3_section import table3_section
 from bus_mlops.evaluation.report.tabled import Section
 
 # Each takes the folder `results/tables`, and returns None where the page has nothing to say.
@@ -20,6 +21,7 @@ SECTIONS: tuple[Callable[[Path], Section | None], ...] = (
     failures_section,
     robustness_section,
     cost_section,
+    table3_section,
     reproduced_section,
 )
 
