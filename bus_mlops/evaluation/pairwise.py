@@ -43,7 +43,7 @@ def practical_probabilities(
     Example:
         >>> better, equal, worse = practical_probabilities([0.03, 0.05, 0.04, 0.02], 0.25)
         >>> round(better, 3), round(equal, 3), round(worse, 3)
-        (0.965, 0.032, 0.003)
+        (0.964, 0.028, 0.008)
     """
     from scipy import stats
 

@@ -6,6 +6,7 @@ others than those on grouped folds. They have the tags `leaks` and `folds_kind`,
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from bus_mlops.config import Config
@@ -20,6 +21,7 @@ from bus_mlops.experiments.runner import Runner
 from bus_mlops.files import replaced_folder, write_json
 from bus_mlops.spec import LedgerKey
 
+LOG = logging.getLogger(__name__)
 NAME = "leak-premium"
 KIND = "image-level"
 
@@ -47,7 +49,7 @@ def train_on_leaking_folds(config: Config, plans: list[StrategyPlan], folds_file
     write_folds(drawn, KIND, folder)
     checked = check_leakage(Folds.open(folder / "folds.csv"), tolerate=True)
     write_json(folder / "leakage.json", checked)
-    print(describe(checked))
+    LOG.info("%s", describe(checked))
     leaking = config.model_copy(update={"folds": config.folds.model_copy(update={"kind": KIND})})
     with open_runner(leaking, folder / "folds.csv") as runner:
         collect_together(runner, NAME, plans, run_on_leaking_folds(runner, plans), folder)

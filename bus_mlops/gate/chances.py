@@ -42,7 +42,7 @@ def chance_over_floor(rate: float, floor: float, images: float) -> float:
 
     Example:
         >>> round(chance_over_floor(0.904, 0.8, 210), 2), round(chance_over_floor(0.904, 0.87, 210), 2)
-        (1.0, 0.32)
+        (0.99, 0.36)
     """
     import numpy as np
     from scipy import stats

@@ -64,6 +64,20 @@ class Claim:
     note: str
 
 
+@lru_cache(maxsize=1)
+def _sources() -> dict[int, frozenset[str]]:
+    return {int(line["table"]): frozenset(line["sources"].split()) for line in _read("sources.csv")}
+
+
+def paper_sources(table: int) -> frozenset[str]:
+    """The sources of whose images a published table is.
+
+    >>> len(paper_sources(4)), len(paper_sources(9))
+    (5, 2)
+    """
+    return _sources()[table]
+
+
 @dataclass(frozen=True)
 class PublishedSize:
     """A row of Table 3: millions of parameters, and megabytes of the trained model's file."""

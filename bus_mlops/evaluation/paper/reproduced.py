@@ -10,7 +10,7 @@ import numpy as np
 from bus_mlops.dataset.benchmark import INFO_FILE
 from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.metrics import METRICS
-from bus_mlops.evaluation.paper.published import contradictions, paper_row
+from bus_mlops.evaluation.paper.published import contradictions, paper_row, paper_sources
 from bus_mlops.evaluation.results import PlannedRow, resampling_ratio
 from bus_mlops.evaluation.tidy import Evaluated
 from bus_mlops.files import read_json
@@ -33,10 +33,6 @@ RULE = (
     "to be as uncertain as ours. It is compared only on the paper's sources, whole, without leaks, over two folds or "
     "more, and not with a row of the paper that contradicts itself."
 )
-SOURCES = {
-    **dict.fromkeys((4, 5, 6, 7), frozenset({"hmss", "busi", "busis", "thammasat", "dataset_b"})),
-    **dict.fromkeys((8, 9), frozenset({"busi", "busis"})),
-}
 
 
 def reproduced_table(evaluated: Evaluated) -> pd.DataFrame:
@@ -101,8 +97,8 @@ def _line(row: PlannedRow, metric: str, values: np.ndarray, folds: pd.DataFrame,
 def _incomparable(row: PlannedRow, record: Mapping[Any, Any], benchmark: Mapping[str, Any]) -> str:
     """Why a row cannot be set against the paper's; empty where it can."""
     table, model, variant = row.paper or (0, "", "")
-    missing = sorted(SOURCES[table] - set(row.cohort))
-    added = sorted(set(row.cohort) - SOURCES[table])
+    missing = sorted(paper_sources(table) - set(row.cohort))
+    added = sorted(set(row.cohort) - paper_sources(table))
     if benchmark["kind"] == "phantom":
         return "phantoms"
     if missing or added:

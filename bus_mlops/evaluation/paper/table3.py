@@ -20,16 +20,16 @@ MEBIBYTE = 2**20
 NOTE = (
     "The paper's parameters are those of the original networks with a thousand classes, cut off and not rounded; its "
     "megabytes are those of the changed networks' files with the state of their optimizer (twice the weights for SGD "
-    "with momentum, three times for ADAM). VGG16 as trained has 15 million parameters, not 138.3, which would not go into "
-    "172 MB. MT-ESTAN is not in Table 3."
+    "with momentum, three times for ADAM). VGG16 as trained has 15 million parameters, not 138.3, which would not go "
+    "into 172 MB. MT-ESTAN is not in Table 3."
 )
 
 
 def table3(evaluated: Evaluated) -> pd.DataFrame:
     """A line for each network whose cost was measured: ours, and the paper's where Table 3 has it.
 
-    `megabytes` are those of the weights alone, 4 bytes each; `with_optimizer_megabytes` with what ADAM keeps, as most of
-    the paper's files do. Both in units of 2^20 bytes.
+    `megabytes` are those of the weights alone, 4 bytes each; `with_optimizer_megabytes` with what ADAM keeps, as some
+    of the paper's files do. Both in units of 2^20 bytes.
     """
     import pandas as pd
 
