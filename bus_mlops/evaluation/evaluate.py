@@ -64,7 +64,9 @@ def evaluate(
     predictions = {name: compose(frame, plans[name]) for name, frame in predictions.items()}
     tables = {name: strategy_table(predictions[name], rows, folds, incomplete) for name, rows in plans.items()}
     by_fold = fold_table(predictions, plans)
-    evaluated = Evaluated(plans, predictions, tables, by_fold, folds, benchmark, results / "probes")
+    evaluated = Evaluated(
+        plans, predictions, tables, by_fold, folds, benchmark, results / "probes", results / "premium"
+    )
     findings = together([*find(plans, by_fold, folds), *small_tumours(evaluated)])
     for name, table in {**tables, **{name: compute(evaluated) for name, compute in TIDY_TABLES.items()}}.items():
         _write(results / "tables" / f"{name}.csv", table)

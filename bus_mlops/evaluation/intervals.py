@@ -220,6 +220,46 @@ class FoldDraws:
             folds.append([_Cell(cell, own) for cell, own in zip(cells, weights, strict=True)])
         return cls(folds, resamples)
 
+    @classmethod
+    def on_draw(cls, frame: pd.DataFrame, images: pd.Series, weights: GroupWeights) -> FoldDraws:
+        """At threshold 0.5, with a draw of groups that others share, whatever their folds are.
+
+        Args:
+            frame: As for `mean_of_folds_interval`, and image_id.
+            images: image_id -> its place in the draw.
+            weights: The draw.
+        """
+        folds: dict[Any, list[_Cell]] = {}
+        for (fold, _), own in frame.groupby(["fold", "seed"], sort=True):
+            groups, member = np.unique(weights.member[images.loc[own["image_id"]]], return_inverse=True)
+            columns = {name: own[name].to_numpy() for name in own.columns}
+            columns["threshold"] = np.full(len(own), 0.5)
+            folds.setdefault(fold, []).append(_Cell(columns, GroupWeights(weights.counts[:, groups], member)))
+        return cls(list(folds.values()), weights.resamples)
+
+    def values(self, metric: str) -> list[Array]:
+        """The metric of each fold, (seeds,), of those that have one."""
+        known = METRICS.get_known(metric)
+        return [np.array([cell.value(known) for cell in fold]) for fold in self._known(known)]
+
+    def drawn(self, metric: str) -> list[Array]:
+        """The metric of each fold's resamples, (seeds, resamples); of one computed one by one, of fewer.
+
+        Raises:
+            EvaluationError: A fold has one group of images only.
+        """
+        known = METRICS.get_known(metric)
+        return [np.stack([cell.drawn(known) for cell in fold]) for fold in self._known(known)]
+
+    def _known(self, metric: Metric) -> list[list[_Cell]]:
+        """The folds that have a metric: one without any lesion mask has no Dice; the others still have theirs."""
+        return [fold for fold in self.folds if not (metric.of_masks and all(cell.has_no(metric) for cell in fold))]
+
+    def trainings(self, metric: str) -> TrainingPart:
+        """What the metric's mean over folds varies by the trainings."""
+        sizes = [fold[0].groups for fold in self._known(METRICS.get_known(metric))]
+        return training_part(self.values(metric), self.drawn(metric), [size / (size - 1) for size in sizes])
+
     def interval(self, metric: str, trainings: bool = True) -> FoldInterval:
         """The mean of a metric with its interval, as `mean_of_folds_interval` has it.
 
@@ -228,15 +268,13 @@ class FoldDraws:
             trainings: Whether it covers how trainings differ; else it is one of the networks as they are.
         """
         known = METRICS.get_known(metric)
-        # A fold without any lesion mask has no Dice; the others still have theirs.
-        folds = [fold for fold in self.folds if not (known.of_masks and all(cell.has_no(known) for cell in fold))]
-        values = [np.array([cell.value(known) for cell in fold]) for fold in folds]
+        folds, values = self._known(known), self.values(metric)
         estimate = float(np.mean(np.concatenate(values))) if folds else math.nan
         if math.isnan(estimate):
             return FoldInterval(estimate, math.nan, math.nan, "a fold has no value: too few images of a class", 0)
         if any(cell.weights is None for fold in folds for cell in fold):
             return FoldInterval(estimate, math.nan, math.nan, "a fold has one group of images only", 0)
-        drawn = [np.stack([cell.drawn(known) for cell in fold]) for fold in folds]
+        drawn = self.drawn(metric)
         valid = min(int((~np.isnan(each).any(axis=0)).sum()) for each in drawn)
         if valid < (1 - LARGEST_DEGENERATE_SHARE) * drawn[0].shape[1]:
             return FoldInterval(estimate, math.nan, math.nan, "a fold has too few groups of a class", valid)
@@ -301,28 +339,59 @@ def _variance(values: list[Array], drawn: list[Array], groups: list[int], traini
     larger = [number / (number - 1) for number in groups]
     sampling = np.array([np.nanvar(each.mean(axis=0), ddof=1) * by for each, by in zip(drawn, larger, strict=True)])
     images, degrees = float(sampling.sum()) / count**2, float(sum(groups) - count)
+    part = training_part(values, drawn, larger) if trainings else TrainingPart(0.0, 1.0)
+    variance = images + part.variance
+    if variance > 0:
+        # Few trainings may differ by more than they show: as if by 2 / own of the images' part at least.
+        at_least = part.at_least(images)
+        degrees = (images + at_least) ** 2 / (images**2 / degrees + at_least**2 / part.degrees)
+    if not trainings:
+        return _Variance(variance, degrees, "groups drawn from all images; trainings as they are")
+    why = " and ".join(part.between)
+    words = f", and the variance between {why}" if why else "; one training: its variance is not known"
+    return _Variance(variance, degrees, f"groups drawn in {count} fold{'' if count == 1 else 's'}{words}")
+
+
+@dataclass(frozen=True)
+class TrainingPart:
+    """What a mean over folds varies by its trainings, beyond what its images explain.
+
+    Attributes:
+        between: What it was seen between: folds, seeds; nothing where there is one training.
+    """
+
+    variance: float
+    degrees: float
+    between: tuple[str, ...] = ()
+
+    def at_least(self, images: float) -> float:
+        """The part that degrees of freedom are weighed by, beside the images' part of the variance."""
+        return max(self.variance, 2 / self.degrees * images) if self.between else 0.0
+
+
+def training_part(values: list[Array], drawn: list[Array], larger: list[float]) -> TrainingPart:
+    """What the values of each fold, (seeds,), vary more between folds, or between seeds, than their resamples explain.
+
+    Args:
+        values: Of each fold, (seeds,).
+        drawn: Of each fold, (seeds, resamples).
+        larger: By what the bootstrap's variance of each fold is too small.
+    """
+    count = len(values)
     found, why = [], []
-    if trainings and count > 1:
+    if count > 1:
+        sampling = np.array([np.nanvar(each.mean(axis=0), ddof=1) * by for each, by in zip(drawn, larger, strict=True)])
         means = np.array([each.mean() for each in values])
         found.append((float(means.var(ddof=1) - sampling.mean()) / count, count - 1.0))
         why.append("folds")
     several = [i for i in range(count) if values[i].size > 1]
-    if trainings and several:
+    if several:
         unexplained = [_between_seeds(values[i], drawn[i], larger[i]) for i in several]
         trained = sum(each.size for each in values)
         found.append((float(np.mean(unexplained)) / trained, float(sum(values[i].size - 1 for i in several))))
         why.append("seeds")
     added, own = max(found, default=(0.0, 1.0))
-    added = max(added, 0.0)
-    variance = images + added
-    if variance > 0:
-        # Few trainings may differ by more than they show: as if by 2 / own of the images' part at least.
-        at_least = max(added, 2 / own * images) if found else 0.0
-        degrees = (images + at_least) ** 2 / (images**2 / degrees + at_least**2 / own)
-    if not trainings:
-        return _Variance(variance, degrees, "groups drawn from all images; trainings as they are")
-    words = f", and the variance between {' and '.join(why)}" if why else "; one training: its variance is not known"
-    return _Variance(variance, degrees, f"groups drawn in {count} fold{'' if count == 1 else 's'}{words}")
+    return TrainingPart(max(added, 0.0), own, tuple(why))
 
 
 def _between_seeds(values: Array, drawn: Array, larger: float) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus_mlops.evaluation.results import PlannedRow
+from bus_mlops.paths import PREMIUM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,7 @@ class Evaluated:
         folds: folds.csv.
         benchmark: The folder of the assembled images.
         probes: The folder in which networks were looked at; may be absent.
+        premium: The folder of what was trained on image-level folds too; may be absent.
     """
 
     plans: Mapping[str, list[PlannedRow]]
@@ -34,3 +36,4 @@ class Evaluated:
     folds: pd.DataFrame
     benchmark: Path
     probes: Path
+    premium: Path = PREMIUM

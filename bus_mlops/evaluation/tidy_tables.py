@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bus_mlops.evaluation.curves import decision_curve, reliability, scores
+from bus_mlops.evaluation.leak_premium import premium_table
 from bus_mlops.evaluation.pairwise import pairwise_table
 from bus_mlops.evaluation.paper.reproduced import reproduced_table
 from bus_mlops.evaluation.paper.table3 import table3
@@ -26,6 +27,7 @@ TIDY_TABLES: dict[str, Callable[[Evaluated], pd.DataFrame]] = {
     "failures": failure_table,
     "robustness": robustness_table,
     "cost": cost_table,
+    "leak_premium": premium_table,
     "pairwise": pairwise_table,
     "reproduced": reproduced_table,
     "table3": table3,

@@ -98,6 +98,12 @@ def leaking(
     return found
 
 
+def exposed_images(frame: pd.DataFrame, sources: Iterable[str], count: Leaks = "leaks") -> int:
+    """How many images of some sources have a relative of their group across a border, over all folds."""
+    chosen = frame[frame["source"].isin(list(sources))]
+    return sum(_exposed(chosen, column, count) for column in fold_columns(chosen))
+
+
 def leak_counts(frame: pd.DataFrame, sources: Iterable[str]) -> dict[Leaks, int]:
     """Both counts of torn groups among the images of some sources."""
     chosen = list(sources)

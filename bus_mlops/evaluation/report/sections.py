@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bus_mlops.evaluation.report.curve_section import curve_section
+from bus_mlops.evaluation.report.leak_premium_section import leak_premium_section
 from bus_mlops.evaluation.report.pairwise_section import pairwise_section
 from bus_mlops.evaluation.report.probed_sections import cost_section, failures_section, robustness_section
 from bus_mlops.evaluation.report.reproduced_section import reproduced_section
@@ -21,6 +22,7 @@ SECTIONS: tuple[Callable[[Path], Section | None], ...] = (
     failures_section,
     robustness_section,
     cost_section,
+    leak_premium_section,
     table3_section,
     reproduced_section,
 )
