@@ -43,7 +43,11 @@ IMAGES_ONLY = "groups drawn within folds; one network a fold as it is"
 
 def robustness_table(evaluated: Evaluated) -> pd.DataFrame:
     """ROC area and sensitivity at 0.5 at each strength of each corruption, and how far each lies below none of it."""
-    frame = _read(evaluated.probes / "robustness.parquet")
+    return robustness_of(read_probed(evaluated.probes / "robustness.parquet"))
+
+
+def robustness_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """`robustness_table` of the rows that are given."""
     lines = []
     for row, own in _rows(frame):
         clean = own[own["corruption"] == UNCHANGED]
@@ -61,7 +65,11 @@ def robustness_table(evaluated: Evaluated) -> pd.DataFrame:
 
 def explanation_table(evaluated: Evaluated) -> pd.DataFrame:
     """Pointing game and energy in the lesion beside chance and the image's centre, and ROC area of the same images."""
-    frame = _read(evaluated.probes / "explanations.parquet")
+    return explanations_of(read_probed(evaluated.probes / "explanations.parquet"))
+
+
+def explanations_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """`explanation_table` of the rows that are given."""
     lines = []
     for row, own in _rows(frame):
         counted = {**row, "images": len(own)}
@@ -167,7 +175,8 @@ def _values(interval: FoldInterval) -> dict[str, Any]:
     return {name: getattr(interval, name) for name in INTERVAL}
 
 
-def _read(path: Path) -> pd.DataFrame:
+def read_probed(path: Path) -> pd.DataFrame:
+    """What the stage `probe` wrote; without rows where it wrote nothing."""
     import pandas as pd
 
     return pd.read_parquet(path) if path.is_file() else pd.DataFrame(columns=[*ROW, "corruption", "strength"])

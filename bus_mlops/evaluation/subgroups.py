@@ -109,22 +109,26 @@ def _lines(row: PlannedRow, subgroup: Subgroup) -> list[dict[str, Any]]:
     }
     lines = []
     for metric in METRICS:
-        needed = _needed(metric, frame)
         if frame["dice"].isna().all() if metric == "dice" else not row.classifies:
             continue
-        few = {what: count for what, count in needed.items() if count < FEWEST_GROUPS}
-        if few:
-            what, count = min(few.items(), key=lambda each: each[1])
+        said = shortage(metric, frame)
+        if said:
             values = dict.fromkeys(("estimate", "low", "high"), float("nan"))
-            said = (
-                f"too small: {count} leakage group{'' if count == 1 else 's'} with {what}, {FEWEST_GROUPS} are needed"
-            )
         else:
             interval = subset_interval(metric, frame)
             values = {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
             said = interval.method
         lines.append({**identity, "metric": metric, **values, "method": said})
     return lines
+
+
+def shortage(metric: str, frame: pd.DataFrame) -> str:
+    """Why a subgroup is too small for a metric of `METRICS`; "" if it is not."""
+    few = {what: count for what, count in _needed(metric, frame).items() if count < FEWEST_GROUPS}
+    if not few:
+        return ""
+    what, count = min(few.items(), key=lambda each: each[1])
+    return f"too small: {count} leakage group{'' if count == 1 else 's'} with {what}, {FEWEST_GROUPS} are needed"
 
 
 def _needed(metric: str, frame: pd.DataFrame) -> dict[str, int]:

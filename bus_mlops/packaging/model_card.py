@@ -11,6 +11,8 @@ from bus_mlops.consumer.package_format import (
     JudgedNumbers,
     Package,
 )
+from bus_mlops.packaging.card_evidence import CardEvidence
+from bus_mlops.packaging.card_items import NO_EVIDENCE, checklist
 
 _NAMES = {
     "sensitivity": "Sensitivity",
@@ -21,20 +23,26 @@ _NAMES = {
 }
 
 
-def model_card(package: Package) -> str:
-    """Markdown for people, from the same `Package` that programs read."""
+def model_card(package: Package, evidence: CardEvidence | None = None) -> str:
+    """Markdown for people: a short part, then every item of CLAIM 2024 and TRIPOD+AI that a model can answer.
+
+    Args:
+        package: That programs read.
+        evidence: What else a promotion knows; nothing by default.
+    """
     sections = {
         f"# {package.name}": [f"> **{package.notice}**", *_warning(package)],
         "## What it does": [_purpose(package)],
-        "## What it learnt from": [f"Sources: {package.trained_on}.", _data(package)],
-        "## Members": [_members(package)],
         "## Evidence": [
             f"Verdict of the promotion gate: **{package.gate or 'it has not run'}**. Its report, number by number, is "
             "an artifact of the run that registered this version; `bus-mlops verify VERSION` recomputes it.",
-            *_evidence(package.judged),
+            *_evidence(package.judged, package.phantom),
         ],
-        "## Where it comes from": [_lineage(package)],
         "## Limits": [_limits()],
+        "## What it learnt from": [f"Sources: {package.trained_on}.", _data(package)],
+        "## Members": [_members(package)],
+        "## Where it comes from": [_lineage(package)],
+        "## Checklists": [_about_checklists(package), checklist(package, evidence or CardEvidence())],
     }
     return "\n\n".join(part for title, parts in sections.items() for part in (title, *parts)) + "\n"
 
@@ -80,7 +88,7 @@ def _members(package: Package) -> str:
     )
 
 
-def _evidence(judged: JudgedNumbers | None) -> list[str]:
+def _evidence(judged: JudgedNumbers | None, phantom: bool) -> list[str]:
     if judged is None:
         return ["Nothing was measured of what this package answers."]
     rows = [
@@ -96,7 +104,7 @@ def _evidence(judged: JudgedNumbers | None) -> list[str]:
     table += [f"| {name} | {at} | {number.estimate:.3f} | {_interval(number)} |" for name, at, number in rows]
     methods = sorted({number.method for _, _, number in rows if number.method})
     return [
-        judged.sentence,
+        f"Of synthetic images: {judged.sentence}" if phantom else judged.sentence,
         "\n".join(table),
         *(f"Intervals: {method}." for method in methods),
         *(_external(name, each) for name, each in judged.external.items()),
@@ -118,8 +126,17 @@ def _external(name: str, judged: ExternalNumbers) -> str:
 
 def _interval(number: JudgedNumber) -> str:
     if number.low is None or number.high is None:
-        return "no evidence"
+        return NO_EVIDENCE
     return f"{number.low:.3f} to {number.high:.3f}"
+
+
+def _about_checklists(package: Package) -> str:
+    images = " All images are synthetic (phantoms): no number here says anything of patients." * package.phantom
+    return (
+        "Items of CLAIM 2024 (AI in medical imaging) and TRIPOD+AI (prediction models) that a model can answer, in our "
+        f"words, written by a program from what was recorded; {NO_EVIDENCE}: and what would make it. "
+        f"`bus-mlops verify VERSION` recomputes the gate's numbers.{images}"
+    )
 
 
 def _lineage(package: Package) -> str:

@@ -30,6 +30,7 @@ from bus_mlops.consumer.package_format import (
 from bus_mlops.environment import restored
 from bus_mlops.errors import ImageError, RegistryError
 from bus_mlops.files import anchored, replaced_folder, write_json
+from bus_mlops.packaging.card_evidence import CardEvidence
 from bus_mlops.packaging.model_card import model_card
 from bus_mlops.packaging.pyfunc import pyfunc_options
 
@@ -88,20 +89,27 @@ def write_package(
     return folder
 
 
-def complete_package(folder: Path, *, gate: str, judged: JudgedNumbers) -> None:
-    """Write into a finished package, and onto its card, what the gate said of it and measured of its answers."""
+def complete_package(folder: Path, *, gate: str, judged: JudgedNumbers, evidence: CardEvidence) -> None:
+    """Write into a finished package, and onto its card, what the gate said of it and measured of its answers.
+
+    Args:
+        folder: The package.
+        gate: The verdict.
+        judged: What was measured.
+        evidence: What the card alone says.
+    """
     package = read_package(folder).model_copy(update={"gate": gate, "judged": judged})
     write_json(folder / PACKAGE_FILE, package.model_dump(mode="json"))
-    (folder / CARD_FILE).write_text(model_card(package), encoding="utf-8")
+    (folder / CARD_FILE).write_text(model_card(package, evidence), encoding="utf-8")
     write_sums(folder)
 
 
-def add_external_numbers(folder: Path, external: Mapping[str, ExternalNumbers]) -> None:
+def add_external_numbers(folder: Path, external: Mapping[str, ExternalNumbers], evidence: CardEvidence) -> None:
     """Write into a finished package, and onto its card, what was measured of it on images that no fold touches."""
     package = read_package(folder)
     assert package.judged is not None  # noqa: S101 - a package is judged on its folds first
     judged = package.judged.model_copy(update={"external": dict(external)})
-    complete_package(folder, gate=package.gate or "", judged=judged)
+    complete_package(folder, gate=package.gate or "", judged=judged, evidence=evidence)
 
 
 def log_package(

@@ -22,10 +22,12 @@ from bus_mlops.gate.ensemble import best_network, calibrated, ensemble_of
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
 from bus_mlops.git import git_tags
+from bus_mlops.packaging.card_evidence import CardEvidence
 from bus_mlops.packaging.clean_load import check_package
 from bus_mlops.packaging.package import complete_package, write_package
 from bus_mlops.packaging.pyfunc import pyfunc_options
 from bus_mlops.promotion.answers import Answers, ask
+from bus_mlops.promotion.card import card_evidence
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judged_numbers import judged_numbers
 from bus_mlops.promotion.judgement import Judgement, compare_models
@@ -38,11 +40,12 @@ from bus_mlops.tracking.ledger import MODEL, Ledger
 
 @dataclass(frozen=True)
 class PackagedCandidate:
-    """A candidate's package, the gate's whole report on it, and what the package answered where it was judged."""
+    """A candidate's package, the gate's whole report on it, what the package answered where it was judged, its card."""
 
     folder: Path
     report: GateReport
     answers: Answers
+    card: CardEvidence
 
 
 def package_candidate(
@@ -69,8 +72,10 @@ def package_candidate(
     notes.append(_answered(judgement.comparison, comparison, answers))
     report = run_gate(comparison, judgement.terms.promotion)
     members = inputs.config.package.members
+    card = card_evidence(inputs, judgement, comparison, report, opened.package)
     complete_package(
         package,
+        evidence=card,
         gate=_verdict(report, members),
         judged=judged_numbers(comparison, members, opened.package, len(answers.frame.drop_duplicates(PLACE))),
     )
@@ -79,7 +84,7 @@ def package_candidate(
         str(model), artifacts={ARTIFACT: str(package)}, **pyfunc_options(package, read_package(package))
     )
     packaged = replace(comparison, package=check_package(model), notes=tuple(notes))
-    return PackagedCandidate(package, run_gate(packaged, judgement.terms.promotion, report), answers)
+    return PackagedCandidate(package, run_gate(packaged, judgement.terms.promotion, report), answers, card)
 
 
 def _on_answers(judgement: Judgement, answers: Answers) -> Comparison:

@@ -76,7 +76,8 @@ def judge_on_cohorts(
     # The results of all other rules stand, that on the package among them.
     comparison = replace(judgement.comparison, external=read, package=PackageCheck(), notes=report.notes)
     complete = run_gate(comparison, judgement.terms.promotion, report)
-    add_external_numbers(packaged.folder, {each.name: _numbers(each, complete) for each in read})
+    numbers = {each.name: _numbers(each, complete) for each in read}
+    add_external_numbers(packaged.folder, numbers, replace(packaged.card, report=complete))
     return replace(judgement, terms=replace(judgement.terms, external=read)), complete
 
 

@@ -39,7 +39,7 @@ def judged_numbers(comparison: Comparison, members: str, package: Package, answe
         answered: Test images that the package itself was asked about.
     """
     test = comparison.candidate.test
-    ships = _numbers(comparison, test, [*AT_A_THRESHOLD, *OF_PROBABILITIES], package.threshold)
+    ships = numbers_at(comparison, test, [*AT_A_THRESHOLD, *OF_PROBABILITIES], package.threshold)
     return JudgedNumbers(
         construction="ensemble" if members == "all" else "single" if members == "one" else "refit",
         images=len(test),
@@ -51,13 +51,13 @@ def judged_numbers(comparison: Comparison, members: str, package: Package, answe
         answered=answered,
         threshold=package.threshold,
         numbers={**ships, **_calibration_error(comparison, test)},
-        at_fold_thresholds=_numbers(comparison, test, AT_A_THRESHOLD, test["threshold"].to_numpy()),
+        at_fold_thresholds=numbers_at(comparison, test, AT_A_THRESHOLD, test["threshold"].to_numpy()),
         alone=_alone(comparison.candidate.members, package.threshold),
     )
 
 
 def _alone(members: pd.DataFrame, threshold: float) -> dict[str, float]:
-    """What one network answers alone, pooled over the folds and averaged over seeds, as `_numbers` pools the means."""
+    """What one network answers alone, pooled over folds and averaged over seeds, as `numbers_at` pools means."""
     found = {}
     for name in (*AT_A_THRESHOLD, *OF_PROBABILITIES):
         metric = METRICS.get_known(name)
@@ -67,9 +67,17 @@ def _alone(members: pd.DataFrame, threshold: float) -> dict[str, float]:
     return found
 
 
-def _numbers(
+def numbers_at(
     comparison: Comparison, test: pd.DataFrame, names: Sequence[str], threshold: npt.ArrayLike
 ) -> dict[str, JudgedNumber]:
+    """Metrics of judged rows with their intervals; one that cannot be computed is left out.
+
+    Args:
+        comparison: For its bootstrap.
+        test: One row an image and fold.
+        names: In `METRICS`.
+        threshold: One, or (N,).
+    """
     labels, probabilities, groups = _columns(test)
     found = {}
     for name in names:
