@@ -17,6 +17,8 @@ Array = npt.NDArray[Any]
 BINS = 10
 # Probabilities of 0 and 1 have no logit.
 NEAREST = 1e-6
+# Logits of one probability in single precision differ by less, the more so in its middle.
+ROUNDING = 1e-5
 MOST_STEPS = 100
 
 
@@ -45,13 +47,15 @@ def calibration_slope(labels: Array, probabilities: Array, weights: GroupWeights
 
     Fitted with Firth's penalty (Bias reduction of maximum likelihood estimates, Biometrika 80, 1993), which is finite
     where a class can be told apart without error and takes away the bias of few images. A resample takes one Newton
-    step from the fit to all images. 0 where all probabilities are equal.
+    step from the fit to all images. 0 where all probabilities are equal but for rounding.
     """
     logits = _logits(probabilities)
-    if np.ptp(logits) < 1e-9:
+    if np.ptp(logits) < ROUNDING:
         return np.zeros(weights.resamples)
-    design = np.stack([np.ones_like(logits), logits], axis=1)
-    return _fitted(labels, design, np.zeros_like(logits), weights)[:, 1]
+    # In its own deviations, so that the fit is as well conditioned where logits hardly differ.
+    scale = logits.std()
+    design = np.stack([np.ones_like(logits), (logits - logits.mean()) / scale], axis=1)
+    return _fitted(labels, design, np.zeros_like(logits), weights)[:, 1] / scale
 
 
 def calibration_intercept(labels: Array, probabilities: Array, weights: GroupWeights) -> npt.NDArray[np.float64]:

@@ -271,7 +271,7 @@ class FoldDraws:
         folds, values = self._known(known), self.values(metric)
         estimate = float(np.mean(np.concatenate(values))) if folds else math.nan
         if math.isnan(estimate):
-            return FoldInterval(estimate, math.nan, math.nan, "a fold has no value: too few images of a class", 0)
+            return FoldInterval(estimate, math.nan, math.nan, "undefined in a fold, as where its images are of one class", 0)
         if any(cell.weights is None for fold in folds for cell in fold):
             return FoldInterval(estimate, math.nan, math.nan, "a fold has one group of images only", 0)
         drawn = self.drawn(metric)
@@ -305,7 +305,8 @@ class _Cell:
         return column is None or bool(np.isnan(column.astype(np.float64)).all())
 
     def value(self, metric: Metric) -> float:
-        return float(self._resampled(metric, GroupWeights.identity(self.columns["label"].size))[0])
+        value = float(self._resampled(metric, GroupWeights.identity(self.columns["label"].size))[0])
+        return value if math.isfinite(value) else math.nan
 
     def drawn(self, metric: Metric) -> Array:
         if self.weights is None:

@@ -103,6 +103,16 @@ class Metric:
 
     def of_validated(self, labels: Array, probabilities: Array, threshold: Array) -> float:
         """`value` of what `validated` returned, at a threshold (0-1) for all images or one for each."""
+        value = self.where_defined(labels, probabilities, threshold)
+        if not np.isfinite(value):
+            raise EvaluationError(
+                f"metric {self.name!r} is {value} for {labels.size} images of both classes, so nothing can be judged "
+                "by it: its function must return a number for them, or name another metric."
+            )
+        return value
+
+    def where_defined(self, labels: Array, probabilities: Array, threshold: Array) -> float:
+        """`of_validated` for a table or a run, which say that a metric is undefined (NaN) and go on."""
         try:
             value = float(self._computed(labels, probabilities, threshold))
         except EvaluationError:
@@ -111,12 +121,7 @@ class Metric:
             raise EvaluationError(
                 f"metric {self.name!r} cannot be computed: {type(error).__name__}: {error}. Mend its function."
             ) from error
-        if not np.isfinite(value):
-            raise EvaluationError(
-                f"metric {self.name!r} is {value} for {labels.size} images of both classes: its function must return "
-                "a number for them."
-            )
-        return value
+        return value if np.isfinite(value) else float("nan")
 
     def of_overlaps(self, values: Array, weights: GroupWeights) -> npt.NDArray[np.float64]:
         """The mean of Dice or IoU of each resample, (resamples,), over the images that have one; NaN where none has."""

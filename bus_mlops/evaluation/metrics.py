@@ -283,7 +283,8 @@ def classification_metrics(
 ) -> dict[str, float]:
     """All `probability_metrics` of one set of images, shares as fractions between 0 and 1.
 
-    `balanced_accuracy` is what the paper prints as "AUC"; `roc_auc` is the area under the ROC curve.
+    `balanced_accuracy` is what the paper prints as "AUC"; `roc_auc` is the area under the ROC curve. NaN where a metric
+    is undefined for these images.
 
     Args:
         labels: (N,), 0 benign or 1 malignant.
@@ -300,7 +301,7 @@ def classification_metrics(
     """
     y, p = validated(labels, probabilities)
     cut = np.asarray(threshold, dtype=np.float64)
-    return {name: METRICS[name].of_validated(y, p, cut) for name in probability_metrics()}
+    return {name: METRICS[name].where_defined(y, p, cut) for name in probability_metrics()}
 
 
 def mask_overlap(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> tuple[Array, Array]:

@@ -48,6 +48,7 @@ def strategy_table(
     where there are none; a segmentation row has only these. Beside them
     `paper_<metric>` (fractions), `difference_<metric>` (ours minus the paper's, percentage points) and
     `contradiction` (how the paper's row contradicts itself). The paper's "AUC" is `paper_balanced_accuracy`.
+    A metric that is undefined in a fold has no mean, and `undefined` says in which.
     `leaks` is the number of leakage groups that lie in a test part and in the rest of its fold, `validation_leaks`
     of those in train and validation. Where rows form families (losses), the row that is `chosen` stands for one, and
     `chosen_per_fold` says by which parameters; so it does of a row that a search has tuned, whose `choice` is nested,
@@ -79,7 +80,10 @@ def strategy_table(
         gaps = "; ".join(f"{name}: {kept}" for name, kept in (incomplete or {}).items() if name in row.cohort)
         identity = {**_identity(row, part), **torn[row.cohort], "incomplete": gaps}
         records.append(
-            {**identity, **_over_folds(per_fold, row), **_intervals(part, row), **_beside_paper(per_fold, row)}
+            {
+                **{**identity, "undefined": _undefined(per_fold, row)},
+                **{**_over_folds(per_fold), **_intervals(part, row), **_beside_paper(per_fold, row)},
+            }
         )
     return pd.DataFrame.from_records(records)
 
@@ -88,8 +92,8 @@ def fold_metrics(part: pd.DataFrame, row: PlannedRow) -> pd.DataFrame:
     """Every metric (fraction) of each (fold, seed) of one row's test predictions.
 
     Returns:
-        Columns fold, seed, images, `METRICS`: of probabilities (NaN for a segmentation row), of masks (NaN without
-        them).
+        Columns fold, seed, images, `METRICS`: of probabilities (NaN for a segmentation row and where undefined), of masks
+        (NaN without them).
 
     Raises:
         EvaluationError: A cell cannot be measured; names it.
@@ -194,12 +198,21 @@ def _identity(row: PlannedRow, part: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _over_folds(per_fold: pd.DataFrame, row: PlannedRow) -> dict[str, float]:
+def _undefined(per_fold: pd.DataFrame, row: PlannedRow) -> str:
+    """Which metrics of probabilities have no value in which folds, in words."""
+    without = {
+        name: sorted(set(per_fold.loc[per_fold[name].isna(), "fold"]))
+        for name in (probability_metrics() if row.classifies else ())
+    }
+    return "; ".join(f"{name} in fold {', '.join(map(str, folds))}" for name, folds in without.items() if folds)
+
+
+def _over_folds(per_fold: pd.DataFrame) -> dict[str, float]:
     values: dict[str, float] = {}
     for name, metric in METRICS.items():
         # A fold without any lesion mask has no Dice; the others still have theirs.
         numbers = per_fold[name].dropna() if metric.of_masks else per_fold[name]
-        known = numbers.size > 0 if metric.of_masks else row.classifies
+        known = numbers.size > 0 and bool(numbers.notna().all())
         over = spread(numbers.to_numpy()) if known else None
         values[f"{name}_mean"] = over.mean if over else float("nan")
         values[f"{name}_std"] = over.deviation if over else float("nan")

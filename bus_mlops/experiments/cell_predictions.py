@@ -69,7 +69,8 @@ def _predictions(
 def cell_metrics(frame: pd.DataFrame) -> dict[str, float]:
     """All metrics of a cell's predictions (fractions), those of its validation part as `validation_best_*`.
 
-    A network that only segments has no probability (NaN), hence mask overlap and nothing else.
+    A network that only segments has no probability (NaN), hence mask overlap and nothing else; what is undefined is
+    left out.
     """
     values: dict[str, float] = {}
     for part, prefix in ((TEST, ""), (VALIDATION, VALIDATION_PREFIX)):
@@ -79,5 +80,5 @@ def cell_metrics(frame: pd.DataFrame) -> dict[str, float]:
         if rows["probability"].notna().any():
             numbers = classification_metrics(rows["label"].to_numpy(), rows["probability"].to_numpy())
             values.update({f"{prefix}{name}": value for name, value in numbers.items()})
-        values.update({f"{prefix}{name}": value for name, value in mean_overlaps(rows).items() if value == value})
-    return values
+        values.update({f"{prefix}{name}": value for name, value in mean_overlaps(rows).items()})
+    return {name: value for name, value in values.items() if value == value}

@@ -60,6 +60,17 @@ def test_classes_that_are_apart_and_scores_that_say_nothing_have_finite_values(s
         assert np.isfinite(of_all(function, labels, probabilities))
 
 
+@pytest.mark.parametrize("spread", [0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3])
+def test_scores_that_hardly_differ_have_a_finite_slope(spread):
+    rng = np.random.default_rng(5)
+    labels, probabilities = rng.permutation(np.arange(107) % 2), np.float32(0.4242513 + spread * rng.normal(size=107))
+    weights = group_weights(np.arange(107) // 2, 50, seed=3)
+    for function in (calibration_slope, calibration_intercept):
+        assert np.isfinite(function(labels, probabilities, weights)).all()
+    if spread < 1e-6:
+        assert of_all(calibration_slope, labels, probabilities) == 0
+
+
 def test_the_error_of_each_resample_is_that_of_a_plain_loop():
     labels, probabilities = sample(120)
     weights = group_weights(np.arange(120) // 3, 5, seed=2)

@@ -10,6 +10,7 @@ import pytest
 from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.metric import Metric
 from bus_mlops.evaluation.metrics import METRICS, interval_metrics, probability_metrics
 from bus_mlops.evaluation.report.rows import table_rows
 from bus_mlops.evaluation.results import (
@@ -228,6 +229,22 @@ def test_cases_and_leakage_groups_are_counted_apart(frame, table):
 def test_incomplete_predictions_are_an_error_that_says_where(frame, spoil, message):
     with pytest.raises(EvaluationError, match=message):
         strategy_table(spoil(frame), [SINGLE], folds_frame(frame))
+
+
+def test_a_metric_that_is_undefined_in_a_fold_stops_no_table(frame, monkeypatch):
+    def undefined_where_none_is_called(labels, probabilities, threshold):
+        return 0.5 if (probabilities >= threshold).any() else float("nan")
+
+    shy = Metric("shy", "Shy", interval=True, compute=undefined_where_none_is_called)
+    monkeypatch.setitem(METRICS, "shy", shy)
+    low = frame.assign(probability=frame["probability"].where(frame["fold"] != 2, 0.1))
+    record = strategy_table(low, [SINGLE]).iloc[0]
+    assert record["undefined"] == "shy in fold 2"
+    assert np.isnan([record["shy_mean"], record["shy_std"], record["shy_low"]]).all()
+    assert np.isfinite([record[f"{name}_mean"] for name in probability_metrics() if name != "shy"]).all()
+    assert "shy" not in metrics_summary({"approaches": strategy_table(low, [SINGLE])})["approaches"]["MobileNet Single"]
+    with pytest.raises(EvaluationError, match="nothing can be judged by it"):
+        shy.value([0, 1], [0.1, 0.2])
 
 
 def test_a_seed_that_is_missing_in_one_fold_is_an_error(frame):
