@@ -92,8 +92,8 @@ def fold_metrics(part: pd.DataFrame, row: PlannedRow) -> pd.DataFrame:
     """Every metric (fraction) of each (fold, seed) of one row's test predictions.
 
     Returns:
-        Columns fold, seed, images, `METRICS`: of probabilities (NaN for a segmentation row and where undefined), of masks
-        (NaN without them).
+        Columns fold, seed, images, `METRICS`: of probabilities (NaN for a segmentation row and where undefined), of
+        masks (NaN without them).
 
     Raises:
         EvaluationError: A cell cannot be measured; names it.
