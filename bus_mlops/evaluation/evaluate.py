@@ -50,6 +50,21 @@ def evaluate(
     Raises:
         EvaluationError: A planned row, fold or image has no prediction, or a file is not what was collected.
     """
+    from threadpoolctl import threadpool_limits
+
+    # Thousands of small products of matrices: threads wait for each other longer than they compute.
+    with threadpool_limits(1, user_api="blas"):
+        return _evaluated(plans_folder, predictions_folder, folds_file, results, incomplete, benchmark)
+
+
+def _evaluated(
+    plans_folder: Path,
+    predictions_folder: Path,
+    folds_file: Path,
+    results: Path,
+    incomplete: Mapping[str, str] | None,
+    benchmark: Path,
+) -> list[str]:
     import pandas as pd
 
     plans = read_plans(plans_folder)

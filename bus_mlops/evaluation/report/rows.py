@@ -186,7 +186,8 @@ def _cell(record: Mapping[Any, Any], metric: Metric) -> dict[str, str]:
         ends = record[f"{name}_low"], record[f"{name}_high"]
         # A row that only draws masks has no probabilities; one without masks says so by empty cells.
         undefined = f"{name} in fold" in str(record.get("undefined", ""))
-        missing = "no interval" if cell["ours"] else "undefined" if undefined else "" if metric.of_masks else "masks only"
+        without = "undefined" if undefined else "" if metric.of_masks else "masks only"
+        missing = "no interval" if cell["ours"] else without
         cell["interval"] = " to ".join(map(metric.format, ends)) if _known(ends[0]) else missing
     if name in PAPER_METRICS and _known(record[f"paper_{name}"]):
         cell["paper"] = metric.format_published(record[f"paper_{name}"])
