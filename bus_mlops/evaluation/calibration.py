@@ -55,7 +55,7 @@ def calibration_slope(labels: Array, probabilities: Array, weights: GroupWeights
     # In its own deviations, so that the fit is as well conditioned where logits hardly differ.
     scale = logits.std()
     design = np.stack([np.ones_like(logits), (logits - logits.mean()) / scale], axis=1)
-    return _fitted(labels, design, np.zeros_like(logits), weights)[:, 1] / scale
+    return np.asarray(_fitted(labels, design, np.zeros_like(logits), weights)[:, 1] / scale, dtype=np.float64)
 
 
 def calibration_intercept(labels: Array, probabilities: Array, weights: GroupWeights) -> npt.NDArray[np.float64]:
