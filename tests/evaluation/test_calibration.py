@@ -63,7 +63,8 @@ def test_classes_that_are_apart_and_scores_that_say_nothing_have_finite_values(s
 @pytest.mark.parametrize("spread", [0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3])
 def test_scores_that_hardly_differ_have_a_finite_slope(spread):
     rng = np.random.default_rng(5)
-    labels, probabilities = rng.permutation(np.arange(107) % 2), (0.4242513 + spread * rng.normal(size=107)).astype(np.float32)
+    labels = rng.permutation(np.arange(107) % 2)
+    probabilities = (0.4242513 + spread * rng.normal(size=107)).astype(np.float32)
     weights = group_weights(np.arange(107) // 2, 50, seed=3)
     for function in (calibration_slope, calibration_intercept):
         assert np.isfinite(function(labels, probabilities, weights)).all()

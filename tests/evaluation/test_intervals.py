@@ -57,6 +57,15 @@ def test_each_resample_equals_the_metric_of_the_repeated_images(metric, score):
         assert value == pytest.approx(score(labels[drawn], probabilities[drawn]))
 
 
+def test_percentiles_are_those_of_scipys_bootstrap_where_each_image_is_a_group():
+    labels, probabilities, _ = sample(300)
+    ours = bootstrap_interval("brier", labels, probabilities, np.arange(300), resamples=8000)
+    errors = ((probabilities - labels) ** 2,)
+    drawn = stats.bootstrap(errors, np.mean, n_resamples=8000, method="percentile", rng=np.random.default_rng(1))
+    assert (ours.low, ours.high) == pytest.approx(tuple(drawn.confidence_interval), abs=0.05 * (ours.high - ours.low))
+    assert ours.estimate == pytest.approx(reference.brier_score_loss(labels, probabilities))
+
+
 def test_every_resample_draws_as_many_groups_as_there_are():
     weights = group_weights(["a", "a", "b", "c"], 50, seed=0)
     assert (weights.counts.sum(axis=1) == 3).all()
