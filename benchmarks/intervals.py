@@ -3,8 +3,8 @@
     python benchmarks/intervals.py
 
 The test predictions are those of 3,641 images in cases of two, in five folds. The loop computes the six metrics that
-scikit-learn has, for a few of the resamples, and is scaled to all of them; ours are all metrics of probabilities, with
-both the interval of the mean over folds and that of the pooled predictions left to `FoldDraws`. Seconds of the processor.
+scikit-learn has, for a few of the resamples, and is scaled to all of them; ours are all metrics of probabilities. Seconds
+of the processor.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main() -> None:
             draws.interval(name)
         ours = time.process_time() - start
     print(f"{len(names)} metrics, {RESAMPLES} resamples of {IMAGES} images in {FOLDS} folds: {ours:.1f} s")
-    print(f"six metrics of scikit-learn in a loop: {loop:.0f} s (scaled from {LOOPED}); {loop / ours:.0f} times as long")
+    print(f"six metrics of scikit-learn in a loop: {loop:.0f} s, scaled from {LOOPED}; {loop / ours:.0f} times as long")
 
 
 if __name__ == "__main__":

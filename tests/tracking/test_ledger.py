@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from bus_mlops.cli.app import app
 from bus_mlops.config import CrossEntropy, Focal, Nadam, Sgd, TrackingConfig
 from bus_mlops.errors import LedgerError
+from bus_mlops.evaluation.intervals import mean_of_folds_interval
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking import parents, patience
@@ -126,6 +128,21 @@ def test_the_parent_holds_mean_and_standard_deviation(ledger, tracking, request,
     anew = Ledger(tracking.model_copy(update={"experiment": request.node.name}))
     anew.parents.find_or_create(spec, "f" * 64, "title", {})
     assert anew.parents.is_summarised("f" * 64, (1, 2))
+
+
+def test_the_parent_holds_the_intervals_that_tables_have(ledger, demo, tmp_path):
+    rng, of_run = np.random.default_rng(0), {}
+    for fold in (1, 2):
+        parent, run_id = start(ledger, make_spec(demo, "mobilenet", "all"), fold)
+        ledger.finish(run_id, {"roc_auc": 0.8}, tmp_path, {})
+        frame = pd.DataFrame({"part": "test", "label": np.arange(60) % 2, "group": np.arange(60) // 4, "fold": fold})
+        of_run[run_id] = frame.assign(probability=0.3 * frame["label"] + 0.7 * rng.random(60))
+    written = ledger.parents.summarise(parent, "f" * 64, (1, 2), predictions=of_run.__getitem__)
+    metrics = ledger.client.get_run(parent).data.metrics
+    for name in ("roc_auc", "sensitivity", "calibration_slope"):
+        table = mean_of_folds_interval(name, pd.concat(of_run.values()))
+        assert (metrics[f"{name}_low"], metrics[f"{name}_high"]) == pytest.approx((table.low, table.high))
+    assert "dice_low" not in written  # there are no masks
 
 
 def _die_while_running(tracking, experiment, values):

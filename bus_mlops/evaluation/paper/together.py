@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bus_mlops.evaluation.comparison import holm
+from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.paper.findings import Finding
 from bus_mlops.evaluation.paper.sentences import ALPHA, probability
 
@@ -42,6 +43,9 @@ def _judged(finding: Finding, p: float, count: int) -> Finding:
     finding = replace(finding, p_adjusted=p)
     if finding.verdict == "not shown" or not p >= ALPHA:
         return finding
-    said = finding.statement[0].lower() + finding.statement[1:]
+    first = finding.statement.split()[0]
+    named = {metric.phrase or metric.heading for metric in METRICS.values()}
+    # A name, such as Dice, keeps its capital.
+    said = finding.statement if first in named else first[0].lower() + finding.statement[1:]
     said = f"Not beyond chance among {count} findings ({probability(p)} after Holm), though alone: {said}"
     return replace(finding, verdict="not shown", statement=said)
