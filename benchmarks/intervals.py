@@ -3,8 +3,8 @@
     python benchmarks/intervals.py
 
 The test predictions are those of 3,641 images in cases of two, in five folds. The loop computes the six metrics that
-scikit-learn has, for a few of the resamples, and is scaled to all of them; ours are all metrics of probabilities. Seconds
-of the processor.
+scikit-learn has, for a few of the resamples, and is scaled to all of them; ours are all metrics of probabilities.
+Seconds of the processor.
 """
 
 from __future__ import annotations
