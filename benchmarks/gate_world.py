@@ -83,8 +83,8 @@ class World:
             chosen = rng.permutation(known)[: round(VALIDATION * known.size)]
             self.part[fold] = np.where(fold_of == fold, 2, np.isin(group, chosen).astype(int))
         # Numbers for names: half of the time goes into text otherwise.
-        known = {"image_id": np.arange(n), "case_id": group, "group": group, "source": "busi", "label": label}
-        self.frame = pd.DataFrame(known)
+        columns = {"image_id": np.arange(n), "case_id": group, "group": group, "source": "busi", "label": label}
+        self.frame = pd.DataFrame(columns)
         of_group, of_image = rng.normal(size=n)[group], rng.normal(size=n)
         self.hard = _spread(rng, n)[group] * (np.sqrt(OF_GROUP) * of_group + np.sqrt(1 - OF_GROUP) * of_image)
         self.worth = rng.normal(size=n)

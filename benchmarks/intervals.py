@@ -36,6 +36,7 @@ def looped(frame: pd.DataFrame) -> None:
     for fold in FoldDraws.of(frame, resamples=LOOPED).folds:
         cell = fold[0]
         labels, probabilities = cell.columns["label"], cell.columns["probability"]
+        assert cell.weights is not None  # noqa: S101 - it was drawn above
         for rows in cell.weights.images():
             y, p = labels[rows], probabilities[rows]
             reference.roc_auc_score(y, p)
