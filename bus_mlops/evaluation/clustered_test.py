@@ -105,7 +105,7 @@ class Trainings:
 
         Networks of other seeds differ in which images they get right. On a finite test part that alone makes their
         metrics differ: by the variance, over draws of leakage groups, of each network's metric around the mean of its
-        fold's networks. The unit is that of the variance of a single network.
+        fold's networks, pooled over folds as `variance` pools. The unit is that of the variance of a single network.
 
         Args:
             metric: A name in `METRICS`.
@@ -115,17 +115,18 @@ class Trainings:
         folds: dict[int, list[Network]] = {}
         for cell in sorted(self.alone):
             folds.setdefault(cell.fold, []).append(self.alone[cell])
-        parts = []
+        apart, degrees = 0.0, 0
         for networks in folds.values():
             first = networks[0]
             weights = weights_within(np.ones(first.labels.size), first.groups, resamples, seed)
             drawn = np.array(
                 [bootstrap_values(metric, e.labels, e.probabilities, weights, e.thresholds) for e in networks]
             )
-            apart = drawn - drawn.mean(axis=0)
             groups = weights.counts.shape[1]
-            parts.append(float(np.nanvar(apart, axis=1).sum()) / (len(networks) - 1) * groups / (groups - 1))
-        return sum(parts) / len(parts) if parts else 0.0
+            spread = np.nanvar(drawn - drawn.mean(axis=0), axis=1).sum()
+            apart += float(spread) * groups / (groups - 1)
+            degrees += len(networks) - 1
+        return apart / degrees if degrees else 0.0
 
     def variance(self, shared: float = 0.0) -> tuple[float, int]:
         """Of the mean over folds of the model's metric by what its trainings drew, and its degrees of freedom.

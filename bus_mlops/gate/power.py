@@ -19,6 +19,12 @@ from bus_mlops.gate.power_calibration import Rise, rise_of
 from bus_mlops.gate.power_cohort import Cohort
 from bus_mlops.gate.power_rules import REACH, Chances, Limits, chances
 from bus_mlops.gate.power_scores import SENSITIVITY, SPECIFICITY, Pair, area_of, fold_moments
+from bus_mlops.gate.rule import id_of
+from bus_mlops.gate.rules.calibration import calibration
+from bus_mlops.gate.rules.floors import floors
+from bus_mlops.gate.rules.sensitivity import sensitivity
+from bus_mlops.gate.rules.sources import sources
+from bus_mlops.gate.rules.superiority import superiority
 
 # Table 9 of the paper: sensitivity and specificity of MT-ESTAN, and of the best other approach (Zhang et al.).
 PAPERS_BEST, PAPERS_OTHER = (0.904, 0.898), (0.814, 0.914)
@@ -34,13 +40,18 @@ ADVISED_FOLDS, ADVISED_SEEDS = 5, 3
 # Below these chances a rule cannot be passed, and is more likely to refuse than to pass.
 IMPOSSIBLE, UNLIKELY, ENOUGH = 0.05, 0.5, 0.8
 WHOLE = "all"
+# As reports call the rules.
+FLOORS, SUPERIORITY, SENSITIVE, SOURCES, CALIBRATION = map(
+    id_of, (floors, superiority, sensitivity, sources, calibration)
+)
+BY = f"by {SUPERIORITY} / by the whole gate"
 # What is tried of a cohort, to say how many images a rule needs.
 FACTORS = tuple(float(f) for f in np.geomspace(1 / 8, 12, 20))
 
 
 @dataclass(frozen=True)
 class Row:
-    """The chances (fractions) that a true gain is found with so many images: by G2, and by all rules."""
+    """The chances (fractions) that a true gain is found with so many images: by the rule on superiority, and by all."""
 
     images: int
     malignant: int
@@ -50,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True)
 class LaterLook:
-    """What a look may spend, and the chance (fraction) that G2 and the whole gate find the headline's gain at it."""
+    """What a look may spend, and the chances (fractions) that superiority, and all rules, find the headline's gain."""
 
     number: int
     level: float
@@ -151,7 +162,7 @@ class PowerReport:
 
     def _gains(self) -> list[str]:
         lines = [
-            f"True gains that are found, in % of first looks (p < {self.looks[0].level:g}): by G2 / by the whole gate",
+            f"True gains that are found, in % of first looks (p < {self.looks[0].level:g}): {BY}",
             "  images (malignant)" + "".join(f"{_signed(gain) if gain else 'none':>12}" for gain in GAINS),
         ]
         for row in self.rows:
@@ -161,7 +172,7 @@ class PowerReport:
 
     def _looks(self) -> list[str]:
         gain = _signed(HEADLINE)
-        lines = [f"Later looks at the same test images, {gain}, if none before has promoted: by G2 / by the whole gate"]
+        lines = [f"Later looks at the same test images, {gain}, if none before has promoted: {BY}"]
         for each in self.looks:
             found = f"{100 * each.superior:.0f} / {100 * each.gate:.0f}" if each.level else "nothing is left to spend"
             lines.append(f"  look {each.number}: p < {each.level:.2g}".ljust(20) + f"{found:>12}")
@@ -256,34 +267,34 @@ def _rule_chances(cohort: Cohort, limits: Limits, level: float) -> tuple[RuleCha
         needed = [_needed(tried, [of(each) for each in series]) for series in found]
         return RuleChance(rule, part, of(here[0]), of(here[1]), *needed[0], *needed[1], said)
 
-    floors = limits.floors
+    lowest = limits.floors
     return (
         one(
-            "G1",
-            f"sensitivity >= {floors.minimum_sensitivity:g}",
+            FLOORS,
+            f"sensitivity >= {lowest.minimum_sensitivity:g}",
             lambda each: each.sensitivity,
             f"the paper's {_plain(PAPERS_BEST[0])} has a lower bound near {_plain(bounds[0])}",
         ),
         one(
-            "G1",
-            f"specificity >= {floors.minimum_specificity:g}",
+            FLOORS,
+            f"specificity >= {lowest.minimum_specificity:g}",
             lambda each: each.specificity,
             f"the paper's {_plain(PAPERS_BEST[1])}: near {_plain(bounds[1])}",
         ),
         one(
-            "G2",
+            SUPERIORITY,
             f"superiority, {_signed(pairs[0].gain)}",
             lambda each: each.g2,
             _more_trainings(cohort, pairs[0], limits, level),
         ),
-        one("G3", f"a loss of {limits.sensitivity.sensitivity_margin:g} ruled out", lambda each: each.g3),
+        one(SENSITIVE, f"a loss of {limits.sensitivity.sensitivity_margin:g} ruled out", lambda each: each.g3),
         one(
-            "G4",
+            SOURCES,
             f"no source falls by {limits.sources.source_margin:g}",
             lambda each: each.g4,
             _undecided(cohort, limits),
         ),
-        one("G5", f"a rise of {limits.calibration.calibration_margin:g} ruled out", lambda each: each.g5),
+        one(CALIBRATION, f"a rise of {limits.calibration.calibration_margin:g} ruled out", lambda each: each.g5),
         one(WHOLE, "rules", lambda each: each.gate),
     )
 
@@ -314,7 +325,7 @@ def _undecided(cohort: Cohort, limits: Limits) -> str:
 
 
 def _more_trainings(cohort: Cohort, pair: Pair, limits: Limits, level: float) -> str:
-    """What the usual advice would do to G2, where it is not followed yet."""
+    """What the usual advice would do to superiority, where it is not followed yet."""
     folds, seeds = max(ADVISED_FOLDS, cohort.folds), max(ADVISED_SEEDS, cohort.seeds)
     if (folds, seeds) == (cohort.folds, cohort.seeds):
         return ""

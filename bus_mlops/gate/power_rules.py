@@ -34,7 +34,7 @@ REACH = 1.959964
 
 @dataclass(frozen=True)
 class Limits:
-    """Those of the rules, as `promotion` in `params.yaml` has them; `clustered`: the test of G2 with several seeds."""
+    """Those of the rules, as `promotion` in `params.yaml` has them; `clustered`: with several seeds."""
 
     floors: FloorLimits
     sensitivity: SensitivityLimits
@@ -55,7 +55,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Chances:
-    """That a rule passes (fractions); `sensitivity` and `specificity` are the two floors of G1."""
+    """That a rule passes (fractions); `sensitivity` and `specificity` are the two floors."""
 
     sensitivity: float
     specificity: float
@@ -74,7 +74,7 @@ def chances(cohort: Cohort, pair: Pair, limits: Limits, level: float, rise: Rise
         cohort: What they are tested on.
         pair: Their areas.
         limits: Of the rules.
-        level: G2 passes where p is lower; 0 passes nothing.
+        level: Superiority passes where p is lower; 0 passes nothing.
         rise: Of the calibration error at another size of the cohort, if it is known.
     """
     from scipy import stats

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 SHARED, OWN, OF_TRAINING = 0.75, 0.125, 0.125
 # Standard deviation of the separation between trainings, in units of the noise of one.
 LUCK = 0.10
-# G3 compares where so many benign images are called benign.
+# Sensitivities are compared where so many benign images are called benign.
 AT_SPECIFICITY = 0.90
 # Images and validation parts that moments are computed from.
 SAMPLE, VALIDATIONS = 20_000, 200

@@ -100,6 +100,11 @@ def in_order() -> list[Rule]:
     return sorted(RULES.values(), key=lambda each: _natural(each.id))
 
 
+def id_of(function: Callable[..., Verdict]) -> str:
+    """The id that a rule's function is registered by."""
+    return next(each.id for each in RULES.values() if each.judge is function)
+
+
 def _natural(identifier: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", identifier)]
 

@@ -300,7 +300,7 @@ def _announce_look(ledger: Ledger, record: str, judgement: Judgement, report: Ga
     """Say on a record which look it is, before anything of it can be seen: whatever comes next, it is spent."""
     if judgement.terms.look is None:
         return
-    found = {rule.id: rule.values.get("p_adjusted") for rule in report.rules}.get("G2")
+    found = next((rule.values["p_adjusted"] for rule in report.rules if "p_adjusted" in rule.values), None)
     p = float(found) if isinstance(found, (int, float)) else None
     tags, params = tags_and_params(judgement.terms.look.model_copy(update={"p": p}))
     ledger.writer.write(record, tags=tags, params=params)

@@ -123,6 +123,22 @@ def test_trainings_without_a_variance_say_so(values):
         trainings(values, 2).variance()
 
 
+def test_a_fold_of_one_seed_tells_nothing_of_what_seeds_share():
+    _, (whole, _) = alone(networks=3, own=0.3, case_noise=0.5)
+    kept = {cell for cell in whole.alone if cell.fold != 3 or cell.seed == 0}
+    lacking = replace(
+        whole,
+        values={cell: value for cell, value in whole.values.items() if cell in kept},
+        alone={cell: network for cell, network in whole.alone.items() if cell in kept},
+    )
+    without = replace(whole, alone={cell: each for cell, each in whole.alone.items() if cell.fold != 3})
+    shared = [each.shared_with_cases("roc_auc", 50, 0) for each in (lacking, without)]
+    assert shared[0] == pytest.approx(shared[1])
+    assert shared[0] > 0
+    with pytest.raises(EvaluationError, match="needs two or more seeds of every fold"):
+        clustered_difference("roc_auc", alone(3, 0.3, 0.5)[0], [lacking], resamples=20)
+
+
 @pytest.mark.parametrize("gain", [0.0, 0.02, 0.05])
 def test_the_stated_power_is_the_share_that_is_found(gain):
     """Of a difference whose standard error is estimated from eight degrees of freedom."""

@@ -60,13 +60,15 @@ class Predictions:
         self.plans = plans
 
     def of(self, _: Path, strategy: str) -> pd.DataFrame:
-        columns = ["network", "fingerprint", "fold", "part", "seed", "label", "probability"]
         rows = [
-            [row.spec.network, row.spec.network, 1, "test", 0, label, 0.5 if row.spec.task.classifies else float("nan")]
-            for row in self.plans[strategy].rows
+            [row.spec.network, row.spec.network, str(number), label, 0.5 if row.spec.task.classifies else float("nan")]
+            for number, row in enumerate(self.plans[strategy].rows)
             for label in (0, 1)
         ]
-        return pd.DataFrame(rows, columns=columns)
+        tested = pd.DataFrame(rows, columns=["network", "fingerprint", "variant", "label", "probability"])
+        tested = tested.assign(strategy=strategy, model=tested["network"], fold=1, part="test", seed=0)
+        tested = tested.assign(image_id=tested["label"].astype(str))
+        return pd.concat([tested, tested.assign(part="validation")], ignore_index=True)
 
 
 def judged(config: Config, plans: dict[str, StrategyPlan], monkeypatch: pytest.MonkeyPatch) -> bool:
