@@ -41,9 +41,8 @@ ADVISED_FOLDS, ADVISED_SEEDS = 5, 3
 IMPOSSIBLE, UNLIKELY, ENOUGH = 0.05, 0.5, 0.8
 WHOLE = "all"
 # As reports call the rules.
-FLOORS, SUPERIORITY, SENSITIVE, SOURCES, CALIBRATION = map(
-    id_of, (floors, superiority, sensitivity, sources, calibration)
-)
+FLOORS, SUPERIORITY, SENSITIVE = id_of(floors), id_of(superiority), id_of(sensitivity)
+SOURCES, CALIBRATION = id_of(sources), id_of(calibration)
 BY = f"by {SUPERIORITY} / by the whole gate"
 # What is tried of a cohort, to say how many images a rule needs.
 FACTORS = tuple(float(f) for f in np.geomspace(1 / 8, 12, 20))
