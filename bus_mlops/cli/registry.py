@@ -150,6 +150,7 @@ def history(as_json: AsJson = False) -> None:
         print(f"CONTRADICTION: {each}")
     if not found:
         print(f"no decision about {name} yet: `dvc repro promote` or `bus-mlops promote` makes the first.")
+    if not (found or looks.history or cohort_looks):
         return
     print(f"{name}: " + ", ".join(f"{alias} {version or 'none'}" for alias, version in aliases.items()))
     if coming is not None:

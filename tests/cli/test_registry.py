@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
-from promotion_store import NAME, Store
+from promotion_store import NAME, Store, copy_store
 from typer.testing import CliRunner
 
 from bus_mlops.cli.app import app
 from bus_mlops.errors import LedgerError, RegistryError
+from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import Aliases
+from bus_mlops.promotion.looks import TakenLook, tags_and_params
 from bus_mlops.promotion.registration import check_files
 from bus_mlops.spec import CellKey
 
@@ -59,6 +61,20 @@ def test_before_the_first_decision(store):
     assert json.loads(run("history", "--json"))["decisions"] == []
     assert "no previous champion" in str(refusal("rollback", "--reason", "just so"))
     assert "has no version 1" in str(refusal("verify", "1"))
+
+
+def test_a_look_is_listed_whose_command_was_killed_before_the_first_decision(store, tmp_path, monkeypatch):
+    copied = copy_store(store, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    client = copied.ledger.client
+    taken = TakenLook(number=1, budget=0.05, before=0, level=0.03, share=0.6, key="k", tested="t" * 64, images=160)
+    record = records.open_record(client, copied.config.tracking, records.LOOK_KIND, "look", {"model": NAME})
+    tags, params = tags_and_params(taken)
+    copied.ledger.writer.write(record, tags=tags, params=params)
+    listed = run("history")
+    assert f"no decision about {NAME} yet" in listed
+    assert f"the record {record} came to no decision; its look counts: look 1 at 160 test images" in listed
+    assert "0.02 of alpha 0.05 is left" in listed
 
 
 def test_the_gate_judges_and_changes_nothing(store):
