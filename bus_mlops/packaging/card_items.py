@@ -350,7 +350,7 @@ def _uncertainty(known: Known) -> str:
     if judged is None:
         return ""
     methods = sorted({number.method for number in judged.numbers.values() if number.method})
-    superiority = [rule.sentence for rule in found.report.rules if rule.id == "G2"] if found.report else []
+    superiority = [rule.sentence for rule in found.report.rules if rule.title == "superiority"] if found.report else []
     return " ".join([_listed(f"95 % intervals: {method}" for method in methods), *superiority, found.look]).strip()
 
 
@@ -399,7 +399,7 @@ def _explanations(known: Known) -> str:
 
 def _heterogeneity(known: Known) -> str:
     report = known.evidence.report
-    rule = [rule.sentence for rule in report.rules if rule.id == "G4"] if report else []
+    rule = [rule.sentence for rule in report.rules if rule.title == "every source"] if report else []
     groupings = ("source", "lesion size", "case")
     said = _listed(part for grouping in groupings for part in _of_grouping(known, grouping))
     return " ".join([said, *rule]).strip()
