@@ -31,26 +31,26 @@ reproduce: install  ## run the whole pipeline of params.yaml and print a summary
 	$(BIN)/dvc repro
 	@$(BIN)/bus-mlops summary
 
-# Two files at a time; alone, one after the other, what counts seconds.
+# Three files at a time, since a third of a test's time is waiting; alone, one after the other, what counts seconds.
 PYTEST := $(BIN)/python -m pytest
-TWO := --numprocesses 2 --dist loadfile
+FILES := --numprocesses 3 --dist loadfile
 
 quick: install  ## the tests that need no TensorFlow, in a minute
-	$(PYTEST) $(TWO) --without-tensorflow -m 'not slow and not pipeline'
+	$(PYTEST) $(FILES) --without-tensorflow -m 'not slow and not pipeline'
 
 test: install  ## tests and docstring examples with coverage, about thirteen minutes on two idle cores
-	$(PYTEST) $(TWO) --cov --doctest-modules bus_mlops tests
+	$(PYTEST) $(FILES) --cov --doctest-modules bus_mlops tests
 
 # What Ray, Keras and servers warn of while they train is no error there: it differs between machines.
 test-slow: install  ## the tests that make test leaves out
-	$(PYTEST) $(TWO) -W default -m 'slow and not alone'
+	$(PYTEST) $(FILES) -W default -m 'slow and not alone'
 	$(PYTEST) -W default -m 'slow and alone'
 
 test-all: test test-slow test-oldest  ## all tests, on the oldest versions and on Python 3.12 too
 
 # Without TensorFlow, which has one allowed version: what reads, splits, measures, judges and predicts.
 ROOMS := tests/test_imports.py $(addprefix tests/,config consumer dataset evaluation gate images sources)
-UNTRAINED := -m pytest $(TWO) --without-tensorflow $(ROOMS)
+UNTRAINED := -m pytest $(FILES) --without-tensorflow $(ROOMS)
 # The first that starts: a shim of pyenv for a version that is not active does not.
 PYTHON312 ?= $(shell for python in python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python3.12; do \
     if $$python -c '' 2> /dev/null; then echo $$python; break; fi; done)

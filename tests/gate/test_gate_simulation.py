@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from predictions import FOLDS, two_models
 
-from bus_mlops.gate.comparison import GateContext, Lineage, compare
+from bus_mlops.gate.comparison import Comparison, GateContext, Lineage, compare
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
+from bus_mlops.gate.rules.superiority import SuperiorityLimits, superiority
 
 # Of 1,200 images 240 are tested in each fold, a fifth of the others is for validation.
 LINEAGE = Lineage("d" * 64, "f" * 64)
@@ -23,10 +24,14 @@ CONTEXT = GateContext(
 )
 
 
-def judged(seed: int, areas: tuple[float, float]) -> GateReport:
+def drawn(seed: int, areas: tuple[float, float]) -> Comparison:
     candidate, baseline = two_models(seed, areas)
+    return compare([candidate, baseline], CONTEXT, metric="roc_auc", resamples=100)
+
+
+def judged(seed: int, areas: tuple[float, float]) -> GateReport:
     # The default limits, with few resamples.
-    return run_gate(compare([candidate, baseline], CONTEXT, metric="roc_auc", resamples=100), {})
+    return run_gate(drawn(seed, areas), {})
 
 
 def difference(report: GateReport) -> float:
@@ -34,24 +39,24 @@ def difference(report: GateReport) -> float:
 
 
 @pytest.mark.slow
-def test_two_equal_models_pass_in_at_most_five_percent_of_400_repetitions():
-    reports = [judged(seed, (0.93, 0.93)) for seed in range(400)]
-    higher = sum(difference(report) > 0 for report in reports)
-    passed = sum(report.passed for report in reports)
-    superior = sum(report.rules[2].passed for report in reports)
-    print(f"equal models: higher mean in {higher} of 400, superior by G2 in {superior}, passed in {passed}")
-    assert 160 <= higher <= 240  # a higher mean alone would promote half of them
-    assert passed <= superior <= 20  # and it is not the floors alone that refuse them
+def test_two_equal_models_pass_in_at_most_five_percent_of_160_repetitions():
+    limits = SuperiorityLimits()
+    verdicts = [superiority(drawn(seed, (0.93, 0.93)), limits) for seed in range(160)]
+    higher = sum(float(verdict.values["difference"]) > 0 for verdict in verdicts)
+    superior = sum(verdict.passed for verdict in verdicts)
+    print(f"equal models: higher mean in {higher} of 160, superior by G2 in {superior}")
+    assert 60 <= higher <= 100  # a higher mean alone would promote half of them
+    assert superior <= 8  # without any help of floors and margins
 
 
 @pytest.mark.slow
 def test_a_model_better_by_three_points_of_area_passes_in_at_least_sixty_percent():
-    reports = [judged(10_000 + seed, (0.94, 0.91)) for seed in range(200)]
+    reports = [judged(10_000 + seed, (0.94, 0.91)) for seed in range(40)]
     mean = sum(map(difference, reports)) / len(reports)
     passed = sum(report.passed for report in reports)
-    print(f"+0.03: seen {mean:+.4f} in the mean, passed in {passed} of 200")
+    print(f"+0.03: seen {mean:+.4f} in the mean, passed in {passed} of 40")
     assert mean == pytest.approx(0.03, abs=0.003)
-    assert passed >= 120
+    assert passed >= 24
 
 
 def test_the_same_in_small():
