@@ -146,7 +146,8 @@ def test_edited_code_runs_its_stages_and_trains_nothing(project):
     try:
         done = dvc(project, "repro", "train@losses")
         assert done.returncode == 0, done.stderr
-        assert stages_run(done.stdout) == ["train@losses"]
+        # Stage leakage says beforehand what the gate can see, through the gate's own code.
+        assert [stage for stage in stages_run(done.stdout) if stage != "leakage"] == ["train@losses"]
         assert trained(project) == before
     finally:
         path.write_text(original)

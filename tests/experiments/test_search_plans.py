@@ -180,7 +180,7 @@ def test_a_network_that_was_taken_out_is_not_searched_and_the_plan_says_so(monke
     monkeypatch.chdir(tmp_path)
     table, notes = describe_plan(config)
     assert "no search wide: emt_net is not among the networks of params.yaml" in notes
-    told = "search pair of mobilenet (optuna, tpe) on 3 folds, the validation part of each: up to 60 cells"
+    told = "search pair of mobilenet (optuna, tpe) on 5 folds, the validation part of each: up to 100 cells"
     assert told in str(notes)
     assert "tuned-pair" in list(table.columns[0].cells)
     both = changed("pair", network=["mobilenet", "resnet50"])

@@ -81,7 +81,7 @@ def search_in(
 ) -> SearchResult:
     """Search, or go on, on a store; the working folder is `data`."""
     config = load_config(data / "params.yaml").model_copy(update={"tracking": tracking})
-    job = Job(data, data, tracking, studies, None, threads=1, driver=f"test-{os.getpid()}")
+    job = Job(data, data / "data/folds/folds.csv", tracking, studies, None, threads=1, driver=f"test-{os.getpid()}")
     ledger = Ledger(tracking)
     ledger.reconcile(alone=True)
     return run_search(Runner(config, ledger, Recorder(ledger, job, fails), job), plan, studies)
