@@ -23,7 +23,7 @@ from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.evaluate import evaluate
-from bus_mlops.evaluation.report import plots
+from bus_mlops.evaluation.report import drawing, plots
 from bus_mlops.evaluation.report.page import read_inputs, render_report
 from bus_mlops.evaluation.report.provenance import provenance
 from bus_mlops.evaluation.report.summary import render_summary
@@ -599,7 +599,7 @@ def test_a_sample_without_a_probability_has_none_in_its_title(tmp_path):
 
 
 def test_many_panels_are_pixels(predictions, monkeypatch):
-    monkeypatch.setattr(plots, "MOST_VECTOR_PANELS", 2)
+    monkeypatch.setattr(drawing, "MOST_VECTOR_PANELS", 2)
     part = predictions(images=60)[lambda f: f["part"] == "test"]
     assert plots.confusion_figure({("A", str(i)): part for i in range(3)}).startswith(b"\x89PNG")
     assert plots.confusion_figure({("A", str(i)): part for i in range(2)}).startswith(b"<?xml")

@@ -13,7 +13,7 @@ import numpy as np
 
 from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.curves import MODEL, TREAT_ALL
-from bus_mlops.evaluation.report.drawing import BAND, SOFT, address, panel_title, panels
+from bus_mlops.evaluation.report.drawing import BAND, SOFT, address, grid, panel_title
 from bus_mlops.evaluation.report.plots import PALETTE, STYLE
 from bus_mlops.evaluation.report.tabled import Section, render
 
@@ -77,7 +77,7 @@ def _figure(
 ) -> str:
     """A panel a row, all with the same axes, and under them what lines and colours mean."""
     rows = list(frame.groupby(ROW, sort=False))
-    figure, axes = panels(len(rows), COLUMNS, (2.65, 2.5))
+    figure, axes = grid(len(rows), COLUMNS, (2.65, 2.5))
     for number, (axis, (name, own)) in enumerate(zip(axes, rows, strict=True)):
         draw(axis, own)
         axis.set_title(panel_title(*(str(part) for part in name)), fontsize=8)

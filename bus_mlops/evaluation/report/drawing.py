@@ -1,4 +1,4 @@
-"""What figures of the sections share: small panels side by side, saved as SVG, as addresses for a page."""
+"""What all figures of the report share: small panels side by side, saved as SVG or PNG, as addresses for a page."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import io
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from bus_mlops.evaluation.report.plots import MOST_VECTOR_PANELS
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_VECTOR_PANELS = 20
 INK, SOFT, BAND = "#1B2430", "#8A94A0", "#C9D1D9"
 # The strategies whose rows are candidates; where none was trained, all others are shown.
 CANDIDATES = ("approaches", "tuned")
@@ -24,8 +23,8 @@ def shown_strategies(strategies: list[str]) -> list[str]:
     return [each for each in every if each.startswith(CANDIDATES)] or every
 
 
-def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels in so many columns; size is (width, height) of a panel in inches."""
+def grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels in at most so many columns, each of a size in inches, and their axes."""
     from matplotlib.figure import Figure
 
     columns = min(count, columns)
@@ -37,13 +36,30 @@ def panels(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure,
     return figure, axes[:count]
 
 
-def address(figure: Figure) -> str:
-    """The figure as a `data:` address: SVG, or PNG, a fraction of the bytes, when it has many panels."""
-    kind = "svg" if sum(axis.get_visible() for axis in figure.axes) <= MOST_VECTOR_PANELS else "png"
+def drawn(figure: Figure) -> bytes:
+    """The figure as SVG; as PNG, a fraction of the bytes, when it has many panels."""
+    panels = sum(axis.get_visible() for axis in figure.axes)
+    return saved(figure, "svg" if panels <= MOST_VECTOR_PANELS else "png")
+
+
+def saved(figure: Figure, kind: str) -> bytes:
+    """A figure as `svg` or `png`, the same bytes for the same figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=110, metadata={"Date" if kind == "svg" else "Software": None})
-    mime = "image/svg+xml" if kind == "svg" else "image/png"
-    return f"data:{mime};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    figure.savefig(buffer, format=kind, dpi=110, metadata=metadata)
+    return buffer.getvalue()
+
+
+def address(figure: Figure) -> str:
+    """The figure as a `data:` address."""
+    return data_address(drawn(figure))
+
+
+def data_address(picture: bytes) -> str:
+    """A PNG, JPEG or SVG as a `data:` address."""
+    kinds = {b"\x89PNG": "image/png", b"\xff\xd8": "image/jpeg"}
+    kind = next((kind for start, kind in kinds.items() if picture.startswith(start)), "image/svg+xml")
+    return f"data:{kind};base64,{base64.b64encode(picture).decode('ascii')}"
 
 
 def panel_title(strategy: str, model: str, variant: str) -> str:

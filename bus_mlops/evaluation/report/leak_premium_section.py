@@ -13,7 +13,7 @@ from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.leak_premium import in_words
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.paper.sentences import points, probability
-from bus_mlops.evaluation.report.drawing import INK, SOFT, address, panels
+from bus_mlops.evaluation.report.drawing import INK, SOFT, address, grid
 from bus_mlops.evaluation.report.plots import PALETTE, STYLE
 from bus_mlops.evaluation.report.tabled import Section, render
 
@@ -76,7 +76,7 @@ def _dots(table: pd.DataFrame) -> str:
     """A panel a metric: of each row the difference in points with its interval, the line at none."""
     metrics = list(dict.fromkeys(table["metric"]))
     names = list(dict.fromkeys(tuple(key) for key in table[ROW].itertuples(index=False, name=None)))
-    figure, axes = panels(len(metrics), 4, (2.6, 0.36 * len(names) + 0.9))
+    figure, axes = grid(len(metrics), 4, (2.6, 0.36 * len(names) + 0.9))
     for number, (axis, metric) in enumerate(zip(axes, metrics, strict=True)):
         own = table[table["metric"] == metric]
         at = [names.index(tuple(key)) for key in own[ROW].itertuples(index=False, name=None)]

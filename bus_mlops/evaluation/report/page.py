@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ from bus_mlops.evaluation.families import compose, with_choice
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.report import plots
 from bus_mlops.evaluation.report.audit_pictures import Exclusions, excluded_sentence, read_conflicts, read_excluded
+from bus_mlops.evaluation.report.drawing import data_address
 from bus_mlops.evaluation.report.rows import (
     audit_facts,
     columns,
@@ -182,7 +182,7 @@ def render_report(inputs: ReportInputs) -> str:
         conflicts=len(inputs.benchmark.get("label_conflicts", [])),
         audit=audit_facts(inputs.audit) if inputs.audit else [],
         conflict_clusters=[
-            [{**image, "picture": _uri(image["picture"], "image/png")} for image in each] for each in inputs.conflicts
+            [{**image, "picture": data_address(image["picture"])} for image in each] for each in inputs.conflicts
         ],
         excluded_sentence=excluded_sentence(inputs.excluded),
         leakage=leakage_rows(inputs.leakage) if inputs.leakage else [],
@@ -201,7 +201,7 @@ def render_report(inputs: ReportInputs) -> str:
 def _drawn(searches: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sections of searches with their figures as addresses."""
     for network in (each for search in searches for each in search["networks"]):
-        network["figures"] = {title: _figure(drawn) for title, drawn in network["figures"].items()}
+        network["figures"] = {title: data_address(drawn) for title, drawn in network["figures"].items()}
     return searches
 
 
@@ -254,10 +254,10 @@ def _strategy(name: str, results: StrategyResults) -> dict[str, Any]:
         "has_masks": any(cell["ours"] for row in rows for cell in row["masks"]),
         "methods": list(dict.fromkeys(row["interval"] for row in rows if row["interval"])),
         "has_paper": any(cell["paper"] for row in rows for cell in row["cells"]),
-        "roc": _figure(plots.roc_figure(test)) if test else "",
-        "confusion": _figure(plots.confusion_figure(test)) if test else "",
-        "calibration": _figure(plots.calibration_figure(test)) if test else "",
-        "curves": _figure(plots.learning_figure(results.curves[kept])) if any(kept) else "",
+        "roc": data_address(plots.roc_figure(test)) if test else "",
+        "confusion": data_address(plots.confusion_figure(test)) if test else "",
+        "calibration": data_address(plots.calibration_figure(test)) if test else "",
+        "curves": data_address(plots.learning_figure(results.curves[kept])) if any(kept) else "",
         "samples": _samples(results.samples) if results.samples else [],
     }
 
@@ -274,16 +274,8 @@ def _samples(samples: Samples) -> list[tuple[str, str]]:
         half = SAMPLES_PER_MODEL // 2
         chosen = [i for label in (0, 1) for i in [k for k in indices if samples.label[k] == label][:half]]
         if chosen:
-            shown.append((model, _uri(plots.samples_figure(samples, chosen), "image/png")))
+            shown.append((model, data_address(plots.samples_figure(samples, chosen))))
     return shown
-
-
-def _figure(data: bytes) -> str:
-    return _uri(data, "image/png" if data.startswith(b"\x89PNG") else "image/svg+xml")
-
-
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ same bytes.
 from __future__ import annotations
 
 import functools
-import io
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -18,13 +17,13 @@ import numpy as np
 
 from bus_mlops.evaluation.cells import CELL
 from bus_mlops.evaluation.metrics import confusion
+from bus_mlops.evaluation.report.drawing import drawn, grid, saved
 from bus_mlops.evaluation.results import Samples
 from bus_mlops.evaluation.roc import evenly, roc_curve
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from matplotlib.typing import LineStyleType, RcKeyType
 
 P = ParamSpec("P")
@@ -52,7 +51,6 @@ STYLE: dict[RcKeyType, Any] = {
 BELOW: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.17), "borderaxespad": 0}
 # More curves than this in one diagram cannot be told apart: then each model gets its own.
 MOST_CURVES = 6
-MOST_VECTOR_PANELS = 20
 
 
 def _styled(draw: Callable[P, bytes]) -> Callable[P, bytes]:
@@ -81,7 +79,7 @@ def roc_figure(rows: Mapping[tuple[str, str], pd.DataFrame]) -> bytes:
 @_styled
 def confusion_figure(rows: Mapping[tuple[str, str], pd.DataFrame]) -> bytes:
     """Confusion matrices (SVG) of the pooled test predictions at 0.5: counts and percentages of each true class."""
-    figure, axes = grid(len(rows), min(len(rows), 5), (2.3, 2.35))
+    figure, axes = grid(len(rows), 5, (2.3, 2.35))
     for axis, (key, part) in zip(axes, rows.items(), strict=True):
         called = part["probability"].to_numpy() >= 0.5
         tn, fp, fn, tp = (int(cell) for cell in confusion(part["label"].to_numpy(), called))
@@ -97,7 +95,7 @@ def confusion_figure(rows: Mapping[tuple[str, str], pd.DataFrame]) -> bytes:
         axis.grid(visible=False)
         axis.spines[:].set_visible(False)
         axis.tick_params(length=0)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 @_styled
@@ -124,13 +122,13 @@ def learning_figure(curves: pd.DataFrame) -> bytes:
         band, column = divmod(position, columns)
         for k in (0, 1):
             axes[(2 * band + k) * columns + column].set_visible(False)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 @_styled
 def samples_figure(samples: Samples, indices: Sequence[int]) -> bytes:
     """Sample images (PNG) with the true lesion outlined in green and the predicted one dashed in orange."""
-    figure, axes = grid(len(indices), min(len(indices), 4), (2.2, 2.5))
+    figure, axes = grid(len(indices), 4, (2.2, 2.5))
     for axis, i in zip(axes, indices, strict=True):
         axis.imshow(samples.image[i], cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
         outlines = ((samples.mask_true[i], TRUE_MASK, "-"), (samples.mask_predicted[i], PREDICTED_MASK, "--"))
@@ -183,7 +181,7 @@ def _square_panels(
             axis.set_title(keys[0][0])
         axis.set(xlim=(-rim, 1 + rim), ylim=(-rim, 1 + rim), aspect="equal", xlabel=xlabel, ylabel=ylabel)
         axis.legend(**BELOW)
-    return _drawn(figure)
+    return drawn(figure)
 
 
 def _wrapped(key: Iterable[object]) -> str:
@@ -207,29 +205,3 @@ def _panels(keys: Iterable[tuple[str, str]]) -> list[list[tuple[str, str]]]:
         return [every]
     models = dict.fromkeys(model for model, _ in every)
     return [[key for key in every if key[0] == model] for model in models]
-
-
-def grid(count: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels in so many columns, each of a size in inches, and their axes."""
-    from matplotlib.figure import Figure
-
-    rows = -(-count // columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
-    axes: list[Any] = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis in axes[count:]:
-        axis.set_visible(False)
-    return figure, axes[:count]
-
-
-def _drawn(figure: Figure) -> bytes:
-    """The figure as SVG; as PNG, a fraction of the bytes, when it has many panels."""
-    panels = sum(axis.get_visible() for axis in figure.axes)
-    return saved(figure, "svg" if panels <= MOST_VECTOR_PANELS else "png")
-
-
-def saved(figure: Figure, kind: str) -> bytes:
-    """A figure as `svg` or `png`, the same bytes for the same figure."""
-    buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    figure.savefig(buffer, format=kind, dpi=110, metadata=metadata)
-    return buffer.getvalue()

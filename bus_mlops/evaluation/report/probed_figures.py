@@ -8,7 +8,8 @@ import matplotlib
 import numpy as np
 
 from bus_mlops.evaluation.cells import ROW
-from bus_mlops.evaluation.report.plots import PALETTE, STYLE, grid, saved
+from bus_mlops.evaluation.report.drawing import grid, saved
+from bus_mlops.evaluation.report.plots import PALETTE, STYLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,7 @@ def robustness_figure(table: pd.DataFrame) -> bytes:
     with matplotlib.rc_context(STYLE):
         levels = table[table["what"] == "level"]
         kinds = [kind for kind in levels["corruption"].unique() if kind != "none"]
-        figure, axes = grid(len(kinds), min(len(kinds), 4), (2.5, 2.3))
+        figure, axes = grid(len(kinds), 4, (2.5, 2.3))
         for axis, kind in zip(axes, kinds, strict=True):
             for number, (key, own) in enumerate(levels.groupby(list(ROW), sort=False)):
                 shown = own[own["corruption"].isin(["none", kind])]

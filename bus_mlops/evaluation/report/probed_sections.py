@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.metrics import METRICS
+from bus_mlops.evaluation.report.drawing import data_address
 from bus_mlops.evaluation.report.probed_figures import cost_figure, robustness_figure
 from bus_mlops.evaluation.report.tabled import Section, render
 
@@ -48,7 +48,7 @@ def robustness_section(tables: Path) -> Section | None:
     drops = table[table["what"] == "drop"]
     strongest = drops[drops["strength"] == drops["strength"].max()]
     rows = [(row, _fallen(own)) for row, own in _by_row(strongest)]
-    figure = _uri(robustness_figure(table), "image/svg+xml")
+    figure = data_address(robustness_figure(table))
     images = int(table["images"].max())
     return Section("robustness", "Robustness", render("robustness", rows=rows, figure=figure, images=images))
 
@@ -78,7 +78,7 @@ def cost_section(tables: Path) -> Section | None:
         render(
             "cost",
             rows=rows,
-            figure=_uri(cost_figure(areas), "image/svg+xml") if len(areas) else "",
+            figure=data_address(cost_figure(areas)) if len(areas) else "",
             machine=str(table["machine"].iloc[0]),
             threads=int(threads.max()) if len(threads) else 0,
         ),
@@ -148,7 +148,7 @@ def _pictures(path: Path, count: int) -> list[tuple[str, str]]:
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name][: min(count, MOST_PICTURES)] for name in ("image", "neighbour", "mask", "heat")}
     return [
-        (_uri(_jpeg(_drawn(image, mask, heat)), "image/jpeg"), _uri(_jpeg(neighbour), "image/jpeg"))
+        (data_address(_jpeg(_drawn(image, mask, heat))), data_address(_jpeg(neighbour)))
         for image, neighbour, mask, heat in zip(*arrays.values(), strict=True)
     ]
 
@@ -171,10 +171,6 @@ def _jpeg(pixels: Pixels) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format="JPEG", quality=JPEG_QUALITY)
     return stream.getvalue()
-
-
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _by_row(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

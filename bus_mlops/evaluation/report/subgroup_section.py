@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.lesions import THIRDS
 from bus_mlops.evaluation.metrics import METRICS
-from bus_mlops.evaluation.report.drawing import INK, SOFT, address, panels, shown_strategies
+from bus_mlops.evaluation.report.drawing import INK, SOFT, address, grid, shown_strategies
 from bus_mlops.evaluation.report.plots import PALETTE, STYLE
 from bus_mlops.evaluation.report.tabled import Section, render
 from bus_mlops.evaluation.subgroups import ALL, CASE, SIZE, SOURCE
@@ -132,7 +132,7 @@ def _forest(frame: pd.DataFrame) -> str:
         places.append(at)
         labels.append(name)
         at, before = at + 1, grouping
-    figure, axes = panels(len(metrics), 4, (2.45 if len(metrics) > 1 else 4.5, 0.24 * at + 0.75))
+    figure, axes = grid(len(metrics), 4, (2.45 if len(metrics) > 1 else 4.5, 0.24 * at + 0.75))
     for number, (axis, metric) in enumerate(zip(axes, metrics, strict=True)):
         for place, (grouping, _, own) in zip(places, every, strict=True):
             _mark(axis, own[own["metric"] == metric], place, PALETTE[0] if grouping != ALL else INK)
@@ -173,7 +173,7 @@ def _sizes_figure(table: pd.DataFrame) -> str:
     if not metrics:
         return ""
     rows = list(own.groupby(ROW, sort=False))
-    figure, axes = panels(len(metrics), 2, (5.2 if len(metrics) > 1 else 6.5, 0.36 * len(rows) + 1.0))
+    figure, axes = grid(len(metrics), 2, (5.2 if len(metrics) > 1 else 6.5, 0.36 * len(rows) + 1.0))
     thirds = ((THIRDS[0], PALETTE[1], -0.16, "s"), (THIRDS[-1], PALETTE[0], 0.16, "o"))
     for number, (axis, metric) in enumerate(zip(axes, metrics, strict=True)):
         for place, (_, frame) in enumerate(rows):
