@@ -33,7 +33,7 @@ def test_every_target_says_what_it_is_for_or_is_part_of_another():
 
 
 def test_no_two_files_of_tests_share_a_name():
-    """pytest imports them by it; of two that one process collects, the second is an error. Alone neither is."""
+    """Pytest imports them by it; of two that one process collects, the second is an error. Alone neither is."""
     names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
 
