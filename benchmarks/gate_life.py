@@ -173,7 +173,7 @@ def _said(images: int, malignant: int, folds: int, seeds: int, pair: Pair) -> li
     counts = Counts(malignant, images - malignant, malignant, images - malignant)
     cohort = Cohort({"busi": counts}, folds, seeds, 0.2 * (1 - 1 / folds), group_size=1.2)
     found = chances(cohort, pair, Limits.of({}), next_look([], *power_levels({})).level)
-    return [found.g1, found.g2, found.g3, found.g4, found.g5, found.gate]
+    return [found.floors, found.superiority, found.lost_sensitivity, found.sources, found.calibration, found.gate]
 
 
 def _each(workers: int, function: Callable[[int], R], seeds: Iterable[int]) -> Iterable[R]:

@@ -211,7 +211,7 @@ def power_report(cohort: Cohort, promotion: Mapping[str, Any], area: float = USU
     sizes = (cohort.images, *(size for size in SIZES if size != cohort.images and _fits(cohort, size)))
     rows = tuple(_row(cohort.resized(size), area, limits, levels[0], rise) for size in sizes)
     looks = tuple(
-        LaterLook(number, level, found.g2, found.gate)
+        LaterLook(number, level, found.superiority, found.gate)
         for number, level in enumerate(levels, 1)
         for found in (chances(cohort, Pair(area + HEADLINE, area), limits, level, rise),)
     )
@@ -248,7 +248,9 @@ def _fits(cohort: Cohort, images: int) -> bool:
 
 def _row(cohort: Cohort, area: float, limits: Limits, level: float, rise: Rise) -> Row:
     found = [chances(cohort, Pair(area + gain, area), limits, level, rise) for gain in GAINS]
-    return Row(cohort.images, cohort.malignant, tuple(each.g2 for each in found), tuple(each.gate for each in found))
+    return Row(
+        cohort.images, cohort.malignant, tuple(each.superiority for each in found), tuple(each.gate for each in found)
+    )
 
 
 def _rule_chances(cohort: Cohort, limits: Limits, level: float) -> tuple[RuleChance, ...]:
@@ -271,29 +273,35 @@ def _rule_chances(cohort: Cohort, limits: Limits, level: float) -> tuple[RuleCha
         one(
             FLOORS,
             f"sensitivity >= {lowest.minimum_sensitivity:g}",
-            lambda each: each.sensitivity,
+            lambda each: each.floor_of_sensitivity,
             f"the paper's {_plain(PAPERS_BEST[0])} has a lower bound near {_plain(bounds[0])}",
         ),
         one(
             FLOORS,
             f"specificity >= {lowest.minimum_specificity:g}",
-            lambda each: each.specificity,
+            lambda each: each.floor_of_specificity,
             f"the paper's {_plain(PAPERS_BEST[1])}: near {_plain(bounds[1])}",
         ),
         one(
             SUPERIORITY,
             f"superiority, {_signed(pairs[0].gain)}",
-            lambda each: each.g2,
+            lambda each: each.superiority,
             _more_trainings(cohort, pairs[0], limits, level),
         ),
-        one(SENSITIVE, f"a loss of {limits.sensitivity.sensitivity_margin:g} ruled out", lambda each: each.g3),
+        one(
+            SENSITIVE,
+            f"a loss of {limits.sensitivity.sensitivity_margin:g} ruled out",
+            lambda each: each.lost_sensitivity,
+        ),
         one(
             SOURCES,
             f"no source falls by {limits.sources.source_margin:g}",
-            lambda each: each.g4,
+            lambda each: each.sources,
             _undecided(cohort, limits),
         ),
-        one(CALIBRATION, f"a rise of {limits.calibration.calibration_margin:g} ruled out", lambda each: each.g5),
+        one(
+            CALIBRATION, f"a rise of {limits.calibration.calibration_margin:g} ruled out", lambda each: each.calibration
+        ),
         one(WHOLE, "rules", lambda each: each.gate),
     )
 
@@ -331,7 +339,7 @@ def _more_trainings(cohort: Cohort, pair: Pair, limits: Limits, level: float) ->
     # Of what is outside a test part, as much is for validation.
     validation = cohort.validation * (1 - 1 / folds) / (1 - 1 / cohort.folds)
     found = chances(replace(cohort, folds=folds, seeds=seeds, validation=validation), pair, limits, level)
-    return f"{folds} folds x {seeds} seeds: {100 * found.g2:.0f} %"
+    return f"{folds} folds x {seeds} seeds: {100 * found.superiority:.0f} %"
 
 
 def _plain(value: float) -> str:

@@ -55,15 +55,26 @@ class Limits:
 
 @dataclass(frozen=True)
 class Chances:
-    """That a rule passes (fractions); `sensitivity` and `specificity` are the two floors."""
+    """That a candidate passes (fractions).
 
-    sensitivity: float
-    specificity: float
-    g1: float
-    g2: float
-    g3: float
-    g4: float
-    g5: float
+    Attributes:
+        floor_of_sensitivity: One of the two floors.
+        floor_of_specificity: The other.
+        floors: The rule on both.
+        superiority: The rule on the primary metric.
+        lost_sensitivity: The rule that a loss of it is ruled out.
+        sources: The rule that no source falls.
+        calibration: The rule that a rise of the calibration error is ruled out.
+        gate: All rules.
+    """
+
+    floor_of_sensitivity: float
+    floor_of_specificity: float
+    floors: float
+    superiority: float
+    lost_sensitivity: float
+    sources: float
+    calibration: float
     gate: float
 
 
@@ -114,9 +125,13 @@ def _errors(measure: int, cohort: Cohort, pair: Pair, moments: Moments, rng: Gen
     if seeds == 1:
         return np.full(DRAWS, np.sqrt(cases)), np.full(DRAWS, groups)
     freedom = folds * (seeds - 1)
-    between = between_seeds(cohort, pair)[measure, measure] / (folds * seeds)
-    seen = between * rng.chisquare(freedom, DRAWS) / freedom
-    return np.sqrt(cases + seen), (cases + seen) ** 2 / (cases**2 / groups + seen**2 / freedom)
+    between = between_seeds(cohort, pair)
+    # Half of it is of one model, whose own networks tell it.
+    whole, shared = (each[measure, measure] / 2 for each in (between.whole, between.shared))
+    within = whole * rng.chisquare(freedom, (2, DRAWS)) / freedom
+    seen = np.maximum(0, within - shared) / (folds * seeds)
+    total = cases + seen.sum(axis=0)
+    return np.sqrt(total), total**2 / (cases**2 / groups + (seen**2).sum(axis=0) / freedom)
 
 
 def _p(differences: Array, cohort: Cohort, pair: Pair, moments: Moments, clustered: bool, rng: Generator) -> Array:
@@ -128,7 +143,7 @@ def _p(differences: Array, cohort: Cohort, pair: Pair, moments: Moments, cluster
         error, freedom = _errors(AREA, cohort, pair, moments, rng)
         return np.asarray(stats.t.sf(differences.mean(axis=1) / error, freedom))
     # The corrected resampled t-test, of single networks where there are several.
-    single = np.sqrt(between_seeds(cohort, pair)[AREA, AREA]) if seeds > 1 else 0.0
+    single = np.sqrt(between_seeds(cohort, pair).whole[AREA, AREA]) if seeds > 1 else 0.0
     pairs = differences[:, :, None] + single * rng.normal(size=(DRAWS, folds, seeds))
     error = np.sqrt((1 / (folds * seeds) + cohort.test_to_train) * pairs.var(axis=(1, 2), ddof=1))
     return np.asarray(stats.t.sf(pairs.mean(axis=(1, 2)) / error, folds * seeds - 1))

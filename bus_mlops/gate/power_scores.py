@@ -122,11 +122,24 @@ def fold_moments(cohort: Cohort, pair: Pair) -> Moments:
     )
 
 
-def between_seeds(cohort: Cohort, pair: Pair) -> Array:
-    """Covariance of single networks' measures between the seeds of a fold, (4, 4): luck, and noise of their own."""
+@dataclass(frozen=True)
+class BetweenSeeds:
+    """Covariance of single networks' measures between the seeds of a fold, (4, 4), and what test images do of it.
+
+    Attributes:
+        whole: Luck, thresholds, and noise of a training's own.
+        shared: The last: other test images would change it too, so that a bootstrap over them has it already.
+    """
+
+    whole: Array
+    shared: Array
+
+
+def between_seeds(cohort: Cohort, pair: Pair) -> BetweenSeeds:
+    """How far the networks of a fold differ, of both models together."""
     single = fold_moments(replace(cohort, seeds=1), pair)
     own = OF_TRAINING / (OWN + OF_TRAINING)
-    return np.asarray(single.trainings + own * (single.images + single.thresholds))
+    return BetweenSeeds(single.trainings + own * (single.images + single.thresholds), own * single.images)
 
 
 def _variance(seeds: int) -> float:

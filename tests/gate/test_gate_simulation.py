@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from predictions import FOLDS, two_models
 
+from bus_mlops.evaluation.clustered_test import Difference, chance_to_find
 from bus_mlops.gate.comparison import Comparison, GateContext, Lineage, compare
 from bus_mlops.gate.gate import run_gate
+from bus_mlops.gate.power_cohort import Cohort
+from bus_mlops.gate.power_rules import Limits, chances
+from bus_mlops.gate.power_scores import Pair
 from bus_mlops.gate.report import GateReport
 from bus_mlops.gate.rules.superiority import SuperiorityLimits, superiority
 
@@ -60,6 +67,23 @@ def test_a_model_better_by_three_points_of_area_passes_in_at_least_sixty_percent
 
 
 def test_the_same_in_small():
-    worse, equal, better = ([judged(seed, (area, 0.90)) for seed in range(4)] for area in (0.86, 0.90, 0.97))
+    worse, equal, better = ([judged(seed, (area, 0.90)) for seed in range(2)] for area in (0.86, 0.90, 0.97))
     assert not any(report.passed for report in worse + equal)
     assert all(report.passed for report in better), better[0].to_markdown()
+
+
+def test_the_power_that_is_stated_before_training_is_that_of_the_rules_own_errors():
+    candidate, baseline, level = 0.925, 0.91, 0.03
+    cohort = replace(Cohort.of_counts(1200, 528, folds=FOLDS, seeds=3), group_size=1.3)
+    stated = chances(cohort, Pair(candidate, baseline), Limits.of({}), level).superiority
+    found = [error_of(seed, (candidate, baseline)) for seed in range(10)]
+    by_rule = [
+        chance_to_find(candidate - baseline, each.standard_error, each.degrees_of_freedom, level) for each in found
+    ]
+    assert 0.4 < stated < 0.8
+    assert stated == pytest.approx(np.mean(by_rule), abs=0.06)
+
+
+def error_of(seed: int, areas: tuple[float, float]) -> Difference:
+    models = [each[each["part"] == "test"] for each in two_models(seed, areas)]
+    return compare(models, CONTEXT, metric="roc_auc", resamples=100).difference("roc_auc")

@@ -58,17 +58,21 @@ def test_what_cannot_be_passed_is_named_with_the_number_of_cases_that_it_needs()
     assert specificity.benign is None
     assert any(line.startswith("G1 (specificity >= 0.95) cannot be passed") for line in found.warnings)
     assert sources.said == "too small to decide, 30 of each are needed: other (20 malignant, 27 benign cases)"
-    assert of(cohort=two, pair=Pair(0.9, 0.9), source_margin=0.0).g4 == pytest.approx(0.5, abs=0.05)
+    assert of(cohort=two, pair=Pair(0.9, 0.9), source_margin=0.0).sources == pytest.approx(0.5, abs=0.05)
 
 
 def test_what_more_images_folds_and_seeds_do():
     trained = replace(BUSI, folds=5, seeds=3)
-    assert of(level=0.05).g2 < of(level=0.05, cohort=replace(BUSI, folds=5)).g2 < of(cohort=trained).g2
-    assert of(cohort=BUSI.resized(3000)).g3 > of().g3
-    assert of(cohort=replace(trained, group_size=4)).g2 < of(cohort=trained).g2
+    assert (
+        of(level=0.05).superiority
+        < of(level=0.05, cohort=replace(BUSI, folds=5)).superiority
+        < of(cohort=trained).superiority
+    )
+    assert of(cohort=BUSI.resized(3000)).lost_sensitivity > of().lost_sensitivity
+    assert of(cohort=replace(trained, group_size=4)).superiority < of(cohort=trained).superiority
     equal = Pair(0.93, 0.93)
-    assert of(cohort=trained, pair=equal).g2 <= 0.055, "the test keeps its level"
-    assert of(level=0).g2 == 0
+    assert of(cohort=trained, pair=equal).superiority <= 0.055, "the test keeps its level"
+    assert of(level=0).superiority == 0
 
 
 def test_thresholds_are_those_of_the_gate():
