@@ -21,6 +21,7 @@ PROBES = RESULTS / "probes"
 # Rows that were trained on folds that leak as well: the folds, what leaks, the predictions.
 PREMIUM = RESULTS / "premium"
 METRICS = RESULTS / "metrics.json"
+HEADLINE = RESULTS / "headline.json"
 REPORT = RESULTS / "report.html"
 PROMOTION = RESULTS / "promotion"
 # Says when results were given up since the store had lost their runs; whatever asks the ledger depends on it.

@@ -23,6 +23,7 @@ from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.evaluate import evaluate
+from bus_mlops.evaluation.headline import headline
 from bus_mlops.evaluation.report import drawing, plots
 from bus_mlops.evaluation.report.page import read_inputs, render_report
 from bus_mlops.evaluation.report.provenance import provenance
@@ -522,6 +523,22 @@ def test_titles_and_order_are_those_of_the_plan(project):
     path.write_text(json.dumps({key: value for key, value in plan.items() if key != "title"}))
     with pytest.raises(EvaluationError, match=r"approaches.json lacks 'title': run `dvc repro --force plan`"):
         page(project)
+
+
+def test_the_headline_has_what_the_profile_has(project):
+    values = headline(project / "results")
+    assert set(values) == {"best", "shown"}
+    best = max(pd.read_csv(project / f"results/tables/{name}.csv")["roc_auc_mean"].max() for name in ROWS)
+    assert values["best"] == round(best, 3)
+    write_gate(project)
+    rules = json.loads((project / "results/promotion/gate.json").read_text())["rules"]
+    floors, better = (next(r["values"] for r in rules if r["id"] == name) for name in ("G1", "G2"))
+    judged = {"model": better["candidate"], "rival": better["baseline"], "p": better["p_adjusted"]}
+    judged |= {"sens": floors["sensitivity"], "spec": floors["specificity"], "gate": 0}
+    assert headline(project / "results") == values | {name: round(value, 3) for name, value in judged.items()}
+    (project / "results/findings.json").unlink()
+    with pytest.raises(EvaluationError, match="run `dvc repro evaluate`"):
+        headline(project / "results")
 
 
 def test_the_report_needs_its_tables(project):
