@@ -135,8 +135,9 @@ def progress(what: str) -> Advance:
 
     def advance(done: int, count: int) -> None:
         if sys.stderr.isatty():
-            end = "\n" if done == count else ""
-            print(f"\r{what}: {done} of {count} checked", end=end, file=sys.stderr, flush=True)
+            # Back to the beginning of the line each time, so that an error in between does not stand behind it.
+            end = "\n" if done == count else "\r"
+            print(f"{what}: {done} of {count} checked", end=end, file=sys.stderr, flush=True)
 
     return advance
 

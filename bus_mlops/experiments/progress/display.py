@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+import textwrap
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from bus_mlops.experiments.cell import VALIDATION_PREFIX, Cell, CellEvent
-from bus_mlops.experiments.progress.grid_state import GridState
+from bus_mlops.experiments.progress.apart import apart
+from bus_mlops.experiments.progress.grid_state import GridState, Running
 from bus_mlops.logs import are_shown
 from bus_mlops.spec import LedgerKey
 
@@ -24,8 +27,11 @@ LOG = logging.getLogger(__name__)
 # often, in seconds.
 DISPLAY_SECONDS = 10.0
 
-# Characters that the other columns of the live view take.
-OTHERS = 70
+# Characters that the name of a run has at least in the live view, and those between columns and of a bar.
+NAME, GAP, BAR = 16, 2, 40
+_HARD_SPACE = "\N{NO-BREAK SPACE}"
+# Columns of the live view that fit beside the name, the most telling ones first.
+IMPORTANCE = ("images", "epoch", "loss", "images/s", "worker")
 
 
 class Progress:
@@ -54,10 +60,12 @@ class Progress:
         self._live: Live | None = None
         if are_shown() and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(console=self._console, get_renderable=self._view, refresh_per_second=2, transient=True)
+        self._apart = ExitStack()
         self._printed = self._published = 0.0
 
     def __enter__(self) -> Progress:
         if self._live is not None:
+            self._apart.enter_context(apart(self._console.print))
             self._live.start()
         return self
 
@@ -66,6 +74,7 @@ class Progress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        self._apart.close()
         if kind is None:
             self._tell_publicly()
 
@@ -77,9 +86,9 @@ class Progress:
         if event.kind == "epoch":
             self._epoch(where, event)
         elif event.kind == "finished":
-            self.line(f"{where}: {_results(event.values)}; {self.state.summary()}")
+            self.line(f"{where}: {_results(event.values)}{self._so_far()}")
         elif event.kind == "failed":
-            self.line(f"{where}: FAILED: {event.message}; {self.state.summary()}", logging.WARNING)
+            self.line(f"{where}: FAILED: {event.message}{self._so_far()}", logging.WARNING)
         elif event.kind in ("lost", "note"):
             self.line(f"{where}: {event.message}", logging.WARNING if event.kind == "lost" else logging.INFO)
         elif event.kind == "elsewhere":
@@ -90,7 +99,7 @@ class Progress:
     def line(self, text: str, level: int = logging.INFO) -> None:
         """Log a line, or print it above the live view if there is one."""
         if self._live is not None:
-            self._console.print(f"[{self._name}] {text}", soft_wrap=True)
+            self._console.print(_hanging(f"[{self._name}] {text}", self._console.width), soft_wrap=True)
         else:
             LOG.log(level, "[%s] %s", self._name, text)
         self._printed = time.monotonic()
@@ -98,7 +107,11 @@ class Progress:
     def _epoch(self, where: str, event: CellEvent) -> None:
         if self._live is None and time.monotonic() - self._printed >= DISPLAY_SECONDS:
             loss = event.values["loss"]
-            self.line(f"{where}, epoch {event.epoch} of {event.epochs}, loss {loss:.3f}; {self.state.summary()}")
+            self.line(f"{where}, epoch {event.epoch} of {event.epochs}, loss {loss:.3f}{self._so_far()}")
+
+    def _so_far(self) -> str:
+        """The end of a line that tells how far the grid is; nothing where the live view says it below."""
+        return "" if self._live is not None else f"; {self.state.summary()}"
 
     def _tell_publicly(self) -> None:
         self._published = time.monotonic()
@@ -112,22 +125,54 @@ class Progress:
         from rich.table import Column, Table
         from rich.text import Text
 
-        state = self.state
-        name = Column("run", no_wrap=True, overflow="ellipsis", max_width=max(12, self._console.width - OTHERS))
-        table = Table("worker", name, "network", "images", "epoch", "loss", "images/s", box=None, padding=(0, 2, 0, 0))
-        for running in sorted(state.running.values(), key=lambda r: r.worker):
-            spec = running.cell.spec
-            table.add_row(
-                str(running.worker),
-                running.cell.title,
-                spec.network,
-                running.cell.scope,
-                f"{running.epoch} of {spec.training.epochs}" if running.epoch else "starting",
-                "" if math.isnan(running.loss) else f"{running.loss:.3f}",
-                "" if math.isnan(running.loss) else f"{running.images_per_second:.0f}",
-            )
-        bar = ProgressBar(total=state.total, completed=state.done + state.failed, width=40)
-        return Group(Text(f"[{self._name}] {state.summary()}"), bar, table)
+        state, width = self.state, self._console.width
+        bar = Table.grid()  # a row ends its line, which a bar alone does not
+        bar.add_row(ProgressBar(total=state.total, completed=state.done + state.failed, width=min(BAR, width)))
+        columns = _columns(sorted(state.running.values(), key=lambda running: running.worker))
+        widths = _widths(columns, width)
+        shown = [Column(name, no_wrap=True, overflow="ellipsis", width=widths[name]) for name in widths]
+        table = Table(*shown, box=None, padding=(0, GAP, 0, 0), pad_edge=False)
+        for row in zip(*(columns[name] for name in widths), strict=True):
+            table.add_row(*row)
+        return Group(Text(f"[{self._name}] {state.summary()}"), bar, *([table] if state.running else []))
+
+
+def _columns(running: Sequence[Running]) -> dict[str, list[str]]:
+    """The live view from left to right: a text for each cell at work."""
+    seen = [not math.isnan(each.loss) for each in running]
+    epochs = [(each.epoch, each.cell.spec.training.epochs) for each in running]
+    return {
+        "worker": [str(each.worker) for each in running],
+        "run": [each.cell.title for each in running],
+        "images": [each.cell.scope for each in running],
+        "epoch": [f"{done} of {total}" if done else "starting" for done, total in epochs],
+        "loss": [f"{each.loss:.3f}" if known else "" for each, known in zip(running, seen, strict=True)],
+        "images/s": [
+            f"{each.images_per_second:.0f}" if known else "" for each, known in zip(running, seen, strict=True)
+        ],
+    }
+
+
+def _widths(columns: Mapping[str, Sequence[str]], width: int) -> dict[str, int]:
+    """Those of the columns that fit beside each other, in characters; the name of a run takes what is left."""
+    needed = {name: max(map(len, (name, *texts))) for name, texts in columns.items()}
+    left = width - min(NAME, needed["run"])
+    shown = {"run"}
+    for name in IMPORTANCE:
+        left -= GAP + needed[name]
+        if left < 0:
+            break
+        shown.add(name)
+    others = sum(GAP + needed[name] for name in shown - {"run"})
+    needed["run"] = max(1, min(needed["run"], width - others))
+    return {name: needed[name] for name in columns if name in shown}
+
+
+def _hanging(text: str, width: int) -> str:
+    """A message wrapped between words, so that a terminal does not break it within them."""
+    whole = re.sub(r"(?<=\d) (?=%|(?:s|min|h)\b)", _HARD_SPACE, text)  # a number stays with its unit
+    lines = textwrap.wrap(whole, max(width, 20), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace(_HARD_SPACE, " ")
 
 
 def _results(numbers: Mapping[str, float]) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import pty
+import queue
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
 from bus_mlops.experiments.cell import Cell, CellEvent
+from bus_mlops.experiments.progress.apart import apart
 from bus_mlops.experiments.progress.display import Progress
 from bus_mlops.experiments.progress.grid_state import GridState
 from bus_mlops.experiments.strategies import make_spec
@@ -151,6 +155,56 @@ def test_in_a_narrow_terminal_the_numbers_are_not_cut(demo):
     row = next(line for line in reversed(text.getvalue().splitlines()) if "EfficientNetB0" in line)
     assert row.split()[-3:] == [str(spec.training.epochs), "0.500", "57"]
     assert "…" in row
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (120, ["worker", "run", "images", "epoch", "loss", "images/s"]),
+        (56, ["worker", "run", "images", "epoch", "loss", "images/s"]),
+        (30, ["run", "images", "epoch"]),
+        (15, ["run"]),
+    ],
+)
+def test_every_line_of_the_view_ends_and_fits(cells, width, shown):
+    console = Console(file=StringIO(), width=width, highlight=False, markup=False)
+    progress = Progress("losses", cells, console=console)
+    for event in (started(1, 0), started(2, 1), epoch(2, 3)):
+        progress.state.take(event)
+    with console.capture() as captured:
+        console.print(progress._view())
+    lines = captured.get().splitlines()
+    header = lines[next(i for i, line in enumerate(lines) if "━" in line) + 1]
+    assert header.split() == shown, "nothing of the bar stands before it"
+    assert max(map(len, lines)) <= width
+
+
+def test_a_finished_run_is_told_once_and_broken_between_words(cells):
+    text = StringIO()
+    console = Console(file=text, force_terminal=True, width=56, highlight=False, markup=False, _environ=XTERM)
+    with Progress("losses", cells, console=console) as progress:
+        progress(finished(1))
+    told = [line.split("\x1b[2K")[-1] for line in text.getvalue().splitlines()]
+    assert "[losses] MobileNet CE, fold 1: ROC AUC 0.910," in told[0]
+    assert "  sensitivity 80 %, specificity 90 %, 30 s" in told[1]
+
+
+def test_what_a_library_writes_to_the_terminal_is_shown_line_by_line():
+    ours, theirs = pty.openpty()
+    kept, shown = os.dup(2), queue.Queue[str]()
+    os.dup2(theirs, 2)
+    try:
+        with apart(shown.put):
+            os.write(2, b"half a ")
+            os.write(2, b"line\n\n")
+        os.write(2, b"to the terminal")
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(theirs)
+    assert shown.get(timeout=10) == "half a line"
+    assert os.read(ours, 100) == b"to the terminal"
+    os.close(ours)
 
 
 def test_a_store_that_cannot_be_reached_does_not_stop_the_grid(cells):
