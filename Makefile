@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help install reproduce quick test test-slow test-all test-oldest test-312 lint ui lock clean
+.PHONY: help install reproduce quick test test-slow test-all test-oldest test-312 lint docs ui lock clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -76,8 +76,12 @@ test-312: .venv-312/.installed
 lint: install  ## ruff, mypy and the contracts of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy bus_mlops pipelines benchmarks tests
+	$(BIN)/mypy bus_mlops pipelines benchmarks tests docs/generate
 	$(BIN)/lint-imports
+
+docs: export NO_MKDOCS_2_WARNING := true
+docs: install  ## the site of docs/, into build/site: open build/site/index.html
+	$(BIN)/mkdocs build --quiet
 
 ui: install  ## the MLflow UI on the store of params.yaml, http://127.0.0.1:5000
 	$(BIN)/bus-mlops ui --port $(PORT)

@@ -81,7 +81,7 @@ def config_model() -> type[Config]:
 
 def strategy_section() -> type[StrategySettings]:
     """`strategy_settings` with a field for each registered strategy."""
-    return _strategy_section(tuple((each.name, each.settings) for each in in_order()))
+    return _strategy_section(tuple((each.name, each.settings, each.explanation) for each in in_order()))
 
 
 def promotion_section() -> type[PromotionConfig]:
@@ -95,14 +95,20 @@ def _compose(strategies: type[StrategySettings], promotion: type[PromotionConfig
     return create_model(
         "Config",
         __base__=Config,
-        strategy_settings=(strategies, Field(default_factory=strategies)),
-        promotion=(promotion, Field(default_factory=promotion)),
+        strategy_settings=(strategies, _section("strategy_settings", strategies)),
+        promotion=(promotion, _section("promotion", promotion)),
     )
 
 
+def _section(name: str, model: type[Strict]) -> Any:
+    return Field(default_factory=model, description=Config.model_fields[name].description)
+
+
 @lru_cache(maxsize=8)
-def _strategy_section(settings: tuple[tuple[str, type[NetworkChoice]], ...]) -> type[StrategySettings]:
-    fields: dict[str, Any] = {name: (kind, Field(default_factory=kind)) for name, kind in settings}
+def _strategy_section(settings: tuple[tuple[str, type[NetworkChoice], str], ...]) -> type[StrategySettings]:
+    fields: dict[str, Any] = {
+        name: (kind, Field(default_factory=kind, description=explanation)) for name, kind, explanation in settings
+    }
     return create_model("StrategySettings", __base__=StrategySettings, **fields)
 
 

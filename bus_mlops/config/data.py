@@ -24,7 +24,9 @@ OFFICIAL_FOLDS = 5
 class DataConfig(Strict):
     """Which images are read and how they are prepared."""
 
-    kind: Literal["phantom", "real"]
+    kind: Literal["phantom", "real"] = Field(
+        description="drawn images or patients'; a model trained on phantoms is registered under a name that says so"
+    )
     root: Path = Field(description="folder that holds one folder per source; read only to the pipeline")
     sources: tuple[SourceName, ...] | Literal["all"] = Field(
         description="the sources to read, each of which must be there; 'all' reads those that are"
@@ -34,15 +36,19 @@ class DataConfig(Strict):
         description="images or masks that a source lists and that are not there stop the assembly, or are left out, "
         "counted, and marked in every table",
     )
-    color: Literal["gray", "rgb"] = "gray"
+    color: Literal["gray", "rgb"] = Field(
+        default="gray", description="what networks see: one channel, thrice, or three"
+    )
 
 
 class PhantomConfig(Strict):
     """How many synthetic images to draw for each source (0 everywhere: none)."""
 
-    images: dict[SourceName, int] = Field(default_factory=dict)
-    near_duplicates: int = Field(default=0, ge=0, description="planted near-duplicates, in all")
-    size: int = Field(default=160, ge=48, le=1024, description="about the long side in pixels")
+    images: dict[SourceName, int] = Field(
+        default_factory=dict, description="how many to draw of each source, 0 or more [images]"
+    )
+    near_duplicates: int = Field(default=0, ge=0, description="planted near-duplicates, in all [images]")
+    size: int = Field(default=160, ge=48, le=1024, description="about the long side [pixels]")
 
     @model_validator(mode="after")
     def _counts(self) -> PhantomConfig:
@@ -70,16 +76,29 @@ class FoldsConfig(Strict):
     `data.sources`. There is no fold by scanner: none of the five sources says which device made an image.
     """
 
-    kind: Literal["grouped", "official", "image-level", "source"] = "grouped"
-    count: int = Field(default=5, ge=2, le=10, description="grouped and image-level; official folds are 5")
-    validation: float = Field(default=0.2, gt=0, lt=1, description="fraction of the training groups")
+    kind: Literal["grouped", "official", "image-level", "source"] = Field(
+        default="grouped",
+        description="grouped: leakage groups stay whole; official: the benchmark's own; image-level: at random, "
+        "which leaks; source: each source is tested once by what was trained on the others",
+    )
+    count: int = Field(
+        default=5, ge=2, le=10, description="how many, of grouped and image-level; official folds are 5 [folds]"
+    )
+    validation: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="of the training groups, by which epochs, thresholds and parameters are chosen [fraction]",
+    )
     locked: float = Field(
         default=0.0,
         ge=0,
         le=0.5,
-        description="fraction of the cases that no fold touches: only a frozen model is judged on them, once",
+        description="of the cases that no fold touches: only a frozen model is judged on them, once [fraction]",
     )
-    run: tuple[int, ...] | None = Field(default=None, description="train only these folds (1-based); null: all")
+    run: tuple[int, ...] | None = Field(
+        default=None, description="train only these folds, counted from 1; null: all [fold numbers]"
+    )
 
     @model_validator(mode="after")
     def _official(self) -> FoldsConfig:

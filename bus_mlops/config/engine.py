@@ -10,25 +10,37 @@ from bus_mlops.config.base import Strict, kind_named_by
 
 
 class _Workers(Strict):
-    workers: int | None = Field(default=None, ge=1, description="null: as many as cores and memory allow")
-    threads: int = Field(default=1, ge=1, description="of each worker; may change numbers in their last digits")
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="processes that train at once, which changes no number; null: as the machine allows [processes]",
+    )
+    threads: int = Field(
+        default=1, ge=1, description="threads of each worker; may change numbers in their last digits [threads]"
+    )
 
 
 class LocalEngineConfig(_Workers):
     """Processes of this machine."""
 
-    kind: Literal["local"] = "local"
+    kind: Literal["local"] = Field(default="local", description="processes of this machine")
 
 
 class RayEngineConfig(_Workers):
     """A Ray cluster, or a Ray on this machine."""
 
-    kind: Literal["ray"] = "ray"
+    kind: Literal["ray"] = Field(default="ray", description="a Ray cluster, or a Ray on this machine")
     address: str | None = Field(
-        default=None, min_length=1, description="of a cluster, as HOST:6379 or auto; null: a Ray on this machine"
+        default=None,
+        min_length=1,
+        description="address of a cluster, as HOST:6379 or auto; null: a Ray on this machine",
     )
-    num_cpus: float | None = Field(default=None, gt=0, description="of a group of runs; null: `threads`")
-    num_gpus: float = Field(default=0, ge=0, description="of a group of runs, or a part of one such as 0.5")
+    num_cpus: float | None = Field(
+        default=None, gt=0, description="cores of a group of runs; null: as many as `threads` [cores]"
+    )
+    num_gpus: float = Field(
+        default=0, ge=0, description="GPUs of a group of runs; whole, or a part of one such as 0.5 [GPUs]"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> RayEngineConfig:

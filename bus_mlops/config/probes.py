@@ -24,12 +24,22 @@ class ProbesConfig(Strict):
         "STRATEGY/NETWORK: the headline rows of a network there",
     )
     images: int | None = Field(
-        default=48, ge=2, description="test images of each fold that are corrupted and explained; null: all"
+        default=48, ge=2, description="test images of each fold that are corrupted and explained; null: all [images]"
     )
-    failures: int = Field(default=4, ge=0, le=20, description="of each kind and row, shown with their pictures")
-    corruptions: tuple[Corruption, ...] = ("gain", "contrast", "speckle", "blur", "jpeg", "crop", "marks", "fgsm")
+    failures: int = Field(
+        default=4,
+        ge=0,
+        le=20,
+        description="most confident misses, and false alarms, of each row, shown with their pictures [images]",
+    )
+    corruptions: tuple[Corruption, ...] = Field(
+        default=("gain", "contrast", "speckle", "blur", "jpeg", "crop", "marks", "fgsm"),
+        description="what is done to test images; fgsm follows the network's gradient",
+    )
     strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(0.25, 0.5, 1.0), min_length=1, description="shares of the greatest strength, ascending"
+        default=(0.25, 0.5, 1.0),
+        min_length=1,
+        description="shares of each corruption's greatest strength, ascending [fraction]",
     )
     cost: Literal["all", "probed", "none"] = Field(
         default="all", description="whose parameters, GMAC, latency and memory are measured"

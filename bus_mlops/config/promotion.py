@@ -29,15 +29,25 @@ class PromotionConfig(Strict):
         description="'champion' (for the first one: the best row of `multitask` and `approaches` that is not "
         "of the candidate network), 'best' (always that row) or a network",
     )
-    threshold: Literal["youden", "half"] = "youden"
+    threshold: Literal["youden", "half"] = Field(
+        default="youden", description="where malignant begins: youden, chosen on validation parts, or half, 0.5"
+    )
     look_share: float = Field(
-        default=0.6, gt=0, lt=1, description="of what is left of alpha on these test images, spent by a look"
+        default=0.6,
+        gt=0,
+        lt=1,
+        description="share of what is left of alpha on these test images, spent by a look [fraction]",
     )
     protocol: str | None = Field(
         default=None, description="the digest of the terms, as `bus-mlops protocol` prints it; null: not pinned"
     )
-    bootstrap: int = Field(default=2000, ge=100, description="resamples of each interval")
-    metric: MetricName = Field(default="roc_auc", description="a metric of probabilities, also your own")
+    bootstrap: int = Field(
+        default=2000, ge=100, description="resamples of each interval, of whole leakage groups [resamples]"
+    )
+    metric: MetricName = Field(
+        default="roc_auc",
+        description="what must be better, and must fall in no source: a metric of probabilities, also your own",
+    )
 
 
 class PackageConfig(Strict):

@@ -26,8 +26,8 @@ EXTERNAL_COHORT = "external"
 class Config(Strict):
     """All parameters of one reproduction; see `bus-mlops profile --list`."""
 
-    profile: str
-    seed: int = Field(ge=0, le=2**31 - 1)
+    profile: str = Field(description="the name under which reports and runs speak of these parameters")
+    seed: int = Field(ge=0, le=2**31 - 1, description="what phantoms, folds, weights and batches are drawn with [seed]")
     data: DataConfig
     phantom: PhantomConfig = PhantomConfig()
     audit: AuditConfig = AuditConfig()
@@ -39,9 +39,14 @@ class Config(Strict):
         default=None, description="folder with pretrained weights, looked at before Keras's cache"
     )
     training: TrainingDefaults = TrainingDefaults()
-    networks: dict[str, NetworkConfig]
+    networks: dict[str, NetworkConfig] = Field(
+        description="by their names in `bus-mlops models`: what this profile trains, and how, if not by `training`"
+    )
     strategies: tuple[StrategyName, ...] = Field(min_length=1, description="what is trained, each once")
-    strategy_settings: StrategySettings = StrategySettings()
+    strategy_settings: StrategySettings = Field(
+        default=StrategySettings(),
+        description="settings of each strategy; of those that are not in `strategies`, without effect",
+    )
     searches: dict[SearchName, Search] = Field(
         description="by name: what a stage `search@NAME` tries, and `tuned@NAME` then trains"
     )
@@ -51,10 +56,14 @@ class Config(Strict):
     leak_premium: LeakPremium = Field(
         default=None, description="rows that are trained on image-level folds too; {} or null: none"
     )
-    promotion: PromotionConfig = PromotionConfig()
+    promotion: PromotionConfig = Field(
+        default=PromotionConfig(),
+        description="which models are compared, by what, and the limits of the gate's rules; the defaults are for "
+        "models of patients' images",
+    )
     package: PackageConfig = PackageConfig()
     tracking: TrackingConfig = TrackingConfig()
-    engine: EngineConfig = LocalEngineConfig()
+    engine: EngineConfig = Field(default=LocalEngineConfig(), description="who trains")
 
     @model_validator(mode="after")
     def _consistent(self, info: ValidationInfo[Any]) -> Config:

@@ -37,13 +37,15 @@ Number = Annotated[int | float, PlainValidator(_number)]
 class Range(Strict):
     """Numbers from `low` to `high`, both included; whole ones where the path takes whole numbers."""
 
-    low: Number
-    high: Number
+    low: Number = Field(description="the least [as the path's]")
+    high: Number = Field(description="the greatest [as the path's]")
     step: Annotated[Number, Field(gt=0)] | None = Field(
-        default=None, description="null: any number between; 1 for whole numbers"
+        default=None, description="from value to value; null: any number between; 1 for whole numbers [as the path's]"
     )
     log: bool = Field(default=False, description="even on a logarithmic scale; without a step")
-    when: dict[str, Value] = Field(default_factory=dict, description="values of other paths, without which it is none")
+    when: dict[str, Value] = Field(
+        default_factory=dict, description="values of other paths, without which there is none [as the path's]"
+    )
 
     @model_validator(mode="after")
     def _has_something_in_it(self) -> Self:
@@ -66,8 +68,12 @@ class Range(Strict):
 class Choices(Strict):
     """One of some values."""
 
-    choices: tuple[Value, ...] = Field(min_length=1)
-    when: dict[str, Value] = Field(default_factory=dict, description="values of other paths, without which it is none")
+    choices: tuple[Value, ...] = Field(
+        min_length=1, description="the values; a list in place of these keys is short for it [as the path's]"
+    )
+    when: dict[str, Value] = Field(
+        default_factory=dict, description="values of other paths, without which there is none [as the path's]"
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
@@ -121,7 +127,7 @@ class Pruning(Strict):
         default="none", description="between epochs, by the value on validation of those so far"
     )
     rungs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        default=(), description="epochs after which trials are compared; empty: by thirds"
+        default=(), description="epochs after which trials are compared, rising; empty: by thirds [epochs]"
     )
 
     @model_validator(mode="after")
@@ -140,30 +146,41 @@ class Search(Strict):
     strategy: StrategyName = Field(description="whose settings it starts from, on whose images")
     space: dict[str, Dimension] = Field(min_length=1, description="path into training or options -> what is tried")
     first: dict[str, Value] | None = Field(
-        default=None, description="the first trial; null: the paper's parameters, else those of the start"
+        default=None,
+        description="the first trial; null: the paper's parameters, else those of the start [as the path's]",
     )
-    engine: Literal["optuna", "keras-tuner"] = "optuna"
+    engine: Literal["optuna", "keras-tuner"] = Field(default="optuna", description="who proposes trials")
     sampler: str = Field(default="", description="grid, tpe, random, ... of optuna; hyperband, bayesian, random")
-    trials: int | None = Field(default=20, ge=1, description="of each network and fold; null: all of a grid")
-    epochs: int | None = Field(default=None, ge=1, description="of a trial; null: as in the strategy")
-    objective: Annotated[tuple[MetricName, ...], BeforeValidator(_listed), Field(min_length=1)] = ("roc_auc",)
+    trials: int | None = Field(
+        default=20, ge=1, description="how many of each network and fold; null: all of a grid [trials]"
+    )
+    epochs: int | None = Field(default=None, ge=1, description="epochs of a trial; null: as in the strategy [epochs]")
+    objective: Annotated[tuple[MetricName, ...], BeforeValidator(_listed), Field(min_length=1)] = Field(
+        default=("roc_auc",),
+        description="the metric on validation that decides; of several, the last, within constraints",
+    )
     constraint: dict[MetricName, float] = Field(
-        default_factory=dict, description="the least a metric must reach (fraction); the most, if less is better"
+        default_factory=dict, description="the least that a metric must reach; the most, if less is better [fraction]"
     )
     nested: bool = Field(
         default=True, description="chosen for each test fold on images outside it; false: once, on `folds`"
     )
     inner_folds: int | None = Field(
-        default=None, ge=2, le=20, description="cross-validates inside the training part; null: its validation part"
+        default=None,
+        ge=2,
+        le=20,
+        description="folds that cross-validate inside the training part; null: its validation part [folds]",
     )
     folds: tuple[int, ...] | None = Field(
-        default=None, min_length=1, description="of a search that is not nested; null: the first"
+        default=None, min_length=1, description="those of a search that is not nested; null: the first [fold numbers]"
     )
-    seeds: int = Field(default=1, ge=1, le=20, description="trainings of a trial on each fold")
+    seeds: int = Field(default=1, ge=1, le=20, description="trainings of a trial on each fold [trainings]")
     standard_errors: float = Field(
-        default=1.0, ge=0, description="by how many of the difference another trial must beat the first"
+        default=1.0,
+        ge=0,
+        description="by how many of the difference another trial must beat the first [standard errors]",
     )
-    pruning: Pruning = Pruning()
+    pruning: Pruning = Field(default=Pruning(), description="which trials are stopped early")
     stop: Literal["never", "noise"] = Field(
         default="never",
         description="noise: before all trials, when the gain of more is less than the noise of validation",

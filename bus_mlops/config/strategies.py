@@ -27,7 +27,10 @@ class NetworkChoice(Strict):
         default=None, min_length=1, description="of the profile's networks; null: all that the strategy can use"
     )
     seeds: int = Field(
-        default=1, ge=1, le=50, description="trainings of each row on each fold: with the profile's seed, the next, ..."
+        default=1,
+        ge=1,
+        le=50,
+        description="trainings of each row on each fold: with the profile's seed, the next, ... [trainings]",
     )
 
 

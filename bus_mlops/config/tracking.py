@@ -14,9 +14,9 @@ STUDIES_SCHEME = "postgresql+psycopg"
 class TrackingConfig(Strict):
     """Where MLflow keeps runs, artifacts and models."""
 
-    uri: str = "sqlite:///mlflow.db"
+    uri: str = Field(default="sqlite:///mlflow.db", description="MLflow's store: an SQLite file, or a server")
     artifacts: str = Field(default="mlartifacts", description="folder or URI for a new experiment's artifacts")
-    experiment: str = "bus-benchmark"
+    experiment: str = Field(default="bus-benchmark", description="the MLflow experiment that holds the runs")
     studies: str | None = Field(
         default=None, description="postgresql+psycopg://USER@HOST/DATABASE for searches; null: a journal in studies/"
     )

@@ -16,12 +16,14 @@ class Augmentation(Strict):
     Shifts are fractions of the side, shear and rotation degrees (the paper prints "20%", its code uses degrees).
     """
 
-    horizontal_flip: bool = False
-    height_shift: float = Field(default=0.0, ge=0, le=0.5)
-    width_shift: float = Field(default=0.0, ge=0, le=0.5)
-    zoom: float = Field(default=0.0, ge=0, le=0.5, description="up to this fraction larger or smaller")
-    shear: float = Field(default=0.0, ge=0, le=45, description="degrees")
-    rotation: float = Field(default=0.0, ge=0, le=180)
+    horizontal_flip: bool = Field(default=False, description="half of the images are mirrored, left and right")
+    height_shift: float = Field(
+        default=0.0, ge=0, le=0.5, description="up or down by up to so much [fraction of the side]"
+    )
+    width_shift: float = Field(default=0.0, ge=0, le=0.5, description="left or right, likewise [fraction of the side]")
+    zoom: float = Field(default=0.0, ge=0, le=0.5, description="larger or smaller by up to so much [fraction]")
+    shear: float = Field(default=0.0, ge=0, le=45, description="slanted by up to so much [degrees]")
+    rotation: float = Field(default=0.0, ge=0, le=180, description="turned either way by up to so much [degrees]")
 
     @property
     def active(self) -> bool:
@@ -30,23 +32,39 @@ class Augmentation(Strict):
 
 
 class _WeightedParts(Strict):
-    classification_weight: float = Field(default=1.0, gt=0, le=100)
-    mask_weight: float = Field(default=1.0, ge=0, le=100, description="of Dice; only networks that draw masks have it")
+    classification_weight: float = Field(
+        default=1.0, gt=0, le=100, description="weight of the label's loss, beside the mask's [factor]"
+    )
+    mask_weight: float = Field(
+        default=1.0,
+        ge=0,
+        le=100,
+        description="weight of the mask's loss, Dice; only networks that draw masks have it [factor]",
+    )
 
 
 class CrossEntropy(_WeightedParts):
     """classification_weight x weighted cross-entropy + mask_weight x Dice; plain at positive_weight 1."""
 
-    kind: Literal["cross_entropy"] = "cross_entropy"
-    positive_weight: float = Field(default=1.0, gt=0, le=100)
+    kind: Literal["cross_entropy"] = Field(default="cross_entropy", description="weighted cross-entropy")
+    positive_weight: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="weight of malignant cases; above 1 raises sensitivity, lowers specificity [factor]",
+    )
 
 
 class Focal(_WeightedParts):
     """classification_weight x focal loss + mask_weight x Dice."""
 
-    kind: Literal["focal"] = "focal"
-    gamma: float = Field(default=2.0, ge=0, le=10, description="exponent on the error")
-    alpha: float = Field(default=0.25, gt=0, lt=1, description="weight of malignant cases, 1 - alpha of others")
+    kind: Literal["focal"] = Field(default="focal", description="focal loss")
+    gamma: float = Field(
+        default=2.0, ge=0, le=10, description="exponent on the error: more of it, less weight on easy cases [exponent]"
+    )
+    alpha: float = Field(
+        default=0.25, gt=0, lt=1, description="weight of malignant cases, 1 - alpha of others [fraction]"
+    )
 
 
 Loss = Annotated[
@@ -56,26 +74,26 @@ Loss = Annotated[
 
 
 class _LearningRate(Strict):
-    learning_rate: float = Field(default=1e-5, gt=0, le=1)
+    learning_rate: float = Field(default=1e-5, gt=0, le=1, description="size of a step [factor]")
 
 
 class Adam(_LearningRate):
     """Adam at one learning rate."""
 
-    name: Literal["adam"] = "adam"
+    name: Literal["adam"] = Field(default="adam", description="Adam")
 
 
 class Sgd(_LearningRate):
     """Stochastic gradient descent with momentum."""
 
-    name: Literal["sgd"] = "sgd"
-    momentum: float = Field(default=0.9, ge=0, lt=1)
+    name: Literal["sgd"] = Field(default="sgd", description="stochastic gradient descent")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="share of the step before that is kept [fraction]")
 
 
 class Nadam(_LearningRate):
     """Nadam at one learning rate."""
 
-    name: Literal["nadam"] = "nadam"
+    name: Literal["nadam"] = Field(default="nadam", description="Nadam")
 
 
 Optimizer = Annotated[
@@ -92,11 +110,13 @@ class Plateau(Strict):
     epochs in a row that are not, the rate is multiplied by `factor`, but never falls below `minimum`.
     """
 
-    factor: float = Field(default=0.1, gt=0, lt=1, description="what the learning rate is multiplied by")
-    patience: int = Field(default=10, ge=1, le=10_000, description="after so many epochs in a row that are not better")
-    minimum: float = Field(default=0.0, ge=0, le=1, description="below which the learning rate does not fall")
+    factor: float = Field(default=0.1, gt=0, lt=1, description="what the learning rate is multiplied by [factor]")
+    patience: int = Field(
+        default=10, ge=1, le=10_000, description="epochs in a row that are not better, after which it falls [epochs]"
+    )
+    minimum: float = Field(default=0.0, ge=0, le=1, description="below which the learning rate does not fall [factor]")
     min_delta: float = Field(
-        default=1e-4, ge=0, description="by how much the validation loss of a better epoch is lower than the lowest"
+        default=1e-4, ge=0, description="by how much a better epoch is lower than the lowest [validation loss]"
     )
 
     def acts(self, learning_rate: float, epochs: int) -> bool:
@@ -111,37 +131,51 @@ KeptEpoch = Literal["best", "last"]
 
 
 class _Protocol(Strict):
-    weights: Literal["random", "imagenet"] = "imagenet"
-    dropout: float = Field(default=0.3, ge=0, lt=1)
-    batch_norm_momentum: float = Field(default=0.99, gt=0, lt=1)
-    augmentation: Augmentation = Augmentation(horizontal_flip=True, height_shift=0.2, width_shift=0.2, rotation=20)
-    loss: Loss = CrossEntropy()
-    optimizer: Optimizer = Adam()
-    epochs: int = Field(default=50, ge=1, le=10_000)
-    batch_size: int = Field(default=32, ge=1, le=4096)
+    weights: Literal["random", "imagenet"] = Field(
+        default="imagenet", description="what an encoder starts from; imagenet needs their files"
+    )
+    dropout: float = Field(
+        default=0.3, ge=0, lt=1, description="share of units that are silent in a training step [fraction]"
+    )
+    batch_norm_momentum: float = Field(
+        default=0.99, gt=0, lt=1, description="memory of the running means; less of it with few steps [fraction]"
+    )
+    augmentation: Augmentation = Field(
+        default=Augmentation(horizontal_flip=True, height_shift=0.2, width_shift=0.2, rotation=20),
+        description="random changes of training images and their masks",
+    )
+    loss: Loss = Field(default=CrossEntropy(), description="what training makes small")
+    optimizer: Optimizer = Field(default=Adam(), description="who takes the steps")
+    epochs: int = Field(default=50, ge=1, le=10_000, description="passes over the training images [epochs]")
+    batch_size: int = Field(default=32, ge=1, le=4096, description="images of one step [images]")
     steps_per_epoch: Steps | None = Field(
         default=None,
-        description="batches of an epoch, which goes on in the images where the one before it stopped; null: one pass",
+        description="batches of an epoch, which goes on in the images where the last stopped; null: one pass [batches]",
     )
-    plateau: Plateau | None = Field(default=None, description="null: one learning rate throughout")
+    plateau: Plateau | None = Field(
+        default=None, description="when the learning rate falls; null: one learning rate throughout"
+    )
     kept_epoch: KeptEpoch = Field(
         default="best", description="whose weights stay: those of the lowest validation loss, or of the last epoch"
     )
     head_initializer: HeadInitializer | None = Field(
         default=None,
-        description="of the kernels of hidden dense layers; null: the network's own, glorot_uniform in all of the zoo",
+        description="for the kernels of hidden dense layers; null: the network's own, glorot_uniform in all of the zoo",
     )
     validation: Fraction | None = Field(
         default=None,
-        description="fraction of a fold's training groups that validates, drawn anew, groups whole; null: as the folds",
+        description="share of the training groups that validates, drawn anew; null: as folds [fraction]",
     )
 
 
 class Training(_Protocol):
     """How one network is trained; the defaults are the paper's."""
 
-    input_size: InputSize = 224
-    scaling: Literal["raw255", "unit", "imagenet"] = "imagenet"
+    input_size: InputSize = Field(default=224, description="side of the square that the network sees [pixels]")
+    scaling: Literal["raw255", "unit", "imagenet"] = Field(
+        default="imagenet",
+        description="gray levels as 0 to 255, as 0 to 1, or as ImageNet weights expect",
+    )
 
     def images_per_epoch(self, images: int) -> float:
         """How many images an epoch sees, on average, of so many training images.
@@ -157,14 +191,21 @@ class Training(_Protocol):
 class TrainingDefaults(_Protocol):
     """How every network is trained, unless `networks` says otherwise; `original` is what `bus-mlops models` lists."""
 
-    input_size: InputSize | Literal["original"] = "original"
-    scaling: Literal["raw255", "unit", "imagenet", "original"] = "original"
+    input_size: InputSize | Literal["original"] = Field(
+        default="original", description="side of the square that the network sees; original: its own [pixels]"
+    )
+    scaling: Literal["raw255", "unit", "imagenet", "original"] = Field(
+        default="original",
+        description="gray levels as 0 to 255, as 0 to 1, or as ImageNet weights expect; original: the network's own",
+    )
 
 
 class NetworkConfig(Strict):
-    """One network of the profile: its options and what differs from `training`."""
+    """One network of the profile: its options and what differs from `training`; null: as there."""
 
-    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    options: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="the network's own, as `bus-mlops models` lists them [as the option's]"
+    )
     input_size: InputSize | Literal["original"] | None = None
     weights: Literal["random", "imagenet"] | None = None
     scaling: Literal["raw255", "unit", "imagenet", "original"] | None = None

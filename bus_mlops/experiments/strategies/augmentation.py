@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydantic import Field
+
 from bus_mlops.config import Augmentation, Config, NetworkChoice
 from bus_mlops.experiments.strategies.rows import Row, classifiers_of, make_row, make_spec
 from bus_mlops.experiments.strategies.strategy import strategy
@@ -22,8 +24,9 @@ SINGLES = {
 class AugmentationSettings(NetworkChoice):
     """Beside none and all of `training.augmentation`, one row for each change named here, alone."""
 
-    singles: Augmentation = Augmentation(
-        horizontal_flip=True, height_shift=0.2, width_shift=0.2, zoom=0.2, shear=20, rotation=20
+    singles: Augmentation = Field(
+        default=Augmentation(horizontal_flip=True, height_shift=0.2, width_shift=0.2, zoom=0.2, shear=20, rotation=20),
+        description="changes that make a row each, alone",
     )
 
 

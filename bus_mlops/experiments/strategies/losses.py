@@ -19,11 +19,20 @@ Alpha = Annotated[float, Field(gt=0, lt=1)]
 class LossesSettings(NetworkChoice):
     """Beside plain cross-entropy (weight 1), these weights, and focal loss with every (gamma, alpha)."""
 
-    positive_weights: tuple[Weight, ...] = (2, 3, 4, 5)
-    gammas: tuple[Gamma, ...] = (2, 3, 4)
-    alphas: tuple[Alpha, ...] = (0.25, 0.5, 0.8)
+    positive_weights: tuple[Weight, ...] = Field(
+        default=(2, 3, 4, 5), description="weights of malignant cases in cross-entropy, a row each [factor]"
+    )
+    gammas: tuple[Gamma, ...] = Field(
+        default=(2, 3, 4), description="exponents of focal loss, with every alpha a row [exponent]"
+    )
+    alphas: tuple[Alpha, ...] = Field(
+        default=(0.25, 0.5, 0.8),
+        description="weights of malignant cases in focal loss, with every gamma a row [fraction]",
+    )
     standard_errors: float = Field(
-        default=1.0, ge=0, description="by how many of the difference another row must beat the paper's on validation"
+        default=1.0,
+        ge=0,
+        description="by how many of the difference another row must beat the paper's on validation [standard errors]",
     )
 
     @model_validator(mode="after")

@@ -25,6 +25,7 @@ class OptimizersSettings(NetworkChoice):
             Nadam(learning_rate=1e-5),
         ),
         min_length=1,
+        description="a row each",
     )
 
     @model_validator(mode="after")

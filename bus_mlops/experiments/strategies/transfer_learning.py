@@ -17,7 +17,9 @@ VARIANTS = {"random": "S", "imagenet": "TL"}
 class TransferLearningSettings(NetworkChoice):
     """`random` gives the rows S, `imagenet` the rows TL."""
 
-    weights: tuple[Literal["random", "imagenet"], ...] = Field(default=("random", "imagenet"), min_length=1)
+    weights: tuple[Literal["random", "imagenet"], ...] = Field(
+        default=("random", "imagenet"), min_length=1, description="random gives the rows S, imagenet the rows TL"
+    )
 
 
 @strategy(

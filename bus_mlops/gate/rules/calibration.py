@@ -27,7 +27,12 @@ REACH = 1.959964
 class CalibrationLimits(Strict):
     """The rise of the excess calibration error (fraction) that must be ruled out."""
 
-    calibration_margin: float = Field(default=0.05, ge=0, lt=1, description="of the excess calibration error")
+    calibration_margin: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="a rise of the calibration error by this much must be ruled out [fraction]",
+    )
 
 
 @rule("G5", "calibration")

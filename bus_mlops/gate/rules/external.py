@@ -22,10 +22,17 @@ _Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 class ExternalLimits(Strict):
     """The losses (fractions) on a locked part or an external source that must be ruled out, and floors there."""
 
-    external_margin: float = Field(default=0.05, ge=0, lt=1, description="of the metric: non-inferiority")
-    external_sensitivity_margin: float = Field(default=0.05, ge=0, lt=1, description="of sensitivity, likewise")
+    external_margin: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="a fall of the metric by this much must be ruled out on what no fold touches [fraction]",
+    )
+    external_sensitivity_margin: float = Field(
+        default=0.05, ge=0, lt=1, description="likewise of sensitivity [fraction]"
+    )
     external_floors: dict[MetricName, float] = Field(
-        default_factory=dict, description="metric -> what the candidate's own 95 % bound must reach there"
+        default_factory=dict, description="what the candidate's own 95 % bound must reach there, by metric [fraction]"
     )
 
     @field_validator("external_floors")

@@ -23,8 +23,12 @@ PAPER = {"sensitivity": 0.904, "specificity": 0.898}
 class FloorLimits(Strict):
     """Fractions that the lower bounds must reach."""
 
-    minimum_sensitivity: float = Field(default=0.8, ge=0, le=1, description="of the lower 95 % bound")
-    minimum_specificity: float = Field(default=0.7, ge=0, le=1, description="of the lower 95 % bound")
+    minimum_sensitivity: float = Field(
+        default=0.8, ge=0, le=1, description="what the lower 95 % bound must reach [fraction]"
+    )
+    minimum_specificity: float = Field(
+        default=0.7, ge=0, le=1, description="what the lower 95 % bound must reach [fraction]"
+    )
 
 
 @rule("G1", "floors")

@@ -13,7 +13,12 @@ from bus_mlops.gate.rule import Verdict, rule
 class PackageLimits(Strict):
     """How far its answer to its own example may be from the stored one."""
 
-    example_tolerance: float = Field(default=1e-4, gt=0, lt=1, description="of a probability")
+    example_tolerance: float = Field(
+        default=1e-4,
+        gt=0,
+        lt=1,
+        description="difference between the stored and the repeated probability of the example [probability]",
+    )
 
 
 @rule("G6", "package", needs_package=True)

@@ -17,8 +17,15 @@ COLUMN = "threshold_at_specificity"
 class SensitivityLimits(Strict):
     """The loss of sensitivity (fraction) that must be ruled out, and where both sensitivities are taken."""
 
-    sensitivity_margin: float = Field(default=0.05, ge=0, lt=1, description="non-inferiority")
-    at_specificity: float = Field(default=0.9, gt=0, lt=1, description="reached by both thresholds on validation")
+    sensitivity_margin: float = Field(
+        default=0.05, ge=0, lt=1, description="a loss this large must be ruled out [fraction]"
+    )
+    at_specificity: float = Field(
+        default=0.9,
+        gt=0,
+        lt=1,
+        description="the specificity where both sensitivities are taken, on validation parts [fraction]",
+    )
 
 
 @rule("G3", "non-inferior sensitivity")

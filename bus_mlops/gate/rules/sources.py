@@ -22,9 +22,15 @@ REACH = 1.959964
 class SourceLimits(Strict):
     """How far (fraction) the metric may fall in a source, and which sources are large enough to decide."""
 
-    source_margin: float = Field(default=0.05, ge=0, lt=1, description="a source's greatest fall")
-    source_margins: dict[SourceName, float] = Field(default_factory=dict, description="sources with their own")
-    source_malignant: int = Field(default=30, ge=1, description="fewer malignant cases are reported only")
+    source_margin: float = Field(
+        default=0.05, ge=0, lt=1, description="no source may fall by more than this, in the metric [fraction]"
+    )
+    source_margins: dict[SourceName, float] = Field(
+        default_factory=dict, description="sources with a margin of their own [fraction]"
+    )
+    source_malignant: int = Field(
+        default=30, ge=1, description="malignant cases, with fewer of which a source is reported only [cases]"
+    )
 
     @field_validator("source_margins")
     @classmethod

@@ -28,7 +28,9 @@ class SuperiorityLimits(Strict):
     test: Literal["clustered", "resampled_t", "bayesian"] = Field(
         default="clustered", description="of the difference in the metric"
     )
-    alpha: float = Field(default=0.05, gt=0, lt=1, description="p below it, or P(better) above 1 - alpha")
+    alpha: float = Field(
+        default=0.05, gt=0, lt=1, description="p must be below it, or P(better) above 1 - alpha [probability]"
+    )
 
 
 @dataclass(frozen=True)
