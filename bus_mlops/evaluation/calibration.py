@@ -20,6 +20,8 @@ NEAREST = 1e-6
 # Logits of one probability in single precision differ by less, the more so in its middle.
 ROUNDING = 1e-5
 MOST_STEPS = 100
+# An interval of twice this to either side holds a perfect slope of 1, none at all, and what is as wrong.
+LARGEST_SLOPE_ERROR = 2.0
 
 
 def calibration_error(labels: Array, probabilities: Array, weights: GroupWeights) -> npt.NDArray[np.float64]:
@@ -47,15 +49,33 @@ def calibration_slope(labels: Array, probabilities: Array, weights: GroupWeights
 
     Fitted with Firth's penalty (Bias reduction of maximum likelihood estimates, Biometrika 80, 1993), which is finite
     where a class can be told apart without error and takes away the bias of few images. A resample takes one Newton
-    step from the fit to all images. 0 where all probabilities are equal but for rounding.
+    step from the fit to all images. NaN where the images do not tell it (`tells_slope`).
+    """
+    if not tells_slope(labels, probabilities):
+        return np.full(weights.resamples, np.nan)
+    design, scale = _by_deviations(_logits(probabilities))
+    return np.asarray(_fitted(labels, design, np.zeros(len(design)), weights)[:, 1] / scale, dtype=np.float64)
+
+
+def tells_slope(labels: Array, probabilities: Array) -> bool:
+    """Whether the probabilities differ enough, for so many images, to say anything of their slope.
+
+    Those of a network that hardly learned anything lie close together: whatever slope fits them best has a standard
+    error beyond that of any slope that means something.
+
+    >>> tells_slope(np.array([0, 1] * 20), np.array([0.2, 0.7] * 19 + [0.7, 0.2]))
+    True
+    >>> tells_slope(np.array([0, 1] * 20), np.array([0.501, 0.502] * 19 + [0.502, 0.501]))
+    False
     """
     logits = _logits(probabilities)
     if np.ptp(logits) < ROUNDING:
-        return np.zeros(weights.resamples)
-    # In its own deviations, so that the fit is as well conditioned where logits hardly differ.
-    scale = logits.std()
-    design = np.stack([np.ones_like(logits), (logits - logits.mean()) / scale], axis=1)
-    return np.asarray(_fitted(labels, design, np.zeros_like(logits), weights)[:, 1] / scale, dtype=np.float64)
+        return False
+    design, scale = _by_deviations(logits)
+    offset = np.zeros_like(logits)
+    _, slopes = _derivatives(labels, design, offset, _firth(labels, design, offset))
+    information = _products(slopes, design).sum(axis=0).reshape(2, 2)
+    return bool(np.sqrt(np.linalg.inv(information)[1, 1]) / scale <= LARGEST_SLOPE_ERROR)
 
 
 def calibration_intercept(labels: Array, probabilities: Array, weights: GroupWeights) -> npt.NDArray[np.float64]:
@@ -81,6 +101,12 @@ def _errors(labels: Array, probabilities: Array, weights: GroupWeights) -> tuple
 def _logits(probabilities: Array) -> Array:
     p = np.clip(probabilities.astype(np.float64), NEAREST, 1 - NEAREST)
     return np.asarray(np.log(p / (1 - p)))
+
+
+def _by_deviations(logits: Array) -> tuple[Array, float]:
+    """Design (N, 2) of intercept and slope in the logits' own deviations, which condition the fit well; and those."""
+    scale = float(logits.std())
+    return np.stack([np.ones_like(logits), (logits - logits.mean()) / scale], axis=1), scale
 
 
 def _fitted(labels: Array, design: Array, offset: Array, weights: GroupWeights) -> Array:

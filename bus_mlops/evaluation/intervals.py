@@ -271,7 +271,7 @@ class FoldDraws:
         folds, values = self._known(known), self.values(metric)
         estimate = float(np.mean(np.concatenate(values))) if folds else math.nan
         if math.isnan(estimate):
-            return FoldInterval(estimate, math.nan, math.nan, "undefined in a fold, such as one of a single class", 0)
+            return FoldInterval(estimate, math.nan, math.nan, f"undefined in a fold, {known.undefined}", 0)
         if any(cell.weights is None for fold in folds for cell in fold):
             return FoldInterval(estimate, math.nan, math.nan, "a fold has one group of images only", 0)
         drawn = self.drawn(metric)

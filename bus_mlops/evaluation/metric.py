@@ -37,6 +37,7 @@ class Metric:
         paper: Its heading in the paper's tables, empty where they do not print it.
         further: The report shows it in a table of its own, below the first.
         scale: On which an interval is symmetric: the logit of what lies between 0 and 1, or the number itself.
+        undefined: Why it has no value where it has none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Metric:
     paper: str = ""
     further: bool = False
     scale: Literal["logit", "identity"] = "identity"
+    undefined: str = "such as one of a single class"
     compute: Compute | None = None
     resample: Resample | None = None
 

@@ -204,7 +204,8 @@ def _undefined(per_fold: pd.DataFrame, row: PlannedRow) -> str:
         name: sorted(set(per_fold.loc[per_fold[name].isna(), "fold"]))
         for name in (probability_metrics() if row.classifies else ())
     }
-    return "; ".join(f"{name} in fold {', '.join(map(str, folds))}" for name, folds in without.items() if folds)
+    known = {name: ", ".join(map(str, folds)) for name, folds in without.items() if folds}
+    return "; ".join(f"{name} in fold {folds} ({METRICS[name].undefined})" for name, folds in known.items())
 
 
 def _over_folds(per_fold: pd.DataFrame) -> dict[str, float]:

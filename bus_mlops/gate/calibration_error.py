@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bus_mlops.consumer.package_format import logit
+from bus_mlops.evaluation.calibration import tells_slope
 from bus_mlops.evaluation.intervals import Interval
 from bus_mlops.evaluation.metric import validated
 from bus_mlops.evaluation.resampling import GroupWeights
@@ -60,7 +61,8 @@ def calibration_curve(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tu
 
     1 and 0 for perfect probabilities; a slope below 1 says that they are too extreme, an intercept below 0 that they
     are too high (Cox, Two further applications of a model for binary regression, Biometrika 45, 1958). Both are NaN
-    where the classes are separated, or all probabilities equal: there is no such curve.
+    where the classes are separated, or the probabilities hardly differ (`evaluation.calibration.tells_slope`): there is
+    no such curve.
 
     Raises:
         EvaluationError: As in `evaluation.metric.validated`.
@@ -68,7 +70,11 @@ def calibration_curve(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tu
     y, p = validated(labels, probabilities)
     x = logit(p)
     separated = x[y == 0].max() <= x[y == 1].min() or x[y == 1].max() <= x[y == 0].min()
-    return (float("nan"), float("nan")) if separated else maximum_likelihood(x, y.astype(np.float64))
+    return (
+        (float("nan"), float("nan"))
+        if separated or not tells_slope(y, p)
+        else maximum_likelihood(x, y.astype(np.float64))
+    )
 
 
 def calibration_difference(

@@ -13,6 +13,7 @@ from bus_mlops.evaluation.calibration import (
     calibration_slope,
 )
 from bus_mlops.evaluation.resampling import GroupWeights, group_weights
+from bus_mlops.gate.calibration_error import calibration_curve
 
 sm = pytest.importorskip("statsmodels.api", reason="a reference that only tests need")
 
@@ -54,22 +55,24 @@ def test_a_resample_is_near_the_fit_to_its_images():
 
 
 @pytest.mark.parametrize("scores", [[0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9], [0.5] * 4, [1, 1, 0, 0]])
-def test_classes_that_are_apart_and_scores_that_say_nothing_have_finite_values(scores):
+def test_classes_that_are_apart_and_scores_that_say_nothing_have_finite_errors(scores):
     labels, probabilities = np.array([0, 0, 1, 1]), np.array(scores, dtype=float)
-    for function in (calibration_slope, calibration_intercept, calibration_error, calibration_excess):
+    for function in (calibration_intercept, calibration_error, calibration_excess):
         assert np.isfinite(of_all(function, labels, probabilities))
+    assert np.isfinite(of_all(calibration_slope, labels, probabilities)) == (len(set(scores)) > 1)
 
 
-@pytest.mark.parametrize("spread", [0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3])
-def test_scores_that_hardly_differ_have_a_finite_slope(spread):
+@pytest.mark.parametrize("spread", [0, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1])
+def test_scores_that_hardly_differ_have_no_slope(spread):
     rng = np.random.default_rng(5)
     labels = rng.permutation(np.arange(107) % 2)
     probabilities = (0.4242513 + spread * rng.normal(size=107)).astype(np.float32)
     weights = group_weights(np.arange(107) // 2, 50, seed=3)
-    for function in (calibration_slope, calibration_intercept):
-        assert np.isfinite(function(labels, probabilities, weights)).all()
-    if spread < 1e-6:
-        assert of_all(calibration_slope, labels, probabilities) == 0
+    assert np.isfinite(calibration_intercept(labels, probabilities, weights)).all()
+    slopes = calibration_slope(labels, probabilities, weights)
+    # A hundred images tell a slope to .2 / spread of the logits, which is four times that of these probabilities.
+    assert np.isfinite(slopes).all() if spread > 0.02 else np.isnan(slopes).all()
+    assert np.isnan(calibration_curve(labels, probabilities)).all() == (spread <= 0.02)
 
 
 def test_the_error_of_each_resample_is_that_of_a_plain_loop():
