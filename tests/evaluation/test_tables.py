@@ -237,7 +237,7 @@ def test_a_metric_that_is_undefined_in_a_fold_stops_no_table(frame, monkeypatch)
 
     shy = Metric("shy", "Shy", interval=True, compute=undefined_where_none_is_called)
     monkeypatch.setitem(METRICS, "shy", shy)
-    low = frame.assign(probability=frame["probability"].where(frame["fold"] != 2, 0.1))
+    low = frame.assign(probability=frame["probability"] * np.where(frame["fold"] == 2, 0.4, 1))
     record = strategy_table(low, [SINGLE]).iloc[0]
     assert record["undefined"].startswith("shy in fold 2 (")
     assert np.isnan([record["shy_mean"], record["shy_std"], record["shy_low"]]).all()
