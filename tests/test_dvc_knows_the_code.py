@@ -59,6 +59,18 @@ def test_a_stage_that_can_meet_a_users_own_code_depends_on_it(stage):
         assert Path("extensions") in dependencies(stage)
 
 
+@pytest.mark.parametrize("profile", profiles.NAMES)
+def test_every_parameter_that_a_stage_depends_on_is_in_every_profile(profile):
+    values = yaml.safe_load(profiles.text(profile))
+    for stage, definition in STAGES.items():
+        for key in definition.get("do", definition).get("params", ()):
+            found = values
+            # What is named by the item of a loop is there, since the loop is over the section itself.
+            for part in key.split(".${")[0].split("."):
+                assert part in found, f"DVC refuses stage {stage}: profile {profile} lacks {key}"
+                found = found[part]
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which every stage is up to date; what the stages made is a word each."""
