@@ -1,4 +1,4 @@
-"""Reading what the training stages left under `results/`: predictions, plans, learning curves, samples."""
+"""Reading what the training stages left under `results/`: predictions, plans, learning curves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from bus_mlops.dataset.folds.division import parts_of
 from bus_mlops.errors import EvaluationError
@@ -37,7 +36,6 @@ CURVE_COLUMNS = (
 # What a strategy leaves, and the file that says what the others were and which runs they rest on.
 COLLECTED = ("{}.parquet", "{}_curves.csv", "{}_samples.npz")
 RUNS_FILE = "{}_runs.json"
-SAMPLE_ARRAYS = ("image", "mask_true", "mask_predicted", "image_id", "label", "probability", "model")
 
 
 @dataclass(frozen=True)
@@ -97,19 +95,6 @@ class PlannedRow:
     def headline(self) -> bool:
         """Whether the row is shown first: of a family only the chosen one is."""
         return self.family is None or self.chosen
-
-
-@dataclass(frozen=True)
-class Samples:
-    """A few test images with their masks: images uint8 0-255 and 0/1 masks, all (n, side, side)."""
-
-    image: npt.NDArray[np.uint8]
-    mask_true: npt.NDArray[np.uint8]
-    mask_predicted: npt.NDArray[np.uint8]
-    image_id: list[str]
-    label: list[int]
-    probability: list[float]
-    model: list[str]
 
 
 def read_plans(folder: Path) -> dict[str, list[PlannedRow]]:
@@ -283,35 +268,6 @@ def read_curves(folder: Path, strategies: Iterable[str]) -> pd.DataFrame:
             raise EvaluationError(f"{path} lacks the column {missing[0]!r}: train the strategy again.")
         frames.append(frame)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(CURVE_COLUMNS))
-
-
-def read_samples(path: Path) -> Samples | None:
-    """Read `<strategy>_samples.npz`, None if it is empty.
-
-    Raises:
-        EvaluationError: Its arrays do not fit.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if len(file["image_id"]) == 0:
-                return None
-            arrays = {name: file[name] for name in SAMPLE_ARRAYS}
-    except (KeyError, ValueError, OSError) as error:
-        raise EvaluationError(f"{path} cannot be read ({error}): train the strategy again.") from error
-    shape = arrays["image"].shape
-    for name in SAMPLE_ARRAYS:
-        expected = shape if name.startswith("mask") else shape[:1]
-        if name != "image" and arrays[name].shape != expected:
-            raise EvaluationError(f"{path}: {name} must be {expected} but is {arrays[name].shape}.")
-    return Samples(
-        image=arrays["image"].astype(np.uint8),
-        mask_true=(arrays["mask_true"] > 0).astype(np.uint8),
-        mask_predicted=(arrays["mask_predicted"] > 0).astype(np.uint8),
-        image_id=[str(value) for value in arrays["image_id"]],
-        label=[int(value) for value in arrays["label"]],
-        probability=[float(value) for value in arrays["probability"]],
-        model=[str(value) for value in arrays["model"]],
-    )
 
 
 def select_row(frame: pd.DataFrame, model: str, variant: str) -> pd.DataFrame:

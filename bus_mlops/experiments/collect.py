@@ -17,15 +17,13 @@ import pandas as pd
 
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.evaluation.results import ADDED_COLUMNS, CURVE_COLUMNS, PREDICTION_COLUMNS, seal
+from bus_mlops.evaluation.samples import choose, join
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.runner import Runner
 from bus_mlops.experiments.strategies import Row
 from bus_mlops.files import replacing
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import MASKS, Ledger
-
-# Test images shown for each row that predicts masks: the first of each label, by image id.
-SAMPLES_PER_LABEL = 4
 
 
 def collect(runner: Runner, plan: StrategyPlan, runs: Mapping[LedgerKey, str], folder: Path) -> None:
@@ -90,7 +88,7 @@ def _write(
     with replacing(folder / f"{strategy}_curves.csv") as path:
         pd.concat(curves, ignore_index=True).to_csv(path, index=False)
     with replacing(folder / f"{strategy}_samples.npz") as path:
-        np.savez_compressed(path, allow_pickle=False, **_join(samples))
+        np.savez_compressed(path, allow_pickle=False, **join(samples))
     seal(folder, strategy, used, chosen)
 
 
@@ -116,8 +114,8 @@ def _samples(ledger: Ledger, run_id: str, benchmark: Benchmark, row: Row) -> dic
         ids = stored["image_id"]
         predicted = np.unpackbits(stored["packed"], axis=1, count=size * size).reshape(-1, size, size)
     frame = ledger.predictions(run_id).set_index("image_id")
-    labels = frame.loc[ids, "label"].to_numpy()
-    chosen = np.concatenate([np.flatnonzero(labels == label)[:SAMPLES_PER_LABEL] for label in (0, 1)])
+    tested = frame.loc[ids]
+    chosen = choose(tested.reset_index())
     rows = benchmark.frame.set_index("image_id").index.get_indexer(ids[chosen])
     images = benchmark.images(size)[rows]
     return {
@@ -125,15 +123,7 @@ def _samples(ledger: Ledger, run_id: str, benchmark: Benchmark, row: Row) -> dic
         "mask_true": benchmark.masks(size)[rows],
         "mask_predicted": predicted[chosen],
         "image_id": ids[chosen].astype(str),
-        "label": labels[chosen],
-        "probability": frame.loc[ids[chosen], "probability"].to_numpy(),
+        "label": tested["label"].to_numpy()[chosen],
+        "probability": tested["probability"].to_numpy()[chosen],
         "model": np.full(len(chosen), f"{row.model} {row.variant}"),
     }
-
-
-def _join(samples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    if not samples:
-        return {"image_id": np.array([], dtype=str)}
-    size = max(item["image"].shape[1] for item in samples)
-    same = [item for item in samples if item["image"].shape[1] == size]
-    return {name: np.concatenate([item[name] for item in same]) for name in same[0]}

@@ -32,15 +32,14 @@ from bus_mlops.evaluation.report.sections import tabled_sections
 from bus_mlops.evaluation.report.tabled import Section
 from bus_mlops.evaluation.results import (
     Heading,
-    Samples,
     check_collected,
     read_curves,
     read_headings,
     read_plans,
     read_predictions,
-    read_samples,
     select_row,
 )
+from bus_mlops.evaluation.samples import Samples, read_samples
 from bus_mlops.evaluation.searched import SearchResult, read_results
 from bus_mlops.files import read_json
 
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEMPLATE = "templates/report.html.j2"
-SAMPLES_PER_MODEL = 8
 
 
 @dataclass(frozen=True)
@@ -271,10 +269,7 @@ def _samples(samples: Samples) -> list[tuple[str, str]]:
     shown = []
     for model in dict.fromkeys(samples.model):
         indices = [i for i, each in enumerate(samples.model) if each == model]
-        half = SAMPLES_PER_MODEL // 2
-        chosen = [i for label in (0, 1) for i in [k for k in indices if samples.label[k] == label][:half]]
-        if chosen:
-            shown.append((model, data_address(plots.samples_figure(samples, chosen))))
+        shown.append((model, data_address(plots.samples_figure(samples, indices))))
     return shown
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from bus_mlops.evaluation.cells import CELL
 from bus_mlops.evaluation.metrics import confusion
 from bus_mlops.evaluation.report.drawing import drawn, grid, saved
-from bus_mlops.evaluation.results import Samples
 from bus_mlops.evaluation.roc import evenly, roc_curve
+from bus_mlops.evaluation.samples import Samples
 
 if TYPE_CHECKING:
     import pandas as pd
