@@ -44,16 +44,18 @@ def row(size: int, count: int) -> dict[str, np.ndarray]:
 
 
 def test_pictures_of_all_sizes_are_kept(tmp_path):
-    np.savez(tmp_path / "s.npz", **join([row(32, 2), row(64, 1)]))
+    np.savez(tmp_path / "s.npz", allow_pickle=False, **join([row(32, 2), row(64, 1)]))
     samples = read_samples(tmp_path / "s.npz")
     assert samples is not None
     assert samples.model == ["M32", "M32", "M64"]
     assert [picture.shape[0] for picture in samples.mask_predicted] == [32, 32, 64]
     assert all(picture.all() for name in PICTURES for picture in getattr(samples, name))
     # As earlier versions wrote it.
-    np.savez(tmp_path / "s.npz", **{name: value for name, value in row(64, 1).items() if name in ARRAYS})
+    np.savez(
+        tmp_path / "s.npz", allow_pickle=False, **{name: value for name, value in row(64, 1).items() if name in ARRAYS}
+    )
     earlier = read_samples(tmp_path / "s.npz")
     assert earlier is not None
     assert earlier.image[0].shape == (64, 64)
-    np.savez(tmp_path / "s.npz", **join([]))
+    np.savez(tmp_path / "s.npz", allow_pickle=False, **join([]))
     assert read_samples(tmp_path / "s.npz") is None
