@@ -151,6 +151,7 @@ def print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> int
                 "members": row.members,
                 "model": row.model,
                 "version": row.version,
+                "standing": row.standing.to_dict(),
                 "mask": written,
                 "error": problem,
                 "error_type": row.error_type,
@@ -190,6 +191,9 @@ def print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, st
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDE  # a program reads line by line: no name is folded
     console.print(table)
+    # Loud where the gate refused it: whoever reads the table alone must not take it for a promoted model's.
+    style = "bold red" if model.standing.is_refused else None
+    console.print(escape(str(model.standing)), style=style, highlight=False, soft_wrap=True)
     if model.package.judged is not None:
         console.print(escape(model.package.judged.in_words), highlight=False, soft_wrap=True)
     console.print(escape(model.package.notice), highlight=False, soft_wrap=True)

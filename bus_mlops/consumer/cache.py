@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from bus_mlops.consumer.package_format import Origin
+from bus_mlops.consumer.standing import Standing
 from bus_mlops.files import settle, write_json
 
 INDEX = "pulled.json"
@@ -28,6 +30,7 @@ class Pulled(BaseModel):
     name: str
     version: str | None
     when: str
+    standing: Standing | None = None
 
 
 _ENTRIES = TypeAdapter(list[Pulled])
@@ -40,14 +43,15 @@ def cache_folder() -> Path:
     return Path(named) if named else base / "bus-mlops" / "models"
 
 
-def remember(store: str, uri: str, digest: str, name: str, version: str | None) -> Pulled:
+def remember(store: str, uri: str, origin: Origin) -> Pulled:
     """Record that a URI was pulled; the newest pull of a URI counts."""
     entry = Pulled(
         store=store,
         uri=uri,
-        digest=digest,
-        name=name,
-        version=version,
+        digest=origin.digest,
+        name=origin.name,
+        version=origin.version,
+        standing=origin.standing,
         when=time.strftime("%Y-%m-%d %H:%M:%S %z"),
     )
     others = [each for each in _entries() if (each.store, each.uri) != (store, uri)]

@@ -23,6 +23,7 @@ from bus_mlops.consumer.explanation import occlusion_map
 from bus_mlops.consumer.find import find
 from bus_mlops.consumer.package_files import OpenedPackage, open_package
 from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, Member, Package, combine
+from bus_mlops.consumer.standing import UNKNOWN, Standing, reconciled
 from bus_mlops.errors import BusMlopsError, ImageError, ModelOutputError, RegistryError
 from bus_mlops.files import printable
 from bus_mlops.images.contrast import require_contrast
@@ -59,6 +60,8 @@ class Prediction:
     error: str | None = None
     error_type: str | None = None
     """ImageSizeError (too many or too few pixels), ImageError (not a readable image) or ModelOutputError."""
+    standing: Standing = UNKNOWN
+    """What the gate and those who decide have said of the model; `str` of it is a sentence."""
 
 
 def load_model(uri: str | Path, tracking_uri: str | None = None) -> BusModel:
@@ -72,7 +75,7 @@ def load_model(uri: str | Path, tracking_uri: str | None = None) -> BusModel:
         RegistryError: There is no such model (it names what there is) or a file was changed (it names the file).
     """
     location, opened = find(str(uri), tracking_uri)
-    return BusModel(location.folder, opened.package, location.name, location.version, opened)
+    return BusModel(location.folder, opened.package, location.name, location.version, opened, location.standing)
 
 
 class BusModel:
@@ -89,12 +92,19 @@ class BusModel:
         name: str | None = None,
         version: str | None = None,
         opened: OpenedPackage | None = None,
+        standing: Standing | None = None,
     ) -> None:
         self.folder = folder
         self.package = package
         self.name = name or package.name
         self.version = version
+        self.standing = reconciled(standing, package.gate)
         self._given = opened
+
+    def __repr__(self) -> str:
+        """Which model it is, and what was decided about it."""
+        which = f"version {self.version}" if self.version else f"from {self.folder}"
+        return f"<BusModel {self.name} {which}: {self.standing}>"
 
     @cached_property
     def opened(self) -> OpenedPackage:
@@ -199,7 +209,9 @@ class BusModel:
             yield from rows
 
     def _blank(self, source: str) -> Prediction:
-        return Prediction(source, None, None, None, None, self.package.threshold, self.name, self.version)
+        package = self.package
+        blank = Prediction(source, None, None, None, None, package.threshold, self.name, self.version)
+        return replace(blank, standing=self.standing)
 
     def _run(self, batch: NDArray[np.float32], masks: bool, members: tuple[int, ...]) -> dict[str, np.ndarray]:
         """Calibrated probabilities (members, B), their mean (B,) and, if asked for, the mean mask (B, S, S)."""

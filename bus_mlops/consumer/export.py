@@ -14,6 +14,7 @@ from bus_mlops.consumer.find import find
 from bus_mlops.consumer.package_files import OpenedPackage, open_package, parse_origin, read_origin
 from bus_mlops.consumer.package_format import ORIGIN_FILE, SUMS_FILE, Origin
 from bus_mlops.consumer.resolve import default_tracking_uri
+from bus_mlops.consumer.standing import reconciled
 from bus_mlops.errors import DamagedPackageError, RegistryError
 from bus_mlops.files import anchored, replaced_folder, write_json
 
@@ -39,7 +40,8 @@ def checked(uri: str, tracking_uri: str | None = None) -> Checked:
     """
     location, opened = find(uri, tracking_uri)
     name = location.name or opened.package.name
-    return Checked(opened, Origin(name=name, version=location.version, digest=opened.digest))
+    standing = reconciled(location.standing, opened.package.gate).copied()
+    return Checked(opened, Origin(name=name, version=location.version, digest=opened.digest, standing=standing))
 
 
 def export(uri: str, target: str, tracking_uri: str | None = None) -> Origin:
@@ -78,7 +80,7 @@ def pull(uri: str, tracking_uri: str | None = None) -> tuple[Path, Pulled]:
             _copy(source, Path(temporary) / "package")
             put(Path(temporary) / "package", target)
     store = "s3" if uri.startswith("s3://") else anchored(tracking_uri or default_tracking_uri())
-    return target, remember(store, uri, source.origin.digest, source.origin.name, source.origin.version)
+    return target, remember(store, uri, source.origin)
 
 
 def _is_whole(folder: Path, digest: str) -> bool:
@@ -99,6 +101,8 @@ def _to_folder(source: Checked, folder: Path) -> None:
         _require_same(str(folder), present, source.origin)
         if (folder / SUMS_FILE).exists():
             open_package(folder, source.origin.digest, keep=False)
+            if present.timeless != source.origin.timeless:
+                write_json(folder / ORIGIN_FILE, source.origin.model_dump())
             return
     elif not folder.is_dir() or any(folder.iterdir()):
         raise RegistryError(f"{folder} holds something that is not an exported package. Name another folder.")
@@ -127,10 +131,11 @@ def _to_s3(source: Checked, uri: str) -> None:
     with readable(uri):
         client = open_s3()
         present = get(client, bucket, f"{prefix}/{ORIGIN_FILE}")
-        if present is not None:
-            _require_same(uri, parse_origin(present, f"{uri}/{ORIGIN_FILE}"), source.origin)
-        else:
-            # First of all, so that a prefix belongs to one version from the beginning.
+        there = None if present is None else parse_origin(present, f"{uri}/{ORIGIN_FILE}")
+        if there is not None:
+            _require_same(uri, there, source.origin)
+        # First of all, so that a prefix belongs to one version from the beginning; again for what was decided since.
+        if there is None or there.timeless != source.origin.timeless:
             origin = json.dumps(source.origin.model_dump(), indent=2).encode()
             client.put_object(Bucket=bucket, Key=f"{prefix}/{ORIGIN_FILE}", Body=origin)
         for name, digest in source.opened.sums.items():
@@ -139,7 +144,7 @@ def _to_s3(source: Checked, uri: str) -> None:
 
 
 def _require_same(where: str, present: Origin, wanted: Origin) -> None:
-    if present != wanted:
+    if not present.is_of(wanted):
         raise RegistryError(
             f"{where} holds {present.name} version {present.version or 'unknown'} ({present.digest[:12]}). Name a "
             "folder of its own for each version."

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from bus_mlops.consumer.standing import Standing
+
 PACKAGE_FILE = "package.json"
 CARD_FILE = "MODEL_CARD.md"
 SUMS_FILE = "SHA256SUMS"
@@ -26,9 +28,8 @@ EXAMPLE_IMAGE = "example.png"
 EXAMPLE_PREDICTION = "example_prediction.json"
 # Name of the package among the artifacts of the MLflow model.
 ARTIFACT = "package"
-# Tags of a model version that consumers read.
+# Tag of a model version that consumers read.
 DIGEST_TAG = "package.sha256"
-GATE_TAG = "gate"
 NOTICE = "Research use only: not a medical device, and not to be used for diagnosis."
 
 # Float32 sigmoids reach 0 and 1 exactly, where the logit does not exist.
@@ -271,6 +272,17 @@ class Origin(BaseModel):
     name: str
     version: str | None
     digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of SHA256SUMS")
+    standing: Standing | None = Field(default=None, description="what was decided about it, as of the copy")
+
+    def is_of(self, other: Origin) -> bool:
+        """Whether both are copies of one version, whatever was decided about it between them."""
+        return (self.name, self.version, self.digest) == (other.name, other.version, other.digest)
+
+    @property
+    def timeless(self) -> Origin:
+        """The same whenever it was written."""
+        standing = self.standing and self.standing.model_copy(update={"as_of": ""})
+        return self.model_copy(update={"standing": standing})
 
 
 def _depth(value: Any) -> int:

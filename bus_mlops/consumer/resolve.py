@@ -10,14 +10,15 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from bus_mlops.consumer.cache import Pulled, cache_folder, put, recall
-from bus_mlops.consumer.package_files import read_origin
-from bus_mlops.consumer.package_format import DIGEST_TAG, GATE_TAG
+from bus_mlops.consumer.package_files import parse_origin, read_origin
+from bus_mlops.consumer.package_format import DIGEST_TAG, ORIGIN_FILE, Origin
+from bus_mlops.consumer.standing import DECISION_DIGEST, EXPERIMENT, GATE_TAG, Standing, of_version, unread
 from bus_mlops.environment import MLFLOW, settings
 from bus_mlops.errors import ConfigError, DamagedPackageError, RegistryError, StoreError, store_remedy
 from bus_mlops.files import anchored, local_path, sqlite_file, sqlite_problem
@@ -43,6 +44,8 @@ class Location:
     name: str | None = None
     version: str | None = None
     digest: str | None = None
+    standing: Standing | None = None
+    """What was decided about it, as its store or its copy says; None where neither says anything."""
 
     @property
     def is_cached(self) -> bool:
@@ -94,7 +97,7 @@ def _from_folder(uri: str) -> Location:
     folder = Path(uri).expanduser()
     if folder.is_dir():
         origin = read_origin(folder)
-        return Location(folder, origin.name, origin.version, origin.digest) if origin else Location(folder)
+        return _at(folder, origin) if origin else Location(folder)
     what = "is a file" if folder.exists() else "does not exist"
     raise RegistryError(f"model {uri!r}: no such package folder ({what} in {Path.cwd()}). Give {FORMS}.")
 
@@ -102,21 +105,48 @@ def _from_folder(uri: str) -> Location:
 def _from_s3(uri: str, fresh: bool) -> Location:
     from bus_mlops.consumer.s3 import fetch
 
-    folder = fetch(uri, fresh=fresh)
-    origin = read_origin(folder)
+    folder, said = fetch(uri, fresh=fresh)
+    origin = parse_origin(said, f"{uri}/{ORIGIN_FILE}") if said is not None else None
     # The folder's name is the digest of what was listed in the bucket.
-    if origin is None:
-        return Location(folder, digest=folder.name)
-    if origin.digest != folder.name:
-        raise DamagedPackageError(f"{uri}: its registry.json is of another package. Export the package again.")
-    return Location(folder, origin.name, origin.version, folder.name)
+    for each in (origin, read_origin(folder)):
+        if each is not None and each.digest != folder.name:
+            raise DamagedPackageError(f"{uri}: its registry.json is of another package. Export the package again.")
+    return _at(folder, origin) if origin else Location(folder, digest=folder.name)
+
+
+def _at(folder: Path, origin: Origin) -> Location:
+    return Location(folder, origin.name, origin.version, origin.digest, origin.standing)
 
 
 def _from_registry(store: str, name: str, alias: str | None, number: str | None, fresh: bool) -> Location:
     client = open_registry(store)
     version = _find(client, store, name, alias, number)
     folder = _fetch(client, store, version, fresh)
-    return Location(folder, name, str(version.version), version.tags.get(DIGEST_TAG))
+    standing = _standing(client, store, version)
+    return Location(folder, name, str(version.version), version.tags.get(DIGEST_TAG), standing)
+
+
+def _standing(client: MlflowClient, store: str, version: ModelVersion) -> Standing:
+    """What the store's record of decisions says of a version; an account may read models and not records."""
+    try:
+        decisions = _ask(store, lambda: list(_decisions(client, version.name)))
+    except RegistryError as error:
+        return unread(version.tags, f"the record of decisions cannot be read: {error}")
+    return of_version(str(version.version), version.tags, decisions)
+
+
+def _decisions(client: MlflowClient, name: str) -> Iterator[dict[str, str]]:
+    """The tags of all closed records of a model, the first one first."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return
+    query, order = f"attributes.status = 'FINISHED' and tags.model = '{name}'", ["attributes.end_time ASC"]
+    page, token = 1000, None
+    while True:
+        runs = client.search_runs([experiment.experiment_id], query, 1, page, order, token)
+        yield from ({**run.data.tags, "record": run.info.run_id} for run in runs if DECISION_DIGEST in run.data.tags)
+        if not (token := runs.token):
+            return
 
 
 def _ask_or_recall(store: str, uri: str, ask: Callable[[], Location], fresh: bool) -> Location:
@@ -131,7 +161,8 @@ def _ask_or_recall(store: str, uri: str, ask: Callable[[], Location], fresh: boo
         if fresh:
             raise
         logging.getLogger(__name__).warning("%s", _pulled_note(uri, pulled, error))
-        return Location(cache_folder() / pulled.digest, pulled.name, pulled.version, pulled.digest)
+        folder = cache_folder() / pulled.digest
+        return Location(folder, pulled.name, pulled.version, pulled.digest, pulled.standing)
 
 
 def _pulled_note(uri: str, pulled: Pulled, error: StoreError) -> str:

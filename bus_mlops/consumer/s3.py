@@ -100,10 +100,11 @@ def upload(client: Any, path: Path, bucket: str, key: str, digest: str) -> bool:
     return True
 
 
-def fetch(uri: str, *, fresh: bool = False) -> Path:
-    """The package at `s3://BUCKET/PREFIX` as a folder of the cache, named by its digest.
+def fetch(uri: str, *, fresh: bool = False) -> tuple[Path, bytes | None]:
+    """The package at `s3://BUCKET/PREFIX` as a folder of the cache, named by its digest; and its registry.json.
 
-    One that is there already is not fetched, nor are files that were; with `fresh` it is, and takes its place.
+    One that is there already is not fetched, nor are files that were; with `fresh` it is, and takes its place. What the
+    bucket's registry.json says is always asked, since it also says what was decided since.
     """
     bucket, prefix = split(uri)
     with readable(uri):
@@ -116,17 +117,17 @@ def fetch(uri: str, *, fresh: bool = False) -> Path:
             )
         digest = hashlib.sha256(sums).hexdigest()
         target = cache_folder() / digest
+        origin = get(client, bucket, f"{prefix}/{ORIGIN_FILE}")
         if target.is_dir() and not fresh:
-            return target
+            return target, origin
         partial = cache_folder() / f"{digest}.partial"
         partial.mkdir(parents=True, exist_ok=True)
         (partial / SUMS_FILE).write_bytes(sums)
         for name, expected in parse_sums(sums, partial / SUMS_FILE).items():
             _download(client, bucket, f"{prefix}/{name}", partial / name, expected)
-        origin = get(client, bucket, f"{prefix}/{ORIGIN_FILE}")
         if origin is not None:
             (partial / ORIGIN_FILE).write_bytes(origin)
-    return put(partial, target)
+    return put(partial, target), origin
 
 
 def get(client: Any, bucket: str, key: str) -> bytes | None:

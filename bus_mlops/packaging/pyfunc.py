@@ -34,6 +34,7 @@ def signature() -> ModelSignature:
         ColSpec(Array(DataType.double), "members", required=False),
         ColSpec("string", "model"),
         ColSpec("string", "version"),
+        ColSpec("string", "standing"),
         ColSpec("string", "error", required=False),
         ColSpec("string", "error_type", required=False),
     ]
@@ -67,7 +68,8 @@ def as_pyfunc(model: BusModel, folder: Path) -> PyFuncModel:
     """A loaded model as MLflow's `PyFuncModel`; `folder` gets a few small files, the package stays where it is."""
     import mlflow
 
-    place = {"package": str(model.folder.resolve()), "name": model.name, "version": model.version}
+    standing = model.standing.model_dump()
+    place = {"package": str(model.folder.resolve()), "name": model.name, "version": model.version, "standing": standing}
     mlflow.pyfunc.save_model(folder / "model", model_config=place, **pyfunc_options(model.folder, model.package))
     loaded: PyFuncModel = mlflow.pyfunc.load_model(str(folder / "model"))
     return loaded

@@ -22,6 +22,7 @@ from mlflow.pyfunc.model import PythonModel
 from bus_mlops.consumer.client import BusModel, Prediction, load_model
 from bus_mlops.consumer.explanation import heat_png
 from bus_mlops.consumer.package_format import ARTIFACT
+from bus_mlops.consumer.standing import Standing
 from bus_mlops.images.model_input import Base64, mask_png
 
 # Written by MLflow beside a model that it took from a registry.
@@ -43,7 +44,9 @@ class PackagedModel(PythonModel):
             values = yaml.safe_load(registered.read_text(encoding="utf-8"))
             name, version = values["model_name"], str(values["model_version"])
         loaded = load_model(folder)
-        self._model = BusModel(folder, loaded.package, name or loaded.name, version or loaded.version, loaded.opened)
+        name, version = name or loaded.name, version or loaded.version
+        standing = Standing(**config["standing"]) if "standing" in config else loaded.standing
+        self._model = BusModel(folder, loaded.package, name, version, loaded.opened, standing)
 
     def predict(
         self,
@@ -59,6 +62,7 @@ class PackagedModel(PythonModel):
         frame = pd.DataFrame({name: _column(rows, name) for name in columns})
         # A package that was never registered is still to be told from every other.
         frame.insert(6, "version", self._model.version or f"sha256:{self._model.digest[:12]}")
+        frame.insert(7, "standing", str(self._model.standing))
         if masks:
             frame["mask"] = pd.Series([None if r.mask is None else mask_png(r.mask) for r in rows], dtype=object)
         if explanations:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bus_mlops.consumer.package_format import DIGEST_TAG, GATE_TAG
+from bus_mlops.consumer.package_format import DIGEST_TAG
+from bus_mlops.consumer.standing import FAILED_TAG, GATE_TAG
 from bus_mlops.errors import PromotionConflictError
 from bus_mlops.files import read_json, write_json
 from bus_mlops.gate.report import GateReport, RuleResult
@@ -328,7 +329,7 @@ def _why(report: GateReport, force_reason: str | None) -> str:
 def _verdict(report: GateReport) -> dict[str, str]:
     return {
         GATE_TAG: "passed" if report.passed else "refused",
-        "gate.failed": ", ".join(rule.id for rule in report.failed) or "none",
+        FAILED_TAG: ", ".join(rule.id for rule in report.failed) or "none",
     }
 
 

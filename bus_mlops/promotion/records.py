@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bus_mlops.config import TrackingConfig
+from bus_mlops.consumer import standing
 from bus_mlops.errors import RegistryError
 from bus_mlops.files import write_json
 from bus_mlops.git import git_tags
@@ -30,19 +31,19 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-EXPERIMENT = "promotions"
+# Consumers read the records too.
+EXPERIMENT, DECISION_DIGEST, MAKES_CHAMPION = standing.EXPERIMENT, standing.DECISION_DIGEST, standing.MAKES_CHAMPION
+PROMOTED, FORCED, REFUSED = standing.PROMOTED, standing.FORCED, standing.REFUSED
+CONFLICT, ROLLBACK = standing.CONFLICT, standing.ROLLBACK
 DECISION_FILE = "decision.json"
-DECISION_DIGEST = "decision.sha256"
 # Tag of a version that was promoted past the gate: the reason.
 FORCED_TAG = "forced"
 _FORCED = "; forced: "
-PROMOTED, FORCED, REFUSED, CONFLICT, ROLLBACK = "promoted", "forced", "refused", "conflict", "rolled back"
 # `bus-mlops gate`: judged, and nothing decided; a look all the same (`looks`).
 LOOKED = "looked"
 MOVE_NOTHING = (CONFLICT, LOOKED)
 PROMOTION_KIND, ROLLBACK_KIND, LOOK_KIND = "promotion", "rollback", "look"
 LOOK_TAG = "look"
-MAKES_CHAMPION = (PROMOTED, FORCED, ROLLBACK)
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ def describe(model: BusModel, limits: Limits) -> dict[str, Any]:
         "model": model.name,
         "version": model.version,
         "digest": model.digest,
+        "standing": model.standing.to_dict(),
         "threshold": package.threshold,
         "members": len(package.members),
         "mask": package.has_mask,

@@ -40,6 +40,15 @@ def test_json_is_all_of_standard_output(tiny_registry, scans):
     assert [row["label"] for row in rows] == [row.label for row in expected]
     assert {(row["model"], row["version"], row["threshold"]) for row in rows} == {("tiny-phantom", "2", 0.4)}
     assert {row["error"] for row in rows} == {None}
+    assert {row["standing"]["sentence"] for row in rows} == {"Passed the gate; no decision is known."}
+
+
+def test_a_model_that_the_gate_refused_says_so(tiny_registry, scans):
+    """The package was written before the rule that refused it had anything to judge."""
+    refused = ["--model", "models:/tiny-phantom/1", "--tracking-uri", tiny_registry.uri]
+    assert "REFUSED by the gate; no decision is known" in run(scans[0], *refused).stdout
+    (row,) = json.loads(run(scans[0], *refused, "--json").stdout)
+    assert (row["standing"]["gate"], row["standing"]["state"]) == ("refused", "undecided")
 
 
 def test_table_says_what_it_must(package_folder, scans, monkeypatch):

@@ -214,6 +214,7 @@ def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
     assert [rule.id for rule in refused[0].report.rules] == ["G0", "G1", "G2", "G3", "G4", "G5", "G6", "G7"]
     assert [rule.id for rule in refused[0].report.failed] == ["G2"]
     assert store.aliases() == Aliases(candidate="1")
+    assert standing(store, "1") == ("refused", "refused", store.history()[0].record)
 
     # Forced: the same version, a record of its own, a tag that everybody sees.
     forced = store.promote(force_reason="the ward asked for it", alpha=1e-9)
@@ -222,6 +223,7 @@ def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
     tags = client.get_model_version(NAME, "1").tags
     assert (tags["gate"], tags["forced"]) == ("refused", "the ward asked for it")
     assert "forced: the ward asked for it" in store.history()[0].why
+    assert standing(store, "1") == ("forced", "refused", store.history()[0].record)
 
     # Passed: the champion is the candidate itself, so it is judged against what it was compared with then.
     judged_before = store.judge(alpha=0.9)
@@ -250,10 +252,18 @@ def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
         store.decide(replace(judged_before, report=store.judge(alpha=0.8).report), alpha=0.8)
     assert store.aliases() == Aliases(champion="2", previous="1")
     assert [each.decision for each in store.history()] == ["conflict", "promoted", "forced", "refused"]
+    assert standing(store, "1") == ("replaced", "refused", store.history()[1].record)
+    assert standing(store, "2") == ("promoted", "passed", store.history()[1].record)
 
     check_lineage(store, passed[0])
     check_rollback(store)
     check_verification(store)
+
+
+def standing(store: Store, version: str) -> tuple[str, str, str]:
+    """What whoever loads the version is told."""
+    told = load_model(f"models:/{NAME}/{version}", store.config.tracking.uri).standing
+    return told.state, told.gate, told.decision
 
 
 def check_lineage(store: Store, outcome: Outcome) -> None:
@@ -287,6 +297,8 @@ def check_rollback(store: Store) -> None:
     assert (done.champion_before, done.champion_after, done.why) == ("2", "1", "worse on the new scanner")
     assert store.aliases() == Aliases(champion="1", previous="2")
     assert store.history()[0].decision == "rolled back"
+    assert standing(store, "2") == ("rolled back", "passed", done.record)
+    assert standing(store, "1")[:2] == ("forced", "refused")
     assert not store.promote(members="all", alpha=0.9).is_champion  # the same evidence again does not undo it
     with pytest.raises(RegistryError, match=r"version 3 of .* was never champion"):
         roll_back(client, tracking, NAME, "why not", to="3")

@@ -45,6 +45,7 @@ def test_health_and_version(service, package_folder):
     model = load_model(package_folder)
     assert (about["model"], about["version"], about["digest"]) == ("tiny-phantom", None, model.digest)
     assert (about["threshold"], about["members"], about["mask"], about["phantom"]) == (0.4, 2, True, True)
+    assert about["standing"] == model.standing.to_dict()
     assert about["limits"] == {"images": 5, "megabytes": 1, "requests": 4}
     assert "Research use only" in about["notice"]
 
@@ -59,6 +60,7 @@ def test_every_form_gives_the_clients_answers(service, package_folder, form):
     assert [r["label"] for r in rows] == [r.label for r in expected]
     assert {r["version"][:7] for r in rows} == {"sha256:"}
     assert {r["error"] for r in rows} == {None}
+    assert {r["standing"] for r in rows} == {"Passed the gate; no decision is known."}
     for row, reference in zip(rows, expected, strict=True):
         assert reference.mask is not None
         assert base64.decodebytes(row["mask"].encode()) == png(reference.mask * np.uint8(255))

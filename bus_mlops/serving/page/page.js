@@ -13,6 +13,13 @@ async function about() {
   find("masks").hidden = !model.mask;
   find("model").textContent =
     `${model.model}, ${model.version ? "version " + model.version : "not registered"}, ${model.digest.slice(0, 12)}`;
+  find("standing").textContent = model.standing.sentence;
+  // Above, and beside every answer.
+  if (model.standing.gate === "refused") {
+    find("standing").className = "notice";
+    find("refused").textContent = model.standing.sentence;
+    find("refused").hidden = false;
+  }
   return model;
 }
 const description = about();
