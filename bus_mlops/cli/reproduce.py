@@ -14,6 +14,7 @@ import typer
 from bus_mlops.error_messages import readable_errors
 
 LOG = logging.getLogger(__name__)
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else.")]
 _LINE = "{:<25}{:<15}{:>11}{:>7}{:>8}  {}"
 
 
@@ -136,18 +137,28 @@ def reconcile() -> None:
     print(f"{len(closed)} runs closed; {len(alive)} runs are at work" + "".join(f"\n  {w}" for w in alive.values()))
 
 
-def summary() -> None:
-    """Print the results, where the report is, the gate's verdict, and what to try next."""
+def summary(as_json: AsJson = False) -> None:
+    """Print what a reproduction came to: the verdict, a ranking, findings, and what to do next.
+
+    Example: bus-mlops summary --json | python -m json.tool
+    """
+    import json
+
     from rich.console import Console
 
-    from bus_mlops.evaluation.report.summary import render_summary
+    from bus_mlops.cli.summary import example_image, read_summary
+    from bus_mlops.cli.summary_view import show_summary
     from bus_mlops.experiments.paper_gap import left_to_paper
-    from bus_mlops.paths import RESULTS
+    from bus_mlops.paths import BENCHMARK, FOLDS, RESULTS
     from bus_mlops.project import load_config, profile_config
 
     config = load_config()
-    left = left_to_paper(config, profile_config("paper"))
-    Console().print(render_summary(RESULTS, config.data.kind == "phantom", left))
+    image = example_image(config, BENCHMARK / "manifest.csv", FOLDS / "folds.csv")
+    found = read_summary(RESULTS, config, left_to_paper(config, profile_config("paper")), image)
+    if as_json:
+        print(json.dumps(found.to_dict(), indent=2))
+        return
+    show_summary(found, Console(highlight=False))
 
 
 def ui(

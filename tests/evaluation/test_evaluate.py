@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from rich.console import Console
 from searched import make_result
 from sklearn import metrics as reference
 
@@ -27,7 +26,6 @@ from bus_mlops.evaluation.headline import headline
 from bus_mlops.evaluation.report import drawing, plots
 from bus_mlops.evaluation.report.page import read_inputs, render_report
 from bus_mlops.evaluation.report.provenance import provenance
-from bus_mlops.evaluation.report.summary import render_summary
 from bus_mlops.evaluation.results import COLLECTED, RUNS_FILE, read_curves, seal
 from bus_mlops.evaluation.roc import evenly
 from bus_mlops.evaluation.samples import read_samples
@@ -255,7 +253,6 @@ def test_a_profile_that_only_draws_masks_is_evaluated_and_reported(project):
     assert "best ROC AUC" not in text
     assert "Confusion matrices" not in text
     assert "Learning curves" in text
-    assert "ESTAN Mask only" in summary(project)
 
 
 def test_confusion_data_is_the_best_rows(made):
@@ -484,7 +481,6 @@ def test_searches_and_gate_are_shown_only_when_they_ran(project, shown):
     assert "<img" not in section(text, "search-failed")
     assert section(text, "search-one").count("<img") == 1
     assert "<td>+0.062 ± unknown</td>" in section(text, "search-one")
-    assert "Search nested  8 trials (tpe); classification weight" in summary(project)
 
 
 def test_a_search_of_another_version_is_told(project):
@@ -504,11 +500,6 @@ def test_a_search_and_a_promotion_that_had_nothing_to_do_are_notes(project):
     assert 'id="gate"' not in text
     assert '<p class="note">Search loss: there is &lt;no&gt; network</p>' in text
     assert '<p class="note">No promotion: there is &lt;no&gt; network.</p>' in text
-    printed = summary(project)
-    assert "Search loss  there is <no> network" in printed
-    assert "Gate  No promotion: there is <no> network." in printed
-    assert "bus-mlops predict" not in printed  # there is no version to predict with
-    assert "make ui" in printed
 
 
 def test_titles_and_order_are_those_of_the_plan(project):
@@ -519,8 +510,6 @@ def test_titles_and_order_are_those_of_the_plan(project):
     text = page(project)
     assert text.index("<h2>Ours first</h2>") < text.index("<h2>Losses</h2>")
     assert "And why." in text
-    printed = summary(project)
-    assert printed.index("Ours first") < printed.index("Losses")
     path.write_text(json.dumps({key: value for key, value in plan.items() if key != "title"}))
     with pytest.raises(EvaluationError, match=r"approaches.json lacks 'title': run `dvc repro --force plan`"):
         page(project)
@@ -546,34 +535,6 @@ def test_the_report_needs_its_tables(project):
     (project / "results/tables/losses.csv").unlink()
     with pytest.raises(EvaluationError, match="run `dvc repro evaluate`"):
         page(project)
-
-
-def summary(root: Path) -> str:
-    console = Console(file=io.StringIO(), width=80)
-    console.print(render_summary(root / "results", phantom=True))
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
-
-
-def test_the_summary_fits_a_terminal_and_names_the_failing_rule(project):
-    text = summary(project)
-    assert "not run yet" in text
-    assert "bus-mlops predict" not in text
-    write_gate(project)
-    text = summary(project)
-    assert text.strip().startswith("PHANTOMS")
-    assert "…" not in text
-    assert "refused: approaches/MobileNet/Single against" in text
-    gate = json.loads((project / "results/promotion/gate.json").read_text())
-    assert f"{gate['rules'][2]['values']['difference']:+.3f}" in text
-    assert "models:/bus-mt-estan-phantom@champion" in text
-    (project / "results/promotion/promotion.json").write_text('{"version": 4, "alias": null}')
-    assert "models:/bus-mt-estan-phantom/4" in summary(project)
-
-
-def test_a_summary_before_any_result_is_an_error(tmp_path):
-    with pytest.raises(EvaluationError, match="make reproduce"):
-        render_summary(tmp_path, phantom=True)
 
 
 def test_samples_with_a_wrong_shape_are_an_error(tmp_path):
