@@ -99,7 +99,7 @@ class Summary:
     left_out: tuple[dict[str, str], ...]
     left_to_paper: tuple[str, ...]
     searches: dict[str, str]
-    time: dict[str, float] | None
+    time: dict[str, Any] | None
     report: str | None
     next: tuple[Next, ...]
 

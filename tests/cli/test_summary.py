@@ -79,7 +79,7 @@ def results(tmp_path: Path) -> Path:
         records = []
         for model, variant, fingerprint, images, area, sensitivity, specificity in rows:
             means = {"roc_auc": area, "sensitivity": sensitivity, "specificity": specificity}
-            record = {"strategy": name, "model": model, "variant": variant, "fingerprint": fingerprint}
+            record: dict[str, Any] = {"strategy": name, "model": model, "variant": variant, "fingerprint": fingerprint}
             record |= {"images": images, "leaks": 0}
             for metric, mean in means.items():
                 ends = ("", "") if mean is None else (mean - 0.04, mean + 0.03)
