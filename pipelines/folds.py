@@ -31,7 +31,7 @@ def main(config: Config) -> None:
         print(line)
     if len(remaining) < len(manifest):
         print(f"audit.exclude: {config.audit.exclude} leaves out {len(manifest) - len(remaining)} images")
-    if config.folds.kind != "source":  # whose test parts are one source each
+    if config.folds.kind not in ("source", "device"):  # whose test parts are one source or scanner each
         print(describe_balance(reached))
 
 

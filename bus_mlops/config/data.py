@@ -73,16 +73,19 @@ class FoldsConfig(Strict):
     kind `grouped`: leakage groups stay whole, stratified by source and label. `official`: the benchmark's own
     folds, after `bus-mlops folds import`. `image-level`: at random over images, as the released multitask
     scripts do; leaks. `source`: each source is the test part of one fold, so `count` follows from
-    `data.sources`. There is no fold by scanner: none of the five sources says which device made an image.
+    `data.sources`. `device`: each scanner that the sources name is the test part of one fold; `count` says how many.
     """
 
-    kind: Literal["grouped", "official", "image-level", "source"] = Field(
+    kind: Literal["grouped", "official", "image-level", "source", "device"] = Field(
         default="grouped",
         description="grouped: leakage groups stay whole; official: the benchmark's own; image-level: at random, "
-        "which leaks; source: each source is tested once by what was trained on the others",
+        "which leaks; source, device: each source or scanner is tested once by what was trained on the others",
     )
     count: int = Field(
-        default=5, ge=2, le=10, description="how many, of grouped and image-level; official folds are 5 [folds]"
+        default=5,
+        ge=2,
+        le=10,
+        description="how many, of grouped and image-level; of device as many as scanners; official folds are 5 [folds]",
     )
     validation: float = Field(
         default=0.2,

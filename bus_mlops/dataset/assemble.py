@@ -182,6 +182,9 @@ def _manifest(records: Sequence[Record], results: Sequence[Converted], root: Pat
             "path": printable(record.image.relative_to(root).as_posix()),
             "digest": result.digest,
             "pixel_digest": result.pixel_digest,
+            "scanner": record.findings.scanner,
+            "birads": record.findings.birads,
+            "lesion_box": " ".join(map(str, record.findings.lesion_box or ())),
         }
         for record, result in zip(records, results, strict=True)
     ]

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 MANIFEST_FILE = "manifest.csv"
 INFO_FILE = "benchmark.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _REMEDY = "Run `dvc repro assemble`."
 _INTEGERS = ("index", "label", "has_mask", "width", "height")
-_TEXTS = ("image_id", "source", "name", "case_id", "path", "digest", "pixel_digest")
+_TEXTS = ("image_id", "source", "name", "case_id", "path", "digest", "pixel_digest", "scanner", "birads", "lesion_box")
 COLUMNS = (
     *("index", "image_id", "source", "name", "case_id", "label", "has_mask", "width", "height", "path"),
-    *("digest", "pixel_digest"),
+    *("digest", "pixel_digest", "scanner", "birads", "lesion_box"),
 )
 
 
@@ -38,7 +38,8 @@ def validate_manifest(frame: pd.DataFrame) -> pd.DataFrame:
 
     One row an image in the order of the arrays: label 0 benign or 1 malignant, width and height in pixels of
     the crop, path relative to the data root, `digest` over the cropped pixels and mask, `pixel_digest` over
-    the pixels alone.
+    the pixels alone. Empty where the source does not say: `scanner`, `birads`, and `lesion_box`, "top left height
+    width" in pixels of the image as it was delivered.
 
     Raises:
         DatasetError: Names column, check and first bad value.
@@ -61,6 +62,9 @@ def validate_manifest(frame: pd.DataFrame) -> pd.DataFrame:
             "path": pa.Column(str, pa.Check.str_length(min_value=1)),
             "digest": pa.Column(str, sha256),
             "pixel_digest": pa.Column(str, sha256),
+            "scanner": pa.Column(str),
+            "birads": pa.Column(str, pa.Check.str_matches(r"^([0-6][A-C]?)?$")),
+            "lesion_box": pa.Column(str, pa.Check.str_matches(r"^([0-9]+ [0-9]+ [1-9][0-9]* [1-9][0-9]*)?$")),
         },
         checks=[
             pa.Check(lambda f: f["image_id"] == f["source"] + "/" + f["name"], name="image_id is source/name"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bus_mlops.errors import SourceError
-from bus_mlops.sources.record import Crop, Record, existing_folder, images_by_name, parse_label, strip_suffix
+from bus_mlops.sources.record import Crop, Findings, Record, existing_folder, images_by_name, parse_label, strip_suffix
 from bus_mlops.sources.source import Kind, Problem, Survey, some
 from bus_mlops.sources.tables import Row, find_table, read_table
 
@@ -22,6 +22,7 @@ class ListedSource:
         case: The column of the case id, None where every image is its own case.
         mask: Makes a mask's name from a row.
         crop: Turns the four crop columns into a rectangle.
+        findings: Reads from a row, whose `extra_columns` it needs, what the source says beside the label.
         suffix: The usual one of its files.
     """
 
@@ -38,6 +39,7 @@ class ListedSource:
     mask: Callable[[Row], str] | None = None
     extra_columns: Sequence[str] = ()
     crop: Callable[[int, int, int, int], Crop] | None = None
+    findings: Callable[[Row], Findings] | None = None
 
     def survey(self, folder: Path) -> Survey:
         """The records in the table's order, and every row and file that does not fit.
@@ -86,6 +88,7 @@ class ListedSource:
             masks=(mask,) if mask else (),
             crop=self._crop(row),
             origin=row.where,
+            findings=self.findings(row) if self.findings else Findings(),
         )
 
     def _crop(self, row: Row) -> Crop | None:

@@ -28,6 +28,21 @@ class Crop(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Findings:
+    """What some sources say of an image beside its label; empty where they do not.
+
+    Attributes:
+        scanner: The make and model of the device.
+        birads: The BI-RADS category that a reader gave, `2` to `5`, `4A` and the like.
+        lesion_box: Around the lesion, in pixels of the image as it is delivered.
+    """
+
+    scanner: str = ""
+    birads: str = ""
+    lesion_box: Crop | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One image as its source describes it; nothing is decoded yet.
 
@@ -42,6 +57,7 @@ class Record:
     masks: tuple[Path, ...] = ()
     crop: Crop | None = None
     origin: str = ""
+    findings: Findings = Findings()
 
     @property
     def image_id(self) -> str:
@@ -87,6 +103,19 @@ def parse_label(value: str, where: str, benign: str = "benign", malignant: str =
         return MALIGNANT
     raise SourceError(
         f"{where}: label {value!r} is neither {benign!r} nor {malignant!r}. Correct the row, or take it out."
+    )
+
+
+def parse_birads(value: str, where: str) -> str:
+    """A BI-RADS category in capitals, `0` to `6` with `A` to `C` behind some, or empty.
+
+    Raises:
+        SourceError: It is something else.
+    """
+    if re.fullmatch("([0-6][A-Ca-c]?)?", value):
+        return value.upper()
+    raise SourceError(
+        f"{where}: BI-RADS {value!r} is no category: 0 to 6, such as 3 or 4A. Correct the row, or leave it empty."
     )
 
 

@@ -27,6 +27,7 @@ _MODULES = (
     "busis",
     "thammasat",
     "dataset_b",
+    "busbra",
 )
 
 

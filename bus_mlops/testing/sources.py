@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -155,7 +155,7 @@ def _check_missing_images(source: Source, folder: Path, images_are_listed: bool)
             lost.image.unlink()
             rest, words = _outcome(source, copy)
             if images_are_listed:
-                _require_refusal(source, copy, lost.image, words)
+                _require_refusal(source, copy, [lost.image], words)
             else:
                 others = [record for record in records if record is not lost]
                 require(bool(words) or list(rest) == others, f"{source.name}: without {lost.image}, others change.")
@@ -168,16 +168,18 @@ def _check_missing_masks(source: Source, folder: Path) -> None:
             for path in lost.masks:
                 path.unlink()
             _, words = _outcome(source, copy)
-            _require_refusal(source, copy, lost.image, words)
+            _require_refusal(source, copy, [lost.image, *lost.masks], words)
 
 
-def _require_refusal(source: Source, folder: Path, path: Path, words: str) -> None:
-    require(path.stem in words, f"{source.name}: a copy without {path.stem} or its mask must name it: {words!r}")
+def _require_refusal(source: Source, folder: Path, lost: Sequence[Path], words: str) -> None:
+    name = lost[0].stem
+    named = any(path.stem in words for path in lost)
+    require(named, f"{source.name}: a copy without {name} or its mask must name it: {words!r}")
     try:
         source.read(folder)
     except SourceError:
         return
-    raise ContractError(f"{source.name}: a copy without {path.stem} or its mask must not be read.")
+    raise ContractError(f"{source.name}: a copy without {name} or its mask must not be read.")
 
 
 def _check_unreadable_images(source: Source, folder: Path) -> None:

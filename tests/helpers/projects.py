@@ -36,7 +36,7 @@ def dvc_environment(folder: Path, **variables: str) -> dict[str, str]:
 
 
 def run_stage_script(
-    name: str, folder: Path, *arguments: str, timeout: float = 300
+    name: str, folder: Path, *arguments: str, timeout: float = 600
 ) -> subprocess.CompletedProcess[str]:
     """Run one of pipelines/*.py in a project folder, as DVC does."""
     command = [sys.executable, str(ROOT / "pipelines" / f"{name}.py"), *arguments]

@@ -96,6 +96,20 @@ def dataset_b_folder(folder: Path, names: Sequence[str] = ("000001", "000004"), 
     return folder
 
 
+def busbra_folder(folder: Path, views: Sequence[str] = ("0001-l", "0001-r", "0002-s")) -> Path:
+    """BUS-BRA with an image and a mask for each view; patients of even numbers are malignant, on another scanner."""
+    rows = [["ID", "Case", "Histology", "Pathology", "BIRADS", "Device", "Width", "Height", "Side", "BBOX"]]
+    for number, view in enumerate(views, start=1):
+        picture(folder / "Images" / f"bus_{view}.png", shade=number * 25)
+        mask(folder / "Masks" / f"mask_{view}.png", mode="1")
+        case = int(view[:4])
+        word, birads = ("benign", "2") if case % 2 else ("malignant", "5")
+        device = "GE Logiq 7 @10-14MHz" if case % 2 else "U-Systems @10-14MHz"
+        rows.append([f"bus_{view}", str(case), "x", word, birads, device, "9", "8", "left", f"[{number},2,3,4]"])
+    (folder / "bus_data.csv").write_text("\n".join(",".join(f'"{cell}"' for cell in row) for row in rows) + "\n")
+    return folder
+
+
 def busi_folder(folder: Path, benign: int = 2, malignant: int = 1, below: str = "") -> Path:
     """BUSI with one mask an image, and a normal image."""
     for word, count, shade in (("benign", benign, 0), ("malignant", malignant, 100)):

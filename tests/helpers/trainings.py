@@ -81,7 +81,8 @@ def epochs_done(project: Path, run: Any) -> int:
 
 
 def _half(run: Any) -> float:
-    return int(run.data.params["training.epochs"]) / 2
+    """0 where the run has only begun, before its parameters are written."""
+    return int(run.data.params.get("training.epochs", 0)) / 2
 
 
 def _key(tags: Mapping[str, str]) -> tuple[str, str]:

@@ -175,4 +175,4 @@ def test_without_the_line_the_name_is_refused(project, tmp_path):
     (other / REGISTRY).write_text(registry.replace('    "minerva",\n', ""))
     done = command(other, "plan")
     assert done.returncode == 1
-    assert "data.sources.0 = 'minerva': must be one of hmss, busi, busis, thammasat, dataset_b" in done.stderr
+    assert "data.sources.0 = 'minerva': must be one of hmss, busi, busis, thammasat, dataset_b, busbra" in done.stderr

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from projects import ROOT
 from tiny_sources import (
+    busbra_folder,
     busi_folder,
     busis_folder,
     dataset_b_folder,
@@ -52,6 +53,7 @@ FOLDERS = {
     "busis": [busis_folder, lambda folder: busis_folder(folder, suffix=".bmp", table="BUSIS.xlsx")],
     "thammasat": [thammasat],
     "dataset_b": [dataset_b_folder, lambda folder: dataset_b_folder(folder, images="original")],
+    "busbra": [busbra_folder],
 }
 
 

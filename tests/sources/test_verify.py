@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_sources import (
+    busbra_folder,
     busi_folder,
     busis_folder,
     dataset_b_folder,
@@ -309,6 +310,7 @@ def deeper(folder: Path, *names: str) -> None:
 
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
+    "busbra": busbra_folder,
     "busi": busi_folder,
     "busis": busis_folder,
     "dataset_b": dataset_b_folder,

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 PARTS = (TRAIN, VALIDATION, TEST)
-# In no part of a fold: official folds leave images out, folds by source set aside what would leak.
+# In no part of a fold: official folds leave images out, folds by source or device set aside what would leak.
 UNUSED = "unused"
 # In every fold column, since no fold touches them: what only a frozen model is judged on, once.
 LOCKED, EXTERNAL = "locked", "external"
 SEALED = (LOCKED, EXTERNAL)
-KINDS = ("grouped", "official", "image-level", "source")
+KINDS = ("grouped", "official", "image-level", "source", "device")
 LEADING = ["image_id", "source", "label", "case_id", "group"]
 
 

@@ -1,4 +1,4 @@
-"""Making folds: grouped and stratified, by source, or at random over images; and the balance that was reached.
+"""Making folds: grouped and stratified, by source or scanner, or at random over images; and the balance that was reached.
 
 Every block of sources that share no group is split by itself, with its own random numbers: adding or removing
 a source leaves the folds of the others as they were (but for folds by source, where it adds a fold).
@@ -45,7 +45,7 @@ def make_folds(
     """Put every image into the test part of exactly one fold, but for those that no fold touches.
 
     With kind `source`, fold k tests the k-th source in alphabetical order, and a training image that shares a group
-    with a tested one is `unused` in that fold. Official folds are imported, not made.
+    with a tested one is `unused` in that fold; with `device` likewise the k-th scanner that the manifest names. Official folds are imported, not made.
 
     Args:
         manifest: The benchmark's images.
@@ -58,7 +58,8 @@ def make_folds(
         image_id, source, label, case_id, group, and the part of each image in each fold.
 
     Raises:
-        DatasetError: An image has no group, or a part of a fold, or what no fold touches, would lack one of the labels.
+        DatasetError: An image has no group or, with `device`, no scanner; there are not so many scanners; a part of a
+            fold, or what no fold touches, would lack one of the labels.
     """
     whole = joined(manifest, groups)
     sealed = np.where(whole["source"].isin(list(external)), EXTERNAL, "").astype(object)
@@ -67,6 +68,8 @@ def make_folds(
     frame = whole[sealed == ""].reset_index(drop=True)
     if config.kind == "source":
         parts = _by_source(frame, config.validation, seed)
+    elif config.kind == "device":
+        parts = _by_device(frame, manifest.set_index("image_id")["scanner"], config, seed)
     elif config.kind == "image-level":
         parts = _by_image(frame, config, seed)
     elif config.kind == "grouped":
@@ -127,21 +130,41 @@ def _by_source(frame: pd.DataFrame, validation: float, seed: int) -> list[Object
             f"folds by source need at least two sources, and the benchmark holds only {', '.join(sources)}. Add "
             "another source to data.sources in params.yaml, or set folds.kind to grouped."
         )
-    columns = []
-    for source in sources:
-        parts = np.full(len(frame), TRAIN, dtype=object)
-        tested = (frame["source"] == source).to_numpy()
-        touching = frame["group"].isin(frame.loc[tested, "group"]).to_numpy()
-        parts[touching], parts[tested] = UNUSED, TEST
-        training = frame[~touching]
-        for block in _blocks(training):
-            rows = np.flatnonzero(frame["source"].isin(block).to_numpy() & ~touching)
-            features, of_row = group_features(frame.iloc[rows])
-            rng = np.random.default_rng(_seed(seed, (*block, f"without {source}")))
-            kept = partition(features, [1 - validation, validation], rng)
-            parts[rows] = np.where(kept[of_row] == 1, VALIDATION, TRAIN)
-        columns.append(parts)
-    return columns
+    return [_leaving_out(frame, (frame["source"] == source).to_numpy(), source, validation, seed) for source in sources]
+
+
+def _by_device(frame: pd.DataFrame, scanner: pd.Series[str], config: FoldsConfig, seed: int) -> list[Objects]:
+    """Each scanner is the test part of one fold; what shares a group with it is set aside there."""
+    made = frame["image_id"].map(scanner).to_numpy()
+    nameless = sorted(frame.loc[made == "", "source"].unique())
+    if nameless:
+        raise DatasetError(
+            f"folds by device need to know which scanner made each image, and {', '.join(nameless)} does not say it of "
+            f"{np.sum(made == '')}. Take it off data.sources in params.yaml, or name it in cohorts.external."
+        )
+    scanners = sorted(set(made))
+    if len(scanners) != config.count:
+        raise DatasetError(
+            f"folds.count is {config.count}, and the images were made by {len(scanners)} scanner(s): "
+            f"{', '.join(scanners)}. Folds by device are as many: set folds.count to {len(scanners)}, or to another kind "
+            "if that is 1."
+        )
+    return [_leaving_out(frame, made == name, name, config.validation, seed) for name in scanners]
+
+
+def _leaving_out(frame: pd.DataFrame, tested: NDArray[np.bool_], name: str, validation: float, seed: int) -> Objects:
+    """The parts of the fold that tests some images; what touches them is unused, the rest trains and validates."""
+    parts = np.full(len(frame), TRAIN, dtype=object)
+    touching = frame["group"].isin(frame.loc[tested, "group"]).to_numpy()
+    parts[touching], parts[tested] = UNUSED, TEST
+    training = frame[~touching]
+    for block in _blocks(training):
+        rows = np.flatnonzero(frame["source"].isin(block).to_numpy() & ~touching)
+        features, of_row = group_features(frame.iloc[rows])
+        rng = np.random.default_rng(_seed(seed, (*block, f"without {name}")))
+        kept = partition(features, [1 - validation, validation], rng)
+        parts[rows] = np.where(kept[of_row] == 1, VALIDATION, TRAIN)
+    return parts
 
 
 def image_level_folds(folds: pd.DataFrame, config: FoldsConfig, seed: int) -> pd.DataFrame:

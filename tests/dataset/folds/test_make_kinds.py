@@ -260,3 +260,40 @@ def test_grouped_folds_made_anew_over_images_are_those_of_the_kind_image_level(s
     assert (drawn.loc[sealed, "fold_2"] == grouped.loc[sealed, "fold_2"]).all()
     assert check_leakage(Folds.checked(grouped, "made"))["leaks"] == 0
     assert check_leakage(Folds.checked(drawn, "made", kind="image-level"), tolerate=True)["leaks"] > 0
+
+
+def scanned(scanners: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images of one source in groups, the scanner of each group drawn from some in turn."""
+    manifest, groups = example({"busbra": 90}, size=3)
+    number = groups.set_index("image_id").loc[manifest["image_id"], "group"].astype("category").cat.codes
+    return manifest.assign(scanner=[scanners[code % len(scanners)] for code in number]), groups
+
+
+def test_each_scanner_is_tested_by_networks_that_have_not_seen_it():
+    manifest, groups = scanned(["Beta", "Alpha", "Alpha"])
+    # a group of images of two scanners
+    torn = groups["group"].value_counts().index[0]
+    mixed = groups.loc[groups["group"] == torn, "image_id"]
+    manifest.loc[manifest["image_id"] == mixed.iloc[0], "scanner"] = "Alpha"
+    manifest.loc[manifest["image_id"] == mixed.iloc[1], "scanner"] = "Beta"
+    frame = make_folds(manifest, groups, FoldsConfig(kind="device", count=2), 0)
+    folds = Folds.checked(frame, "made", manifest["image_id"], "device")
+    assert check_leakage(folds)["leaks"] == 0
+    made = frame["image_id"].map(manifest.set_index("image_id")["scanner"])
+    for fold, scanner in ((1, "Alpha"), (2, "Beta")):
+        parts = frame[f"fold_{fold}"]
+        assert set(made[parts == "test"]) == {scanner}
+        assert scanner not in set(made[parts.isin(["train", "validation"])])
+        assert set(frame.loc[parts == UNUSED, "group"]) <= {torn}
+
+
+@pytest.mark.parametrize(
+    ("scanners", "count", "complaint"),
+    [
+        (["Alpha", "Beta"], 3, r"folds\.count is 3, and the images were made by 2 scanner\(s\): Alpha, Beta"),
+        (["Alpha", ""], 2, r"busbra does not say it of \d+\. Take it off data\.sources"),
+    ],
+)
+def test_folds_by_device_need_to_know_the_scanners(scanners, count, complaint):
+    with pytest.raises(DatasetError, match=complaint):
+        make_folds(*scanned(scanners), FoldsConfig(kind="device", count=count), 0)

@@ -18,7 +18,7 @@ from bus_mlops.sources.phantoms.image import random_lesion
 from bus_mlops.sources.phantoms.write import write_phantoms
 from bus_mlops.sources.registry import read_sources
 
-COUNTS = {"hmss": 40, "busi": 30, "busis": 12, "thammasat": 12, "dataset_b": 9}
+COUNTS = {"hmss": 40, "busi": 30, "busis": 12, "thammasat": 12, "dataset_b": 9, "busbra": 20}
 
 
 def config_for(root: Path, images: dict[str, int], near_duplicates: int = 0, seed: int = 3) -> Config:
@@ -46,7 +46,7 @@ def test_all_readers_accept_what_is_written(tmp_path):
     records = read_sources(config.data)
     assert Counter(record.source for record in records) == COUNTS
     malignant = Counter(record.source for record in records if record.label)
-    for source, share in {"hmss": 0.578, "busi": 0.325, "busis": 0.456, "dataset_b": 0.331}.items():
+    for source, share in {"hmss": 0.578, "busi": 0.325, "busis": 0.456, "dataset_b": 0.331, "busbra": 0.324}.items():
         assert malignant[source] == pytest.approx(share * COUNTS[source], abs=3), source
     cases = {source: len({r.case_id for r in records if r.source == source}) for source in COUNTS}
     assert cases["hmss"] < 30 <= cases["busi"]
@@ -60,7 +60,7 @@ def test_all_readers_accept_what_is_written(tmp_path):
 
 
 def test_reproducible_to_the_byte_and_dependent_on_the_seed(tmp_path):
-    small = {"hmss": 6, "busi": 6, "busis": 3, "thammasat": 3, "dataset_b": 3}
+    small = {"hmss": 6, "busi": 6, "busis": 3, "thammasat": 3, "dataset_b": 3, "busbra": 4}
     write_phantoms(config_for(tmp_path, small, 2), tmp_path / "one")
     time.sleep(2.1)  # zip entries have a resolution of two seconds
     write_phantoms(config_for(tmp_path, small, 2), tmp_path / "two")
