@@ -26,7 +26,7 @@ def config_for(root: Path, kind: str, images: dict[str, int], copies: int = 0) -
     values = {
         "profile": "test",
         "seed": 11,
-        "data": {"kind": kind, "root": str(root), "sources": "all"},
+        "data": {"kind": kind, "root": str(root), "sources": "all" if images else ["busi"]},
         "phantom": {"images": images, "near_duplicates": copies, "size": 110},
         "cohorts": {"all": ["busi"], "multitask": ["busi"]},
         "networks": {},

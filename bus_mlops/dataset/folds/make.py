@@ -1,4 +1,4 @@
-"""Making folds: grouped and stratified, by source or scanner, or at random over images; and the balance that was reached.
+"""Making folds: grouped and stratified, by source or scanner, or at random over images; and the balance reached.
 
 Every block of sources that share no group is split by itself, with its own random numbers: adding or removing
 a source leaves the folds of the others as they were (but for folds by source, where it adds a fold).
@@ -45,7 +45,8 @@ def make_folds(
     """Put every image into the test part of exactly one fold, but for those that no fold touches.
 
     With kind `source`, fold k tests the k-th source in alphabetical order, and a training image that shares a group
-    with a tested one is `unused` in that fold; with `device` likewise the k-th scanner that the manifest names. Official folds are imported, not made.
+    with a tested one is `unused` in that fold; with `device` likewise the k-th scanner that the manifest names.
+    Official folds are imported, not made.
 
     Args:
         manifest: The benchmark's images.
@@ -146,8 +147,8 @@ def _by_device(frame: pd.DataFrame, scanner: pd.Series[str], config: FoldsConfig
     if len(scanners) != config.count:
         raise DatasetError(
             f"folds.count is {config.count}, and the images were made by {len(scanners)} scanner(s): "
-            f"{', '.join(scanners)}. Folds by device are as many: set folds.count to {len(scanners)}, or to another kind "
-            "if that is 1."
+            f"{', '.join(scanners)}. Folds by device are as many: set folds.count to {len(scanners)}, or another "
+            "kind if that is 1."
         )
     return [_leaving_out(frame, made == name, name, config.validation, seed) for name in scanners]
 
