@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def thammasat(folder: Path) -> Path:
     return thammasat_folder(folder, [f"u,{name},{case},benign,1,5,1,6" for name, case in names])
 
 
-FOLDERS = {
+FOLDERS: dict[str, list[Callable[[Path], Path]]] = {
     "hmss": [hmss],
     "busi": [busi, lambda folder: busi_folder(folder, below="Dataset_BUSI_with_GT")],
     "busis": [busis_folder, lambda folder: busis_folder(folder, suffix=".bmp", table="BUSIS.xlsx")],
