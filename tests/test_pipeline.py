@@ -36,7 +36,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in (".gitignore", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     (folder / ".dvc").mkdir()
-    shutil.copy(ROOT / ".dvc" / "config", folder / ".dvc" / "config")
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
+    shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
     values = tiny_values(yaml.safe_load(profiles.text("demo")))
     add_small_networks(folder)
     in_place_of_the_zoo(values)
@@ -200,11 +202,17 @@ def test_one_strategy_alone_trains_its_new_cells_only(project):
 
 def test_metrics_and_plots_are_for_dvc(project):
     shown = dvc(project, "metrics", "show")
-    assert shown.returncode == 0
-    assert "balanced_accuracy" in shown.stdout
+    assert (shown.returncode, shown.stderr) == (0, "")
+    names, _ = (line.split() for line in shown.stdout.splitlines())
+    assert set(names) == {"Path", "best", "model", "rival", "p", "sens", "spec", "gate", "shown"}
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    for file in ("data/audit/audit.json", "data/leakage.json"):
+        assert "groups" in dvc(project, "metrics", "show", file).stdout
     plots = dvc(project, "plots", "show")
     assert plots.returncode == 0, plots.stderr
-    assert (project / "dvc_plots" / "index.html").is_file()
+    page = (project / "dvc_plots" / "index.html").read_text()
+    assert page.count("vegaEmbed('#") == len(yaml.safe_load((ROOT / "dvc.yaml").read_text())["plots"])
+    assert "src=" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # nothing is loaded from elsewhere
 
 
 def test_a_consumer_predicts_with_the_registered_model(project, tmp_path):
