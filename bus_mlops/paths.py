@@ -34,3 +34,15 @@ PROBED = CHECKPOINTS / "probes"
 
 # Optuna's journals: outside every DVC output, so that a stage that runs again resumes its study.
 STUDIES = Path("studies")
+
+_COPIES = "/.dvc/tmp/exps/"
+
+
+def home() -> Path:
+    """The project whose store, studies and caches a process in the working folder uses.
+
+    That folder, or where it is a copy made by `dvc exp run --temp` or `--queue`, the project that it was copied from:
+    a copy is thrown away, and its runs would be lost with it.
+    """
+    project, is_copy, _ = f"{Path.cwd().as_posix()}/".partition(_COPIES)
+    return Path(project) if is_copy else Path()

@@ -20,7 +20,7 @@ def main(config: Config) -> None:
         Folds.open(paths.FOLDS / "folds.csv"),
         Trained.read(paths.PLAN, paths.PREDICTIONS),
         paths.PLAN,
-        ProbeCache(paths.PROBED),
+        ProbeCache(paths.home() / paths.PROBED),
     )
     probe(inputs, paths.PROBES)
 

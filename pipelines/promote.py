@@ -1,4 +1,9 @@
-"""DVC stage `promote`: the gate's verdict on the candidate, its version in the registry, and the alias if it passed."""
+"""DVC stage `promote`: the gate's verdict on the candidate, its version in the registry, and the alias if it passed.
+
+In an experiment of DVC the verdict alone: a version for each try would bury those that somebody wanted.
+"""
+
+import os
 
 from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
@@ -6,11 +11,17 @@ from bus_mlops.errors import NothingToJudgeError
 from bus_mlops.files import write_json
 from bus_mlops.paths import PROMOTION
 from bus_mlops.promotion.inputs import PromotionInputs
-from bus_mlops.promotion.promote import promote, write_outcome
+from bus_mlops.promotion.promote import look, promote, write_look, write_outcome
 
 
 def main(config: Config) -> None:
     try:
+        if experiment := os.environ.get("DVC_EXP_NAME"):
+            report = look(PromotionInputs.open(config))
+            write_look(PROMOTION, report, experiment)
+            for line in report.to_lines():
+                print(f"[promote] {line}")
+            return
         outcome = promote(PromotionInputs.open(config))
     except NothingToJudgeError as error:
         # A profile may well train no candidate, or no rival: the report is made all the same, and says so.

@@ -8,7 +8,7 @@ from bus_mlops.evaluation.searched import SearchResult
 from bus_mlops.experiments.driver import open_runner
 from bus_mlops.experiments.plan_files import read_search_plan
 from bus_mlops.files import write_json
-from bus_mlops.paths import PLAN, SEARCH, STUDIES
+from bus_mlops.paths import PLAN, SEARCH, STUDIES, home
 from bus_mlops.search.study import run_search
 from bus_mlops.tracking.search_runs import SearchRuns
 
@@ -17,7 +17,7 @@ def main(config: Config) -> None:
     plan = read_search_plan(PLAN, sys.argv[1])
     if plan.networks:
         with open_runner(config) as runner:
-            result = run_search(runner, plan, STUDIES, [SearchRuns(runner.ledger)])
+            result = run_search(runner, plan, home() / STUDIES, [SearchRuns(runner.ledger)])
     else:
         print(f"[search] skipped: {plan.missing}")
         result = SearchResult(search=plan.name, note=plan.missing)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,28 +62,17 @@ def gate(
         return
     question.require_nothing()
     import sys
-    import tempfile
     from contextlib import redirect_stdout
 
     from bus_mlops.project import load_config
     from bus_mlops.promotion import records
-    from bus_mlops.promotion.candidate_package import package_candidate
-    from bus_mlops.promotion.evidence_lock import looking
     from bus_mlops.promotion.inputs import PromotionInputs
-    from bus_mlops.promotion.judgement import judge_candidates
-    from bus_mlops.promotion.promote import record_look
+    from bus_mlops.promotion.promote import look
 
     why = None if amend is None else records.require_reason(amend, "gate", "--amend")
-    inputs = PromotionInputs.open(load_config())
-    with (
-        looking(inputs.ledger.client, inputs.config.tracking, inputs.model_name),
-        tempfile.TemporaryDirectory(prefix="bus-gate-") as folder,
-        # What a refit prints on its way is no part of the report, which may be JSON.
-        redirect_stdout(sys.stderr),
-    ):
-        judgement = judge_candidates(inputs, candidate or (), baseline, why)
-        report = package_candidate(inputs, judgement, Path(folder), full=full).report
-        record_look(inputs, judgement, report)
+    # What a refit prints on its way is no part of the report, which may be JSON.
+    with redirect_stdout(sys.stderr):
+        report = look(PromotionInputs.open(load_config()), candidate or (), baseline, why, full=full)
     _print_report(report, as_json)
     if not report.passed:
         raise typer.Exit(1)

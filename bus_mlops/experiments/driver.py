@@ -23,7 +23,7 @@ from bus_mlops.experiments.engines.choose import make_engine
 from bus_mlops.experiments.runner import Runner
 from bus_mlops.files import sqlite_file
 from bus_mlops.git import git_tags
-from bus_mlops.paths import BENCHMARK, CHECKPOINTS, EXTENSIONS, FOLDS
+from bus_mlops.paths import BENCHMARK, CHECKPOINTS, EXTENSIONS, FOLDS, home
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.processes import identity
 from bus_mlops.tracking.store import absolute, lock_of
@@ -46,7 +46,7 @@ def open_runner(config: Config, folds: Path = FOLDS / "folds.csv") -> Iterator[R
         benchmark=BENCHMARK.resolve(),
         folds=folds.resolve(),
         tracking=absolute(config.tracking),
-        checkpoints=CHECKPOINTS.resolve(),
+        checkpoints=(home() / CHECKPOINTS).resolve(),
         weights_folder=config.weights_folder.resolve() if config.weights_folder is not None else None,
         threads=config.engine.threads,
         driver=driver,

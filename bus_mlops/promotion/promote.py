@@ -109,6 +109,28 @@ def promote(
         return decide(inputs, judgement, force_reason, full=full)
 
 
+def look(
+    inputs: PromotionInputs,
+    candidate_runs: Sequence[str] = (),
+    baseline_run: str | None = None,
+    amend: str | None = None,
+    *,
+    full: bool = False,
+) -> GateReport:
+    """What `promote` would find, on record as a look at the test images; registers nothing and moves no alias.
+
+    Arguments as in `promote`.
+    """
+    with (
+        looking(inputs.ledger.client, inputs.config.tracking, inputs.model_name),
+        tempfile.TemporaryDirectory(prefix="bus-gate-") as folder,
+    ):
+        judgement = judge_candidates(inputs, candidate_runs, baseline_run, amend)
+        report = package_candidate(inputs, judgement, Path(folder), full=full).report
+        record_look(inputs, judgement, report)
+    return report
+
+
 def decide(
     inputs: PromotionInputs, judgement: Judgement, force_reason: str | None = None, *, full: bool = False
 ) -> Outcome:
@@ -156,6 +178,15 @@ def write_outcome(folder: Path, outcome: Outcome) -> None:
     """Write the gate's report (json and markdown) and what became of it."""
     write_report(folder, outcome.report)
     write_json(folder / "promotion.json", outcome.to_dict())
+
+
+def write_look(folder: Path, report: GateReport, experiment: str) -> None:
+    """Write the report of a candidate that DVC's experiment tried, and that it is not registered."""
+    write_report(folder, report)
+    how = f"`dvc exp apply {experiment}`, then `dvc repro --force --single-item promote`"
+    note = f"{report.verdict}; judged in the experiment {experiment} and not registered: that does {how}"
+    record = {"model": report.model_name, "alias": None, "decision": "judged", "passed": report.passed}
+    write_json(folder / "promotion.json", {**record, "experiment": experiment, "note": f"{note}."})
 
 
 def read_report(ledger: Ledger, run_id: str) -> GateReport:
