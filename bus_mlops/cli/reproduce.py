@@ -172,30 +172,50 @@ def ui(
             "addresses. * allows all.",
         ),
     ] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the leaderboard, where there is a screen.")
+    ] = True,
 ) -> None:
     """Open the MLflow UI on the store of params.yaml. There is no password: everybody who can reach it can delete."""
     import importlib.util
     import os
+    import subprocess
     import sys
+    import webbrowser
 
     from bus_mlops.errors import LedgerError
     from bus_mlops.files import sqlite_file
     from bus_mlops.project import load_config
+    from bus_mlops.promotion.tour import arrange
     from bus_mlops.tracking.store import check_database
-    from bus_mlops.tracking.ui import ui_arguments
+    from bus_mlops.tracking.ui import address_of, has_screen, opening, require_free, server_of, ui_arguments
 
     tracking = load_config().tracking
-    if tracking.uri.startswith(("http://", "https://")):
-        LOG.info("The runs are on a server already: %s", tracking.uri)
-        return
+    served = server_of(tracking.uri)
     file = sqlite_file(tracking.uri)
     if file is not None and not file.exists():
         raise LedgerError(f"{file} is not there yet: `make reproduce` (or `dvc repro`) records runs in it first.")
-    if importlib.util.find_spec("flask") is None:  # of MLflow's server, which its base install lacks
-        raise ModuleNotFoundError("No module named 'flask'", name="flask")
-    if file is not None:
-        check_database(file, tracking.artifacts)
-    LOG.info("MLflow UI: http://%s:%d (Ctrl-C to stop)", host, port)
+    if not served:
+        if importlib.util.find_spec("flask") is None:  # of MLflow's server, which its base install lacks
+            raise ModuleNotFoundError("No module named 'flask'", name="flask")
+        if file is not None:
+            check_database(file, tracking.artifacts)
+        require_free(host, port)
+    tour = arrange(tracking)
+    address = served or address_of(host, port)
+    print("\n".join(tour.lines(address)), flush=True)
+    if tour.unwritten:
+        LOG.warning("This account may only read, so views and notes were left as they are: %s", tour.unwritten)
+    first = f"{address}{tour.pages[0][1]}"
+    wanted = browser and has_screen()
+    if served:
+        LOG.info("The runs are on a server already: nothing is started here.")
+        if wanted:
+            webbrowser.open(first)
+        return
+    LOG.info("MLflow UI: %s (Ctrl-C to stop)", address)
+    if wanted:
+        subprocess.Popen(opening(address, first), start_new_session=True)
     # Background jobs would double the memory and are of no use here.
     variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     arguments = ui_arguments(tracking.uri, host, port, allowed_hosts)

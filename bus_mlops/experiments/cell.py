@@ -128,6 +128,7 @@ class Job:
             "folds_digest": cell.folds_digest,
             **cell.leaks,
             "network": cell.spec.network,
+            "row": cell.title,
             "driver": self.driver,
             **self.identity,
             **self.intent,

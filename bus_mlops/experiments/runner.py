@@ -23,6 +23,7 @@ from bus_mlops.paths import BENCHMARK
 from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking.kinds import TRIED, serving
 from bus_mlops.tracking.ledger import Ledger
+from bus_mlops.tracking.row_page import FOLDS_PLANNED, PAPER, STRATEGY
 
 LOG = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ class Runner:
         fingerprint = spec.fingerprint(data, split, is_refit)
         # Before anything is written: some cannot be.
         cells = [Cell(spec, fold, fingerprint, "", title, data, split, leaks, tried) for fold in folds]
-        tags = {**self._job.tags, **tags, "data_digest": data, "folds_digest": split, **leaks}
+        planned = ", ".join(map(str, self.config.folds_of(spec.cohort)))
+        tags = {**self._job.tags, **tags, "data_digest": data, "folds_digest": split, **leaks, FOLDS_PLANNED: planned}
         parent = self.ledger.parents.find_or_create(
             spec, fingerprint, title, tags, kind="refit" if is_refit else "spec"
         )
@@ -199,6 +201,8 @@ def plan_cells(runner: Runner, plan: StrategyPlan) -> list[Cell]:
     cells: list[Cell] = []
     for row in plan.rows:
         title = f"{row.model} {row.variant}"
+        place = row.paper and f"{row.paper.table} | {row.paper.model} | {row.paper.variant}"
+        paper = {f"{PAPER}{plan.strategy}": place} if place else {}
         for spec, folds in plan.trainings(row):
-            cells += runner.cells(spec, folds, title, {f"strategy.{plan.strategy}": title})
+            cells += runner.cells(spec, folds, title, {f"{STRATEGY}{plan.strategy}": title, **paper})
     return cells

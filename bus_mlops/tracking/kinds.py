@@ -15,6 +15,8 @@ CELLS = (FOLD, TRIED)
 SEARCH, TRIAL, TUNED = BOOKKEEPING = ("search", "trial", "tuned")
 # Of what was taken out of the ledger, where it may not be deleted.
 DISCARDED = "discarded"
+# The tag, of a run or an experiment, whose markdown the interface shows first.
+NOTE = "mlflow.note.content"
 
 
 def kind_of(run: Run) -> str:

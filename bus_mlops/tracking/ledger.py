@@ -16,6 +16,7 @@ from bus_mlops.config.intent import INTENT_DIGEST
 from bus_mlops.errors import LedgerError
 from bus_mlops.spec import LedgerKey, RunSpec
 from bus_mlops.tracking import processes
+from bus_mlops.tracking.colours import COLOUR, colour_of
 from bus_mlops.tracking.kinds import BOOKKEEPING, CELLS, FOLD, TRIED, kind_of, serving
 from bus_mlops.tracking.params import flatten, nested
 from bus_mlops.tracking.parents import FEW, ParentRuns
@@ -160,6 +161,7 @@ class Ledger:
         They name the process, so that another one can tell if it died.
         """
         fixed = {"kind": FOLD, "mlflow.parentRunId": parent_run, **processes.identity(), **tags}
+        fixed |= {COLOUR: colour_of(spec.network)}
         run = self.client.create_run(self.experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
         sealed = {INTENT_DIGEST: tags[INTENT_DIGEST]} if INTENT_DIGEST in tags else {}
@@ -175,8 +177,9 @@ class Ledger:
     def finish(self, run_id: str, metrics: Mapping[str, float], folder: Path, tags: Mapping[str, str]) -> None:
         """Record results and artifacts; FINISHED is set last, so a finished run has everything."""
         digests = self.files.store(run_id, folder)
-        self.writer.write(run_id, metrics=metrics, params=digests, tags={"progress": "done", **tags})
+        self.writer.write(run_id, metrics=metrics, params=digests, tags=tags)
         self.client.set_terminated(run_id, "FINISHED")
+        self.writer.tidy(run_id)
 
     def discard_artifacts(self, run_id: str) -> None:
         """Remove what a failed run had begun to store; where only owners may delete, that raises."""

@@ -1,19 +1,16 @@
-"""Parent runs: one a spec, found or made, and closed with mean, deviation and interval over its folds."""
+"""Parent runs: one a spec, found or made, named by its row, and closed with what its folds came to."""
 
 from __future__ import annotations
 
-import logging
-import math
-import statistics
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from bus_mlops.errors import BusMlopsError
-from bus_mlops.evaluation.intervals import FoldDraws
-from bus_mlops.evaluation.metrics import METRICS, interval_metrics
 from bus_mlops.spec import RunSpec
-from bus_mlops.tracking.kinds import CELLS, kind_of
+from bus_mlops.tracking.colours import COLOUR, colour_of
+from bus_mlops.tracking.kinds import CELLS, NOTE, kind_of
 from bus_mlops.tracking.params import flatten
+from bus_mlops.tracking.row_page import name_of, read_page, strategies_of
+from bus_mlops.tracking.run_files import RunFiles
 from bus_mlops.tracking.run_writer import RunWriter
 from bus_mlops.tracking.search import search_all
 
@@ -22,12 +19,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-LOGGER = logging.getLogger(__name__)
-
 # Up to so many fingerprints are asked for one by one; for more of them everything is read once, at 3 ms a run.
 FEW = 50
 # Tags of a parent run: the folds with test predictions, and those that trials were trained on.
 FOLDS_FINISHED, FOLDS_TRIED = "folds_finished", "folds_tried"
+TITLE = "mlflow.runName"
 
 
 class ParentRuns:
@@ -36,6 +32,7 @@ class ParentRuns:
     def __init__(self, client: MlflowClient, writer: RunWriter, experiment: str) -> None:
         self._client = client
         self._writer = writer
+        self._files = RunFiles(client)
         self._experiment = experiment
         self._parents: dict[str, Run] = {}
         self._lookups = 0
@@ -47,12 +44,14 @@ class ParentRuns:
     ) -> str:
         """The id of the parent run of a fingerprint, created when it is new; tags are added to it.
 
+        It is called by the title of the row that it is, of which a tag `strategy.<name>` tells, whoever found it first.
         `kind` is "spec", whose children are folds, or "refit", which no comparison of folds may meet.
         """
         found = self._parent(fingerprint, kind)
         if found is not None:
             return self._join(found, tags)
-        fixed = {"kind": kind, "fingerprint": fingerprint, "network": spec.network, **tags}
+        fixed = {"kind": kind, "fingerprint": fingerprint, "network": spec.network, **tags, **_of_rows(tags)}
+        fixed[COLOUR] = colour_of(spec.network)
         run = self._client.create_run(self._experiment, tags=fixed, run_name=title)
         run_id = str(run.info.run_id)
         first = next(iter(self._parents_of(fingerprint, kind)), run)
@@ -68,12 +67,19 @@ class ParentRuns:
         return run_id
 
     def _join(self, parent: Run, tags: Mapping[str, str]) -> str:
-        """Add what is new among these tags to a parent run; returns its id."""
-        new = {name: value for name, value in tags.items() if parent.data.tags.get(name) != value}
+        """Add what is new among these tags to a parent run, and name it by its row; returns its id."""
+        present = parent.data.tags
+        tags = {**tags, **_of_rows({**present, **tags})}
+        new = {name: value for name, value in tags.items() if present.get(name) != value}
+        run_id = str(parent.info.run_id)
         if new:
-            self._writer.tag(parent.info.run_id, new)
-            parent.data.tags.update(new)
-        return str(parent.info.run_id)
+            self._writer.tag(run_id, new)
+            present.update(new)
+        title = name_of(present)
+        if title and title != present.get(TITLE):
+            self._client.update_run(run_id, name=title)
+            present[TITLE] = title
+        return run_id
 
     def _parent(self, fingerprint: str, kind: str) -> Run | None:
         """The parent run of a fingerprint; asked for one by one at first, then all at once: plans have hundreds."""
@@ -112,7 +118,7 @@ class ParentRuns:
         tried: Iterable[int] = (),
         predictions: Callable[[str], pd.DataFrame] | None = None,
     ) -> dict[str, float]:
-        """Write mean, standard deviation and interval over the finished folds on the parent run and close it.
+        """Write what the finished folds came to on the parent run (`row_page`), and close it.
 
         It is FINISHED when all of `folds`, those that were asked for, are, and all of `tried`, which trials asked for,
         have a run of one kind or the other; otherwise FAILED. Folds that another driver trained count too. Trials are
@@ -126,61 +132,61 @@ class ParentRuns:
             predictions: Those of a run, by its id; intervals are made of them, as those of the tables are.
 
         Returns:
-            What was written: `<metric>_mean`, `<metric>_std` of more than one fold, and the ends of the mean's 95 %
-            interval, `<metric>_low` and `<metric>_high`.
+            The means and ends of intervals that were written.
         """
-        children = self._runs(f"attributes.status = 'FINISHED' and tags.fingerprint = '{fingerprint}'")
-        latest, only_tried = (
-            {int(r.data.tags["fold"]): r for r in reversed(children) if kind_of(r) == kind and _has_fold(r)}
-            for kind in CELLS
-        )
-        values = spread(run.data.metrics for run in latest.values())
-        if predictions is not None and latest:
-            try:
-                values |= intervals({fold: predictions(run.info.run_id) for fold, run in latest.items()})
-            except (BusMlopsError, ValueError, KeyError) as error:  # what is damaged is told where it is collected
-                LOGGER.warning("Parent run %s has no intervals: %s", parent_run, error)
+        latest, only_tried = self._cells_of(fingerprint)
         tags = {FOLDS_FINISHED: _words(latest), **({FOLDS_TRIED: _words(only_tried)} if only_tried else {})}
-        self._writer.write(parent_run, metrics=values, tags=tags)
+        values = self._show(parent_run, latest, tags, predictions)
         there = set(latest), {*latest, *only_tried}
         complete = set(folds) <= there[0] and set(tried) <= there[1]
         self._client.set_terminated(parent_run, "FINISHED" if complete else "FAILED")
         self._complete[fingerprint] = there if complete else (set(), set())
         return values
 
+    def show_earlier(self, predictions: Callable[[str], pd.DataFrame]) -> int:
+        """Write on the finished parent runs of earlier versions what `summarise` writes on those of this one.
 
-_CURVE_METRICS = frozenset({"loss", "validation_loss", "validation_roc_auc", "seconds"})
+        Returns:
+            How many there were.
+        """
+        found = self._runs(f"attributes.status = 'FINISHED' and tags.kind = 'spec' and tags.{FOLDS_FINISHED} LIKE '%'")
+        bare = [run for run in found if run.data.tags[FOLDS_FINISHED] and NOTE not in run.data.tags]
+        for run in bare:
+            tags = {**_of_rows(run.data.tags), COLOUR: colour_of(run.data.tags.get("network", ""))}
+            latest, _ = self._cells_of(run.data.tags["fingerprint"])
+            for cell in latest.values():
+                self._writer.tag(cell.info.run_id, {"row": str(run.info.run_name), COLOUR: tags[COLOUR]})
+            self._show(run.info.run_id, latest, tags, predictions)  # last, since its note says that all is done
+        return len(bare)
+
+    def _cells_of(self, fingerprint: str) -> tuple[dict[int, Run], dict[int, Run]]:
+        """The finished runs of a spec by fold: those that are tested, and those that were only tried."""
+        children = self._runs(f"attributes.status = 'FINISHED' and tags.fingerprint = '{fingerprint}'")
+        tested, tried = (
+            {int(r.data.tags["fold"]): r for r in reversed(children) if kind_of(r) == kind and _has_fold(r)}
+            for kind in CELLS
+        )
+        return tested, tried
+
+    def _show(
+        self,
+        parent_run: str,
+        folds: Mapping[int, Run],
+        tags: Mapping[str, str],
+        predictions: Callable[[str], pd.DataFrame] | None,
+    ) -> dict[str, float]:
+        """Write the page of a parent run, with these tags, in one call; the figure in another."""
+        parent = self._client.get_run(parent_run)
+        parent.data.tags.update(tags)
+        page = read_page(parent, folds, predictions, self._experiment)
+        page.write(self._writer, self._files, parent, tags)
+        return page.metrics
 
 
-def spread(runs: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """`<metric>_mean` of the metrics of runs, and `<metric>_std` of more than one; without those of single epochs."""
-    every = list(runs)
-    values: dict[str, float] = {}
-    for name in sorted({name for metrics in every for name in metrics} - _CURVE_METRICS):
-        column = [metrics[name] for metrics in every if name in metrics and not math.isnan(metrics[name])]
-        if column:
-            values[f"{name}_mean"] = statistics.fmean(column)
-        if len(column) > 1:
-            values[f"{name}_std"] = statistics.stdev(column)
-    return values
-
-
-def intervals(predictions: Mapping[int, pd.DataFrame]) -> dict[str, float]:
-    """`<metric>_low` and `<metric>_high`, the 95 % interval of the mean over folds, where there is one.
-
-    Args:
-        predictions: Those of each fold's run.
-    """
-    import pandas as pd
-
-    frame = pd.concat([each[each["part"] == "test"].assign(fold=fold) for fold, each in predictions.items()])
-    draws = FoldDraws.of(frame.drop(columns="seed", errors="ignore"))
-    values: dict[str, float] = {}
-    for name in interval_metrics():
-        if METRICS[name].of_masks or frame["probability"].notna().all():
-            found = draws.interval(name)
-            values |= {f"{name}_low": found.low, f"{name}_high": found.high}
-    return {name: value for name, value in values.items() if not math.isnan(value)}
+def _of_rows(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tag by which rows of tables are found: which strategies have the row."""
+    found = strategies_of(tags)
+    return {"strategy": found} if found else {}
 
 
 def _age(run: Run) -> tuple[bool, int, str]:

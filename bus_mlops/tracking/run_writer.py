@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 5.0
 # MLflow takes at most 1,000 in a call.
 FLUSH_METRICS = 800
+
+
+# Of a run at work: how far it is, and by what others know whether its process and its driver live.
+HOUSEKEEPING = ("progress", "process.", "driver.")
+LOGGER = logging.getLogger(__name__)
 
 
 class RunWriter:
@@ -51,6 +57,21 @@ class RunWriter:
         """Set tags of a run."""
         self.write(run_id, tags=tags)
 
+    def tidy(self, run_id: str) -> None:
+        """Delete the tags of a run that only told others whether its process lives; it must have ended.
+
+        Who may not delete tags leaves them: they hurt nobody.
+        """
+        from mlflow.exceptions import MlflowException
+
+        present = self._client.get_run(run_id).data.tags
+        try:
+            for name in present:
+                if name.startswith(HOUSEKEEPING):
+                    self._client.delete_tag(run_id, name)
+        except MlflowException as error:
+            LOGGER.debug("Tags of run %s stay: %s", run_id, error)
+
     def fail(self, run_id: str, status: str, reason: str) -> None:
         """Close a run as FAILED or KILLED with the reason."""
         self.tag(run_id, {"ended": reason[:4000]})
@@ -74,8 +95,12 @@ class RunWriter:
         metrics: Mapping[str, float] | None = None,
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
+        steps: Iterable[tuple[str, float, int]] = (),
     ) -> None:
-        """Write in one call, together with the epochs that wait, after those that are being written."""
+        """Write in one call, together with the epochs that wait, after those that are being written.
+
+        `steps` are metrics with a step each: (name, value, step).
+        """
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -83,11 +108,15 @@ class RunWriter:
             written.result()
         waiting = self._epochs.pop(run_id, [])
         values = [Metric(name, float(value), now, 0) for name, value in (metrics or {}).items()]
+        values += [Metric(name, float(value), now, step) for name, value, step in steps]
         self._write(run_id, [*waiting, *values], params or {}, tags or {})
 
     def _write(self, run_id: str, metrics: list[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Param, RunTag
 
+        while len(metrics) > FLUSH_METRICS:
+            self._client.log_batch(run_id, metrics=metrics[:FLUSH_METRICS])
+            metrics = metrics[FLUSH_METRICS:]
         self._client.log_batch(
             run_id,
             metrics=metrics,

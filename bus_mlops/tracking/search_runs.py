@@ -30,11 +30,13 @@ from bus_mlops.evaluation.search_words import (
 )
 from bus_mlops.evaluation.searched import Choice, SearchResult, TrialRecord
 from bus_mlops.files import sha256_file, write_json
-from bus_mlops.tracking.kinds import SEARCH, TRIAL, TUNED
-from bus_mlops.tracking.parents import spread
+from bus_mlops.tracking.colours import COLOUR, colour_of
+from bus_mlops.tracking.kinds import NOTE, SEARCH, TRIAL, TUNED
+from bus_mlops.tracking.row_page import FOLDS_PLANNED, STRATEGY, read_page
 from bus_mlops.tracking.run_files import digests_of
 from bus_mlops.tracking.search import search_all
 from bus_mlops.tracking.trial_runs import PARENT, place_of, query_of, trial_metrics, trial_parameters
+from bus_mlops.tracking.views import page_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -43,7 +45,6 @@ if TYPE_CHECKING:
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 BEST = "best.json"
-NOTE = "mlflow.note.content"
 
 
 class Planned(Protocol):
@@ -169,8 +170,7 @@ class SearchRuns:
             runs: Test fold -> the run that was trained on it with the parameters chosen for it.
 
         Returns:
-            The id of the child, with `<metric>_mean` and `<metric>_std` over the folds; empty if no run of the search
-            is there to have it.
+            The id of the child, with the page of a row (`row_page`); empty if no run of the search is there to have it.
         """
         parents = self._runs({"kind": SEARCH, "search.name": search, "network": network})
         if not parents:
@@ -181,12 +181,18 @@ class SearchRuns:
         found = self._runs(tags)
         title = f"{parents[0].info.run_name} as chosen, {len(cells)} folds"
         run = found[0] if found else self._client.create_run(self._ledger.experiment, tags=tags, run_name=title)
-        note = "\n".join(
-            ["| test fold | run |", "|---|---|", *(f"| {fold} | {self._link(run)} |" for fold, run in cells.items())]
-        )
-        values = spread([each.data.metrics for each in cells.values()])
-        told = {NOTE: note, "tuned.runs": ", ".join(runs[fold] for fold in sorted(runs))}
-        self._write(run.info.run_id, [(name, value, 0) for name, value in values.items()], {}, told)
+        of_cells: Mapping[str, str] = next(iter(cells.values())).data.tags if cells else {}
+        told: dict[str, str] = {
+            "tuned.runs": ", ".join(runs[fold] for fold in sorted(runs)),
+            "strategy": f"tuned-{search}",
+            f"{STRATEGY}tuned-{search}": title,
+            FOLDS_PLANNED: ", ".join(map(str, cells)),
+            COLOUR: colour_of(network),
+            **{name: of_cells[name] for name in ("leaks", "folds_kind", "data_kind") if name in of_cells},
+        }
+        run.data.tags.update(told)
+        page = read_page(run, cells, self._ledger.predictions, self._ledger.experiment)
+        page.write(self._ledger.writer, self._ledger.files, run, told)
         self._client.set_terminated(run.info.run_id, "FINISHED")
         return str(run.info.run_id)
 
@@ -283,12 +289,11 @@ class SearchRuns:
         return "| " + " | ".join(each.replace("|", "/") for each in cells) + " |"
 
     def _link(self, run: Run, title: str = "") -> str:
-        return f"[{title or run.info.run_name}](#/experiments/{self._ledger.experiment}/runs/{run.info.run_id})"
+        return f"[{title or run.info.run_name}]({page_of(self._ledger.experiment, run.info.run_id)})"
 
     def _tags(self, parent: _Parent, study: Study, trial: TrialRecord) -> dict[str, str]:
         links = [
-            f"[{number}](#/experiments/{self._ledger.experiment}/runs/{run_id})"
-            for number, run_id in enumerate(trial.runs, 1)
+            f"[{number}]({page_of(self._ledger.experiment, run_id)})" for number, run_id in enumerate(trial.runs, 1)
         ]
         note = [
             *([f"{trial.state.capitalize()}: {trial.reason}"] if trial.reason else []),

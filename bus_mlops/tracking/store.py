@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-# The UI then opens on runs and their curves, not on traces of language models.
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-
-
 def open_client(tracking: TrackingConfig) -> MlflowClient:
     """A client for tracking and registry.
 
@@ -156,7 +152,7 @@ def experiment_id(client: MlflowClient, name: str, artifacts: str) -> str:
         return str(found.experiment_id)
     try:
         location = _artifact_location(client, artifacts)
-        return str(client.create_experiment(name, artifact_location=location, tags=dict(EXPERIMENT_TAGS)))
+        return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:
         found = client.get_experiment_by_name(name)  # another process was faster
         if found is None:

@@ -112,7 +112,7 @@ def test_a_finished_run_whose_files_are_gone_is_explained(ledger, demo, tmp_path
         ledger.predictions(run_id)
 
 
-def test_the_parent_holds_mean_and_standard_deviation(ledger, tracking, request, demo, tmp_path):
+def test_the_parent_holds_means_and_folds_as_steps(ledger, tracking, request, demo, tmp_path):
     spec = make_spec(demo, "mobilenet", "all")
     for fold, value in ((1, 0.8), (2, 0.9)):
         parent, run_id = start(ledger, spec, fold)
@@ -122,8 +122,9 @@ def test_the_parent_holds_mean_and_standard_deviation(ledger, tracking, request,
     assert ledger.parents.is_summarised("f" * 64, (1, 2))
     assert not ledger.parents.is_summarised("f" * 64, (1, 2, 3))
     run = ledger.client.get_run(parent)
-    assert run.data.metrics["roc_auc_mean"] == pytest.approx(0.85)
-    assert run.data.metrics["roc_auc_std"] == pytest.approx(0.0707, abs=1e-4)
+    assert (run.data.metrics["test/roc_auc"], run.data.metrics["test/folds"]) == (0.85, 2)
+    steps = ledger.client.get_metric_history(parent, "folds/roc_auc")
+    assert [(each.step, each.value) for each in steps] == [(1, 0.8), (2, 0.9)]
     assert run.info.status == "FINISHED"
     anew = Ledger(tracking.model_copy(update={"experiment": request.node.name}))
     anew.parents.find_or_create(spec, "f" * 64, "title", {})
@@ -135,14 +136,21 @@ def test_the_parent_holds_the_intervals_that_tables_have(ledger, demo, tmp_path)
     for fold in (1, 2):
         parent, run_id = start(ledger, make_spec(demo, "mobilenet", "all"), fold)
         ledger.finish(run_id, {"roc_auc": 0.8}, tmp_path, {})
-        frame = pd.DataFrame({"part": "test", "label": np.arange(60) % 2, "group": np.arange(60) // 4, "fold": fold})
+        frame = pd.DataFrame(
+            {"part": "test", "label": np.arange(60) % 2, "group": np.arange(60) // 4, "source": "busi"}
+        )
         of_run[run_id] = frame.assign(probability=0.3 * frame["label"] + 0.7 * rng.random(60))
     written = ledger.parents.summarise(parent, "f" * 64, (1, 2), predictions=of_run.__getitem__)
     metrics = ledger.client.get_run(parent).data.metrics
     for name in ("roc_auc", "sensitivity", "calibration_slope"):
-        table = mean_of_folds_interval(name, pd.concat(of_run.values()))
-        assert (metrics[f"{name}_low"], metrics[f"{name}_high"]) == pytest.approx((table.low, table.high))
-    assert "dice_low" not in written  # there are no masks
+        table = mean_of_folds_interval(
+            name, pd.concat(each.assign(fold=fold) for fold, each in enumerate(of_run.values(), 1))
+        )
+        ends = metrics[f"test/{name}_low"], metrics[f"test/{name}_high"]
+        assert ends == (round(table.low, 4), round(table.high, 4))  # what people read has no further digits
+    assert "test/dice_low" not in written  # there are no masks
+    assert {"source/busi/roc_auc", "source/busi/sensitivity"} <= written.keys()
+    assert [each.path for each in ledger.client.list_artifacts(parent, "figures")] == ["figures/test.png"]
 
 
 def _die_while_running(tracking, experiment, values):
@@ -231,7 +239,7 @@ def test_trials_are_cells_that_serve_trials_alone(ledger, demo, tmp_path):
     assert ledger.elsewhere("b").keys() == {keys[5]}
     assert not {run.info.run_id for run in ledger.cells("")} & {*books, parent}
 
-    assert ledger.parents.summarise(parent, "f" * 64, [], [1, 2]) == {}
+    assert ledger.parents.summarise(parent, "f" * 64, [], [1, 2]) == {"test/folds": 2}
     about = ledger.client.get_run(parent)
     assert (about.info.status, about.data.tags["folds_finished"], about.data.tags["folds_tried"]) == (
         *("FINISHED", "2, 3"),

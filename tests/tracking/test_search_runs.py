@@ -12,10 +12,12 @@ from made_once import store_in
 from searched import make_result, study, tell
 
 from bus_mlops.evaluation.searched import SearchResult
+from bus_mlops.tracking.kinds import NOTE
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.run_files import digests_of
-from bus_mlops.tracking.search_runs import NOTE, SearchRuns
+from bus_mlops.tracking.search_runs import SearchRuns
 from bus_mlops.tracking.trial_runs import PARENT, recorded_trials
+from bus_mlops.tracking.views import page_of
 
 FIGURES = "bus_mlops.evaluation.report.search_figures.search_figures"
 STATES = {1: "pruned", 4: "failed"}
@@ -73,7 +75,7 @@ def test_a_search_is_a_run_with_a_child_for_each_trial(tracking):
     assert [(each.step, each.value) for each in steps] == [(1, first.steps[0]), (2, first.steps[1])]
     assert told["1", "0"].data.tags["trial.runs"] == first.runs[0]
     assert told["1", "4"].data.tags[NOTE] == "Failed: the loss diverged"
-    assert f"/runs/{first.runs[0]})" in told["1", "0"].data.tags[NOTE]
+    assert f"/runs/{first.runs[0]}?" in told["1", "0"].data.tags[NOTE]
     best = ledger.client.get_metric_history(parent.info.run_id, "best/fold 1")
     assert [each.value for each in best] == sorted(each.value for each in best)
 
@@ -155,8 +157,9 @@ def test_two_networks_are_two_runs_and_the_tuned_row_is_a_child(tracking, quickl
     assert SearchRuns(ledger).tuned("mt_estan_loss", "vgg16", cells) == made
     tuned = ledger.client.get_run(made)
     assert (tuned.info.status, tuned.data.tags[PARENT]) == ("FINISHED", parents["vgg16"])
-    assert tuned.data.metrics == pytest.approx({"roc_auc_mean": 0.85, "roc_auc_std": 0.0707107})
-    assert f"| 2 | [VGG16 / fold 2](#/experiments/{ledger.experiment}/runs/{cells[2]}) |" in tuned.data.tags[NOTE]
+    assert tuned.data.metrics == {"test/roc_auc": 0.85, "test/folds": 2, "folds/roc_auc": 0.9}
+    assert tuned.data.tags["strategy"] == "tuned-mt_estan_loss"
+    assert f"| [fold 2]({page_of(ledger.experiment, cells[2])}) | 0.900 |" in tuned.data.tags[NOTE]
     assert SearchRuns(ledger).tuned("unheard_of", "vgg16", cells) == ""
 
 
