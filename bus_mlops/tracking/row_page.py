@@ -5,6 +5,7 @@ All of it follows from the runs of its folds and from its own tags, so that ever
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import statistics
@@ -257,24 +258,28 @@ def _mean(name: str, over: Mapping[str, float], ends: Mapping[str, float]) -> st
 
 def draw(frame: pd.DataFrame, title: str) -> bytes:
     """ROC curves by fold with the point at threshold 0.5, and the probabilities of both classes, as PNG."""
-    from bus_mlops.evaluation.report.drawing import BAND, INK, SOFT, grid, saved
+    from matplotlib.figure import Figure
+
     from bus_mlops.evaluation.roc import roc_curve
 
-    figure, (curve, spread) = grid(2, 2, (4.2, 3.8))
+    figure = Figure(figsize=(8.4, 3.8), layout="constrained")
+    curve, spread = figure.subplots(1, 2)
     figure.suptitle(title)
-    curve.plot([0, 1], [0, 1], color=BAND, linewidth=0.8)
+    curve.plot([0, 1], [0, 1], color="#C9D1D9", linewidth=0.8)
     for fold, cell in frame.groupby("fold"):
         if cell["label"].nunique() == 2:
             false_alarms, found, _ = roc_curve(cell["label"].to_numpy(), cell["probability"].to_numpy())
             curve.plot(false_alarms, found, linewidth=1.2, label=f"fold {fold}")
     called, malignant = frame["probability"] >= 0.5, frame["label"] == 1
     curve.plot((called & ~malignant).sum() / (~malignant).sum(), (called & malignant).sum() / malignant.sum(), "o")
-    curve.lines[-1].set(color=INK, label="all, at 0.5")
+    curve.lines[-1].set(color="#1B2430", label="all, at 0.5")
     curve.set(xlabel="1 - specificity", ylabel="sensitivity", aspect="equal")
     curve.legend(loc="lower right", fontsize=8)
     bins = np.linspace(0, 1, 21).tolist()
-    for of_class, name, color in ((~malignant, "benign", SOFT), (malignant, "malignant", "#C8553D")):
+    for of_class, name, color in ((~malignant, "benign", "#8A94A0"), (malignant, "malignant", "#C8553D")):
         spread.hist(frame.loc[of_class, "probability"], bins, alpha=0.6, label=f"{name}, {of_class.sum()}", color=color)
     spread.set(xlabel="probability of malignancy", ylabel="test images")
     spread.legend(fontsize=8)
-    return saved(figure, "png")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
