@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export AWS_EC2_METADATA_DISABLED := true
 
-.PHONY: help install reproduce quick test test-slow test-all test-oldest test-312 lint docs ui lock clean
+.PHONY: help install reproduce quick test test-slow test-all test-oldest test-312 test-313 lint docs ui lock clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,7 +20,7 @@ help:  ## show what there is
 install: $(STAMP)  ## make the environment from the lock file
 
 $(STAMP): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 13) else "Python 3.11 or 3.12 is needed, found %d.%d: make PYTHON=/path/to/python3.11" % v[:2])'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed, found %d.%d: make PYTHON=/path/to/python3.11" % v[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing about 200 packages from requirements.lock (one to three minutes) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
@@ -46,31 +46,39 @@ test-slow: install  ## the tests that make test leaves out
 	$(PYTEST) $(FILES) -W default -m 'slow and not alone'
 	$(PYTEST) -W default -m 'slow and alone'
 
-test-all: test test-slow test-oldest  ## all tests, on the oldest versions and on Python 3.12 too
+test-all: test test-slow test-oldest  ## all tests, on the oldest versions and on newer Pythons too
 
 # Without TensorFlow, which has one allowed version: what reads, splits, measures, judges and predicts.
 ROOMS := tests/test_imports.py $(addprefix tests/,config consumer dataset evaluation gate images sources)
 UNTRAINED := -m pytest $(FILES) --without-tensorflow $(ROOMS)
 # The first that starts: a shim of pyenv for a version that is not active does not.
-PYTHON312 ?= $(shell for python in python3.12 $(HOME)/.pyenv/versions/3.12*/bin/python3.12; do \
+starting = $(shell for python in python$(1) $(HOME)/.pyenv/versions/$(1)*/bin/python$(1); do \
     if $$python -c '' 2> /dev/null; then echo $$python; break; fi; done)
+PYTHON312 ?= $(call starting,3.12)
+PYTHON313 ?= $(call starting,3.13)
 
-test-oldest: .venv-oldest/.installed  ## the lowest allowed versions, and Python 3.12 where there is one
+test-oldest: .venv-oldest/.installed  ## the lowest allowed versions, and Python 3.12 and 3.13 where there are
 	.venv-oldest/bin/python $(UNTRAINED)
 	@if test -n "$(PYTHON312)"; then $(MAKE) --no-print-directory test-312; \
 	else echo "SKIPPED: Python 3.12 is not here, so nothing was tested on it: make test-312 PYTHON312=/path/to/python3.12"; fi
+	@if test -n "$(PYTHON313)"; then $(MAKE) --no-print-directory test-313; \
+	else echo "SKIPPED: Python 3.13 is not here, so nothing was tested on it: make test-313 PYTHON313=/path/to/python3.13"; fi
 
 test-312: .venv-312/.installed
 	.venv-312/bin/python $(UNTRAINED)
+
+# What consumers run: they are the ones who choose their Python.
+test-313: .venv-313/.installed
+	.venv-313/bin/python -m pytest $(FILES) --without-tensorflow $(addprefix tests/,consumer images)
 
 .venv-oldest/.installed: pyproject.toml | install
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-oldest
 	$(BIN)/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable '.[pipeline,test]'
 	@touch $@
 
-.venv-312/.installed: pyproject.toml requirements.lock | install
-	$(BIN)/uv venv --quiet --clear --python $(PYTHON312) .venv-312
-	$(BIN)/uv pip install --quiet --python .venv-312 --constraints requirements.lock --editable '.[pipeline,test]'
+.venv-312/.installed .venv-313/.installed: .venv-%/.installed: pyproject.toml requirements.lock | install
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON$*) .venv-$*
+	$(BIN)/uv pip install --quiet --python .venv-$* --constraints requirements.lock --editable '.[pipeline,test]'
 	@touch $@
 
 lint: install  ## ruff, mypy and the contracts of imports
@@ -93,4 +101,4 @@ lock: install  ## resolve the two lock files anew
 	$(COMPILE) --extra server --constraints requirements.lock --output-file docker/requirements.lock
 
 clean:  ## remove the environments; data, runs and results stay
-	rm -rf $(VENV) .venv-oldest .venv-312
+	rm -rf $(VENV) .venv-oldest .venv-312 .venv-313

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bus_mlops import __version__, logs
-from bus_mlops.cli import consumer, data, registry, repair, reproduce, verbosity
+from bus_mlops.cli import consumer, data, project_folder, registry, repair, reproduce, verbosity
 from bus_mlops.cli.folds import folds_app
 from bus_mlops.cli.search import search_app
 from bus_mlops.cli.sources import sources_app
@@ -22,11 +22,13 @@ app = typer.Typer(
 )
 _GROUPS = {
     "Reproduce the benchmark": (
+        project_folder.init,
         reproduce.profile,
         reproduce.plan,
         reproduce.train,
         reproduce.reconcile,
         repair.repair,
+        repair.relocate,
         reproduce.summary,
         reproduce.ui,
         reproduce.models,

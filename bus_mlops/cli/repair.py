@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,6 +44,23 @@ def repair(
         _give_up(tracking, yes)
 
 
+def relocate(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done; exits with 1 if anything would.")
+    ] = False,
+) -> None:
+    """Make the store of a project that was moved, copied or renamed find its files again.
+
+    MLflow keeps the whole path of every artifact folder: those in the database are rewritten to `tracking.artifacts` of
+    params.yaml, all or none, and only if the files are there. Decisions, evidence and checksums stay as they are.
+    """
+    from bus_mlops.project import load_config
+
+    if _relocate(load_config().tracking, yes, dry_run) and dry_run:
+        raise typer.Exit(1)
+
+
 def _set_aside(tracking: TrackingConfig, yes: bool) -> None:
     from bus_mlops.tracking.relocation import find_damage, set_aside
 
@@ -53,7 +72,8 @@ def _set_aside(tracking: TrackingConfig, yes: bool) -> None:
             print(f"database: what is left is in {path}")
 
 
-def _relocate(tracking: TrackingConfig, yes: bool) -> None:
+def _relocate(tracking: TrackingConfig, yes: bool, dry_run: bool = False) -> int:
+    """Rewrite the addresses of each move; returns how many moves there are."""
     from bus_mlops.tracking.relocation import find_moves, relocate
 
     moves = find_moves(tracking)
@@ -63,8 +83,19 @@ def _relocate(tracking: TrackingConfig, yes: bool) -> None:
         print(f"addresses: {move.database} looks for the artifacts of runs and models in {move.old}")
         print(f"           tracking.artifacts of params.yaml is {move.new}")
         move.require_files()
+        if move.missing:
+            print(f"           {len(move.missing)} folders of runs and models are in neither: {_first(move.missing)}")
+            print("           `bus-mlops repair --dry-run` says which runs and versions these are")
+        if dry_run:
+            print(f"           {move.addresses} addresses would be changed")
+            continue
         _ask(f"Make {move.addresses} addresses point to {move.new}?", yes)
         print(f"addresses: {relocate(move)} changed; nothing in {move.old} was touched")
+    return len(moves)
+
+
+def _first(paths: Sequence[Path], most: int = 3) -> str:
+    return ", ".join(str(path) for path in paths[:most]) + (" ..." if len(paths) > most else "")
 
 
 def _forget_damaged(tracking: TrackingConfig, yes: bool, dry_run: bool, record: bool) -> None:

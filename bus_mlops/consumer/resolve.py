@@ -293,7 +293,7 @@ def _package_uri(store: str, source: str, version: ModelVersion) -> str:
     if len(folders) != 1:
         raise RegistryError(
             f"{version.name} version {version.version} is registered, but there is no package at {base}. If the "
-            "project was moved, run `bus-mlops repair` in it; else put the artifact folder back, or register "
+            "project was moved, run `bus-mlops relocate` in it; else put the artifact folder back, or register "
             "the model again."
         )
     return f"{base}/{folders[0]}"

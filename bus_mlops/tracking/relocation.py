@@ -33,6 +33,8 @@ class Move:
         new: `tracking.artifacts`, which has them.
         addresses: How many of its addresses lie in `old`.
         left: Folders of runs and models that are still in `old` and not in `new`.
+        missing: Those that are in neither; as seen from `new`.
+        folders: How many folders of runs and models it names.
     """
 
     database: Path
@@ -40,6 +42,8 @@ class Move:
     new: Path
     addresses: int
     left: tuple[Path, ...]
+    missing: tuple[Path, ...] = ()
+    folders: int = 0
 
     def require_files(self) -> None:
         """Raise LedgerError unless all that is in the old folder, or all that there is, is in the new one."""
@@ -49,10 +53,10 @@ class Move:
                 f"{self.left[0].relative_to(self.old)}). Copy them (`cp -a {self.old}/. {self.new}/`), or set "
                 "tracking.artifacts of params.yaml to where they are. Nothing was changed."
             )
-        if not self.new.is_dir():
+        if not self.new.is_dir() or (self.folders and len(self.missing) == self.folders):
             raise LedgerError(
-                f"there is no {self.new}, and {self.database} looks for artifacts in {self.old}. Put the folder there, "
-                "or set tracking.artifacts of params.yaml to where it is. Nothing was changed."
+                f"there is no {self.new} with runs of {self.database}, which looks for them in {self.old}. Put "
+                "the folder there, or set tracking.artifacts of params.yaml to where it is. Nothing was changed."
             )
 
 
@@ -127,8 +131,10 @@ def set_aside(tracking: TrackingConfig) -> list[Path]:
 
 def _move(database: sqlite3.Connection, file: Path, old: Path, new: Path) -> Move:
     paths = [path for _, _, _, path in _addresses(database, old)]
-    left = [p for p in dict.fromkeys(paths) if p != old and p.exists() and not (new / p.relative_to(old)).exists()]
-    return Move(file, old, new, len(paths), tuple(left))
+    gone = [p for p in dict.fromkeys(paths) if p != old and not (new / p.relative_to(old)).exists()]
+    left = tuple(p for p in gone if p.exists())
+    missing = tuple(new / p.relative_to(old) for p in gone if not p.exists())
+    return Move(file, old, new, len(paths), left, missing, len(set(paths) - {old}))
 
 
 def _addresses(database: sqlite3.Connection, folder: Path) -> Iterator[tuple[str, str, int, Path]]:

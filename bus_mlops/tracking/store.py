@@ -194,7 +194,7 @@ def _require_place(name: str, recorded: str, wanted: str | None) -> None:
         return
     raise LedgerError(
         f"experiment {name!r} keeps its artifacts in {recorded}, but tracking.artifacts of params.yaml is {wanted}. "
-        "Was the project copied, moved, renamed or mounted elsewhere? `bus-mlops repair` makes its database point to "
+        "Was the project copied, moved, renamed or mounted elsewhere? `bus-mlops relocate` makes its database point to "
         "where it is now. Otherwise set tracking.artifacts to where the artifacts are, or name another "
         "tracking.experiment for new ones. Nothing was written."
     )

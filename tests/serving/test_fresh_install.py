@@ -19,6 +19,7 @@ from s3_server import s3_server
 from service import served
 from tiny_package import speckle
 
+from bus_mlops import scaffold
 from bus_mlops.consumer.client import load_model
 
 DOC = ROOT / "docs" / "how-to" / "use-a-promoted-model.md"
@@ -39,9 +40,14 @@ def blocks() -> dict[str, list[tuple[str, str]]]:
 def wheel(tmp_path_factory) -> Path:
     """Built from a copy, since building leaves files in the sources."""
     folder = tmp_path_factory.mktemp("wheel")
-    for name in ("bus_mlops", "pyproject.toml", "README.md", "LICENSE"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
-        copy(ROOT / name, folder / name)
+    around = {path for pattern in (*scaffold.KEPT_CURRENT, *scaffold.WRITTEN_ONCE) for path in ROOT.glob(pattern)}
+    for path in (*around, *(ROOT / name for name in ("bus_mlops", "dvc.yaml", "setup.py", "pyproject.toml"))):
+        target = folder / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if path.is_dir() else shutil.copyfile
+        copy(path, target)
+    for name in ("README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, folder / name)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", "out", "."]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -122,6 +128,11 @@ class TestTheHowTo:
         assert consumer.run(("python", code)).strip() == "[]"
         commands = consumer.run(("bash", "bus-mlops --help"))
         assert all(name in commands for name in ("predict", "export", "pull", "serve", "history"))
+
+    def test_a_project_begins_without_a_clone(self, consumer):
+        assert "pip install 'bus-mlops[train]'" in consumer.run(("bash", "bus-mlops init project"))
+        made = {path.relative_to(consumer.folder / "project").as_posix() for path in consumer.folder.rglob("project/*")}
+        assert {"dvc.yaml", "params.yaml", "installed.yaml", "pipelines", "extensions", ".dvc"} <= made
 
     def test_predict(self, consumer, package_folder):
         *shell, script = blocks()["Predict"]

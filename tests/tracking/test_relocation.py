@@ -70,14 +70,16 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_copy_writes_nothing_into_the_original_and_one_command_mends_it(original, copied):
     before = contents(original)
-    with pytest.raises(LedgerError, match=r"keeps its artifacts in .*`bus-mlops repair`") as refused:
+    with pytest.raises(LedgerError, match=r"keeps its artifacts in .*`bus-mlops relocate`") as refused:
         Ledger(TRACKING)
     assert f"file://{original}/mlartifacts" in str(refused.value)
     assert f"file://{copied}/mlartifacts" in str(refused.value)
     found = addresses(Path("mlflow.db"))
-    assert CliRunner().invoke(app, ["repair"], input="n\n").exit_code == 1
+    assert CliRunner().invoke(app, ["relocate"], input="n\n").exit_code == 1
+    tried = CliRunner().invoke(app, ["relocate", "--dry-run"])
+    assert (tried.exit_code, "4 addresses would be changed" in tried.output) == (1, True), tried.output
     assert addresses(Path("mlflow.db")) == found
-    done = CliRunner().invoke(app, ["repair"], input="y\n")
+    done = CliRunner().invoke(app, ["relocate"], input="y\n")
     assert (done.exit_code, "4 changed" in done.output) == (0, True), done.output
     assert [each for each in addresses(Path("mlflow.db")) if str(original) in each] == []
     ledger = Ledger(TRACKING)
@@ -87,7 +89,9 @@ def test_a_copy_writes_nothing_into_the_original_and_one_command_mends_it(origin
     ledger.keep(run, copied / "made", {})
     assert (copied / "mlartifacts" / run / "artifacts" / "more.txt").exists()
     assert contents(original) == before
-    assert "where the database looks for them" in CliRunner().invoke(app, ["repair", "--yes"]).output
+    for command in (["relocate", "--yes"], ["relocate", "--dry-run"], ["repair", "--yes"]):
+        again = CliRunner().invoke(app, command)
+        assert (again.exit_code, "where the database looks for them" in again.output) == (0, True), again.output
 
 
 def test_another_way_to_the_same_folder_is_no_move(original, tmp_path, monkeypatch):
@@ -96,6 +100,25 @@ def test_another_way_to_the_same_folder_is_no_move(original, tmp_path, monkeypat
     Ledger(TRACKING)
     Ledger(TrackingConfig(uri="sqlite:///mlflow.db", artifacts=f"{tmp_path}/link/mlartifacts/"))
     assert relocation.find_moves(TRACKING) == []
+
+
+def test_where_no_files_came_along_nothing_is_changed_and_where_some_are_lost_they_are_named(original, copied):
+    """As on another machine: what the database names is not there."""
+    moved = copied.parent / "original"
+    with sqlite3.connect("mlflow.db") as opened:
+        for table, columns in relocation.ADDRESSES.items():
+            for column in columns:
+                opened.execute(f"update {table} set {column} = replace({column}, '{original}', '{moved}')")
+    run, *others = [path for path in Path("mlartifacts").iterdir() if path.is_dir()]
+    shutil.rmtree(run)
+    (move,) = relocation.find_moves(TRACKING)
+    assert [path.parts[len(move.new.parts)] for path in move.missing] == [run.name]
+    for other in others:
+        shutil.rmtree(other)
+    done = CliRunner().invoke(app, ["relocate", "--yes"])
+    assert done.exit_code == 1
+    assert "Nothing was changed" in str(done.exception)
+    assert any(str(moved) in each for each in addresses(Path("mlflow.db")))
 
 
 def test_files_that_stayed_behind_are_not_given_up(original, copied):
