@@ -9,6 +9,8 @@ from pathlib import Path
 
 from bus_mlops.errors import BusMlopsError, store_remedy
 
+STOPPED = "stopped. What was finished is kept; run the same command again to go on."
+
 
 class readable_errors:  # noqa: N801 - reads as a phrase where it is used: with readable_errors():
     """Turn the errors a user can mend into one message and exit code 1; with `debug`, into a traceback."""
@@ -23,7 +25,7 @@ class readable_errors:  # noqa: N801 - reads as a phrase where it is used: with 
         if error is None or self.debug:
             return
         if isinstance(error, KeyboardInterrupt):
-            fail("stopped. What was finished is kept; run the same command again to go on.", code=130)
+            fail(STOPPED, code=130)
         message = explain(error)
         if message is not None:
             fail(message)

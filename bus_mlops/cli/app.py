@@ -7,34 +7,28 @@ from typing import Annotated
 import typer
 
 from bus_mlops import __version__, logs
-from bus_mlops.cli import consumer, data, project_folder, registry, repair, reproduce, verbosity
+from bus_mlops.cli import consumer, data, layout, project_folder, registry, repair, reproduce, verbosity
+from bus_mlops.cli.completion import PROGRAM, answer_shells, completion
 from bus_mlops.cli.folds import folds_app
 from bus_mlops.cli.search import search_app
 from bus_mlops.cli.sources import sources_app
 from bus_mlops.error_messages import readable_errors
 
 app = typer.Typer(
-    name="bus-mlops",
+    name=PROGRAM,
     help="The breast ultrasound classification benchmark: reproduce it, compare runs, use what was promoted.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    epilog=layout.EXIT_CODES,
+    cls=layout.Group,
 )
+PLAN, RESULTS, STORE, DATA, COMPLETION = "Plan and train", "See results", "Keep the store whole", "Data", "Your shell"
 _GROUPS = {
-    "Reproduce the benchmark": (
-        project_folder.init,
-        reproduce.profile,
-        reproduce.plan,
-        reproduce.train,
-        reproduce.reconcile,
-        repair.repair,
-        repair.relocate,
-        reproduce.summary,
-        reproduce.ui,
-        reproduce.models,
-    ),
-    "Data": (data.audit,),
-    "Registry": (
+    PLAN: (project_folder.init, reproduce.profile, reproduce.plan, reproduce.train, reproduce.models),
+    RESULTS: (reproduce.summary, reproduce.ui),
+    DATA: (data.audit,),
+    "Judge and promote": (
         registry.gate,
         registry.promote,
         registry.history,
@@ -43,6 +37,8 @@ _GROUPS = {
         registry.verify,
     ),
     "Use a promoted model": (consumer.predict, consumer.serve, consumer.export, consumer.pull),
+    STORE: (reproduce.reconcile, repair.repair, repair.relocate),
+    COMPLETION: (completion,),
 }
 
 
@@ -51,7 +47,8 @@ def main() -> None:
     import sys
 
     with readable_errors(debug="--debug" in sys.argv):
-        app()
+        answer_shells()
+        app(prog_name=PROGRAM)
 
 
 def _print_version(asked: bool) -> None:
@@ -78,10 +75,13 @@ def options(
 for _panel, _commands in _GROUPS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
-app.add_typer(search_app, name="search", rich_help_panel="Reproduce the benchmark")
-app.add_typer(sources_app, name="sources", rich_help_panel="Data")
-app.add_typer(folds_app, name="folds", rich_help_panel="Data")
-for _each in (app, search_app, sources_app, folds_app):
+_SUBGROUPS = {"search": (search_app, PLAN), "sources": (sources_app, DATA), "folds": (folds_app, DATA)}
+for _name, (_group, _panel) in _SUBGROUPS.items():
+    app.add_typer(_group, name=_name, rich_help_panel=_panel, cls=layout.Group)
+for _before, _each in {"": app, **{f"{name} ": group for name, (group, _) in _SUBGROUPS.items()}}.items():
     for _info in _each.registered_commands:
         if _info.callback is not None:
+            _called = f"{_before}{_info.name or _info.callback.__name__}"
+            _info.cls, _info.help = layout.Command, layout.paragraphs(_info.callback.__doc__)
+            _info.epilog = f"Example: {layout.EXAMPLES[_called]}"
             _info.callback = verbosity.with_verbosity(_info.callback)

@@ -63,8 +63,9 @@ def export(
     target: Annotated[str, typer.Argument(metavar="DIR_OR_S3", help="A folder, or s3://BUCKET/PREFIX.")],
     tracking_uri: Store = None,
 ) -> None:
-    """Copy a version with its checksums to a folder or an S3 bucket, for machines without the registry.
+    """Copy a version with its checksums to a folder or an S3 bucket.
 
+    For machines without the registry.
     Stopped half way, the same command goes on where it stopped.
     """
     from bus_mlops.consumer import export as bundle
@@ -80,7 +81,7 @@ def pull(
     model: Annotated[str, typer.Argument(help=f"{VERSION_HELP[:-1]}, or s3://BUCKET/PREFIX.")],
     tracking_uri: Store = None,
 ) -> None:
-    """Keep a model on this machine, so that it can be used when the registry cannot be reached."""
+    """Keep a model on this machine, for when the registry is away."""
     from bus_mlops.consumer import export as bundle
     from bus_mlops.consumer.resolve import version_uri
 
@@ -96,12 +97,14 @@ def serve(
     ],
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on this machine.")] = 5001,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    max_images: Annotated[int, typer.Option(min=1, help="Of one request.")] = 64,
-    max_megabytes: Annotated[int, typer.Option(min=1, help="Of one request's body.")] = 64,
-    max_requests: Annotated[int, typer.Option(min=1, help="Under way at once; more get status 503.")] = 32,
+    max_images: Annotated[int, typer.Option(min=1, help="Images of one request, at most.")] = 64,
+    max_megabytes: Annotated[int, typer.Option(min=1, help="Megabytes of one request's body, at most.")] = 64,
+    max_requests: Annotated[int, typer.Option(min=1, help="Requests under way at once; more get status 503.")] = 32,
     tracking_uri: Store = None,
 ) -> None:
-    """Serve a model: REST at /invocations, a page at /, /health and /version. Research use only.
+    """Serve a model over HTTP: REST, and a page. Research use only.
+
+    REST at /invocations, the page at /, and /health and /version for those who watch it.
 
     There is no password: listen on other addresses than this machine's own only behind a proxy that asks for one.
     """

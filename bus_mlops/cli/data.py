@@ -13,7 +13,10 @@ def audit(
         Path | None, typer.Option(help="Folder for pages (PNG) of the clusters, conflicts first.")
     ] = None,
 ) -> None:
-    """Find duplicates and label conflicts in the assembled benchmark; changes nothing of the pipeline's."""
+    """Find duplicates and label conflicts in the benchmark.
+
+    Changes nothing of the pipeline's.
+    """
     from bus_mlops.dataset.audit import audit as find
     from bus_mlops.dataset.audit import describe
     from bus_mlops.dataset.benchmark import Benchmark

@@ -19,7 +19,10 @@ def folds() -> None:
 def show_folds(
     json_: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Count what is in each part of each fold, and what is in none: the locked part and external sources."""
+    """Count what is in each part of each fold, and what is in none.
+
+    In none are the locked part and external sources.
+    """
     import json
 
     from bus_mlops import paths
@@ -32,10 +35,13 @@ def show_folds(
 
 @folds_app.command("import")
 def import_folds(
-    path: Annotated[Path, typer.Argument(help="folds.zip as downloaded from the benchmark's site, or its folder")],
+    path: Annotated[Path, typer.Argument(help="folds.zip as downloaded from the benchmark's site, or its folder.")],
     json_: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
 ) -> None:
-    """Read folds.zip, match its names to the images, report every defect, repair none."""
+    """Read the benchmark's folds.zip; reports every defect, repairs none.
+
+    Its names are matched to the images of the assembled benchmark.
+    """
     import json
 
     from bus_mlops import paths

@@ -8,18 +8,29 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bus_mlops.cli.paragraphs import say
+
 if TYPE_CHECKING:
     from bus_mlops.gate.power_cohort import Cohort
 
 Power = Annotated[
     bool, typer.Option("--power", help="What the gate could see with these images; before anything is trained.")
 ]
-Images = Annotated[int | None, typer.Option("--images", help="With --power: instead of those of the folds.", min=1)]
-Malignant = Annotated[int | None, typer.Option("--malignant", help="With --images: of them.", min=1)]
-FoldCount = Annotated[int | None, typer.Option("--folds", help="With --power: instead of your own number.", min=2)]
-Seeds = Annotated[int | None, typer.Option("--seeds", help="With --power: instead of your own number.", min=1)]
+Images = Annotated[
+    int | None, typer.Option("--images", help="With --power: this many images, instead of those of the folds.", min=1)
+]
+Malignant = Annotated[
+    int | None, typer.Option("--malignant", help="With --images: how many of them are malignant.", min=1)
+]
+FoldCount = Annotated[
+    int | None, typer.Option("--folds", help="With --power: this many folds, instead of your own.", min=2)
+]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", help="With --power: this many seeds, instead of your own.", min=1)
+]
 Area = Annotated[
-    float | None, typer.Option("--area", help="With --power: the baseline's true area under the ROC curve (.91).")
+    float | None,
+    typer.Option("--area", help="With --power: the baseline's true area under the ROC curve, 0.5 to 1. Default: 0.91."),
 ]
 
 
@@ -46,7 +57,11 @@ class PowerQuestion:
 
         promotion = load_config().promotion.model_dump(mode="json") if PARAMS.exists() or self.images is None else {}
         report = power_report(self._cohort(), promotion, USUAL_AREA if self.area is None else self.area)
-        print(json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(report.to_lines()))
+        if as_json:
+            print(json.dumps(report.to_dict(), indent=2))
+            return
+        for line in report.to_lines():
+            say(line)
 
     def _cohort(self) -> Cohort:
         from bus_mlops.dataset.folds.assignment import Folds

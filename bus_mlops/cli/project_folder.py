@@ -19,7 +19,10 @@ def init(
         typer.Option("--update", help="Bring the pipeline of a project up to this version; parameters and data stay."),
     ] = False,
 ) -> None:
-    """Make a project folder: pipeline, parameters of a profile, folders for data and extensions. Needs no clone."""
+    """Make a project folder from this package; needs no clone.
+
+    With the pipeline, the parameters of a profile, and folders for data and extensions.
+    """
     import yaml
 
     from bus_mlops import __version__, profiles, scaffold

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bus_mlops.cli.paragraphs import say
 from bus_mlops.cli.power import Area, FoldCount, Images, Malignant, Power, PowerQuestion, Seeds
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def gate(
     seeds: Seeds = None,
     area: Area = None,
 ) -> None:
-    """Judge recorded runs by the gate's rules; registers and moves nothing. Exits with 1 on a refusal.
+    """Judge recorded runs by the gate's rules; changes no model.
+
+    Exits with 1 on a refusal. Registers and moves nothing.
 
     It is a look at the test images all the same, and on record as such: it spends what `promote` would spend of alpha,
     once for the same evidence.
@@ -86,7 +89,10 @@ def promote(
     amend: Amend = None,
     full: Full = False,
 ) -> None:
-    """Judge, register with the evidence, and make champion what passes; the stage `promote` does the same."""
+    """Judge, register, and make champion what passes the gate.
+
+    The stage `promote` does the same. The version is registered with its evidence, whatever the verdict is.
+    """
     from bus_mlops.errors import RegistryError
     from bus_mlops.project import load_config
     from bus_mlops.promotion import records
@@ -99,11 +105,11 @@ def promote(
     amended = None if amend is None else records.require_reason(amend, "promote", "--amend")
     outcome = decide(PromotionInputs.open(load_config()), candidate or (), baseline, why, amended, full=full)
     for line in outcome.lines():
-        print(line)
+        say(line)
 
 
 def history(as_json: AsJson = False) -> None:
-    """Every decision about the registered model: when, who, what, which version, and why."""
+    """Every decision about the registered model: who, when, and why."""
     from dataclasses import asdict
 
     from bus_mlops.project import load_config
@@ -135,42 +141,45 @@ def history(as_json: AsJson = False) -> None:
         print(json.dumps(values, indent=2))
         return
     for each in disputed:
-        print(f"CONTRADICTION: {each}")
+        say(f"CONTRADICTION: {each}")
     if not found:
-        print(f"no decision about {name} yet: `dvc repro promote` or `bus-mlops promote` makes the first.")
+        say(f"no decision about {name} yet: `dvc repro promote` or `bus-mlops promote` makes the first.")
     if not (found or looks.history or cohort_looks):
         return
-    print(f"{name}: " + ", ".join(f"{alias} {version or 'none'}" for alias, version in aliases.items()))
+    say(f"{name}: " + ", ".join(f"{alias} {version or 'none'}" for alias, version in aliases.items()))
     if coming is not None:
-        print(f"today's {len(images)} test images: {coming.coming}")
+        say(f"today's {len(images)} test images: {coming.coming}")
     for seen in looks.history:
         if not seen.decision:
-            print(f"the record {seen.record} came to no decision; its look counts: {seen.taken.line}")
+            say(f"the record {seen.record} came to no decision; its look counts: {seen.taken.line}")
     on_record = {decision.record for decision in found}
     for look in (each for each in cohort_looks if each.record not in on_record):
-        print(f"the record {look.record} came to no decision; its look counts: {look.sentence}")
+        say(f"the record {look.record} came to no decision; its look counts: {look.sentence}")
     for decision in found:
         champion = f"champion {decision.champion_before or 'none'} -> {decision.champion_after or 'none'}"
         version = f"version {decision.version}" if decision.version else "no version"
-        print(f"\n{decision.when}  {version}: {decision.decision.upper()}  ({champion})")
-        print(
+        say(f"\n{decision.when}  {version}: {decision.decision.upper()}  ({champion})")
+        say(
             f"  by {decision.who}, record {decision.record}"
             + (f", commit {decision.commit[:12]}" if decision.commit else "")
         )
         if decision.candidate:
-            print(f"  {decision.candidate} against {decision.baseline}")
+            say(f"  {decision.candidate} against {decision.baseline}")
         taken = read_taken(decision.look)
         if taken is not None:
-            print(f"  {taken.line}")
-        print(f"  why: {decision.why}")
+            say(f"  {taken.line}")
+        say(f"  why: {decision.why}")
         for look in (each for each in cohort_looks if each.record == decision.record):
-            print(f"  {look.sentence}")
+            say(f"  {look.sentence}")
         if decision.amended:
             print(f"  amended: {decision.amended} ({'; '.join(json.loads(decision.changes))})")
 
 
 def protocol(as_json: AsJson = False) -> None:
-    """Print the terms that models will be judged on, with their digest: to publish, or to pin, before training."""
+    """Print the terms of judgement and their digest, to publish or pin.
+
+    That is: before training, so that terms were not chosen by looking at results.
+    """
     from bus_mlops.config.intent import intent_of
     from bus_mlops.project import load_config
 
@@ -181,14 +190,17 @@ def protocol(as_json: AsJson = False) -> None:
     for key, value in sorted(intent.terms.items()):
         print(f"{key}: {json.dumps(value)}")
     print(f"sha256 (of the --json form): {intent.digest}")
-    print("`promotion.protocol: DIGEST` in params.yaml pins these terms: other ones are then refused unless amended.")
+    say("`promotion.protocol: DIGEST` in params.yaml pins these terms: other ones are then refused unless amended.")
 
 
 def rollback(
     reason: Annotated[str, typer.Option("--reason", help="Why; stays in the record.")],
     to: Annotated[str | None, typer.Option("--to", help="A former champion. Default: the alias `previous`.")] = None,
 ) -> None:
-    """Make a former champion champion again; on the record like every other decision."""
+    """Make a former champion champion again.
+
+    On the record like every other decision.
+    """
     from bus_mlops.project import load_config
     from bus_mlops.promotion.inputs import registered_name
     from bus_mlops.promotion.rollback import roll_back
@@ -196,7 +208,7 @@ def rollback(
 
     config = load_config()
     done = roll_back(open_client(config.tracking), config.tracking, registered_name(config), reason, to)
-    print(f"{done.model}: version {done.version} is champion again, version {done.champion_before} is previous")
+    say(f"{done.model}: version {done.version} is champion again, version {done.champion_before} is previous")
 
 
 def verify(
@@ -207,7 +219,10 @@ def verify(
     full: Full = False,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute a version's digests, predictions and gate; exits with 1 where they no longer hold."""
+    """Recompute what a version rests on: files, predictions, gate.
+
+    Exits with 1 where something no longer holds.
+    """
     from dataclasses import asdict
 
     if everything == (version is not None):
@@ -230,10 +245,10 @@ def verify(
     else:
         for check in checks:
             state = "holds " if check.holds else "FAILED"
-            print(f"{state if check.checked else 'UNSEEN'}  {check.what}: {check.found}")
+            say(f"{state if check.checked else 'UNSEEN'}  {check.what}: {check.found}")
         all_holds = f"all that was checked still holds; NOT checked: {', '.join(unseen)}"
         verdict = (all_holds if unseen else "everything still holds") if holds else "NOT everything holds"
-        print(f"version {version}: {verdict}")
+        say(f"version {version}: {verdict}")
     if not holds:
         raise typer.Exit(1)
 
@@ -255,12 +270,12 @@ def _verify_all(as_json: bool) -> None:
         print(json.dumps(values, indent=2))
     else:
         for line in (*found.unreachable, *(damage.sentence for damage in found.damages)):
-            print(f"FAILED  {line}")
-        print(f"ledger: {found.sentence}")
+            say(f"FAILED  {line}")
+        say(f"ledger: {found.sentence}")
         for state in states:
-            print(f"{'FAILED' if state.failed else 'holds '}  {state.sentence}")
+            say(f"{'FAILED' if state.failed else 'holds '}  {state.sentence}")
         mend = " `bus-mlops repair` mends what can be mended." if found.damages else ""
-        print(f"{'everything still holds' if holds else 'NOT everything holds.'}{mend}")
+        say(f"{'everything still holds' if holds else 'NOT everything holds.'}{mend}")
     if not holds:
         raise typer.Exit(1)
 
@@ -270,5 +285,5 @@ def _print_report(report: GateReport, as_json: bool) -> None:
         print(report.to_json(), end="")
         return
     for line in report.to_lines():
-        print(line)
-    print(f"gate: {report.verdict}")
+        say(line)
+    say(f"gate: {report.verdict}")

@@ -27,7 +27,7 @@ def repair(
         ),
     ] = False,
 ) -> None:
-    """Mend the store of params.yaml; says what is wrong and asks before each step.
+    """Mend the store of params.yaml; asks before each step.
 
     A database that is damaged, or deleted while its artifacts are there, is set aside. Addresses of a project that was
     moved or copied are rewritten. Runs whose files are missing or damaged are forgotten, registered versions are kept.
@@ -50,8 +50,9 @@ def relocate(
         bool, typer.Option("--dry-run", help="Only say what would be done; exits with 1 if anything would.")
     ] = False,
 ) -> None:
-    """Make the store of a project that was moved, copied or renamed find its files again.
+    """Make the store of a moved project find its files again.
 
+    Also of one that was copied or renamed.
     MLflow keeps the whole path of every artifact folder: those in the database are rewritten to `tracking.artifacts` of
     params.yaml, all or none, and only if the files are there. Decisions, evidence and checksums stay as they are.
     """

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from bus_mlops.cli import completion
+from bus_mlops.cli.paragraphs import say
 from bus_mlops.error_messages import readable_errors
 
 LOG = logging.getLogger(__name__)
@@ -19,7 +21,10 @@ _LINE = "{:<25}{:<15}{:>11}{:>7}{:>8}  {}"
 
 
 def profile(
-    name: Annotated[str | None, typer.Argument(help="demo, busi, paper or official-code")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="demo, busi, paper or official-code; none lists them.", autocompletion=completion.profiles),
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Explain the profiles.")] = False,
     data_root: Annotated[Path | None, typer.Option(help="Folder with one folder per source.")] = None,
     weights_folder: Annotated[Path | None, typer.Option(help="Folder with ImageNet weights.")] = None,
@@ -72,34 +77,48 @@ def _is_profile(present: str) -> bool:
     return any(bare(present) == bare(profiles.text(name)) for name in profiles.NAMES)
 
 
-def plan() -> None:
-    """Show what params.yaml asks for: strategies, specs and cells, what is done, and the time for the rest."""
+def plan(as_json: AsJson = False) -> None:
+    """Show what params.yaml asks for, what is done, and the time left.
+
+    A spec is a network with all its settings; a cell is one spec trained on one fold.
+    """
+    import json
+
     from rich.console import Console
 
     from bus_mlops.dataset.folds.assignment import Folds
     from bus_mlops.experiments.plan import make_plans
-    from bus_mlops.experiments.plan_status import describe_plan
+    from bus_mlops.experiments.plan_status import read_plan_status, render
     from bus_mlops.paths import FOLDS
     from bus_mlops.project import load_config
     from bus_mlops.promotion.cohort import power_notes
     from bus_mlops.promotion.prerequisites import nothing_to_judge
 
     config = load_config()
-    table, notes = describe_plan(config)
-    Console().print(table)
+    status = read_plan_status(config)
     path = FOLDS / "folds.csv"
     seen = power_notes(config, Folds.open(path)) if path.exists() else ()
-    for note in filter(None, (nothing_to_judge(config, make_plans(config)), *seen, *notes)):
-        print(note)
+    notes = [*filter(None, (nothing_to_judge(config, make_plans(config)), *seen, *status.notes))]
+    if as_json:
+        print(json.dumps({**status.to_dict(), "notes": notes}, indent=2))
+        return
+    Console().print(render(status))
+    for note in notes:
+        say(note)
 
 
 def train(
-    strategy: Annotated[str, typer.Argument(help="a strategy of params.yaml, or 'all'")] = "all",
+    strategy: Annotated[
+        str, typer.Argument(help="A strategy of params.yaml, or all.", autocompletion=completion.strategies)
+    ] = "all",
     only_failed: Annotated[
         bool, typer.Option("--only-failed", help="Repeat the runs that failed before, and nothing else.")
     ] = False,
 ) -> None:
-    """Train the missing runs of a strategy without DVC (data and folds must be there)."""
+    """Train the missing runs of a strategy, without DVC.
+
+    Data and folds must be there: `dvc repro leakage` makes them.
+    """
     from bus_mlops.errors import ConfigError
     from bus_mlops.experiments.driver import open_runner
     from bus_mlops.experiments.plan import make_plans
@@ -125,7 +144,10 @@ def train(
 
 
 def reconcile() -> None:
-    """Close runs that dead processes left RUNNING; done by itself at the start of every training."""
+    """Close runs that dead processes left open.
+
+    Done by itself at the start of every training.
+    """
     from bus_mlops.project import load_config
     from bus_mlops.tracking.ledger import Ledger
 
@@ -138,10 +160,7 @@ def reconcile() -> None:
 
 
 def summary(as_json: AsJson = False) -> None:
-    """Print what a reproduction came to: the verdict, a ranking, findings, and what to do next.
-
-    Example: bus-mlops summary --json | python -m json.tool
-    """
+    """Print the verdict, a ranking, findings, and what to do next."""
     import json
 
     from rich.console import Console
@@ -176,7 +195,10 @@ def ui(
         bool, typer.Option("--browser/--no-browser", help="Open the leaderboard, where there is a screen.")
     ] = True,
 ) -> None:
-    """Open the MLflow UI on the store of params.yaml. There is no password: everybody who can reach it can delete."""
+    """Open the MLflow UI on the store of params.yaml.
+
+    There is no password: everybody who can reach it can delete.
+    """
     import importlib.util
     import os
     import subprocess
@@ -222,20 +244,51 @@ def ui(
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], variables)  # noqa: S606 - nothing of it is a user's
 
 
-def models() -> None:
-    """List the networks: task, parameters, cost, input size, scaling; then name in tables, source, and options."""
+def models(as_json: AsJson = False) -> None:
+    """List the networks: size, cost, input, source, and options.
+
+    Parameters and GMAC (10^9 multiply-accumulates an image) are those at the input size, with default options.
+    """
+    import json
+
     from bus_mlops.extensions import load_extensions
     from bus_mlops.models.zoo import NETWORKS
     from bus_mlops.paths import EXTENSIONS
 
     load_extensions(EXTENSIONS)
-    print(_LINE.format("name", "task", "parameters", "GMAC", "input", "scaling"))
-    for each in NETWORKS.values():
-        parameters = f"{each.parameters:,}" if each.parameters else "-"
-        cost = f"{each.gmac:.2f}" if each.gmac else "-"
-        size = f"{each.input_size} px"
-        print(_LINE.format(each.name, each.task, parameters, cost, size, each.scaling))
-        print(f"    {each.title({})}: {each.source}")
-        if each.options:
-            print(f"    options: {'; '.join(f'{name} {rule.in_words}' for name, rule in each.options.items())}")
-    print("\nParameters and GMAC (10^9 multiply-accumulates an image): at that input size, with default options.")
+    found = [
+        {
+            "name": each.name,
+            "title": each.title({}),
+            "task": each.task,
+            "parameters": each.parameters or None,
+            "gmac": each.gmac or None,
+            "input_size": each.input_size,
+            "scaling": each.scaling,
+            "source": each.source,
+            "options": {name: rule.in_words for name, rule in each.options.items()},
+        }
+        for each in NETWORKS.values()
+    ]
+    print(json.dumps(found, indent=2) if as_json else _model_lines(found))
+
+
+def _model_lines(found: list[dict[str, Any]]) -> str:
+    """A line of numbers for each network, and below it what is said of it, as wide as the terminal."""
+    import shutil
+    import textwrap
+
+    width = min(120, shutil.get_terminal_size().columns)
+    lines = [_LINE.format("name", "task", "parameters", "GMAC", "input", "scaling")]
+    for each in found:
+        parameters = f"{each['parameters']:,}" if each["parameters"] else "-"
+        cost = f"{each['gmac']:.2f}" if each["gmac"] else "-"
+        size = f"{each['input_size']} px"
+        lines.append(_LINE.format(each["name"], each["task"], parameters, cost, size, each["scaling"]))
+        said = [f"{each['title']}: {each['source']}"]
+        if each["options"]:
+            said.append(f"options: {'; '.join(f'{name} {words}' for name, words in each['options'].items())}")
+        for text in said:
+            lines += textwrap.wrap(text, width, initial_indent=" " * 4, subsequent_indent=" " * 6)
+    unit = "Parameters and GMAC (10^9 multiply-accumulates an image): at that input size, with default options."
+    return "\n".join([*lines, "", *textwrap.wrap(unit, width)])

@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
-search_app = typer.Typer(help="The searches of params.yaml: which there are, and how far one is.", no_args_is_help=True)
+from bus_mlops.cli.completion import searches
+
+search_app = typer.Typer(help="The searches of params.yaml, and how far each is.", no_args_is_help=True)
 
 
 @search_app.callback()
 def search() -> None:
-    """The searches of params.yaml: which there are, and how far one is."""
+    """The searches of params.yaml, and how far each is."""
 
 
 @search_app.command("list")
@@ -31,8 +33,11 @@ def list_searches() -> None:
 
 
 @search_app.command()
-def status(name: Annotated[str, typer.Argument(help="a search of params.yaml")]) -> None:
-    """Show the trials of a search, the best so far or what was chosen, and the time left; also while it runs."""
+def status(name: Annotated[str, typer.Argument(help="A search of params.yaml.", autocompletion=searches)]) -> None:
+    """Show the trials of a search, the best so far, and the time left.
+
+    Also while it runs; after it, what was chosen for each fold.
+    """
     from rich.console import Console
 
     from bus_mlops.paths import RESULTS

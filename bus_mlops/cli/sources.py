@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bus_mlops.sources.verify import Report
 
 sources_app = typer.Typer(
-    name="sources", help="The sources of images: check what is there, download what may be.", no_args_is_help=True
+    name="sources", help="The sources of images: check them, download what may be.", no_args_is_help=True
 )
 _RAW = Path("data/raw")
 _SHOWN = 20
@@ -41,7 +41,7 @@ def verify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else.")] = False,
 ) -> None:
-    """Compare the sources that are there with the official counts, and open every image and mask once.
+    """Compare the sources with the official counts; opens every image.
 
     Exits with 1 for errors, which would stop the assembly; a smaller set, label conflicts and duplicates are
     notes.
@@ -70,7 +70,9 @@ def fetch(
         bool, typer.Option("--i-have-permission", help="You have the owner's permission; do not ask.")
     ] = False,
 ) -> None:
-    """Download the images that a table lists; run it again to go on where it stopped.
+    """Download the images that a table lists.
+
+    Run it again to go on where it stopped.
 
     Exits with 1 unless every listed image is there and whole.
     """

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bus_mlops import logs
+from bus_mlops.error_messages import STOPPED, fail
 from bus_mlops.errors import ConfigError
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.", show_default=False)]
@@ -33,7 +34,10 @@ def with_verbosity(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*, quiet: bool, verbose: bool, **values: Any) -> None:
         choose(quiet, verbose)
-        command(**values)
+        try:
+            command(**values)
+        except KeyboardInterrupt:  # which typer would turn into a silent exit
+            fail(STOPPED, code=130)
 
     parameters = [
         *inspect.signature(command, eval_str=True).parameters.values(),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bus_mlops.config import Config
 from bus_mlops.experiments.engines.machine import default_workers
@@ -16,8 +16,6 @@ from bus_mlops.spec import LedgerKey, RunSpec, network_title
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from bus_mlops.experiments.plan import StrategyPlan
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,66 @@ class Work:
     unknown: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
+class PlanLine:
+    """A strategy's rows, distinct specs and work."""
+
+    name: str
+    rows: int
+    specs: int
+    work: Work
+
+
+@dataclass(frozen=True)
+class PlanStatus:
+    """What is planned, by strategy and in all (each spec once), and notes on what that leaves out.
+
+    `nothing` is what is said to be done where it is not `known`.
+    """
+
+    profile: str
+    lines: tuple[PlanLine, ...]
+    total: PlanLine
+    notes: tuple[str, ...]
+    workers: int
+    known: bool
+    nothing: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for programs: `bus-mlops plan --json`, whose keys docs/reference/json.md explains."""
+        return {
+            "profile": self.profile,
+            "workers": self.workers,
+            "known": self.known,
+            "strategies": [self._of(line) for line in self.lines],
+            "total": self._of(self.total),
+            "notes": list(self.notes),
+        }
+
+    def _of(self, line: PlanLine) -> dict[str, Any]:
+        work = line.work
+        return {
+            "name": line.name,
+            "rows": line.rows,
+            "specs": line.specs,
+            "cells": work.cells,
+            "done": work.done if self.known else None,
+            "tried": work.tried if self.known else None,
+            "seconds_left": round(work.seconds / self.workers, 1) if self.known else None,
+            "without_speed": sorted(work.unknown),
+        }
+
+
 def describe_plan(config: Config) -> tuple[Table, list[str]]:
     """The plan as a table, and notes on what the table leaves out."""
+    status = read_plan_status(config)
+    return render(status), list(status.notes)
+
+
+def read_plan_status(config: Config) -> PlanStatus:
+    """What is planned, what of it is done, and how long the rest takes."""
     from bus_mlops.errors import DatasetError, LedgerError
-    from bus_mlops.experiments.plan import make_plans
+    from bus_mlops.experiments.plan import make_plans, unique_specs
     from bus_mlops.experiments.search_plan import make_search_plans
 
     plans = make_plans(config)
@@ -67,49 +121,43 @@ def describe_plan(config: Config) -> tuple[Table, list[str]]:
     except (LedgerError, DatasetError) as error:
         nothing = "?"
         notes.append(f"what is done, and the time for the rest, cannot be told: {error}")
-    table, total = render(config, plans, recorded, nothing)
-    if total.unknown:
-        notes.append(f"without the time for networks that never ran: {', '.join(sorted(total.unknown))}")
+    lines = [
+        _line(config, name, len(each.rows), each.unique_specs(), recorded)
+        for name, each in plans.items()
+        if each.rows  # `tuned-NAME` has none, where nothing is searched
+    ]
+    total = _line(config, "all, each spec once", sum(line.rows for line in lines), unique_specs(plans), recorded)
+    if total.work.unknown:
+        notes.append(f"without the time for networks that never ran: {', '.join(sorted(total.work.unknown))}")
     for search in make_search_plans(config).values():
         uncounted = "which are not counted; those that a table has too cost nothing"
         notes.append(f"{search.explanation}, {uncounted}" if search.networks else search.explanation)
-    return table, notes
+    workers, known = _workers(config), recorded is not None
+    return PlanStatus(config.profile, tuple(lines), total, tuple(notes), workers, known, nothing)
 
 
-def render(
-    config: Config, plans: dict[str, StrategyPlan], recorded: Recorded | None, nothing: str = "0"
-) -> tuple[Table, Work]:
-    """The table of all strategies with a last line that counts each spec once.
+def _line(config: Config, name: str, rows: int, specs: list[RunSpec], recorded: Recorded | None) -> PlanLine:
+    return PlanLine(name, rows, len(specs), measure(config, specs, recorded))
 
-    Args:
-        config: Of the plans.
-        plans: By strategy.
-        recorded: What has run, if that is known.
-        nothing: What the column "done" says otherwise.
 
-    Returns:
-        The table, and the work of its last line.
-    """
+def render(status: PlanStatus) -> Table:
+    """The table of all strategies with a last line that counts each spec once."""
+    from rich import box
     from rich.table import Table
 
-    from bus_mlops.experiments.plan import unique_specs
-
-    title = f"profile {config.profile}: a cell is one spec on one fold"
-    table = Table("strategy", "rows", "specs", "cells", "done", "time left", title=title)
-
-    def add(name: str, rows: str, specs: list[RunSpec]) -> Work:
-        work = measure(config, specs, recorded)
-        done = str(work.done) if recorded else nothing
-        left = _time_left(work, _workers(config)) if recorded else "?"
-        table.add_row(name, rows, str(len(specs)), str(work.cells), done, left)
-        return work
-
-    for name, each in plans.items():
-        if not each.rows:  # `tuned-NAME`, where nothing is searched
-            continue
-        add(name, str(len(each.rows)), each.unique_specs())
-    table.add_section()
-    return table, add("all, each spec once", "", unique_specs(plans))
+    title = f"profile {status.profile}: a cell is one spec on one fold"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("strategy", overflow="fold", min_width=12)
+    for name in ("rows", "specs", "cells", "done", "time left"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in (*status.lines, status.total):
+        rows, work = ("" if line is status.total else str(line.rows)), line.work
+        done = str(work.done) if status.known else status.nothing
+        left = _time_left(work, status.workers) if status.known else "?"
+        table.add_row(line.name, rows, str(line.specs), str(work.cells), done, left)
+        if line is status.lines[-1]:
+            table.add_section()
+    return table
 
 
 def measure(config: Config, specs: Collection[RunSpec], recorded: Recorded | None) -> Work:

@@ -43,6 +43,8 @@ WHOLE = "all"
 # As reports call the rules.
 FLOORS, SUPERIORITY, SENSITIVE = id_of(floors), id_of(superiority), id_of(sensitivity)
 SOURCES, CALIBRATION = id_of(sources), id_of(calibration)
+# Of the first column of a table, in characters: what is printed fits 56.
+WIDTH = 16
 BY = f"by {SUPERIORITY} / by the whole gate"
 # What is tried of a cohort, to say how many images a rule needs.
 FACTORS = tuple(float(f) for f in np.geomspace(1 / 8, 12, 20))
@@ -161,34 +163,37 @@ class PowerReport:
 
     def _gains(self) -> list[str]:
         lines = [
-            f"True gains that are found, in % of first looks (p < {self.looks[0].level:g}): {BY}",
-            "  images (malignant)" + "".join(f"{_signed(gain) if gain else 'none':>12}" for gain in GAINS),
+            "True gains that are found with so many images (malignant), in % of first looks (p < "
+            f"{self.looks[0].level:g}): {BY}",
+            "  images".ljust(WIDTH) + "".join(f"{_signed(gain) if gain else 'none':>8}" for gain in GAINS),
         ]
         for row in self.rows:
-            cells = (f"{100 * a:.0f} / {100 * b:.0f}" for a, b in zip(row.superior, row.gate, strict=True))
-            lines.append(f"  {row.images:>6,} ({row.malignant:,})".ljust(20) + "".join(f"{cell:>12}" for cell in cells))
+            cells = (f"{100 * a:.0f}/{100 * b:.0f}" for a, b in zip(row.superior, row.gate, strict=True))
+            images = f"{row.images:>7,} ({row.malignant:,})"
+            lines.append(images.ljust(WIDTH) + "".join(f"{cell:>8}" for cell in cells))
         return lines
 
     def _looks(self) -> list[str]:
         gain = _signed(HEADLINE)
         lines = [f"Later looks at the same test images, {gain}, if none before has promoted: {BY}"]
         for each in self.looks:
-            found = f"{100 * each.superior:.0f} / {100 * each.gate:.0f}" if each.level else "nothing is left to spend"
-            lines.append(f"  look {each.number}: p < {each.level:.2g}".ljust(20) + f"{found:>12}")
+            found = f"{100 * each.superior:.0f}/{100 * each.gate:.0f}" if each.level else "nothing is left to spend"
+            lines.append(f"  look {each.number}: p < {each.level:.2g}".ljust(24) + f"{found:>8}")
         return lines
 
     def _rules(self) -> list[str]:
         lines = [
-            "Rules with your images, in %: a model as good as the paper's MT-ESTAN / one that equals the baseline,",
-            "and the malignant + benign images that either needs to pass in 80 %",
+            "Rules with your images, in %: a model as good as the paper's MT-ESTAN / one that equals the baseline, and "
+            "the malignant+benign images that either needs to pass in 80 %",
         ]
         for each in self.rules:
-            name = f"  {each.rule} {each.part}".ljust(38)
+            name = f"  {each.rule} {each.part}".ljust(30)
             needs = " / ".join(
-                f"{malignant:,} + {benign:,}" if malignant and benign else "-"
+                f"{malignant:,}+{benign:,}" if malignant and benign else "-"
                 for malignant, benign in ((each.malignant, each.benign), (each.malignant_equal, each.benign_equal))
             )
-            lines.append(f"{name}{100 * each.paper:>4.0f} / {100 * each.equal:<4.0f} {needs:<28}{each.said}".rstrip())
+            lines.append(f"{name}{100 * each.paper:>4.0f}/{100 * each.equal:<5.0f}{needs}".rstrip())
+            lines += [f"     {each.said}"] if each.said else []
         return lines
 
 

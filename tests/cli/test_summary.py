@@ -180,6 +180,9 @@ def test_what_a_run_came_to_for_programs(results):
         [{"strategy": "transfer_learning", "network": "mobilenet", "variant": "TL", "reason": "no ImageNet weights"}],
     )
     values = json.loads(json.dumps(read(results, left_to_paper=["ResNet50 as classifiers"]).to_dict()))
+    told = {*values, *values["verdict"], *values["ranking"][0], *values["findings"][0], *values["next"][0]}
+    documented = Path(__file__).parents[2].joinpath("docs/reference/json.md").read_text()
+    assert {key for key in told if f"`{key}`" not in documented} == set()
     assert values["verdict"]["uri"] == "models:/bus-mt-estan-phantom@champion"
     assert values["verdict"]["reasons"] == [f"G2 superiority: {RULES[1]['sentence']}"]
     assert values["challengers"]["sha_mtl"]["uri"] == "models:/bus-mt-estan-phantom/2"

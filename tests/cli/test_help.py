@@ -1,0 +1,139 @@
+"""`--help` and completion: every command has its place, a short line and an example that its parser takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bus_mlops.cli import layout, verbosity
+from bus_mlops.cli.app import app
+from bus_mlops.cli.paragraphs import say
+
+
+def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for each in group.commands.values():
+        name = f"{before} {each.name}".strip()
+        yield from commands(each, name) if hasattr(each, "commands") else [(name, each)]
+
+
+PROGRAM: Any = typer.main.get_command(app)
+COMMANDS = dict(commands(PROGRAM))
+DOCUMENTED = (Path(__file__).parents[2] / "docs/reference/json.md").read_text()
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+
+
+def test_every_command_has_an_example_and_no_other_has():
+    assert layout.EXAMPLES.keys() == COMMANDS.keys()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_its_example_is_shown_and_can_be_parsed(name, narrow):
+    command, example = COMMANDS[name], layout.EXAMPLES[name]
+    text = CliRunner().invoke(app, [*name.split(), "--help"]).output
+    assert "Example:" in text
+    assert "<bool>" not in text
+    program, *arguments = shlex.split(example.removeprefix('eval "$(').removesuffix(')"'))
+    assert [program, *arguments[: len(name.split())]] == ["bus-mlops", *name.split()]
+    command.make_context(name, arguments[len(name.split()) :])
+
+
+def test_the_list_of_commands_has_a_line_for_each_at_80_columns(narrow):
+    done = CliRunner().invoke(app, ["--help"])
+    described = [line for line in done.output.splitlines() if line.startswith("│")]
+    # `ui` warns in its first sentence that there is no password.
+    names = [line[1:].split()[0] for line in described if line[2:3].strip()]
+    assert {each.split()[0] for each in COMMANDS} <= set(names)
+    folded = [line for line in described if not line[2:3].strip()]
+    assert len(folded) <= 4, folded
+    assert layout.EXIT_CODES.split(":")[0] in done.output
+
+
+def test_paragraphs_keep_no_line_breaks_of_the_source():
+    for name, command in COMMANDS.items():
+        assert "\n" not in command.help.replace("\n\n", ""), name
+
+
+def test_a_stopped_command_says_so_and_exits_with_130(capsys):
+    def stopped() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as left:
+        verbosity.with_verbosity(stopped)(quiet=False, verbose=False)
+    assert left.value.code == 130
+    assert capsys.readouterr().err.startswith("error: stopped.")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_there_is_a_script_for_each_shell(shell):
+    done = CliRunner().invoke(app, ["completion", shell], catch_exceptions=False)
+    assert f"_BUS_MLOPS_COMPLETE=complete_{shell}" in done.output
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_a_real_bash_completes_commands_options_and_names_of_the_project(tmp_path):
+    program = tmp_path / "bin/bus-mlops"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c 'from bus_mlops.cli import main; main()' \"$@\"\n")
+    program.chmod(0o755)
+    (tmp_path / "params.yaml").write_text("strategies: [losses, optimizers]\nsearches: {focal: {}}\n")
+    typed = {"bus-mlops su": ["summary"], "bus-mlops train lo": ["losses"], "bus-mlops search status ": ["focal"]}
+    script = (
+        'eval "$(bus-mlops completion bash)"\nfound=$(complete -p bus-mlops) found=${found#*-F } found=${found%% *}\n'
+    )
+    for line in typed:
+        words = [*line.split(), *([""] if line.endswith(" ") else [])]
+        script += f"COMP_WORDS=({shlex.join(words)}) COMP_CWORD={len(words) - 1}\n"
+        script += '$found bus-mlops; echo "${COMPREPLY[*]}"\n'
+    path = os.pathsep.join([str(program.parent), os.environ["PATH"]])
+    variables = {**os.environ, "PATH": path, "PYTHONPATH": str(Path(layout.__file__).parents[2])}
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [" ".join(words) for words in typed.values()]
+
+
+@pytest.mark.parametrize(("command", "size"), [("models", 10), ("plan", 6)])
+def test_what_programs_get_is_json_alone_and_documented(tmp_path, monkeypatch, command, size):
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(app, ["profile", "demo"], catch_exceptions=False)
+    found = json.loads(CliRunner().invoke(app, [command, "--json"], catch_exceptions=False).stdout)
+    assert len(found) >= size
+    entry = found[0] if command == "models" else {**found, **found["strategies"][0]}
+    assert {key for key in entry if f"`{key}`" not in DOCUMENTED} == set()
+    if command == "plan":
+        assert found["total"]["cells"] > max(each["cells"] for each in found["strategies"])
+        assert (found["known"], found["total"]["done"], found["total"]["seconds_left"]) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [("30", "  G1 floors: passed (limit:\n    0.5).\n"), (None, "  G1 floors: passed (limit: 0.5).\n")],
+)
+def test_sentences_are_wrapped_for_people_alone(monkeypatch, capsys, columns, shown):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    say("  G1 floors: passed (limit: 0.5).")
+    assert capsys.readouterr().out == shown
