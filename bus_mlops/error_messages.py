@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from bus_mlops.errors import BusMlopsError, store_remedy
+from bus_mlops.paragraphs import width_of, wrapped
 
 STOPPED = "stopped. What was finished is kept; run the same command again to go on."
 
@@ -34,7 +35,7 @@ class readable_errors:  # noqa: N801 - reads as a phrase where it is used: with 
 def fail(message: str, code: int = 1) -> None:
     """Print one error message and leave."""
     sys.stdout.flush()
-    print(f"error: {message}", file=sys.stderr)
+    print(wrapped(f"error: {message}", width_of(sys.stderr) if sys.stderr.isatty() else None), file=sys.stderr)
     raise SystemExit(code)
 
 

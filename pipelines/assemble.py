@@ -5,11 +5,12 @@ from bus_mlops.config import Config
 from bus_mlops.dataset.assemble import assemble, describe
 from bus_mlops.entry import run_stage
 from bus_mlops.files import read_json
+from bus_mlops.paragraphs import tell
 
 
 def main(config: Config) -> None:
     sizes = read_json(paths.PLAN / "sizes.json")["sizes"]
-    print(describe(assemble(config, sizes, paths.BENCHMARK)))
+    tell("assemble", describe(assemble(config, sizes, paths.BENCHMARK)))
 
 
 if __name__ == "__main__":

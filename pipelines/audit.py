@@ -7,6 +7,7 @@ from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.exclusions import count_excluded, list_exclusions
 from bus_mlops.entry import run_stage
 from bus_mlops.files import replacing, write_json
+from bus_mlops.paragraphs import tell
 
 
 def main(config: Config) -> None:
@@ -17,7 +18,7 @@ def main(config: Config) -> None:
         with replacing(paths.AUDIT / f"{name}.csv") as temporary:
             frame.to_csv(temporary, index=False, lineterminator="\n")
     write_json(paths.AUDIT / "audit.json", {**found.metrics, "excludable": count_excluded(benchmark.frame, exclusions)})
-    print(describe(found.metrics))
+    tell("audit", describe(found.metrics))
 
 
 if __name__ == "__main__":

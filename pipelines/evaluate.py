@@ -3,6 +3,7 @@
 from bus_mlops import paths
 from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
+from bus_mlops.paragraphs import tell
 
 
 def main(_: Config) -> None:
@@ -12,10 +13,10 @@ def main(_: Config) -> None:
     from bus_mlops.evaluation.evaluate import evaluate
 
     for line in sealed_words(sealed_counts(Folds.open(paths.FOLDS / "folds.csv").frame)):
-        print(line)
+        tell("evaluate", line)
     incomplete = incomplete_sources(paths.BENCHMARK / "benchmark.json")
     for line in evaluate(paths.PLAN, paths.PREDICTIONS, paths.FOLDS / "folds.csv", paths.RESULTS, incomplete):
-        print(line)
+        tell("evaluate", line)
 
 
 if __name__ == "__main__":

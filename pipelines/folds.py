@@ -9,6 +9,7 @@ from bus_mlops.dataset.folds.make import describe_balance, make_folds, require_s
 from bus_mlops.dataset.folds.official import official_folds, read_imported
 from bus_mlops.dataset.folds.sealed import sealed_counts, sealed_words
 from bus_mlops.entry import run_stage
+from bus_mlops.paragraphs import tell
 
 
 def main(config: Config) -> None:
@@ -24,15 +25,14 @@ def main(config: Config) -> None:
         folds = make_folds(remaining, groups, config.folds, config.seed, config.external)
     reached = write_folds(folds, config.folds.kind, paths.FOLDS)
     count = reached["fold"].nunique()
-    print(
-        f"folds: {count} {config.folds.kind} folds of {len(folds)} images in {folds['group'].nunique()} leakage groups"
-    )
+    groups_used = folds["group"].nunique()
+    tell("folds", f"{count} {config.folds.kind} folds of {len(folds)} images in {groups_used} leakage groups")
     for line in sealed_words(sealed_counts(folds)):
-        print(line)
+        tell("folds", line)
     if len(remaining) < len(manifest):
-        print(f"audit.exclude: {config.audit.exclude} leaves out {len(manifest) - len(remaining)} images")
+        tell("folds", f"audit.exclude: {config.audit.exclude} leaves out {len(manifest) - len(remaining)} images")
     if config.folds.kind not in ("source", "device"):  # whose test parts are one source or scanner each
-        print(describe_balance(reached))
+        tell("folds", describe_balance(reached))
 
 
 if __name__ == "__main__":

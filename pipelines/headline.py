@@ -4,13 +4,14 @@ from bus_mlops import paths
 from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
 from bus_mlops.files import write_json
+from bus_mlops.paragraphs import tell
 
 
 def main(_: Config) -> None:
     from bus_mlops.evaluation.headline import headline
 
     write_json(paths.HEADLINE, headline(paths.RESULTS))
-    print(f"headline: {paths.HEADLINE}")
+    tell("headline", str(paths.HEADLINE))
 
 
 if __name__ == "__main__":

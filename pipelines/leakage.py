@@ -14,6 +14,7 @@ from bus_mlops.dataset.folds.leakage import LEAKING_KINDS, check_leakage, descri
 from bus_mlops.entry import run_stage
 from bus_mlops.errors import DatasetError
 from bus_mlops.files import write_json
+from bus_mlops.paragraphs import tell
 from bus_mlops.promotion.cohort import power_notes
 
 
@@ -29,9 +30,9 @@ def main(config: Config) -> None:
     require_current(folds, frame, read_groups(paths.AUDIT / "groups.csv"))
     checked = check_leakage(folds, tolerate=folds.kind in LEAKING_KINDS)
     write_json(paths.FOLDS.parent / "leakage.json", checked)
-    print(describe(checked))
+    tell("leakage", describe(checked))
     for note in power_notes(config, folds):
-        print(f"[leakage] {note}")
+        tell("leakage", note)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 from bus_mlops import paths
 from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
+from bus_mlops.paragraphs import tell
 from bus_mlops.sources.phantoms.write import write_phantoms
 
 
 def main(config: Config) -> None:
     counts = write_phantoms(config, paths.PHANTOM)
     listed = ", ".join(f"{source} {count}" for source, count in counts.items()) or "none asked for"
-    print(f"phantoms: {sum(counts.values())} synthetic images in {paths.PHANTOM} ({listed})")
+    tell("phantom", f"{sum(counts.values())} synthetic images in {paths.PHANTOM} ({listed})")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from bus_mlops import paths
 from bus_mlops.config import Config
 from bus_mlops.entry import run_stage
 from bus_mlops.files import replacing
+from bus_mlops.paragraphs import tell
 
 
 def main(config: Config) -> None:
@@ -15,7 +16,7 @@ def main(config: Config) -> None:
     page = render_report(read_inputs(Path("data"), paths.RESULTS, provenance(config)))
     with replacing(paths.REPORT) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    print(f"report: {paths.REPORT} ({len(page.encode()) / 1e6:.1f} MB)")
+    tell("report", f"{paths.REPORT} ({len(page.encode()) / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bus_mlops.cli.paragraphs import say
+from bus_mlops.paragraphs import say
 
 if TYPE_CHECKING:
     from bus_mlops.gate.power_cohort import Cohort

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bus_mlops.cli.paragraphs import say
 from bus_mlops.cli.power import Area, FoldCount, Images, Malignant, Power, PowerQuestion, Seeds
+from bus_mlops.paragraphs import say
 
 if TYPE_CHECKING:
     from bus_mlops.gate.report import GateReport

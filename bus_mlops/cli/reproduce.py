@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from bus_mlops.cli import completion
-from bus_mlops.cli.paragraphs import say
 from bus_mlops.error_messages import readable_errors
+from bus_mlops.paragraphs import say
 
 LOG = logging.getLogger(__name__)
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else.")]

@@ -91,7 +91,7 @@ def assemble(config: Config, sizes: Sequence[int], folder: Path, workers: int | 
 def describe(benchmark: Benchmark) -> str:
     """The flow counts and the label conflicts inside cases, as lines for people."""
     kind = "SYNTHETIC images (phantoms)" if benchmark.is_phantom else "images"
-    lines = [f"benchmark: {len(benchmark.frame)} {kind} at {', '.join(map(str, benchmark.sizes))} pixels"]
+    lines = [f"{len(benchmark.frame)} {kind} at {', '.join(map(str, benchmark.sizes))} pixels"]
     for source, flow in benchmark.info["flow"].items():
         lines.append(
             f"  {source}: {flow['listed']} listed, {flow['kept']} kept ({flow['benign']} benign, "

@@ -129,9 +129,9 @@ def describe(metrics: dict[str, Any]) -> str:
     """The metrics of `audit` as lines for people."""
     clusters, conflicts = metrics["clusters"], metrics["conflicts"]
     lines = [
-        f"audit: {metrics['images']} images, {metrics['cases']} cases, {metrics['groups']} leakage groups; "
+        f"{metrics['images']} images, {metrics['cases']} cases, {metrics['groups']} leakage groups; "
         f"{clusters['count']} near-duplicate clusters hold {clusters['images']} images "
-        f"({clusters['fraction_of_images']:.1%}), {metrics['exact_duplicate_pairs']} pairs are identical"
+        f"({100 * clusters['fraction_of_images']:.1f} %), {metrics['exact_duplicate_pairs']} pairs are identical"
     ]
     for kind, name in (("clusters", "near-duplicates"), ("cases", "one case")):
         lines += [

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from bus_mlops.cli import layout, verbosity
 from bus_mlops.cli.app import app
-from bus_mlops.cli.paragraphs import say
+from bus_mlops.paragraphs import say
 
 
 def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:

@@ -151,10 +151,10 @@ def describe(checked: dict[str, Any]) -> str:
             "which no test image meets"
         )
     what = "; ".join(found) or "no group and no case lies in two parts of a fold"
-    lines = [f"leakage check of {checked['kind']} folds: {size}, {len(checked['folds'])} folds: {what}"]
+    lines = [f"{checked['kind']} folds: {size}, {len(checked['folds'])} folds: {what}"]
     for name, parts in checked["folds"].items():
         shares = ", ".join(
-            f"{part} {c['images']} images in {c['groups']} groups ({c['malignant_fraction']:.1%} malignant)"
+            f"{part} {c['images']} images in {c['groups']} groups ({100 * c['malignant_fraction']:.1f} % malignant)"
             for part, c in parts.items()
             if c["images"] or part != UNUSED
         )

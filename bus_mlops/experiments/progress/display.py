@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-import textwrap
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -16,6 +14,7 @@ from bus_mlops.experiments.cell import VALIDATION_PREFIX, Cell, CellEvent
 from bus_mlops.experiments.progress.apart import apart
 from bus_mlops.experiments.progress.grid_state import GridState, Running
 from bus_mlops.logs import are_shown
+from bus_mlops.paragraphs import wrapped
 from bus_mlops.spec import LedgerKey
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ DISPLAY_SECONDS = 10.0
 
 # Characters that the name of a run has at least in the live view, and those between columns and of a bar.
 NAME, GAP, BAR = 16, 2, 40
-_HARD_SPACE = "\N{NO-BREAK SPACE}"
 # Columns of the live view that fit beside the name, the most telling ones first.
 IMPORTANCE = ("images", "epoch", "loss", "images/s", "worker")
 
@@ -99,7 +97,7 @@ class Progress:
     def line(self, text: str, level: int = logging.INFO) -> None:
         """Log a line, or print it above the live view if there is one."""
         if self._live is not None:
-            self._console.print(_hanging(f"[{self._name}] {text}", self._console.width), soft_wrap=True)
+            self._console.print(wrapped(f"[{self._name}] {text}", self._console.width), soft_wrap=True)
         else:
             LOG.log(level, "[%s] %s", self._name, text)
         self._printed = time.monotonic()
@@ -166,13 +164,6 @@ def _widths(columns: Mapping[str, Sequence[str]], width: int) -> dict[str, int]:
     others = sum(GAP + needed[name] for name in shown - {"run"})
     needed["run"] = max(1, min(needed["run"], width - others))
     return {name: needed[name] for name in columns if name in shown}
-
-
-def _hanging(text: str, width: int) -> str:
-    """A message wrapped between words, so that a terminal does not break it within them."""
-    whole = re.sub(r"(?<=\d) (?=%|(?:s|min|h)\b)", _HARD_SPACE, text)  # a number stays with its unit
-    lines = textwrap.wrap(whole, max(width, 20), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines).replace(_HARD_SPACE, " ")
 
 
 def _results(numbers: Mapping[str, float]) -> str:

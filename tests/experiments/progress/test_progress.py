@@ -174,7 +174,7 @@ def test_every_line_of_the_view_ends_and_fits(cells, width, shown):
     with console.capture() as captured:
         console.print(progress._view())
     lines = captured.get().splitlines()
-    header = lines[next(i for i, line in enumerate(lines) if "━" in line) + 1]
+    header = lines[-3]  # above the two runs at work
     assert header.split() == shown, "nothing of the bar stands before it"
     assert max(map(len, lines)) <= width
 

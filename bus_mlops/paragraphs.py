@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
+from typing import TextIO
+
+_HARD_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def say(text: str, hang: int = 2) -> None:
     """Print a line, whose own indentation and `hang` more spaces its continuations get where a person reads it."""
-    print(wrapped(text, _width(), hang))
+    print(wrapped(text, width_of(sys.stdout), hang))
+
+
+def tell(stage: str, text: str) -> None:
+    """Print what a stage of the pipeline found, under its name; lines after the first are details."""
+    say(f"[{stage}] {text}")
 
 
 def wrapped(text: str, width: int | None, hang: int = 2) -> str:
@@ -26,14 +35,21 @@ def wrapped(text: str, width: int | None, hang: int = 2) -> str:
     for line in text.split("\n"):
         indent = " " * (len(line) - len(line.lstrip()))
         after = indent + " " * hang
+        whole = re.sub(r"(?<=\d) (?=%|(?:s|min|h)\b)", _HARD_SPACE, line.strip())  # a number stays with its unit
         broken = textwrap.wrap(
-            line.strip(), max(width, 20), initial_indent=indent, subsequent_indent=after, break_long_words=False
+            whole,
+            max(width, 20),
+            initial_indent=indent,
+            subsequent_indent=after,
+            break_long_words=False,
+            break_on_hyphens=False,
         )
         lines += broken or [""]
-    return "\n".join(lines)
+    return "\n".join(lines).replace(_HARD_SPACE, " ")
 
 
-def _width() -> int | None:
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+def width_of(stream: TextIO) -> int | None:
+    """The characters of a line, where a person reads the stream or says how many there are; else None."""
+    if stream.isatty() or "COLUMNS" in os.environ:
         return shutil.get_terminal_size().columns
     return None
