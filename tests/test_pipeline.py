@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
+from documented import DOCS, blocks, described_files, description_of, names_in, project_files
 from projects import ROOT, copy_code, dvc_environment, tiny_values
 from small_network import add_small_networks, in_place_of_the_zoo
 
@@ -115,6 +117,87 @@ def test_the_second_time_nothing_runs(project):
     assert (done.returncode, stages_run(done.stdout)) == (0, [])
 
 
+def test_your_first_hour(project):
+    """Every block of docs/tutorial/your-first-hour.md, in its order; the candidate here is another, and was refused."""
+    before = trained(project)
+    record = json.loads((project / "results/promotion/promotion.json").read_text())
+    ours = f"models:/{record['model']}/{record['version']}"
+    (project / ".venv").symlink_to(sys.prefix)
+    shutil.copy(ROOT / "Makefile", project)
+    shell = ["set -euo pipefail", 'make() { command make --old-file=.venv/.installed "$@"; }']
+    parameters = project / "params.yaml"
+    original, said = parameters.read_text(), dict[str, str]()
+    for block in blocks("tutorial/your-first-hour.md"):
+        if block.title:
+            values = _merged(yaml.safe_load(original), yaml.safe_load(block.code))
+            (project / block.title).write_text(yaml.safe_dump(values, sort_keys=False))
+            continue
+        code = block.code.replace("models:/bus-mt-estan-phantom@champion", ours)
+        lines = [*shell, code if block.language == "bash" else f"python - <<'PYTHON'\n{code}\nPYTHON"]
+        environment = dvc_environment(project, COLUMNS="120")
+        done = subprocess.run(
+            ["bash", "-c", "\n".join(lines)], cwd=project, env=environment, capture_output=True, text=True, timeout=840
+        )
+        assert done.returncode == 0, code + done.stdout[-3000:] + done.stderr[-3000:]
+        said[code] = done.stdout
+        if "activate" in code:
+            shell.append("source .venv/bin/activate")
+    reproduced, summary, table, history, predicted, from_python, changed_to, sensitivities = said.values()
+    assert "report.html" in reproduced
+    assert "bus-mlops predict" in summary
+    assert "Approach" in table
+    assert record["model"] in history
+    assert len(list((project / "masks").glob("*.png"))) == 1
+    assert from_python.split()[0] in predicted
+    # Of three rows on two folds those of the new weight are new; `bus-mlops plan` knows it before.
+    line = next(line for line in changed_to.splitlines() if line.startswith("│ losses"))
+    assert [cell.strip() for cell in line.strip("│").split("│")[1:5]] == ["3", "3", "6", "4"]
+    assert re.search(r"about \d+ s", line)
+    assert set(stages_run(changed_to)) == {"leakage", "plan", "train@losses"}
+    assert trained(project) == before + 2
+    assert "WBCE(w_z=8)" in sensitivities
+    parameters.write_text(original)
+    assert dvc(project, "repro", "train@losses").returncode == 0
+
+
+def _merged(values: Any, changes: Any) -> Any:
+    if not isinstance(changes, dict):
+        return changes
+    return {**values, **{key: _merged(values.get(key), value) for key, value in changes.items()}}
+
+
+def test_every_file_and_column_is_described(project):
+    """In docs/reference/files.md."""
+    files = described_files()
+    found = {path: description_of(path, files) for path in project_files(project)}
+    assert [path for path, description in found.items() if description is None] == []
+    differences = {
+        path: description.differences(names_in(project / path))
+        for path, description in found.items()
+        if description is not None and description.names
+    }
+    assert {path: names for path, names in differences.items() if names} == {}
+
+
+def test_the_notebook_draws_its_figures(project, monkeypatch):
+    """In this process, without Jupyter: its cells are plain Python."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    monkeypatch.chdir(project / "results")  # it finds the project above
+    cells = json.loads((DOCS / "tutorial" / "from-a-run-to-figures.ipynb").read_text("utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    try:
+        exec(compile(code, "from-a-run-to-figures.ipynb", "exec"), {})
+        drawn = [plt.figure(number).axes[0] for number in plt.get_fignums()]
+        assert len(drawn) == 5
+        assert all(axes.lines or axes.images for axes in drawn)
+    finally:
+        plt.close("all")
+
+
 def test_a_deleted_output_comes_back_without_training(project):
     before = trained(project)
     path = project / "results/predictions/losses.parquet"
@@ -184,22 +267,6 @@ def test_two_at_once_train_no_cell_twice_and_lose_none(project):
     assert dvc(project, "repro", "train@losses").returncode == 0
 
 
-def test_one_strategy_alone_trains_its_new_cells_only(project):
-    """Of three rows on two folds those of the weight 5 are new; `bus-mlops plan` knows it before."""
-    before = trained(project)
-    with changed(project, [3, 5], *WEIGHTS):
-        planned = bus_mlops(project, "plan")
-        assert planned.returncode == 0, planned.stderr
-        line = next(line for line in planned.stdout.splitlines() if line.startswith("│ losses"))
-        assert [cell.strip() for cell in line.strip("│").split("│")[1:5]] == ["3", "3", "6", "4"]
-        assert re.search(r"about \d+ s", line)
-        done = dvc(project, "repro", "train@losses")
-        assert done.returncode == 0, done.stderr
-        assert set(stages_run(done.stdout)) == {"leakage", "plan", "train@losses"}
-        assert trained(project) == before + 2
-    assert dvc(project, "repro", "train@losses").returncode == 0
-
-
 def test_metrics_and_plots_are_for_dvc(project):
     shown = dvc(project, "metrics", "show")
     assert (shown.returncode, shown.stderr) == (0, "")
@@ -215,18 +282,6 @@ def test_metrics_and_plots_are_for_dvc(project):
     assert "src=" not in re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)  # nothing is loaded from elsewhere
 
 
-def test_a_consumer_predicts_with_the_registered_model(project, tmp_path):
-    record = json.loads((project / "results/promotion/promotion.json").read_text())
-    uri = f"models:/{record['model']}/{record['version']}"
-    image = min((project / "data/phantom/busi/malignant").glob("*).png"))
-    done = bus_mlops(project, "predict", "--model", uri, "--json", "--mask-dir", str(tmp_path), str(image))
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)[0]
-    assert 0 <= answer["probability"] <= 1
-    assert answer["label"] in ("benign", "malignant")
-    assert len(list(tmp_path.glob("*.png"))) == 1
-
-
 def test_without_a_champion_the_candidates_are_named(project):
     record = json.loads((project / "results/promotion/promotion.json").read_text())
     image = next((project / "data/phantom/busi/benign").glob("*).png"))
@@ -236,14 +291,6 @@ def test_without_a_champion_the_candidates_are_named(project):
     else:
         assert done.returncode == 1
         assert f"models:/{record['model']}/{record['version']}" in done.stderr
-
-
-def test_the_summary_names_the_next_commands(project):
-    done = bus_mlops(project, "summary")
-    assert done.returncode == 0, done.stderr
-    assert "make ui" in done.stdout
-    assert "bus-mlops predict" in done.stdout
-    assert "report.html" in done.stdout
 
 
 def test_a_corrupt_image_stops_the_pipeline_by_name(project):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -38,21 +39,13 @@ class Described:
 
     patterns: tuple[str, ...]
     names: tuple[str, ...]
-    optional: tuple[str, ...]
-
-    def matches(self, path: str) -> bool:
-        return any(fnmatch(path, pattern) for pattern in self.patterns)
 
     def differences(self, names: set[str]) -> list[str]:
-        """Names in a file that are not described, and the other way round."""
+        """Names in a file that are not described, and those that are described and not there."""
         expressions = {name: re.compile(_expression(name)) for name in self.names}
-        unknown = [f"{name} is not described" for name in sorted(names) if not _any(expressions.values(), name)]
-        absent = [
-            f"{name} is not there"
-            for name, expression in expressions.items()
-            if name not in self.optional and not any(expression.fullmatch(each) for each in names)
-        ]
-        return unknown + absent
+        unknown = {name for name in names if not any(each.fullmatch(name) for each in expressions.values())}
+        absent = {name for name, each in expressions.items() if not any(map(each.fullmatch, names))}
+        return sorted(unknown | absent)
 
 
 def _expression(name: str) -> str:
@@ -61,31 +54,38 @@ def _expression(name: str) -> str:
     return name
 
 
-def _any(expressions: object, name: str) -> bool:
-    return any(each.fullmatch(name) for each in expressions)  # type: ignore[attr-defined]  # of a dict's values
-
-
 def described_files() -> list[Described]:
-    """Every section; a file belongs to the one with the longest pattern that matches it."""
+    """Every section of the page; what is there in some projects only says so, and may be absent."""
     sections = re.split(r"^### ", (DOCS / "reference" / "files.md").read_text("utf-8"), flags=re.MULTILINE)[1:]
     found = []
     for section in sections:
         heading, _, text = section.partition("\n")
-        rows = re.findall(r"^\| (`.*?) \| (.*) \|$", text, re.MULTILINE)
-        names = [(name, meaning) for cell, meaning in rows for name in re.findall(r"`([^`]+)`", cell)]
-        optional = tuple(name for name, meaning in names if meaning.endswith("where there was one"))
-        found.append(Described(tuple(re.findall(r"`([^`]+)`", heading)), tuple(n for n, _ in names), optional))
+        cells = re.findall(r"^\| (`.*?) \| ", text, re.MULTILINE)
+        names = [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+        found.append(Described(tuple(re.findall(r"`([^`]+)`", heading)), tuple(names)))
     return found
 
 
 def description_of(path: str, files: list[Described]) -> Described | None:
-    """That of a file, by its path in the project."""
-    fitting = [(max(map(len, each.patterns)), each) for each in files if each.matches(path)]
+    """That of a file, by its path in the project: the one with the longest pattern that matches."""
+    fitting = [(len(pattern), each) for each in files for pattern in each.patterns if fnmatch(path, pattern)]
     return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
 
 def project_files(project: Path) -> list[str]:
-    """What the stages leave beside images and pictures: everything below data/ and results/."""
+    """What the stages leave: everything below data/ and results/ but for the sources."""
     paths = [path for folder in ("data", "results") for path in (project / folder).rglob("*") if path.is_file()]
     names = sorted(path.relative_to(project).as_posix() for path in paths)
     return [name for name in names if not re.match(r"data/(phantom/(?!near_)|folds-official/)|.*\.gitignore$", name)]
+
+
+def names_in(file: Path) -> set[str]:
+    """The columns of a table, or the keys of a JSON object or of the first object of a list."""
+    import pandas as pd
+
+    if file.suffix == ".csv":
+        return set(pd.read_csv(file, nrows=0).columns)
+    if file.suffix == ".parquet":
+        return set(pd.read_parquet(file).columns)
+    content = json.loads(file.read_text("utf-8"))
+    return set(content if isinstance(content, dict) else content[0])
