@@ -151,7 +151,7 @@ def sqlite_problem(file: Path, patience: float = 5.0) -> str:
         return "it is not an SQLite database"
     try:
         # Writable, since what a killed process began is taken back at the next opening.
-        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", patience, uri=True)) as database:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", timeout=patience, uri=True)) as database:
             found = str(database.execute("pragma quick_check(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:
         return "" if "locked" in str(error) else str(error)

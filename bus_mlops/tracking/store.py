@@ -69,7 +69,7 @@ def opened(file: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         LedgerError: It stays locked.
     """
-    with closing(sqlite3.connect(file, patience.PATIENCE_SECONDS)) as database:
+    with closing(sqlite3.connect(file, timeout=patience.PATIENCE_SECONDS)) as database:
         try:
             yield database
         except sqlite3.OperationalError as error:
