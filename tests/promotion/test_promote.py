@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
-from promotion_store import DATA, FOLDS, NAME, SEEDS, TUNED, Store, fold_frame
+from promotion_store import DATA, FOLDS, NAME, SEEDS, TUNED, Store, copy_store, fold_frame
 from tiny_package import speckle
 
 from bus_mlops.consumer.client import load_model
@@ -204,7 +204,7 @@ def test_predictions_that_the_ledger_does_not_know_and_other_folds_are_refused(s
         judge_candidates(replace(store.inputs(), folds=other))
 
 
-def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
+def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store, tmp_path):
     client = store.ledger.client
 
     # Refused: registered with its evidence and the alias `candidate`, once however often it is tried.
@@ -257,6 +257,9 @@ def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store):
 
     check_lineage(store, passed[0])
     check_rollback(store)
+    moved = copy_store(store, tmp_path / "moved")  # its addresses rewritten, as `bus-mlops relocate` does
+    assert [check for check in verify_version(moved.ledger, NAME, "2") if not check.holds] == []
+    assert standing(moved, "2")[:2] == ("promoted", "passed")
     check_verification(store)
 
 
