@@ -282,5 +282,5 @@ def _next(
         found.append(Next("what changed since the last commit", command("dvc", "metrics", "diff")))
     if not reported:
         found.append(Next("write the report", command("dvc", "repro", "report")))
-    found.append(Next("every run, curve and model, in a browser", command("bus-mlops", "ui")))
+    found.append(Next("MLflow: leaderboard, learning curves, searches, registered models", command("bus-mlops", "ui")))
     return found
