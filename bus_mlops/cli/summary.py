@@ -139,8 +139,14 @@ def read_summary(
     from bus_mlops.evaluation.searched import read_results
 
     promotion = results / "promotion"
-    verdict = _verdict(_read(promotion / "promotion.json"), _read(promotion / "gate.json"))
-    challengers = {path.stem: _verdict(_read(path), None) for path in sorted(promotion.glob("challengers/*.json"))}
+    record = _read(promotion / "promotion.json")
+    verdict = _verdict(record, _read(promotion / "gate.json"))
+    challengers = {
+        path.stem: _verdict(_read(path), _read(path.with_suffix("") / "gate.json"))
+        for path in sorted(promotion.glob("challengers/*.json"))
+    }
+    if record and record.get("example"):  # the one that the decision names
+        image = Path(record["example"])
     phantom, report = config.data.kind == "phantom", results / "report.html"
     return Summary(
         profile=config.profile,
@@ -282,5 +288,5 @@ def _next(
         found.append(Next("what changed since the last commit", command("dvc", "metrics", "diff")))
     if not reported:
         found.append(Next("write the report", command("dvc", "repro", "report")))
-    found.append(Next("MLflow: leaderboard, learning curves, searches, registered models", command("bus-mlops", "ui")))
+    found.append(Next("MLflow: leaderboard, curves, searches, registry", command("bus-mlops", "ui")))
     return found

@@ -121,9 +121,8 @@ def decide(results: Path, passed: bool, name: str = "", version: int = 1) -> Non
         "evidence": "0" * 64,
     }
     write_json(folder / (f"challengers/{name}.json" if name else "promotion.json"), values)
-    if not name:
-        rules = [RULES[0], {**RULES[1], "passed": passed}]
-        write_json(folder / "gate.json", {**values, "rules": rules})
+    rules = [RULES[0], {**RULES[1], "passed": passed}]
+    write_json(folder / (f"challengers/{name}/gate.json" if name else "gate.json"), {**values, "rules": rules})
 
 
 def read(results: Path, **values: Any) -> Summary:
@@ -186,6 +185,7 @@ def test_what_a_run_came_to_for_programs(results):
     assert values["verdict"]["uri"] == "models:/bus-mt-estan-phantom@champion"
     assert values["verdict"]["reasons"] == [f"G2 superiority: {RULES[1]['sentence']}"]
     assert values["challengers"]["sha_mtl"]["uri"] == "models:/bus-mt-estan-phantom/2"
+    assert values["challengers"]["sha_mtl"]["reasons"] == values["verdict"]["reasons"]
     assert [row["title"].split()[0] for row in values["ranking"]] == ["MT-ESTAN", "MobileNet", "MobileNet"]
     assert values["ranking"][1]["strategies"] == ["Losses", "Optimizers"], "a spec of two tables stands there once"
     assert values["ranking"][0]["metrics"]["roc_auc"] == pytest.approx({"mean": 0.941, "low": 0.901, "high": 0.971})
@@ -224,6 +224,9 @@ def test_a_challenger_that_wins_is_the_one_to_ask(results):
     decide(results, passed=True, name="sha_mtl", version=2)
     assert "sha_mtl: PROMOTED" in printed(read(results))
     assert read(results).next[0].command.endswith("models:/bus-mt-estan-phantom@champion IMAGE")
+    record = results / "promotion/promotion.json"
+    write_json(record, {**json.loads(record.read_text()), "example": "data/phantom/busi/one.png"})
+    assert read(results).next[0].command.endswith("@champion data/phantom/busi/one.png")
 
 
 def test_five_findings_one_of_each_strategy_before_a_second(results):
