@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bus_mlops.config import Config
 from bus_mlops.config.probes import CANDIDATE, RIVAL, ProbesConfig
 from bus_mlops.errors import EvaluationError, LedgerError
-from bus_mlops.evaluation.cells import by_cell
+from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.families import compose, with_choice
-from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.results import PlannedRow, check_collected, read_plans, read_predictions, with_parameters
+from bus_mlops.promotion.contenders import first_row, ranked_rivals
 from bus_mlops.promotion.prerequisites import RIVAL_STRATEGIES, strategy_of
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import MODEL, Ledger
@@ -127,19 +125,15 @@ def with_runs(row: PlannedRow, trained: Trained, ledger: Ledger) -> ProbedRow:
 
 
 def _rival(config: Config, trained: Trained) -> list[PlannedRow]:
-    """The best row of another network by the mean of the metric over its validation parts; none if there is none."""
-    others = [
-        row
-        for strategy in RIVAL_STRATEGIES
-        for row in trained.headlines(strategy)
-        if row.network != config.promotion.candidate_network
-    ]
-    metric = METRICS.get_known(config.promotion.metric)
+    """The row that the gate's baseline is where it is the best by validation parts; none if there is no other."""
+    import pandas as pd
 
-    def on_validation(row: PlannedRow) -> float:
-        cells = by_cell(trained.of(row, "validation"))
-        return metric.direction * float(
-            np.mean([metric.value(cell["label"], cell["probability"]) for _, cell in cells])
-        )
-
-    return [max(others, key=on_validation)] if others else []
+    frames = [trained.predictions[name] for name in RIVAL_STRATEGIES if name in trained.predictions]
+    if not frames:
+        return []
+    frame = pd.concat(frames, ignore_index=True)
+    for network in ranked_rivals(frame, config.promotion):
+        strategy, model, variant = first_row(frame, network)[ROW].iloc[0]
+        planned = trained.plans[str(strategy)]
+        return [row for row in planned if (row.model, row.variant) == (model, variant)]
+    return []

@@ -28,9 +28,10 @@ from bus_mlops.packaging.package import complete_package, write_package
 from bus_mlops.packaging.pyfunc import pyfunc_options
 from bus_mlops.promotion.answers import Answers, ask
 from bus_mlops.promotion.card import card_evidence
+from bus_mlops.promotion.comparing import compare_models
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judged_numbers import judged_numbers
-from bus_mlops.promotion.judgement import Judgement, compare_models
+from bus_mlops.promotion.judgement import Judgement
 from bus_mlops.promotion.recomputation import recompute
 from bus_mlops.promotion.refit import UNTESTED, refit, refitted_folds
 from bus_mlops.promotion.trained_model import TrainedModel

@@ -34,9 +34,10 @@ from bus_mlops.packaging.card_evidence import (
     SubgroupNumbers,
 )
 from bus_mlops.paths import AUDIT, PROBES
+from bus_mlops.promotion.comparing import cohort_of, leak_check
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judged_numbers import AT_A_THRESHOLD, numbers_at
-from bus_mlops.promotion.judgement import Judgement, cohort_of, leak_check
+from bus_mlops.promotion.judgement import Judgement
 from bus_mlops.promotion.recomputation import other_images
 from bus_mlops.promotion.trained_model import TrainedModel
 from bus_mlops.spec import RunSpec

@@ -24,6 +24,7 @@ from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import check_right, locked, read_aliases, settle
 from bus_mlops.promotion.answers import write_answers
 from bus_mlops.promotion.candidate_package import package_candidate
+from bus_mlops.promotion.contenders import BASELINE_RUNS_TAG, RUNS_TAG
 from bus_mlops.promotion.evidence import (
     FOLDER,
     REPORT_FILE,
@@ -36,7 +37,7 @@ from bus_mlops.promotion.evidence_lock import deciding, looking
 from bus_mlops.promotion.external_answers import judge_on_cohorts
 from bus_mlops.promotion.external_cohorts import write_cohorts
 from bus_mlops.promotion.inputs import PromotionInputs
-from bus_mlops.promotion.judgement import BASELINE_RUNS_TAG, RUNS_TAG, Judgement, judge_candidates
+from bus_mlops.promotion.judgement import Judgement, judge_candidates
 from bus_mlops.promotion.looks import Looks, tags_and_params, write_tested
 from bus_mlops.promotion.registration import EVIDENCE_TAG, record_registration, require_as_registered
 from bus_mlops.promotion.trained_model import TrainedModel

@@ -24,6 +24,7 @@ from bus_mlops.packaging.clean_load import check_package, packaged
 from bus_mlops.promotion import records
 from bus_mlops.promotion.answers import read_answers
 from bus_mlops.promotion.choices import with_choice
+from bus_mlops.promotion.comparing import Terms, compare_models
 from bus_mlops.promotion.consistency import contradictions
 from bus_mlops.promotion.evidence import (
     EVIDENCE_FILE,
@@ -37,7 +38,6 @@ from bus_mlops.promotion.evidence import (
 from bus_mlops.promotion.external_answers import answers_anew
 from bus_mlops.promotion.external_cohorts import read_cohorts
 from bus_mlops.promotion.intents import intended_of
-from bus_mlops.promotion.judgement import Terms, compare_models
 from bus_mlops.promotion.looks import Looks
 from bus_mlops.promotion.promote import REPORT_TAG
 from bus_mlops.promotion.recomputation import recompute

@@ -21,7 +21,7 @@ from bus_mlops.experiments.plan import StrategyPlan, make_plans
 from bus_mlops.experiments.plan_files import input_sizes
 from bus_mlops.experiments.search_plan import make_search_plans
 from bus_mlops.project import parse_config
-from bus_mlops.promotion import judgement
+from bus_mlops.promotion import contenders
 from bus_mlops.promotion.prerequisites import nothing_to_judge
 
 NETWORKS = ("mobilenet", "mobilenet_multitask", "mt_estan", "estan")
@@ -73,19 +73,19 @@ class Predictions:
 
 def judged(config: Config, plans: dict[str, StrategyPlan], monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether `promote` would find candidates and a baseline among these predictions while there is no champion."""
-    monkeypatch.setattr(judgement, "_frame", Predictions(plans).of)
+    monkeypatch.setattr(contenders, "_frame", Predictions(plans).of)
     monkeypatch.setattr(
-        judgement,
+        contenders,
         "find_trained_model",
         lambda _, network: SimpleNamespace(network=network, runs={0: network}, fingerprints={0: network}, choice=None),
     )
-    monkeypatch.setattr(judgement, "_told", lambda _, model, search=None: model)
+    monkeypatch.setattr(contenders, "_told", lambda _, model, search=None: model)
     finished = {(name, 1): name for name in NETWORKS}
     ledger = SimpleNamespace(finished=lambda: finished)
     inputs: Any = SimpleNamespace(config=config, ledger=ledger, predictions=Path(), model_name="bus")
     try:
-        candidates = judgement._candidates(inputs, ())
-        judgement._baseline(inputs, candidates, None, None)
+        candidates = contenders.candidates_of(inputs, ())
+        contenders.baseline_of(inputs, candidates, None, None)
     except NothingToJudgeError:
         return False
     return True

@@ -25,8 +25,10 @@ from bus_mlops.project import parse_config
 from bus_mlops.promotion import judgement, records
 from bus_mlops.promotion.aliases import Aliases
 from bus_mlops.promotion.candidate_package import calibration_of, member_cells, threshold_of
+from bus_mlops.promotion.comparing import compare_models
+from bus_mlops.promotion.contenders import named_by_hand, ranked_on_validation, rivals_of
 from bus_mlops.promotion.inputs import registered_name
-from bus_mlops.promotion.judgement import _ranked, _rivals, compare_models, judge_candidates
+from bus_mlops.promotion.judgement import judge_candidates
 from bus_mlops.promotion.looks import read_taken
 from bus_mlops.promotion.promote import REPORT_TAG, Outcome
 from bus_mlops.promotion.registration import check_files
@@ -136,6 +138,16 @@ def test_a_named_baseline_and_named_runs_are_taken(store):
         store.judge(["nobody"])
 
 
+def test_a_baseline_named_by_hand_is_a_change_where_it_is_another_than_the_terms_ask_for(store):
+    judgement, inputs = store.judge(), store.inputs()
+    asked = [judgement.candidate]
+    assert named_by_hand(inputs, asked, None, judgement.baseline) == ()
+    (clause,) = named_by_hand(inputs, asked, None, judgement.candidate)
+    assert clause == (
+        "--baseline names tuned-mt_estan_loss: Mt_Estan, and promotion.baseline is champion, approaches: Resnet50"
+    )
+
+
 def test_rivals_come_from_both_tables_and_name_a_class(store, tmp_path):
     frame = pd.read_parquet(store.predictions / "approaches.parquet")
     masks_only = frame[frame["network"] == "resnet50"].assign(network="estan", probability=float("nan"))
@@ -144,28 +156,28 @@ def test_rivals_come_from_both_tables_and_name_a_class(store, tmp_path):
     better["probability"] = better["label"].astype(float)
     better.to_parquet(tmp_path / "multitask.parquet")
     config = store.config.model_copy(update={"strategies": ("multitask", "approaches")})
-    rivals = _rivals(config, tmp_path)
+    rivals = rivals_of(config, tmp_path)
     assert set(rivals["network"]) == {*frame["network"], "vgg16"}
-    assert set(_rivals(store.config, tmp_path)["network"]) == set(frame["network"])  # multitask is not planned
+    assert set(rivals_of(store.config, tmp_path)["network"]) == set(frame["network"])  # multitask is not planned
     with pytest.raises(EvaluationError, match="add multitask or approaches"):
-        _rivals(store.config.model_copy(update={"strategies": ("losses",)}), tmp_path)
+        rivals_of(store.config.model_copy(update={"strategies": ("losses",)}), tmp_path)
 
 
 def test_a_baseline_is_chosen_on_validation_alone_and_equals_by_name(store):
     frame = pd.read_parquet(store.predictions / "approaches.parquet")
     rows = {network: frame[frame["network"] == network] for network in ("resnet50", "mobilenet")}
-    found = _ranked(rows, "roc_auc")
+    found = ranked_on_validation(rows, "roc_auc")
     assert list(found) == ["resnet50", "mobilenet"]
     # A perfect test part makes no network the better one, nor a metric of which less is better.
     perfect = rows["mobilenet"].assign(probability=lambda f: f["probability"].where(f["part"] != "test", f["label"]))
-    assert _ranked(rows | {"mobilenet": perfect}, "roc_auc") == found
-    errors = _ranked(rows, "brier")
+    assert ranked_on_validation(rows | {"mobilenet": perfect}, "roc_auc") == found
+    errors = ranked_on_validation(rows, "brier")
     assert list(errors) == list(found)
     assert 0 < errors["resnet50"] < errors["mobilenet"]
-    assert list(_ranked({"b": perfect, "c": perfect, "a": perfect}, "roc_auc")) == ["a", "b", "c"]
+    assert list(ranked_on_validation({"b": perfect, "c": perfect, "a": perfect}, "roc_auc")) == ["a", "b", "c"]
     untold = rows["mobilenet"][rows["mobilenet"]["part"] == "test"]
     with pytest.raises(EvaluationError, match=r"mobilenet cannot be compared with others .* name a network in"):
-        _ranked(rows | {"mobilenet": untold}, "roc_auc")
+        ranked_on_validation(rows | {"mobilenet": untold}, "roc_auc")
 
 
 def test_of_several_refused_candidates_the_best_on_validation_is_returned(store, monkeypatch):

@@ -20,7 +20,7 @@ from bus_mlops.dataset.folds.make import make_folds, write_folds
 from bus_mlops.errors import LeakageError
 from bus_mlops.evaluation.report.rows import leakage_text, leaks
 from bus_mlops.project import load_config
-from bus_mlops.promotion.judgement import leak_check
+from bus_mlops.promotion.comparing import leak_check
 
 
 @pytest.fixture
