@@ -107,6 +107,8 @@ class PackageCheck:
 
     Attributes:
         difference: Of its example from the stored probability (0-1).
+        asked: Answers of its members to test images that were held against what their runs recorded.
+        distance: The greatest of their differences (0-1); NaN where one has no counterpart.
         forbidden: What that install has not.
         importable: What of it could be imported there.
         unsigned: The parts that the signature lacks.
@@ -119,6 +121,8 @@ class PackageCheck:
     members: int = 0
     difference: float = float("nan")
     error: str = ""
+    asked: int = 0
+    distance: float = float("nan")
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bus_mlops.consumer.client import BusModel
 from bus_mlops.errors import RegistryError
 from bus_mlops.evaluation.cells import CELL
+from bus_mlops.gate.ensemble import calibrated, calibrations_of
 from bus_mlops.promotion.recomputation import members_of, other_images
 from bus_mlops.promotion.trained_model import TrainedModel
 from bus_mlops.spec import CellKey
@@ -74,6 +75,28 @@ def ask(package: BusModel, candidate: TrainedModel, folds: Folds, benchmark: Ben
     lacking = sorted({cell.fold for cell in candidate.runs} - set(members))
     left = f"it holds no network of fold {', '.join(map(str, lacking))}" if lacking else ""
     return Answers(pd.DataFrame(found, columns=[*CELL, "image_id", "probability"]), left)
+
+
+class Distance(NamedTuple):
+    """How many answers were held against recorded predictions, and the greatest difference (0-1) of one."""
+
+    asked: int
+    greatest: float
+
+
+def distance_from_recorded(candidate: TrainedModel, answers: pd.DataFrame | None) -> Distance:
+    """How far a package's members answer from what the runs of its candidate recorded, both calibrated alike.
+
+    NaN where an answer has no counterpart.
+    """
+    calibrations = calibrations_of(candidate.predictions)
+    if answers is None or answers.empty or calibrations is None:
+        return Distance(0, float("nan"))
+    place = [*CELL, "image_id"]
+    recorded = calibrated(candidate.part("test"), calibrations)[[*place, "probability"]]
+    both = answers.merge(recorded, on=place, how="left", suffixes=("", "_recorded"))
+    apart = (both["probability"] - both["probability_recorded"]).abs()
+    return Distance(len(answers), float(apart.max(skipna=False)))
 
 
 def write_answers(folder: Path, answers: Answers) -> None:

@@ -26,7 +26,7 @@ from bus_mlops.packaging.card_evidence import CardEvidence
 from bus_mlops.packaging.clean_load import check_package
 from bus_mlops.packaging.package import complete_package, write_package
 from bus_mlops.packaging.pyfunc import pyfunc_options
-from bus_mlops.promotion.answers import Answers, ask
+from bus_mlops.promotion.answers import Answers, ask, distance_from_recorded
 from bus_mlops.promotion.card import card_evidence
 from bus_mlops.promotion.comparing import compare_models
 from bus_mlops.promotion.inputs import PromotionInputs
@@ -84,7 +84,9 @@ def package_candidate(
     mlflow.pyfunc.save_model(
         str(model), artifacts={ARTIFACT: str(package)}, **pyfunc_options(package, read_package(package))
     )
-    packaged = replace(comparison, package=check_package(model), notes=tuple(notes))
+    asked, distance = distance_from_recorded(judgement.candidate, answers.frame)
+    check = replace(check_package(model), asked=asked, distance=distance)
+    packaged = replace(comparison, package=check, notes=tuple(notes))
     return PackagedCandidate(package, run_gate(packaged, judgement.terms.promotion, report), answers, card)
 
 

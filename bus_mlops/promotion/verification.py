@@ -22,7 +22,7 @@ from bus_mlops.gate.report import GateReport
 from bus_mlops.gate.rule import RULES
 from bus_mlops.packaging.clean_load import check_package, packaged
 from bus_mlops.promotion import records
-from bus_mlops.promotion.answers import read_answers
+from bus_mlops.promotion.answers import distance_from_recorded, read_answers
 from bus_mlops.promotion.choices import with_choice
 from bus_mlops.promotion.comparing import Terms, compare_models
 from bus_mlops.promotion.consistency import contradictions
@@ -222,6 +222,8 @@ def _judge_again(
         package = check_package(check_files(ledger.client, version))
     except BusMlopsError as error:
         package = PackageCheck(error=str(error))
+    asked, distance = distance_from_recorded(models[0], answers)
+    package = replace(package, asked=asked, distance=distance)
     return run_gate(replace(comparison, package=package), evidence.promotion)
 
 

@@ -359,6 +359,11 @@ CHECK = PackageCheck(forbidden=("tensorflow", "keras"), members=5, difference=2e
         ({"difference": 0.01}, "Its example comes out 0.01 away from the stored prediction."),
         ({"difference": float("nan")}, "Its example comes out nan away from the stored prediction."),
         ({"unsigned": ("outputs",)}, "Its signature has no outputs."),
+        (
+            {"asked": 40, "distance": 2e-3},
+            "Its members answer test images up to 0.002 away from what their runs",
+        ),
+        ({"asked": 40}, "Its members answer test images up to nan away from what their runs recorded."),
         ({"importable": ("keras",)}, "The clean process could import keras."),
         ({"error": "it does not load", "unsigned": ("inputs",)}, "Its signature has no inputs; it does not load."),
     ],
@@ -372,7 +377,7 @@ def test_a_package_adds_its_rule_to_the_report_and_changes_no_other(better, base
     assert not external.judged
     assert (added.id, added.title, added.passed) == ("G6", "package", not changes)
     assert added.sentence.startswith(sentence)
-    assert added.limit == "signature; example within 0.0001 without tensorflow, keras"
+    assert added.limit == "signature; example within 0.0001, answers within 0.001, without tensorflow, keras"
 
 
 def test_the_gate_needs_no_mlflow():

@@ -216,6 +216,8 @@ def test_calibration_turns_at_the_upper_bound(comparison: Comparison) -> None:
         ({"difference": 1e-4}, True),
         ({"difference": 1.1e-4}, False),
         ({"difference": float("nan")}, False),
+        ({"asked": 9, "distance": 1e-3}, True),
+        ({"asked": 9, "distance": 1.1e-3}, False),
         ({"importable": ("tensorflow",)}, False),
         ({"unsigned": ("outputs",)}, False),
         ({"error": "it does not load"}, False),
