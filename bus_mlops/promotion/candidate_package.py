@@ -84,8 +84,8 @@ def package_candidate(
     mlflow.pyfunc.save_model(
         str(model), artifacts={ARTIFACT: str(package)}, **pyfunc_options(package, read_package(package))
     )
-    asked, distance = distance_from_recorded(judgement.candidate, answers.frame)
-    check = replace(check_package(model), asked=asked, distance=distance)
+    distance = distance_from_recorded(judgement.candidate, answers.frame)
+    check = replace(check_package(model), asked=distance.asked, distance=distance.greatest)
     packaged = replace(comparison, package=check, notes=tuple(notes))
     return PackagedCandidate(package, run_gate(packaged, judgement.terms.promotion, report), answers, card)
 
