@@ -43,6 +43,10 @@ def gate(
     as_json: AsJson = False,
     full: Full = False,
     amend: Amend = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Who would be judged, and at which level; no test number, nothing on record."),
+    ] = False,
     power: Power = False,
     images: Images = None,
     malignant: Malignant = None,
@@ -57,6 +61,9 @@ def gate(
     It is a look at the test images all the same, and on record as such: it spends what `promote` would spend of alpha,
     once for the same evidence.
 
+    With --dry-run: which models it would compare, and which look at these images it would be. No number of a test part
+    is computed, so that nothing is spent; an account that may only read can do it.
+
     With --power: what the rules could see with your images, and what they would need; nothing has to be trained.
     """
     question = PowerQuestion(images, malignant, folds, seeds, area)
@@ -66,16 +73,23 @@ def gate(
     question.require_nothing()
     import sys
     from contextlib import redirect_stdout
+    from dataclasses import asdict
 
     from bus_mlops.project import load_config
     from bus_mlops.promotion import records
     from bus_mlops.promotion.inputs import PromotionInputs
+    from bus_mlops.promotion.judgement import preview
     from bus_mlops.promotion.promote import look
 
     why = None if amend is None else records.require_reason(amend, "gate", "--amend")
+    inputs = PromotionInputs.open(load_config())
+    if dry_run:
+        shown = preview(inputs, candidate or (), baseline)
+        print(json.dumps(asdict(shown), indent=2) if as_json else "\n".join(shown.to_lines()))
+        return
     # What a refit prints on its way is no part of the report, which may be JSON.
     with redirect_stdout(sys.stderr):
-        report = look(PromotionInputs.open(load_config()), candidate or (), baseline, why, full=full)
+        report = look(inputs, candidate or (), baseline, why, full=full)
     _print_report(report, as_json)
     if not report.passed:
         raise typer.Exit(1)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from bus_mlops.config import TrackingConfig
-from bus_mlops.errors import PromotionConflictError
+from bus_mlops.errors import PromotionConflictError, RegistryError
 from bus_mlops.promotion.records import EXPERIMENT
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.heartbeat import heartbeat
@@ -32,6 +32,8 @@ LOCK_TAG = "promotion.decides."
 # Packaging takes a minute; a refit as long as a training.
 PATIENCE_SECONDS = 3600.0
 POLL_SECONDS = 0.5
+# How a server refuses an account, and SQLite a file.
+_MAY_NOT_WRITE = ("error code 403", "PERMISSION_DENIED", "readonly database")
 
 
 class _Deciding:
@@ -115,9 +117,21 @@ def deciding(
 
     Raises:
         PromotionConflictError: Another process has been at it for longer.
+        RegistryError: This account may read the store and not write it.
     """
-    lock = _Deciding(client, experiment_id(client, EXPERIMENT, tracking.artifacts), evidence, patience, what)
-    enter(lock)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        lock = _Deciding(client, experiment_id(client, EXPERIMENT, tracking.artifacts), evidence, patience, what)
+        enter(lock)
+    except MlflowException as error:
+        if not any(said in str(error) for said in _MAY_NOT_WRITE):
+            raise
+        raise RegistryError(
+            f"the store lets this account read and not write ({str(error).strip().splitlines()[0][:200]}), and who "
+            f"{what} puts it on record before a test number is shown: nothing was computed. Ask somebody who may "
+            "write; `bus-mlops gate --dry-run` says without a record what would be judged."
+        ) from error
     try:
         lock.sweep()
         with heartbeat(lock.announce):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from bus_mlops.config.intent import intent_of
 from bus_mlops.gate.comparison import Comparison
 from bus_mlops.gate.ensemble import validation_score
 from bus_mlops.gate.gate import run_gate
+from bus_mlops.gate.intent import Intended
 from bus_mlops.gate.report import GateReport
 from bus_mlops.promotion.aliases import read_aliases
 from bus_mlops.promotion.choices import with_choice
@@ -35,6 +37,62 @@ class Judgement:
     champion: str | None
 
 
+@dataclass(frozen=True)
+class Preview:
+    """What a judgement would be, without a number of a test part.
+
+    Attributes:
+        images: Test images.
+        look: Which it would be, and what it may spend.
+        changes: Of the terms, each a clause that needs an amendment.
+    """
+
+    candidates: tuple[str, ...]
+    baseline: str
+    images: int
+    folds: int
+    seeds: int
+    look: str
+    changes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_lines(self) -> list[str]:
+        """For a terminal."""
+        return [
+            f"would judge {', '.join(self.candidates)} against {self.baseline}",
+            f"on {self.images} test images, {self.folds} folds x {self.seeds} seed{'' if self.seeds == 1 else 's'}",
+            self.look,
+            *(f"needs --amend REASON: {each}" for each in self.changes),
+            *self.notes,
+            "No number of a test part was computed, and nothing is on record.",
+        ]
+
+
+def preview(inputs: PromotionInputs, candidate_runs: Sequence[str] = (), baseline_run: str | None = None) -> Preview:
+    """Whom `judge_candidates` would compare, and which look that would be; writes nothing.
+
+    The arguments and errors are those of `judge_candidates`.
+    """
+    contest = _contest(inputs, candidate_runs, baseline_run)
+    asked = _question(terms_of(inputs, contest.folds), contest.candidates, contest.baseline)
+    look, raised = Looks(inputs.ledger.client, inputs.model_name).take(asked)
+    today = intent_of(inputs.config)
+    changes = [*raised, *pinned(today, inputs.config.promotion.protocol)]
+    for candidate in contest.candidates:
+        intended = intended_of(inputs.ledger, candidate, today)
+        changes += intended.changes + contest.sought_out(intended)
+    return Preview(
+        candidates=tuple(f"{each.strategy}: {each.title}" for each in contest.candidates),
+        baseline=f"{contest.baseline.strategy}: {contest.baseline.title}",
+        images=len(asked.images),
+        folds=len(contest.folds),
+        seeds=len(contest.baseline.seeds),
+        look=look.sentence,
+        changes=tuple(dict.fromkeys(changes)),
+        notes=contest.notes,
+    )
+
+
 def judge_candidates(
     inputs: PromotionInputs,
     candidate_runs: Sequence[str] = (),
@@ -59,37 +117,19 @@ def judge_candidates(
         RegistryError: A run is of another network than the registered name's, or the champion of another version.
     """
     promotion = inputs.config.promotion
-    champion = read_aliases(inputs.ledger.client, inputs.model_name).champion
-    candidates = candidates_of(inputs, candidate_runs)
-    baseline, ranked = baseline_of(inputs, candidates, champion, baseline_run)
-    by_hand = named_by_hand(inputs, candidates, champion, baseline) if baseline_run is not None else ()
-    expected = expected_folds(inputs.folds, candidates[0], inputs.config.folds.run)
-    (baseline, *candidates), notes = with_common_seeds([baseline, *candidates], expected)
-    candidates = [with_choice(inputs.ledger, each, each.choice, inputs.folds) for each in candidates]
-    baseline = with_choice(inputs.ledger, baseline, baseline.choice, inputs.folds)
-    if champion and promotion.baseline != "champion" and baseline_run is None:
-        notes += (f"Version {champion} is champion, but promotion.baseline asks for {promotion.baseline}.",)
-    later = {
-        run for each in (baseline, *candidates) for run in each.runs.values() if inputs.ledger.files.recorded_later(run)
-    }
-    if later:
-        notes += (
-            f"The files of {len(later)} runs were recorded after the runs had ended (bus-mlops repair --record).",
-        )
-    notes += power_notes(inputs.config, inputs.folds)
-    shared = replace(terms_of(inputs, expected), baseline_choice=ranked)
+    contest = _contest(inputs, candidate_runs, baseline_run)
+    champion, baseline, candidates = contest.champion, contest.baseline, contest.candidates
+    shared = replace(terms_of(inputs, contest.folds), baseline_choice=contest.ranked)
     looks = Looks(inputs.ledger.client, inputs.model_name)
     asked = _question(shared, candidates, baseline)
     look, raised = looks.take(asked, amended=bool(amend))
-    notes = (look.sentence, *notes)
+    notes = (look.sentence, *contest.notes)
     today = intent_of(inputs.config)
     others = (*raised, *pinned(today, promotion.protocol))
     judgements = []
     for candidate in candidates:
         intended = intended_of(inputs.ledger, candidate, today, others)
-        if intended.first:
-            # Runs of earlier versions stated no baseline that this could be another one than.
-            intended = replace(intended, changes=intended.changes + by_hand)
+        intended = replace(intended, changes=intended.changes + contest.sought_out(intended))
         reason = amend or standing(looks.find(asked.key), intended.changes)
         intended = replace(intended, amended=reason if intended.changes else "")
         terms = replace(shared, look=look, intended=intended, stated=today.terms)
@@ -108,6 +148,46 @@ def judge_candidates(
         judgements,
         key=lambda each: (each.report.passed, validation_score(each.candidate.predictions, promotion.metric)),
     )
+
+
+class _Contest(NamedTuple):
+    """Who is judged against whom, on which folds (1-based) that all have."""
+
+    champion: str | None
+    candidates: list[TrainedModel]
+    baseline: TrainedModel
+    ranked: Mapping[str, float]
+    by_hand: tuple[str, ...]
+    folds: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    def sought_out(self, intended: Intended) -> tuple[str, ...]:
+        """The clause on a baseline that was named by hand."""
+        # Runs of earlier versions stated none that it could be another one than.
+        return self.by_hand if intended.first else ()
+
+
+def _contest(inputs: PromotionInputs, candidate_runs: Sequence[str], baseline_run: str | None) -> _Contest:
+    promotion = inputs.config.promotion
+    champion = read_aliases(inputs.ledger.client, inputs.model_name).champion
+    candidates = candidates_of(inputs, candidate_runs)
+    baseline, ranked = baseline_of(inputs, candidates, champion, baseline_run)
+    by_hand = named_by_hand(inputs, candidates, champion, baseline) if baseline_run is not None else ()
+    expected = expected_folds(inputs.folds, candidates[0], inputs.config.folds.run)
+    (baseline, *candidates), notes = with_common_seeds([baseline, *candidates], expected)
+    candidates = [with_choice(inputs.ledger, each, each.choice, inputs.folds) for each in candidates]
+    baseline = with_choice(inputs.ledger, baseline, baseline.choice, inputs.folds)
+    if champion and promotion.baseline != "champion" and baseline_run is None:
+        notes += (f"Version {champion} is champion, but promotion.baseline asks for {promotion.baseline}.",)
+    later = {
+        run for each in (baseline, *candidates) for run in each.runs.values() if inputs.ledger.files.recorded_later(run)
+    }
+    if later:
+        notes += (
+            f"The files of {len(later)} runs were recorded after the runs had ended (bus-mlops repair --record).",
+        )
+    notes += power_notes(inputs.config, inputs.folds)
+    return _Contest(champion, candidates, baseline, ranked, by_hand, expected, notes)
 
 
 def _question(terms: Terms, candidates: Sequence[TrainedModel], baseline: TrainedModel) -> Question:

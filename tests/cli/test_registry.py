@@ -80,6 +80,12 @@ def test_a_look_is_listed_whose_command_was_killed_before_the_first_decision(sto
 def test_the_gate_judges_and_changes_nothing(store):
     judgement = store.judge()
     set_promotion(store, alpha=0.5)
+    shown = run("gate", "--dry-run")
+    assert shown.startswith(
+        "would judge tuned-mt_estan_loss: Mt_Estan against approaches: Resnet50\non 160 test images"
+    )
+    assert "Look 1 of this name at these 160 test images: p must be below 0.3" in shown
+    assert (json.loads(run("gate", "--dry-run", "--json"))["changes"], store.history()) == ([], [])
     passed = run("gate")
     assert [line.split()[0] for line in passed.splitlines() if line.startswith("  G")] == [f"G{i}" for i in range(8)]
     assert passed.splitlines()[-1] == "gate: passed G0, G1, G2, G3, G4, G5, G6; not judged: G7"

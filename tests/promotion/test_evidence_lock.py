@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from bus_mlops.config import TrackingConfig
-from bus_mlops.errors import PromotionConflictError
+from bus_mlops.errors import PromotionConflictError, RegistryError
 from bus_mlops.promotion.evidence_lock import LOCK_TAG, deciding
 from bus_mlops.promotion.records import EXPERIMENT
 
@@ -84,3 +86,16 @@ def test_patience_ends_with_the_name_of_the_other_one(tracking):
     ):
         pytest.fail("two at once")
     assert tags(client) == []
+
+
+@pytest.mark.parametrize("said", ["failed with error code 403 != 200", "attempt to write a readonly database"])
+def test_an_account_that_may_only_read_is_told_before_anything_is_computed(tracking, empty_store, monkeypatch, said):
+    shutil.copy(empty_store, tracking.uri.removeprefix("sqlite:///"))
+
+    def refuse(*_: object) -> None:
+        raise MlflowException(said)
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuse)
+    with pytest.raises(RegistryError, match=r"lets this account read and not write.*--dry-run"):  # noqa: SIM117
+        with deciding(MlflowClient(tracking.uri), tracking, EVIDENCE):
+            pytest.fail("nothing may be computed")
