@@ -13,8 +13,8 @@ from bus_mlops.errors import EvaluationError, LedgerError
 from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.families import compose, with_choice
 from bus_mlops.evaluation.results import PlannedRow, check_collected, read_plans, read_predictions, with_parameters
-from bus_mlops.promotion.contenders import first_row, ranked_rivals
 from bus_mlops.promotion.prerequisites import RIVAL_STRATEGIES, strategy_of
+from bus_mlops.promotion.rivals import first_row, ranked_rivals
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import MODEL, Ledger
 

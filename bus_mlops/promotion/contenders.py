@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,12 @@ from typing import Any
 import pandas as pd
 
 from bus_mlops.config import Config
-from bus_mlops.config.promotion import PromotionConfig
-from bus_mlops.errors import BusMlopsError, EvaluationError, LedgerError, NothingToJudgeError, RegistryError
-from bus_mlops.evaluation.cells import ROW
-from bus_mlops.evaluation.metrics import METRICS
+from bus_mlops.errors import BusMlopsError, LedgerError, NothingToJudgeError, RegistryError
 from bus_mlops.evaluation.results import read_predictions
-from bus_mlops.gate.ensemble import validation_score
 from bus_mlops.promotion.choices import find_choice
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.prerequisites import RIVAL_STRATEGIES, strategy_of
+from bus_mlops.promotion.rivals import first_row, ranked_rivals
 from bus_mlops.promotion.trained_model import (
     TrainedModel,
     find_model_by_fold,
@@ -125,48 +122,6 @@ def named_by_hand(
     return (
         f"--baseline names {baseline.strategy}: {baseline.title}, and promotion.baseline is {wanted}{stated_title}",
     )
-
-
-def ranked_rivals(frame: pd.DataFrame, promotion: PromotionConfig) -> dict[str, float]:
-    """The networks besides the candidate's as `ranked_on_validation` ranks them: what a baseline is chosen by.
-
-    Args:
-        frame: Predictions of all rows of `RIVAL_STRATEGIES` that are there, test and validation parts.
-        promotion: Names the candidate's network and the metric.
-
-    Raises:
-        EvaluationError: One has no validation part.
-    """
-    known = frame[frame["probability"].notna()]
-    others = sorted(set(known["network"]) - {promotion.candidate_network})
-    return ranked_on_validation({network: first_row(known, network) for network in others}, promotion.metric)
-
-
-def ranked_on_validation(rows: Mapping[str, pd.DataFrame], metric: str) -> dict[str, float]:
-    """Network -> its metric (fraction) on the validation parts, the best first, equals by name; never on a test part.
-
-    Raises:
-        EvaluationError: One has none.
-    """
-    scores = {}
-    for network, predictions in rows.items():
-        try:
-            scores[network] = validation_score(predictions, metric)
-        except EvaluationError as error:
-            raise EvaluationError(
-                f"{network} cannot be compared with others as a baseline: {error} Train it anew (`dvc repro`), or name "
-                "a network in promotion.baseline."
-            ) from error
-    direction = METRICS.get_known(metric).direction
-    best = sorted(scores, key=lambda network: (-scores[network], network))
-    return {network: direction * scores[network] for network in best}
-
-
-def first_row(frame: pd.DataFrame, network: str) -> pd.DataFrame:
-    """The predictions of the first row of a network, which is the one that is judged."""
-    rows = frame[frame["network"] == network]
-    first = rows[ROW].iloc[0]
-    return rows[(rows[ROW] == first).all(axis=1)]
 
 
 def rivals_of(config: Config, predictions: Path) -> pd.DataFrame:

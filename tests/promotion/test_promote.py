@@ -26,12 +26,13 @@ from bus_mlops.promotion import judgement, records
 from bus_mlops.promotion.aliases import Aliases
 from bus_mlops.promotion.candidate_package import calibration_of, member_cells, threshold_of
 from bus_mlops.promotion.comparing import compare_models
-from bus_mlops.promotion.contenders import named_by_hand, ranked_on_validation, rivals_of
+from bus_mlops.promotion.contenders import named_by_hand, rivals_of
 from bus_mlops.promotion.inputs import registered_name
 from bus_mlops.promotion.judgement import judge_candidates
 from bus_mlops.promotion.looks import read_taken
 from bus_mlops.promotion.promote import REPORT_TAG, Outcome
 from bus_mlops.promotion.registration import check_files
+from bus_mlops.promotion.rivals import ranked_on_validation
 from bus_mlops.promotion.rollback import roll_back
 from bus_mlops.promotion.trained_model import _without_seed, find_trained_model
 from bus_mlops.promotion.verification import verify_version
