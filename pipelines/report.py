@@ -13,7 +13,11 @@ def main(config: Config) -> None:
     from bus_mlops.evaluation.report.page import read_inputs, render_report
     from bus_mlops.evaluation.report.provenance import provenance
 
-    page = render_report(read_inputs(Path("data"), paths.RESULTS, provenance(config)))
+    # An embedded store has pages while `bus-mlops ui` runs.
+    uri = config.tracking.uri
+    mlflow = uri if uri.startswith("http") else "http://127.0.0.1:5000"
+    inputs = read_inputs(Path("data"), paths.RESULTS, provenance(config), config.promotion.baseline, mlflow)
+    page = render_report(inputs)
     with replacing(paths.REPORT) as temporary:
         temporary.write_text(page, encoding="utf-8")
     tell("report", f"{paths.REPORT} ({len(page.encode()) / 1e6:.1f} MB)")

@@ -183,7 +183,13 @@ def with_parameters(rows: Sequence[PlannedRow], folder: Path) -> list[PlannedRow
     return [of(row) for row in rows]
 
 
-def seal(folder: Path, strategy: str, runs: Mapping[str, Any], chosen: Sequence[Mapping[str, Any]] = ()) -> None:
+def seal(
+    folder: Path,
+    strategy: str,
+    runs: Mapping[str, Any],
+    chosen: Sequence[Mapping[str, Any]] = (),
+    experiment: str = "",
+) -> None:
     """Write `<strategy>_runs.json`: the sha256 of what was collected of a strategy, and the runs that it rests on.
 
     Args:
@@ -191,10 +197,12 @@ def seal(folder: Path, strategy: str, runs: Mapping[str, Any], chosen: Sequence[
         strategy: Its name.
         runs: Run id -> what it holds: fingerprint, fold, and the sha256 of each of its files.
         chosen: Of each row that a search has tuned: model, variant, choice, and parameters by fold.
+        experiment: The id of the runs' experiment in MLflow.
     """
     paths = [folder / name.format(strategy) for name in COLLECTED]
     files = {path.name: sha256_file(path) for path in paths if path.is_file()}
-    values = {"files": files, "runs": dict(runs), **({"chosen": list(chosen)} if chosen else {})}
+    about = {"experiment": experiment} if experiment else {}
+    values = {"files": files, **about, "runs": dict(runs), **({"chosen": list(chosen)} if chosen else {})}
     write_json(folder / RUNS_FILE.format(strategy), values)
 
 

@@ -59,7 +59,7 @@ def collect_together(
         for row in plan.rows
         if row.parameters
     ]
-    _write(folder, name, predictions, curves, samples, used, chosen)
+    _write(folder, name, predictions, curves, samples, used, chosen, runner.ledger.experiment)
 
 
 def collect_nothing(strategy: str, folder: Path) -> None:
@@ -82,6 +82,7 @@ def _write(
     samples: list[dict[str, np.ndarray]],
     used: Mapping[str, Any],
     chosen: Sequence[Mapping[str, Any]] = (),
+    experiment: str = "",
 ) -> None:
     with replacing(folder / f"{strategy}.parquet") as path:
         pd.concat(predictions, ignore_index=True).to_parquet(path, index=False)
@@ -89,7 +90,7 @@ def _write(
         pd.concat(curves, ignore_index=True).to_csv(path, index=False)
     with replacing(folder / f"{strategy}_samples.npz") as path:
         np.savez_compressed(path, allow_pickle=False, **join(samples))
-    seal(folder, strategy, used, chosen)
+    seal(folder, strategy, used, chosen, experiment)
 
 
 def _identified(frame: pd.DataFrame, strategy: str, row: Row) -> pd.DataFrame:

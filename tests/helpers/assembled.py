@@ -35,6 +35,9 @@ def write_benchmark(
         path=frame["image_id"] + ".png",
         digest="0" * 64,
         pixel_digest="0" * 64,
+        scanner="",
+        birads="",
+        lesion_box="",
     )
     frame[list(COLUMNS)].to_csv(folder / "manifest.csv", index=False)
     info = {"version": FORMAT_VERSION, "kind": "phantom", "color": "gray", "geometry": 1, "sizes": [SIDE]}

@@ -2,135 +2,139 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.curves import MODEL, TREAT_ALL
-from bus_mlops.evaluation.report.drawing import BAND, SOFT, address, grid, panel_title
-from bus_mlops.evaluation.report.plots import PALETTE, STYLE
+from bus_mlops.evaluation.report.drawing import row_title
+from bus_mlops.evaluation.report.svg import BAND, PALETTE, SOFT, Key, Panel, Range, figure
 from bus_mlops.evaluation.report.tabled import Section, render
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.typing import LineStyleType
 
 # At which net benefit is printed: where one would biopsy at the latest, and two less careful.
 PRINTED = (0.02, 0.1, 0.3, 0.5)
-COLUMNS = 4
-# Colour, kind and width of a line, and what it is.
-Key = tuple[str, "LineStyleType", float, str]
-_DECISION_KEY: tuple[Key, ...] = (
-    (PALETTE[0], "-", 1.6, "the model, with its interval"),
-    (PALETTE[1], "--", 1.1, "treat all"),
-    (SOFT, ":", 1.0, "treat none"),
+_DECISION_KEY = (
+    Key("the model, with its interval", PALETTE[0]),
+    Key("treat all", PALETTE[1], "5 2"),
+    Key("treat none", SOFT, "1.5 2"),
 )
-_RELIABLE_KEY: tuple[Key, ...] = (
-    (PALETTE[0], "-", 1.2, "observed, with its interval"),
-    (BAND, "-", 5, "where it would be if the probabilities were right"),
+_RELIABLE_KEY = (
+    Key("observed, with its interval", PALETTE[0]),
+    Key("where it would be if the probabilities were right", BAND, kind="band"),
 )
-_SCORE_KEY: tuple[Key, ...] = ((PALETTE[0], "-", 1.5, "benign"), (PALETTE[1], "--", 1.5, "malignant"))
+_SCORE_KEY = (Key("benign", PALETTE[0]), Key("malignant", PALETTE[1], "5 2"))
 
 
 def curve_section(tables: Path) -> Section | None:
     """The section; None before its tables are computed, and where no row of a candidate classifies."""
-    paths = [tables / f"{name}.csv" for name in ("decision_curve", "reliability", "scores")]
-    known = all(path.is_file() for path in paths)
-    return _drawn(*(path.read_text(encoding="utf-8") for path in paths)) if known else None
-
-
-@lru_cache(maxsize=4)  # drawing takes seconds, and what is drawn follows from the tables alone
-def _drawn(decision_text: str, reliability_text: str, score_text: str) -> Section | None:
-    import matplotlib
     import pandas as pd
 
-    texts = (decision_text, reliability_text, score_text)
-    decisions, reliability, scores = (pd.read_csv(io.StringIO(text)) for text in texts)
+    paths = [tables / f"{name}.csv" for name in ("decision_curve", "reliability", "scores")]
+    if not all(path.is_file() for path in paths):
+        return None
+    decisions, reliability, scores = (pd.read_csv(path) for path in paths)
     if decisions.empty:
         return None
-    with matplotlib.rc_context(STYLE):
-        figures = {
-            "decisions": _figure(decisions, _decision, "threshold probability", "net benefit", _DECISION_KEY),
-            "reliability": _figure(
-                reliability, _reliability, "mean predicted probability", "share malignant", _RELIABLE_KEY
-            ),
-            "scores": _figure(scores, _scores, "predicted probability", "share of the class", _SCORE_KEY),
-        }
     html = render(
         "curves",
-        **figures,
-        printed=[f"{100 * threshold:g} %" for threshold in PRINTED],
+        decisions=_figure(
+            decisions,
+            _decision,
+            _benefits(decisions),
+            "threshold probability",
+            "net benefit",
+            _DECISION_KEY,
+            "Decision curves: net benefit against threshold probability of each row, with its interval, and of "
+            "treating all and none; some numbers stand in the table below",
+        ),
+        reliability=_figure(
+            reliability,
+            _reliability,
+            (-0.02, 1.02),
+            "mean predicted probability",
+            "share malignant",
+            _RELIABLE_KEY,
+            "Reliability diagrams: observed share of malignant images against the mean predicted probability of each "
+            "row, with intervals; the errors stand in the table below",
+        ),
+        scores=_figure(
+            scores,
+            _scores,
+            (0, max(0.1, 1.05 * float(np.nanmax(scores[["estimate", "high"]].to_numpy())))),
+            "predicted probability",
+            "share of the class",
+            _SCORE_KEY,
+            "Distribution of predicted probabilities of benign and of malignant images, of each row, with intervals",
+        ),
+        printed=[f"{100 * threshold:g}\u00a0%" for threshold in PRINTED],
         rows=_lines(decisions, reliability),
     )
-    return Section("curves", "Curves", html)
+    lead = "Net benefit, reliability and scores of the rows that may become candidates, before any calibration."
+    return Section("curves", "Curves", html, lead, ("decision_curve", "reliability", "scores"))
+
+
+def _benefits(decisions: pd.DataFrame) -> Range:
+    top = max(float(decisions["estimate"].max()), 0.05)
+    return -0.25 * top, 1.15 * top
 
 
 def _figure(
-    frame: pd.DataFrame, draw: Callable[[Axes, pd.DataFrame], None], xlabel: str, ylabel: str, key: Sequence[Key]
-) -> str:
+    frame: pd.DataFrame,
+    draw: Callable[[Panel, pd.DataFrame], None],
+    y: Range,
+    xlabel: str,
+    ylabel: str,
+    key: Sequence[Key],
+    alt: str,
+) -> Markup:
     """A panel a row, all with the same axes, and under them what lines and colours mean."""
-    rows = list(frame.groupby(ROW, sort=False))
-    figure, axes = grid(len(rows), COLUMNS, (2.65, 2.5))
-    for number, (axis, (name, own)) in enumerate(zip(axes, rows, strict=True)):
-        draw(axis, own)
-        axis.set_title(panel_title(*(str(part) for part in name)), fontsize=8)
-        axis.set(xlim=(0, 1), xlabel=xlabel if number + COLUMNS >= len(rows) else "")
-        axis.set_ylabel(ylabel if number % COLUMNS == 0 else "")
-    shared = [axis.get_ylim() for axis in axes]
-    for axis in axes:
-        axis.set_ylim(min(low for low, _ in shared), max(high for _, high in shared))
-    handles = [_handle(*each) for each in key]
-    # Two panels or fewer have no room for all of it in one line.
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles) if len(axes) > 2 else 1)
-    return address(figure)
+    panels = []
+    for name, own in frame.groupby(ROW, sort=False):
+        panels.append(Panel((0, 1), y, row_title(*map(str, name)), xlabel, ylabel))
+        draw(panels[-1], own)
+    return figure(panels, alt, key)
 
 
-def _decision(axis: Axes, own: pd.DataFrame) -> None:
+def _decision(panel: Panel, own: pd.DataFrame) -> None:
     model, everyone = (own[own["what"] == what] for what in (MODEL, TREAT_ALL))
-    axis.fill_between(model["threshold"], model["low"], model["high"], color=PALETTE[0], alpha=0.2, linewidth=0)
-    axis.plot(model["threshold"], model["estimate"], color=PALETTE[0], linewidth=1.6)
-    axis.plot(everyone["threshold"], everyone["estimate"], color=PALETTE[1], linewidth=1.1, linestyle="--")
-    axis.axhline(0, color=SOFT, linewidth=1.0, linestyle=":")
-    top = max(float(everyone["estimate"].max()), float(model["estimate"].max()), 0.05)
-    axis.set_ylim(-0.25 * top, 1.15 * top)
+    panel.band(model["threshold"], model["low"], model["high"], PALETTE[0])
+    panel.line(model["threshold"], model["estimate"], PALETTE[0])
+    # Treating all falls without end; below the axes nothing is drawn.
+    shown = everyone[everyone["estimate"] >= panel.y[0]]
+    panel.line(shown["threshold"], shown["estimate"], PALETTE[1], 1.1, "5 2")
+    panel.line([0, 1], [0, 0], SOFT, 1, "1.5 2")
 
 
-def _reliability(axis: Axes, own: pd.DataFrame) -> None:
+def _reliability(panel: Panel, own: pd.DataFrame) -> None:
     bins = own[own["metric"] == "observed"]
-    x, y = bins["mean_probability"], bins["estimate"]
-    axis.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=":")
-    axis.vlines(x, bins["from_consistent"], bins["to_consistent"], color=BAND, linewidth=5)
-    axis.vlines(x, bins["low"], bins["high"], color=PALETTE[0], linewidth=1.2)
-    axis.plot(x, y, color=PALETTE[0], marker="o", markersize=3.4, linewidth=0.8)
+    panel.line([0, 1], [0, 1], SOFT, 0.8, "1.5 2")
+    ends = bins[["mean_probability", "from_consistent", "to_consistent", "low", "high"]]
+    for x, least, most, low, high in ends.itertuples(index=False):
+        panel.line([x, x], [least, most], BAND, 5)
+        panel.line([x, x], [low, high], PALETTE[0], 1.2)
+    panel.line(bins["mean_probability"], bins["estimate"], PALETTE[0], 0.8)
+    panel.dots(bins["mean_probability"], bins["estimate"], PALETTE[0])
     excess = own.loc[own["metric"] == "excess_calibration_error", "estimate"]
-    axis.text(0.04, 0.96, f"excess error {float(excess.iloc[0]):+.3f}".replace("-", "−"), transform=axis.transAxes,
-              va="top", fontsize=8)  # fmt: skip
-    axis.set_ylim(-0.02, 1.02)
+    panel.text(0.03, 0.93, f"excess error {_signed(float(excess.iloc[0]))}")
 
 
-def _scores(axis: Axes, own: pd.DataFrame) -> None:
-    for label, color, line in (("benign", PALETTE[0], "-"), ("malignant", PALETTE[1], "--")):
+def _scores(panel: Panel, own: pd.DataFrame) -> None:
+    for label, color, dash in (("benign", PALETTE[0], ""), ("malignant", PALETTE[1], "5 2")):
         shares = own[own["label"] == label]
         if shares.empty:
             continue
         edges = np.append(shares["from_probability"], 1.0)
-        low, high = (np.append(shares[end], shares[end].iloc[-1]) for end in ("low", "high"))
-        axis.fill_between(edges, low, high, step="post", color=color, alpha=0.18, linewidth=0)
-        axis.stairs(shares["estimate"], edges, color=color, linewidth=1.5, linestyle=line)
-    axis.set_ylim(0, max(0.1, 1.05 * float(np.nanmax(own[["estimate", "high"]].to_numpy()))))
-
-
-def _handle(color: str, line: LineStyleType, width: float, label: str) -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], color=color, linestyle=line, linewidth=width, label=label)
+        around = np.repeat(edges, 2)[1:-1]
+        panel.band(around, np.repeat(shares["low"], 2), np.repeat(shares["high"], 2), color)
+        panel.stairs(list(edges), list(shares["estimate"]), color, dash)
 
 
 def _lines(decisions: pd.DataFrame, reliability: pd.DataFrame) -> list[dict[str, Any]]:

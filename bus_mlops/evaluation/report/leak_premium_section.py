@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
+from markupsafe import Markup
 
 from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.leak_premium import in_words
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.paper.sentences import points, probability
-from bus_mlops.evaluation.report.drawing import INK, SOFT, address, grid
-from bus_mlops.evaluation.report.plots import PALETTE, STYLE
+from bus_mlops.evaluation.report.svg import INK, PALETTE, SOFT, Panel, figure
 from bus_mlops.evaluation.report.tabled import Section, render
 
 if TYPE_CHECKING:
@@ -32,9 +30,9 @@ def leak_premium_section(tables: Path) -> Section | None:
     if table.empty:
         return None
     rows = [_row(frame) for _, frame in table.groupby(ROW, sort=False)]
-    with matplotlib.rc_context(STYLE):
-        html = render("leak_premium", rows=rows, figure=_dots(table))
-    return Section("leak-premium", "Leak premium", html)
+    html = render("leak_premium", rows=rows, figure=_dots(table))
+    lead = f"What folds that leak would have added: {rows[0]['sentence']}."
+    return Section("leak-premium", "Leak premium", html, lead, ("leak_premium",))
 
 
 def _name(line: dict[Any, Any]) -> str:
@@ -72,23 +70,28 @@ def _line(line: dict[Any, Any]) -> dict[str, str]:
     }
 
 
-def _dots(table: pd.DataFrame) -> str:
+def _dots(table: pd.DataFrame) -> Markup:
     """A panel a metric: of each row the difference in points with its interval, the line at none."""
-    metrics = list(dict.fromkeys(table["metric"]))
-    names = list(dict.fromkeys(tuple(key) for key in table[ROW].itertuples(index=False, name=None)))
-    figure, axes = grid(len(metrics), 4, (2.6, 0.36 * len(names) + 0.9))
-    for number, (axis, metric) in enumerate(zip(axes, metrics, strict=True)):
-        own = table[table["metric"] == metric]
-        at = [names.index(tuple(key)) for key in own[ROW].itertuples(index=False, name=None)]
-        difference, low, high = (100 * own[name].to_numpy(dtype=float) for name in ("difference", "low", "high"))
-        axis.axvline(0, color=SOFT, linewidth=0.8, linestyle=":")
-        axis.hlines(at, np.nan_to_num(low, nan=0), np.nan_to_num(high, nan=0), color=PALETTE[0], linewidth=1.6)
-        axis.plot(difference, at, "o", color=INK, markersize=4.8)
-        axis.set(
-            title=METRICS[metric].heading, xlabel="points", ylim=(len(names) - 0.4, -0.6), yticks=range(len(names))
-        )
-        titles = [textwrap.fill(f"{model} {variant}", 30) for _, model, variant in names]
-        axis.set_yticklabels(titles if number == 0 else [])
-        axis.grid(visible=False, axis="y")
-        axis.tick_params(axis="y", length=0)
-    return address(figure)
+    rows = list(dict.fromkeys(tuple(key) for key in table[ROW].itertuples(index=False, name=None)))
+    names = [(place, f"{model} {variant}", False) for place, (_, model, variant) in enumerate(rows)]
+    left = 14 + round(5.6 * max(len(name) for _, name, _ in names))
+    ends = 100 * table[["difference", "low", "high"]].to_numpy(dtype=float)
+    reach = float(np.nanmax(np.abs(ends))) * 1.05 or 1.0
+    panels = []
+    for number, metric in enumerate(dict.fromkeys(table["metric"])):
+        wide = left if number == 0 else 14
+        panel = Panel(
+            (-reach, reach), (len(rows) - 0.4, -0.6), METRICS[metric].heading, "points", width=180 + wide,
+            height=26 * len(rows) + 14, names=names if number == 0 else [(0, "", False)], left=wide,
+        )  # fmt: skip
+        panel.line([0, 0], panel.y, SOFT, 0.8, "1.5 2")
+        for line in table[table["metric"] == metric].to_dict("records"):
+            at = rows.index(tuple(line[name] for name in ROW))
+            panel.line([100 * line["low"], 100 * line["high"]], [at, at], PALETTE[0])
+            panel.dots([100 * line["difference"]], [at], INK)
+        panels.append(panel)
+    alt = (
+        "Image-level minus grouped folds in points, with 95 % intervals, for each row and metric; the numbers stand in "
+        "the table below"
+    )
+    return figure(panels, alt)

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from markupsafe import Markup
 
 from bus_mlops.dataset.benchmark import flow_notes
 from bus_mlops.errors import EvaluationError
@@ -14,23 +17,27 @@ from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.report import plots
 from bus_mlops.evaluation.report.audit_pictures import Exclusions, excluded_sentence, read_conflicts, read_excluded
 from bus_mlops.evaluation.report.drawing import data_address
+from bus_mlops.evaluation.report.found import finding_lines, tests_made
+from bus_mlops.evaluation.report.leaderboard import METRIC, SHOWN, leaderboard, ranked_by, ranking
 from bus_mlops.evaluation.report.rows import (
     audit_facts,
     columns,
-    finding_groups,
+    confused,
     flow_rows,
     gate_values,
     is_headline,
     leakage_rows,
     leakage_text,
+    left_out_rows,
     mask_columns,
     table_rows,
-    tests_made,
 )
 from bus_mlops.evaluation.report.searches import search_sections
 from bus_mlops.evaluation.report.sections import tabled_sections
 from bus_mlops.evaluation.report.tabled import Section
+from bus_mlops.evaluation.report.verdicts import challenger_lines, read_challengers, roles, verdict
 from bus_mlops.evaluation.results import (
+    RUNS_FILE,
     Heading,
     check_collected,
     read_curves,
@@ -46,8 +53,6 @@ from bus_mlops.files import read_json
 if TYPE_CHECKING:
     import pandas as pd
 
-TEMPLATE = "templates/report.html.j2"
-
 
 @dataclass(frozen=True)
 class StrategyResults:
@@ -58,13 +63,16 @@ class StrategyResults:
     predictions: pd.DataFrame
     curves: pd.DataFrame
     samples: Samples | None
+    experiment: str = ""
+    """Of MLflow, that its runs lie in; empty where an earlier version collected them."""
 
 
 @dataclass(frozen=True)
 class ReportInputs:
     """All that the page is made of; None where a stage has not run (the page says so or leaves it out).
 
-    `notes` say why a stage that has run had nothing to do: a search without its network, a promotion without a rival.
+    `notes` say why a stage that has run had nothing to do: a search without its network. `baseline` is what the
+    parameters call the gate's baseline, `mlflow` the address at which MLflow's pages are to be had.
     """
 
     benchmark: dict[str, Any]
@@ -79,9 +87,16 @@ class ReportInputs:
     excluded: Exclusions = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     tabled: list[Section] = field(default_factory=list)
+    promotion: dict[str, Any] | None = None
+    challengers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    baseline: str = ""
+    mlflow: str = ""
 
 
-def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> ReportInputs:
+def read_inputs(
+    data: Path, results: Path, provenance: dict[str, str], baseline: str = "", mlflow: str = ""
+) -> ReportInputs:
     """Collect the inputs under the project's `data` and `results` folders.
 
     Audit, leakage, search and gate are shown where they are.
@@ -111,10 +126,12 @@ def read_inputs(data: Path, results: Path, provenance: dict[str, str]) -> Report
         searches=searches,
         gate=_json(results / "promotion" / "gate.json"),
         tabled=tabled_sections(results / "tables"),
-        notes=[
-            *(f"Search {name}: {each.note}" for name, each in searches.items() if each.note),
-            *([promotion["note"]] if promotion and "note" in promotion else []),
-        ],
+        notes=[f"Search {name}: {each.note}" for name, each in searches.items() if each.note],
+        promotion=promotion,
+        challengers=read_challengers(results / "promotion"),
+        left_out=left_out_rows(results / "plan" / "left_out.csv"),
+        baseline=baseline,
+        mlflow=mlflow.rstrip("/"),
     )
 
 
@@ -135,6 +152,7 @@ def _read_strategies(results: Path) -> dict[str, StrategyResults]:
             predictions=compose(predictions, rows),
             curves=compose(curves[curves["strategy"] == name], rows),
             samples=read_samples(samples) if samples.is_file() else None,
+            experiment=str(read_json(folder / RUNS_FILE.format(name)).get("experiment", "")),
         )
     return strategies
 
@@ -152,17 +170,30 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def render_report(inputs: ReportInputs) -> str:
-    """The whole page as a string of HTML without a single external reference."""
+    """The whole page as a string of HTML; all that it refers to are csv files beside it, and MLflow's pages."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    text = resources.files("bus_mlops.evaluation.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    folder = resources.files("bus_mlops.evaluation.report").joinpath("templates")
     phantom = inputs.benchmark["kind"] == "phantom"
     headings, flow = flow_rows(inputs.benchmark["flow"])
-    strategies = [_strategy(name, each) for name, each in inputs.strategies.items()]
-    return environment.from_string(text).render(
+    strategies = [_strategy(name, each, inputs) for name, each in inputs.strategies.items()]
+    first, further = finding_lines(inputs.findings)
+    known = roles(inputs.gate, inputs.promotion, inputs.challengers)
+    metric = ranked_by(each.table for each in inputs.strategies.values())
+    ranked = ranking(metric, ((name, each.table, each.predictions) for name, each in inputs.strategies.items()))
+    return environment.from_string(
+        folder.joinpath("report.html.j2").read_text(encoding="utf-8")
+    ).render(
+        css=Markup(folder.joinpath("report.css").read_text(encoding="utf-8")),  # noqa: S704 - a file of ours
         phantom=phantom,
         title=_title(phantom),
+        verdict=verdict(inputs.gate, inputs.promotion),
+        challengers=challenger_lines(inputs.challengers),
+        boards=[leaderboard(metric, ranked[:SHOWN], known), leaderboard(metric, ranked[SHOWN:], known, SHOWN + 1)],
+        mixed=len({int(each.record["images"]) for each in ranked}) > 1,
+        board_metric=metric.title,
+        baseline=_baseline(inputs),
         columns=columns(),
         further_columns=columns(further=True),
         mask_columns=mask_columns(),
@@ -170,12 +201,9 @@ def render_report(inputs: ReportInputs) -> str:
         flow=flow,
         flow_notes=[line for source in inputs.benchmark["flow"] for line in flow_notes(inputs.benchmark, source)],
         sources=list(inputs.benchmark["flow"]),
-        highlights=_highlights(inputs),
-        findings=finding_groups(
-            inputs.findings,
-            {name: each.table for name, each in inputs.strategies.items()},
-            {name: each.heading.title for name, each in inputs.strategies.items()},
-        ),
+        findings=first,
+        further_findings=further,
+        titles={name: each.heading.title for name, each in inputs.strategies.items()},
         tests_made=tests_made(inputs.findings),
         conflicts=len(inputs.benchmark.get("label_conflicts", [])),
         audit=audit_facts(inputs.audit) if inputs.audit else [],
@@ -188,6 +216,7 @@ def render_report(inputs: ReportInputs) -> str:
         leaks=any(row["leaks"] for each in strategies for row in each["rows"]),
         validation_leaks=any(row["validation_leaks"] for each in strategies for row in each["rows"]),
         strategies=strategies,
+        left_out=[{**row, "strategy": name} for name, rows in inputs.left_out.items() for row in rows],
         searches=_drawn(search_sections(inputs.searches)),
         tabled=inputs.tabled,
         gate=gate_values(inputs.gate) if inputs.gate else None,
@@ -209,68 +238,62 @@ def _title(phantom: bool) -> str:
     return "Breast ultrasound classification benchmark"
 
 
-def _highlights(inputs: ReportInputs) -> list[tuple[str, str, str]]:
-    images = sum(counts["kept"] for counts in inputs.benchmark["flow"].values() if "kept" in counts)
-    rows = [
-        (record, each.heading.title) for each in inputs.strategies.values() for record in each.table.to_dict("records")
-    ]
-    cards = [
-        (f"{len(inputs.benchmark['flow'])}", "sources", f"{images} images kept" if images else ""),
-        (f"{len(rows)}", "table rows", f"in {len(inputs.strategies)} strategies"),
-    ]
-    for metric in (METRICS["roc_auc"], METRICS["dice"]):
-        known = [(record[f"{metric.name}_mean"], record, title) for record, title in rows]
-        known = [each for each in known if each[0] == each[0]]
-        if known:
-            value, record, title = max(known, key=lambda each: float(each[0]))
-            best = metric.format_with_unit(value), f"best {metric.heading}"
-            cards.append((*best, f"{record['model']} {record['variant']} ({title})"))
-    if inputs.findings:
-        shown = sum(each["verdict"] == "shown" for each in inputs.findings)
-        cards.append((f"{shown} of {len(inputs.findings)}", "expected effects show", "each with its test"))
-    return cards
+def _baseline(inputs: ReportInputs) -> str:
+    """Where the gate's baseline comes from, as a sentence; empty where no parameter says so."""
+    meant = {
+        "": "",
+        "champion": "The baseline is the champion, or while there is none the best other approach by validation.",
+        "best": "The baseline is the best other approach by validation.",
+    }
+    named = f"The baseline is the network {inputs.baseline}, which the profile names (promotion.baseline)."
+    return meant.get(inputs.baseline, named)
 
 
-def _strategy(name: str, results: StrategyResults) -> dict[str, Any]:
-    rows = table_rows(results.table)
+def _strategy(name: str, results: StrategyResults, inputs: ReportInputs) -> dict[str, Any]:
+    rows = [{**row, "runs": _runs(row["fingerprint"], results, inputs.mlflow)} for row in table_rows(results.table)]
     shown = [record for record in results.table.to_dict("records") if is_headline(record)]
     test = {
         (record["model"], record["variant"]): select_row(results.predictions, record["model"], record["variant"])
         for record in shown
         if record["task"] != "segmentation"
     }
+    areas = {(each["model"], each["variant"]): METRIC.format(each["roc_auc_mean"]) for each in shown}
     titles = {(record["model"], record["variant"]) for record in shown}
     kept = [each in titles for each in zip(results.curves["model"], results.curves["variant"], strict=True)]
+    title = results.heading.title
     return {
         "name": name,
-        "title": results.heading.title,
+        "title": title,
         "explanation": results.heading.explanation,
         "rows": [row for row in rows if row["headline"]],
         "grid": rows if len(shown) < len(rows) else [],
+        "left_out": inputs.left_out.get(name, []),
+        "leak_mark": next(filter(None, (row["leaks"] for row in rows)), ""),
         "scope": f"{_range(results.table['images'])} test images in {_range(results.table['folds'])} folds",
-        "many": len(test) > plots.MOST_CURVES,
         "has_masks": any(cell["ours"] for row in rows for cell in row["masks"]),
         "methods": list(dict.fromkeys(row["interval"] for row in rows if row["interval"])),
         "has_paper": any(cell["paper"] for row in rows for cell in row["cells"]),
-        "roc": data_address(plots.roc_figure(test)) if test else "",
-        "confusion": data_address(plots.confusion_figure(test)) if test else "",
-        "calibration": data_address(plots.calibration_figure(test)) if test else "",
-        "curves": data_address(plots.learning_figure(results.curves[kept])) if any(kept) else "",
-        "samples": _samples(results.samples) if results.samples else [],
+        "roc": plots.roc_figure(test, areas, f"ROC curves: {title}") if test else "",
+        "calibration": plots.calibration_figure(test, f"Calibration: {title}") if test else "",
+        "confusion": [
+            (*key, confused(part["label"].to_numpy(), part["probability"].to_numpy())) for key, part in test.items()
+        ],
+        "curves": plots.learning_figure(results.curves[kept], f"Learning curves: {title}") if any(kept) else "",
+        "samples": plots.outlined(results.samples) if results.samples else [],
     }
+
+
+def _runs(fingerprint: str, results: StrategyResults, mlflow: str) -> str:
+    """The address of a row's runs in MLflow; empty of a row that stands for several, and where it is not known."""
+    if not (mlflow and results.experiment and fingerprint):
+        return ""
+    found = quote(f"tags.fingerprint LIKE '{fingerprint}%'")
+    return f"{mlflow}/#/experiments/{results.experiment}/runs?workflowType=machine_learning&searchFilter={found}"
 
 
 def _range(counts: pd.Series) -> str:
     low, high = int(counts.min()), int(counts.max())
     return str(low) if low == high else f"{low} to {high}"
-
-
-def _samples(samples: Samples) -> list[tuple[str, str]]:
-    shown = []
-    for model in dict.fromkeys(samples.model):
-        indices = [i for i, each in enumerate(samples.model) if each == model]
-        shown.append((model, data_address(plots.samples_figure(samples, indices))))
-    return shown
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -29,20 +29,24 @@ def pairwise_section(tables: Path) -> Section | None:
     chosen = table[table["metric"] == METRIC]
     matrices = [_matrix(str(name), rows) for name, rows in chosen.groupby("strategy", sort=False)]
     known = {"metric": METRICS[METRIC].phrase, "points": f"{100 * EQUIVALENCE:g}", "sure": SURE}
+    lead = "Each row against every other of its table, and how sure a difference that matters is."
     html = render("pairwise", matrices=matrices, **known)
-    return Section("pairwise", "Who beats whom", html)
+    return Section("pairwise", "Who beats whom", html, lead)
 
 
 def _matrix(strategy: str, rows: pd.DataFrame) -> dict[str, Any]:
     cells: dict[tuple[str, str], dict[str, Any]] = {}
     wins: dict[str, int] = {}
+    gains: dict[str, float] = {}
     for each in rows.to_dict("records"):
         first, other = f"{each['model']} {each['variant']}", f"{each['other_model']} {each['other_variant']}"
         cells[first, other] = _cell(each, 1)
         cells[other, first] = _cell(each, -1)
         for name, cell in ((first, cells[first, other]), (other, cells[other, first])):
             wins[name] = wins.get(name, 0) + (cell["state"] == "better")
-    names = sorted(wins, key=lambda name: (-wins[name], list(wins).index(name)))
+        gains[first] = gains.get(first, 0) + each["difference"]
+        gains[other] = gains.get(other, 0) - each["difference"]
+    names = sorted(wins, key=lambda name: (-wins[name], -gains[name], list(wins).index(name)))
     return {
         "strategy": strategy,
         "pairs": len(rows),

@@ -37,7 +37,8 @@ def failures_section(tables: Path) -> Section | None:
     pictures = _pictures(tables.parent / PICTURES, 0 if failures is None else len(failures))
     groups = [] if failures is None else [_failed(row, own, pictures) for row, own in _by_row(failures)]
     html = render("failures", rows=rows, groups=groups, own_mask=any(row["own"] for row in rows))
-    return Section("failures", "Worst failures, and where the networks look", html)
+    lead = "The images on which the candidate and its rival were most surely wrong, and what their answers rest on."
+    return Section("failures", "Worst failures, and where the networks look", html, lead, ("failures", "explanations"))
 
 
 def robustness_section(tables: Path) -> Section | None:
@@ -48,9 +49,11 @@ def robustness_section(tables: Path) -> Section | None:
     drops = table[table["what"] == "drop"]
     strongest = drops[drops["strength"] == drops["strength"].max()]
     rows = [(row, _fallen(own)) for row, own in _by_row(strongest)]
-    figure = data_address(robustness_figure(table))
+    figure = robustness_figure(table)
     images = int(table["images"].max())
-    return Section("robustness", "Robustness", render("robustness", rows=rows, figure=figure, images=images))
+    html = render("robustness", rows=rows, figure=figure, images=images)
+    lead = "What gain, contrast, speckle, blur, compression, crop, marks and an attack do to the probed networks."
+    return Section("robustness", "Robustness", html, lead)
 
 
 def cost_section(tables: Path) -> Section | None:
@@ -78,10 +81,11 @@ def cost_section(tables: Path) -> Section | None:
         render(
             "cost",
             rows=rows,
-            figure=data_address(cost_figure(areas)) if len(areas) else "",
+            figure=cost_figure(areas) if len(areas) else "",
             machine=str(table["machine"].iloc[0]),
             threads=int(threads.max()) if len(threads) else 0,
         ),
+        "Parameters, multiply-accumulates, latency and memory of every network, and what it reaches for them.",
     )
 
 

@@ -36,7 +36,8 @@ def reproduced_section(tables: Path) -> Section | None:
         headings=[METRICS[name].heading for name in REPRODUCED_METRICS],
         rows=rows,
     )
-    return Section("reproduced", "Reproduced or not", html)
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    return Section("reproduced", "Reproduced or not", html, f"Of {len(deciding)} rows that the paper prints: {said}.")
 
 
 def _row(group: pd.DataFrame) -> dict[str, Any]:

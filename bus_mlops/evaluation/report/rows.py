@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.dataset.folds.leakage import Leaks
 from bus_mlops.dataset.folds.sealed import sealed_words
 from bus_mlops.evaluation.metric import Metric
-from bus_mlops.evaluation.metrics import METRICS, PAPER_METRICS
-from bus_mlops.evaluation.paper.sentences import points, probability
+from bus_mlops.evaluation.metrics import METRICS, PAPER_METRICS, confusion
+from bus_mlops.evaluation.paper.sentences import points
 from bus_mlops.sources.registry import SOURCES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+SLOPE = "calibration_slope"
+# A network whose answers hardly vary has a slope of any size and sign: it says nothing about calibration.
+STEEPEST = 10.0
 
 
 def columns(further: bool = False) -> list[Metric]:
@@ -58,6 +65,7 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
             "leaks": leaks(record),
             "validation_leaks": leaks(record, "validation_leaks"),
             "incomplete": incomplete(record),
+            "fingerprint": _text(record["fingerprint"]),
             "contradiction": _text(record["contradiction"]),
         }
         for record in table.to_dict("records")
@@ -77,56 +85,6 @@ def _choice(record: Mapping[Any, Any], printed: str | None) -> str:
     said = f"{per_fold}; {value}" if per_fold else f"chosen: {value}"
     same = printed == record["variant"] or _known(record["paper_table"])
     return said if same or printed is None else f"{said}; the paper's choice: {printed}"
-
-
-def finding_groups(
-    findings: Sequence[Mapping[str, Any]], tables: Mapping[str, pd.DataFrame], titles: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """The findings of each strategy in turn, with its title and, where its folds leak, the mark of its table."""
-    groups = []
-    for strategy in dict.fromkeys(each["strategy"] for each in findings):
-        marks = [leaks(record) for record in tables[strategy].to_dict("records")]
-        groups.append(
-            {
-                "strategy": strategy,
-                "title": titles[strategy],
-                "leaks": next(filter(None, marks), ""),
-                "findings": [_finding(each) for each in findings if each["strategy"] == strategy],
-            }
-        )
-    return groups
-
-
-def tests_made(findings: Sequence[Mapping[str, Any]]) -> str:
-    """How many findings and single tests were made, and how many of them chance alone makes significant."""
-    judged = sum(each.get("p_adjusted") is not None for each in findings)
-    single = [test for each in findings for test in each["tests"] if test["p"] is not None]
-    if not judged:
-        return ""
-    return (
-        f"{judged} findings were tested, which is what the adjustment is for; below them stand {len(single)} tests of "
-        "single rows, adjusted within their finding only: unadjusted, chance alone would make "
-        f"{0.05 * len(single):.0f} of them significant."
-    )
-
-
-def _finding(finding: Mapping[str, Any]) -> dict[str, Any]:
-    tests = [
-        {
-            "name": each["name"],
-            "difference": points(each["difference"]),
-            "interval": "" if each["low"] is None else f"{points(each['low'])} to {points(each['high'])}",
-            "p": _p(each["p"]),
-            "holm": _p(each["p_adjusted"]),
-        }
-        for each in finding["tests"]
-    ]
-    metric = METRICS[finding["metric"]]
-    return {**finding, "tests": tests, "heading": (metric.phrase or metric.heading).removeprefix("the ")}
-
-
-def _p(value: float | None) -> str:
-    return "" if value is None else probability(value).removeprefix("p ").removeprefix("= ")
 
 
 def incomplete(record: Mapping[Any, Any]) -> str:
@@ -182,11 +140,12 @@ def _tested(leakage: Mapping[str, Any]) -> int:
 def _cell(record: Mapping[Any, Any], metric: Metric) -> dict[str, str]:
     name = metric.name
     cell = {"ours": _spread(record, metric), "interval": "", "paper": "", "difference": ""}
-    if metric.interval:
+    if metric.interval and cell["ours"] != "not estimable":
         ends = record[f"{name}_low"], record[f"{name}_high"]
         # A row that only draws masks has no probabilities; one without masks says so by empty cells.
         undefined = f"{name} in fold" in str(record.get("undefined", ""))
         without = "undefined" if undefined else "" if metric.of_masks else "masks only"
+        without = "not estimable" if undefined and name == SLOPE else without
         missing = "no interval" if cell["ours"] else without
         cell["interval"] = " to ".join(map(metric.format, ends)) if _known(ends[0]) else missing
     if name in PAPER_METRICS and _known(record[f"paper_{name}"]):
@@ -197,6 +156,8 @@ def _cell(record: Mapping[Any, Any], metric: Metric) -> dict[str, str]:
 
 def _spread(record: Mapping[Any, Any], metric: Metric) -> str:
     mean, deviation = record[f"{metric.name}_mean"], record[f"{metric.name}_std"]
+    if metric.name == SLOPE and _known(mean) and max(abs(mean), abs(deviation)) > STEEPEST:
+        return "not estimable"
     return metric.format_spread(mean, deviation) if _known(mean) else ""
 
 
@@ -254,6 +215,23 @@ def gate_values(gate: Mapping[str, Any]) -> dict[str, Any]:
     """The gate's verdict for people: model, candidate, baseline, rules, notes."""
     failed = [rule for rule in gate["rules"] if not rule["passed"]]
     return {**gate, "failed_text": ", ".join(f"{rule['id']} ({rule['title']})" for rule in failed)}
+
+
+def confused(labels: Any, probabilities: Any) -> list[dict[str, Any]]:
+    """Of each true class how many images were called benign and malignant at 0.5, with their shares of the class."""
+    tn, fp, fn, tp = (int(cell) for cell in confusion(labels, probabilities >= 0.5))
+    pairs = ((tn, tn + fp), (fp, tn + fp), (fn, fn + tp), (tp, fn + tp))
+    return [{"count": count, "share": round(100 * count / max(of, 1))} for count, of in pairs]
+
+
+def left_out_rows(path: Path) -> dict[str, list[dict[str, str]]]:
+    """The rows that a profile leaves out, by strategy: network, variant, reason; none where nothing says so."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                rows.setdefault(row["strategy"], []).append(row)
+    return rows
 
 
 def _count(value: Any) -> str:

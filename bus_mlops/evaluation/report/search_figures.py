@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bus_mlops.evaluation.report.plots import PALETTE, STYLE
+from bus_mlops.evaluation.report.drawing import PALETTE, STYLE
 from bus_mlops.evaluation.search_words import fold_words, labels, metric_of, shown
 from bus_mlops.evaluation.searched import SearchResult, TrialRecord
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import math
-import textwrap
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from bus_mlops.evaluation.cells import ROW
 from bus_mlops.evaluation.lesions import THIRDS
 from bus_mlops.evaluation.metrics import METRICS
-from bus_mlops.evaluation.report.drawing import INK, SOFT, address, grid, shown_strategies
-from bus_mlops.evaluation.report.plots import PALETTE, STYLE
+from bus_mlops.evaluation.report.drawing import shown_strategies
+from bus_mlops.evaluation.report.svg import INK, PALETTE, SOFT, Key, Panel, figure
 from bus_mlops.evaluation.report.tabled import Section, render
 from bus_mlops.evaluation.subgroups import ALL, CASE, SIZE, SOURCE
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 GROUPINGS = {SOURCE: "Source", "scanner": "Scanner", CASE: "Whole case, by", SIZE: "Lesion size"}
 SMALL = ("sensitivity", "dice")
@@ -28,31 +26,24 @@ SMALL = ("sensitivity", "dice")
 
 def subgroup_section(tables: Path) -> Section | None:
     """The section; None before the table is computed, and where it has no row."""
-    path = tables / "subgroups.csv"
-    return _drawn(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-@lru_cache(maxsize=4)  # drawing takes seconds, and what is drawn follows from the table alone
-def _drawn(text: str) -> Section | None:
-    import matplotlib
     import pandas as pd
 
-    table = pd.read_csv(io.StringIO(text))
+    path = tables / "subgroups.csv"
+    table = pd.read_csv(path) if path.is_file() else pd.DataFrame()
     if table.empty:
         return None
     table = table[table["strategy"].isin(shown_strategies(list(table["strategy"])))]
-    with matplotlib.rc_context(STYLE):
-        rows = [_row(frame) for _, frame in table.groupby(ROW, sort=False)]
-        sizes = _sizes_figure(table)
+    rows = [_row(frame) for _, frame in table.groupby(ROW, sort=False)]
     best = max(rows, key=lambda row: row["rank"])
     html = render(
         "subgroups",
         rows=[{**row, "open": row is best} for row in rows],
-        sizes=sizes,
+        sizes=_sizes_figure(table),
         cuts=_cuts(table),
         few=any(cell["few"] for row in rows for line in row["lines"] for cell in line["cells"]),
     )
-    return Section("subgroups", "Subgroups", html)
+    lead = "The same predictions by source, case, size of lesion and scanner; small tumours first."
+    return Section("subgroups", "Subgroups", html, lead)
 
 
 def _row(frame: pd.DataFrame) -> dict[str, Any]:
@@ -66,9 +57,8 @@ def _row(frame: pd.DataFrame) -> dict[str, Any]:
         # ROC AUC of all images; a row that only draws masks stands behind those that classify.
         "rank": (frame.iloc[0]["metric"] == "roc_auc", -1.0 if math.isnan(first) else first),
         "metrics": [metric.title for metric in metrics],
-        "spoken": ", ".join(metric.heading for metric in metrics),
         "lines": lines,
-        "figure": _forest(frame),
+        "figure": _forest(frame, f"{model} {variant}"),
     }
 
 
@@ -120,52 +110,58 @@ def _cuts(table: pd.DataFrame) -> list[str]:
     return [f"{100 * low:.2g} % and {100 * high:.2g} %" for low, high in ends.to_numpy().tolist()]
 
 
-def _forest(frame: pd.DataFrame) -> str:
+def _forest(frame: pd.DataFrame, title: str) -> Markup:
     """A panel a metric, a line a subgroup; what is too small has no mark."""
     metrics = list(dict.fromkeys(frame["metric"]))
-    every = list(_subgroups(frame))
-    places, labels, headings, at, before = [], [], [], 0.0, ALL
-    for grouping, name, _ in every:
+    places: list[tuple[float, str, pd.DataFrame, str]] = []
+    names: list[tuple[float, str, bool]] = []
+    at, before = 0.0, ALL
+    for grouping, name, own in _subgroups(frame):
         if grouping != before:
-            headings.append((at + 0.25, GROUPINGS[grouping]))
-            at += 1.25
-        places.append(at)
-        labels.append(name)
+            names.append((at + 0.1, GROUPINGS[grouping], True))
+            at += 1
+        names.append((at, name, False))
+        places.append((at, grouping, own, name))
         at, before = at + 1, grouping
-    figure, axes = grid(len(metrics), 4, (2.45 if len(metrics) > 1 else 4.5, 0.24 * at + 0.75))
-    for number, (axis, metric) in enumerate(zip(axes, metrics, strict=True)):
-        for place, (grouping, _, own) in zip(places, every, strict=True):
-            _mark(axis, own[own["metric"] == metric], place, PALETTE[0] if grouping != ALL else INK)
-        overall = frame[(frame["grouping"] == ALL) & (frame["metric"] == metric)]["estimate"]
-        if overall.notna().any():
-            axis.axvline(_scaled(metric, float(overall.iloc[0])), color=SOFT, linewidth=0.8, linestyle=":")
-        axis.set(title=METRICS[metric].title, ylim=(at - 0.4, -0.6), yticks=places)
-        axis.set_yticklabels(labels if number == 0 else [])
-        axis.grid(visible=False, axis="y")
-        axis.tick_params(axis="y", length=0)
-        if number == 0:
-            for place, heading in headings:
-                axis.text(-0.02, place, heading, transform=axis.get_yaxis_transform(), ha="right", va="center",
-                          fontweight="bold", fontsize=8.5)  # fmt: skip
-    return address(figure)
+    panels = []
+    for number, metric in enumerate(metrics):
+        known = frame[(frame["metric"] == metric) & frame["estimate"].notna()]
+        scaled = [_scaled(metric, float(value)) for value in known[["estimate", "low", "high"]].to_numpy().ravel()]
+        numbers = [value for value in scaled if not math.isnan(value)] or [0.0, 1.0]
+        room = 0.04 * (max(numbers) - min(numbers)) or 0.1
+        left = 110 if number == 0 else 14
+        panel = Panel(
+            (min(numbers) - room, max(numbers) + room), (at - 0.4, -0.6), METRICS[metric].title,
+            width=170 + left, height=round(17 * at), names=names if number == 0 else [(0, "", False)], left=left,
+        )  # fmt: skip
+        overall = known[known["grouping"] == ALL]["estimate"]
+        if len(overall):
+            panel.line([_scaled(metric, float(overall.iloc[0]))] * 2, panel.y, SOFT, 0.8, "1.5 2")
+        for place, grouping, own, _ in places:
+            _mark(panel, own[own["metric"] == metric], place, PALETTE[0] if grouping != ALL else INK)
+        panels.append(panel)
+    spoken = ", ".join(METRICS[metric].heading for metric in metrics)
+    return figure(
+        panels,
+        f"Forest plot of {title}: {spoken} in each subgroup with 95 % intervals, the dotted line at all images; the "
+        "numbers stand in the table below",
+    )
 
 
-def _mark(
-    axis: Axes, line: pd.DataFrame, place: float, color: str, label: str | None = None, marker: str = "o"
-) -> None:
+def _mark(panel: Panel, line: pd.DataFrame, place: float, color: str, *, square: bool = False) -> None:
     if line.empty or math.isnan(line.iloc[0]["estimate"]):
         return
     metric = line.iloc[0]["metric"]
     value, low, high = (_scaled(metric, float(line.iloc[0][name])) for name in ("estimate", "low", "high"))
-    axis.plot([low, high], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
-    axis.plot([value], [place], marker=marker, markersize=4.8, color=color, linestyle="none", label=label)
+    panel.line([low, high], [place, place], color)
+    panel.dots([value], [place], color, 3, square=square)
 
 
 def _scaled(metric: str, value: float) -> float:
     return 100 * value if METRICS[metric].unit == "percent" else value
 
 
-def _sizes_figure(table: pd.DataFrame) -> str:
+def _sizes_figure(table: pd.DataFrame) -> Markup | str:
     """Sensitivity and Dice of every row in the smallest and in the largest third; empty where neither is known."""
     own = table[(table["grouping"] == SIZE) & table["subgroup"].isin((THIRDS[0], THIRDS[-1]))]
     own = own[own["metric"].isin(SMALL) & own["estimate"].notna()]
@@ -173,28 +169,24 @@ def _sizes_figure(table: pd.DataFrame) -> str:
     if not metrics:
         return ""
     rows = list(own.groupby(ROW, sort=False))
-    figure, axes = grid(len(metrics), 2, (5.2 if len(metrics) > 1 else 6.5, 0.36 * len(rows) + 1.0))
-    thirds = ((THIRDS[0], PALETTE[1], -0.16, "s"), (THIRDS[-1], PALETTE[0], 0.16, "o"))
-    for number, (axis, metric) in enumerate(zip(axes, metrics, strict=True)):
+    names = [(float(place), " ".join(map(str, key[1:])), False) for place, (key, _) in enumerate(rows)]
+    left = 14 + round(5.6 * max(len(name) for _, name, _ in names))
+    thirds = ((THIRDS[0], PALETTE[1], -0.16, True), (THIRDS[-1], PALETTE[0], 0.16, False))
+    panels = []
+    for number, metric in enumerate(metrics):
+        wide = left if number == 0 else 14
+        panel = Panel(
+            (-2, 102), (len(rows) - 0.4, -0.6), METRICS[metric].title, width=300 + wide,
+            height=26 * len(rows) + 8, names=names if number == 0 else [(0, "", False)], left=wide,
+        )  # fmt: skip
         for place, (_, frame) in enumerate(rows):
-            for third, color, shift, marker in thirds:
+            for third, color, shift, square in thirds:
                 line = frame[(frame["metric"] == metric) & (frame["subgroup"] == third)]
-                _mark(axis, line, place + shift, color, marker=marker)
-        axis.set(title=METRICS[metric].title, ylim=(len(rows) - 0.4, -0.6), yticks=range(len(rows)), xlim=(-2, 102))
-        titles = [_short(*(str(part) for part in key)) for key, _ in rows]
-        axis.set_yticklabels(titles if number == 0 else [])
-        axis.grid(visible=False, axis="y")
-        axis.tick_params(axis="y", length=0)
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=color, marker=marker, markersize=4.8, linewidth=1.6, label=third)
-        for third, color, _, marker in thirds
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    return address(figure)
-
-
-def _short(strategy: str, model: str, variant: str) -> str:
-    search = f" (search {strategy.removeprefix('tuned-')})" if strategy.startswith("tuned-") else ""
-    return textwrap.fill(f"{model} {variant}{search}", 38)
+                _mark(panel, line, place + shift, color, square=square)
+        panels.append(panel)
+    key = [Key(third, color, kind="square" if square else "dot") for third, color, _, square in thirds]
+    alt = (
+        "Sensitivity and Dice of every row, with intervals, on the smallest and on the largest third of lesions; the "
+        "numbers stand in the tables below"
+    )
+    return figure(panels, alt, key)

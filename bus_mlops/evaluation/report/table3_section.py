@@ -29,4 +29,5 @@ def table3_section(tables: Path) -> Section | None:
         }
         for each in table.to_dict("records")
     ]
-    return Section("table3", "Table 3 beside ours", render("table3", rows=rows, note=NOTE))
+    lead = "Size and parameters of the networks, as the paper prints them and as they are here."
+    return Section("table3", "Table 3 beside ours", render("table3", rows=rows, note=NOTE), lead)

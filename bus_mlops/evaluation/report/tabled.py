@@ -9,11 +9,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page: the id of its anchor, its heading, and its HTML."""
+    """A section of the page: the id of its anchor, its heading, its HTML, and what is said while that is folded.
+
+    `tables` are the csv files in `results/tables` that it is drawn from, without the ending; empty: that of its anchor.
+    """
 
     anchor: str
     title: str
     html: str
+    lead: str
+    tables: tuple[str, ...] = ()
 
 
 def render(template: str, **values: Any) -> str:
