@@ -640,6 +640,8 @@ def test_verdicts_of_this_run_and_rows_that_were_left_out_are_said(project):
     path.write_text(json.dumps(gate))
     record = {"passed": False, "decision": "refused", "alias": None, "candidate": "losses: X <S>", "baseline": "b: Y"}
     (folder / "weak_one.json").write_text(json.dumps(record))
+    (folder / "weak_one").mkdir()
+    shutil.copy(path, folder / "weak_one/gate.json")
     left_out = "strategy,network,variant,reason\nlosses,vgg16,TL,no <ImageNet> weights\n"
     (project / "results/plan/left_out.csv").write_text(left_out)
     text = render_report(read_inputs(project / "data", project / "results", {}, "mobilenet_multitask", "http://store/"))
@@ -650,6 +652,7 @@ def test_verdicts_of_this_run_and_rows_that_were_left_out_are_said(project):
     assert "Challenger weak one: refused; X &lt;S&gt; against Y" in top
     assert "the network mobilenet_multitask, which the profile names" in section(text, "gate")
     assert ">weak one</td>" in section(text, "gate")
+    assert section(text, "gate").count("further rule") == 1  # why the challenger was refused
     assert "left out: no &lt;ImageNet&gt; weights" in section(text, "losses")
     assert "Left out: vgg16 TL" in section(text, "ranking")
     assert section(text, "ranking").count('class="role baseline"') == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,12 @@ FIRST = "G2"
 
 
 def read_challengers(promotion: Path) -> dict[str, dict[str, Any]]:
-    """The records under `challengers/`, by name."""
-    return {path.stem: read_json(path) for path in sorted((promotion / "challengers").glob("*.json"))}
+    """The records `challengers/NAME.json` by name, each with the gate's report on it as `gate`, where there is one."""
+    found = {}
+    for path in sorted((promotion / "challengers").glob("*.json")):
+        report = path.with_suffix("") / "gate.json"
+        found[path.stem] = {**read_json(path), "gate": read_json(report) if report.is_file() else None}
+    return found
 
 
 def verdict(gate: Mapping[str, Any] | None, record: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -40,10 +44,8 @@ def challenger_lines(challengers: Mapping[str, Mapping[str, Any]]) -> list[dict[
     lines = []
     for name, record in challengers.items():
         decided = str(record.get("decision") or ("promoted" if record.get("passed") else "refused"))
-        failed: Sequence[Any] = record.get("failed") or ()
-        why = str(record.get("note") or record.get("reason") or "")
-        if failed and not why:
-            why = f"by {', '.join(map(str, failed))}"
+        gate = record.get("gate")
+        why = verdict(gate, None)["reason"] if gate else str(record.get("note") or "")
         lines.append(
             {
                 "name": name.replace("_", " "),
