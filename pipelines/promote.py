@@ -10,11 +10,19 @@ from bus_mlops.entry import run_stage
 from bus_mlops.errors import NothingToJudgeError
 from bus_mlops.files import write_json
 from bus_mlops.paths import PROMOTION
-from bus_mlops.promotion.inputs import PromotionInputs
+from bus_mlops.promotion.inputs import PromotionInputs, assembled
 from bus_mlops.promotion.promote import look, promote, write_look, write_outcome
+from bus_mlops.promotion.tour import arrange
 
 
 def main(config: Config) -> None:
+    decide(config)
+    if refused := arrange(config.tracking, assembled()).unwritten:
+        print(f"[promote] this account may not write notes and views into MLflow: {refused}")
+
+
+def decide(config: Config) -> None:
+    """Judge, register and move the alias, or say why there is nothing to judge."""
     try:
         if experiment := os.environ.get("DVC_EXP_NAME"):
             report = look(PromotionInputs.open(config))

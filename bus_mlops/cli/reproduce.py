@@ -208,6 +208,7 @@ def ui(
     from bus_mlops.errors import LedgerError
     from bus_mlops.files import sqlite_file
     from bus_mlops.project import load_config
+    from bus_mlops.promotion.inputs import assembled
     from bus_mlops.promotion.tour import arrange
     from bus_mlops.tracking.store import check_database
     from bus_mlops.tracking.ui import address_of, has_screen, opening, require_free, server_of, ui_arguments
@@ -223,7 +224,7 @@ def ui(
         if file is not None:
             check_database(file, tracking.artifacts)
         require_free(host, port)
-    tour = arrange(tracking)
+    tour = arrange(tracking, assembled())
     address = served or address_of(host, port)
     print("\n".join(tour.lines(address)), flush=True)
     if tour.unwritten:

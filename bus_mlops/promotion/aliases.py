@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bus_mlops.errors import PromotionConflictError, RegistryError
-from bus_mlops.promotion import records
+from bus_mlops.promotion import descriptions, records
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.tag_lock import enter
 
@@ -139,6 +139,7 @@ class AliasLock:
         self.intent = {
             **processes.identity(),
             "wanted": asdict(wanted),
+            "described": self._described(),
             "record": record,
             "decision": {**decision, **self._state(wanted, record)},
         }
@@ -153,8 +154,13 @@ class AliasLock:
         return {
             "former": former[0] if former else "",
             "aliases": json.dumps(asdict(wanted)),
-            "registered": records.model_digest(tags, model.description if model else None),
+            "registered": records.model_digest(tags, self._described()),
         }
+
+    def _described(self) -> str:
+        """The model's own description, else what aliases mean."""
+        model = registered(self.client, self.name)
+        return (model.description if model else None) or descriptions.MODEL
 
 
 @contextmanager
@@ -188,6 +194,9 @@ def _carry_out(client: MlflowClient, name: str, intent: Mapping[str, Any]) -> No
     """What a holder does once it is written down; doing it twice, or from the middle on, ends the same."""
     decision = intent["decision"]
     records.close_record(client, intent["record"], decision)
+    model = registered(client, name)
+    if model is not None and not model.description and intent.get("described"):
+        client.update_registered_model(name, intent["described"])
     if decision.get("decision") == records.FORCED:
         reason = records.forced_reason(decision["why"])
         client.set_model_version_tag(name, decision["version"], records.FORCED_TAG, reason)

@@ -25,6 +25,7 @@ from bus_mlops.promotion.aliases import check_right, locked, read_aliases, settl
 from bus_mlops.promotion.answers import write_answers
 from bus_mlops.promotion.candidate_package import package_candidate
 from bus_mlops.promotion.contenders import BASELINE_RUNS_TAG, RUNS_TAG
+from bus_mlops.promotion.descriptions import describe_version, record_note, record_numbers
 from bus_mlops.promotion.evidence import (
     FOLDER,
     REPORT_FILE,
@@ -39,8 +40,9 @@ from bus_mlops.promotion.external_cohorts import write_cohorts
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judgement import Judgement, judge_candidates
 from bus_mlops.promotion.looks import Looks, tags_and_params, write_tested
-from bus_mlops.promotion.registration import EVIDENCE_TAG, record_registration, require_as_registered
+from bus_mlops.promotion.registration import EVIDENCE_TAG, is_written_down, record_registration, require_as_registered
 from bus_mlops.promotion.trained_model import TrainedModel
+from bus_mlops.tracking.kinds import NOTE
 from bus_mlops.tracking.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -165,6 +167,9 @@ def _decide_alone(
     judgement = replace(judgement, report=read_report(ledger, str(version.run_id)))
     former = records.latest(client, name, str(version.version))
     if former is None or former.decision == records.CONFLICT or (force_reason and former.decision == records.REFUSED):
+        if former is None and not is_written_down(client, version):
+            version = describe_version(client, version, judgement.report)
+            record_numbers(client, version, judgement.report, judgement.candidate.lineage.data_digest)
         record_registration(client, version)
         found = records.decisions(client, name)
         require_as_registered(client, version, records.later_tags(found, str(version.version)))
@@ -216,7 +221,8 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str, full: 
             write_tested(folder, _tested(judgement))
             ledger = inputs.ledger
             _announce_look(ledger, record, judgement, report)
-            ledger.writer.write(record, params=ledger.files.store(record, folder / FOLDER, FOLDER))
+            stored = ledger.files.store(record, folder / FOLDER, FOLDER)
+            ledger.writer.write(record, params=stored, tags={NOTE: record_note(report)})
             tags = {
                 **_decision_tags(judgement, digest),
                 **_verdict(report),
@@ -249,7 +255,8 @@ def _record_for(inputs: PromotionInputs, version: ModelVersion, judgement: Judge
     _announce_look(ledger, record, judgement, judgement.report)
     with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
         write_report(Path(folder), judgement.report)
-        ledger.writer.write(record, params=ledger.files.store(record, Path(folder), FOLDER))
+        stored = ledger.files.store(record, Path(folder), FOLDER)
+        ledger.writer.write(record, params=stored, tags={NOTE: record_note(judgement.report)})
     return record
 
 
@@ -307,7 +314,8 @@ def record_look(inputs: PromotionInputs, judgement: Judgement, report: GateRepor
     with tempfile.TemporaryDirectory(prefix="bus-report-") as folder:
         write_report(Path(folder) / FOLDER, report)
         write_tested(Path(folder), _tested(judgement))
-        ledger.writer.write(record, params=ledger.files.store(record, Path(folder) / FOLDER, FOLDER))
+        stored = ledger.files.store(record, Path(folder) / FOLDER, FOLDER)
+        ledger.writer.write(record, params=stored, tags={NOTE: record_note(report)})
     former = records.decisions(client, inputs.model_name)
     decision = {
         "model": inputs.model_name,

@@ -51,14 +51,19 @@ def record_registration(client: MlflowClient, version: ModelVersion) -> None:
     Raises:
         RegistryError: Its package is not the one that was registered.
     """
-    files, run_id = RunFiles(client), str(version.run_id)
-    if f"{FOLDER}/{FILE}" in files.digests(run_id):
+    if is_written_down(client, version):
         return
+    files, run_id = RunFiles(client), str(version.run_id)
     found = _as_it_is(version, sha256_below(check_files(client, version)))
     with tempfile.TemporaryDirectory(prefix="bus-registration-") as folder:
         write_json(Path(folder) / FILE, found.model_dump(mode="json"))
         for name, value in files.store(run_id, Path(folder), FOLDER).items():
             client.log_param(run_id, name, value)
+
+
+def is_written_down(client: MlflowClient, version: ModelVersion) -> bool:
+    """Whether the record that registered a version says how it was."""
+    return f"{FOLDER}/{FILE}" in RunFiles(client).digests(str(version.run_id))
 
 
 def read_registration(client: MlflowClient, version: ModelVersion) -> Registration | None:

@@ -10,9 +10,11 @@ from bus_mlops.config import TrackingConfig
 from bus_mlops.promotion.records import EXPERIMENT
 from bus_mlops.tracking.desk import benchmark_note, benchmark_views, furnish
 from bus_mlops.tracking.ledger import Ledger
+from bus_mlops.tracking.outlines import show_outlines
 from bus_mlops.tracking.views import decisions_view
 
 if TYPE_CHECKING:
+    from bus_mlops.dataset.benchmark import Benchmark
     from bus_mlops.tracking.views import View
 
 DECISIONS_NOTE = """Every decision about a registered model: promotions, refusals, rollbacks, and looks at the test \
@@ -42,10 +44,14 @@ class Tour:
         return [f"{title:<{width}}  {address}{link}" for title, link in self.pages]
 
 
-def arrange(tracking: TrackingConfig) -> Tour:
-    """Write the notes and views that a store lacks, and on rows of earlier versions what rows show now.
+def arrange(tracking: TrackingConfig, benchmark: Benchmark | None = None) -> Tour:
+    """Write the notes and views that a store lacks, outlines, and on rows of earlier versions what rows show now.
 
     An account that may only read gets the pages as they are.
+
+    Args:
+        tracking: The store.
+        benchmark: The assembled images; None where they are not there, so that no outline can be drawn.
 
     Raises:
         LedgerError: The store cannot be reached.
@@ -59,6 +65,8 @@ def arrange(tracking: TrackingConfig) -> Tour:
         furnish(client, tracking.experiment, benchmark_note(ledger.experiment, shown), shown)
         furnish(client, EXPERIMENT, DECISIONS_NOTE, [decisions_view()])
         ledger.parents.show_earlier(ledger.predictions)
+        if benchmark is not None:
+            show_outlines(ledger, benchmark)
 
     pages = [(view.name, view.link("", ledger.experiment)) for view in _in_order(shown)]
     pages.append(("Registered models", "/#/models"))

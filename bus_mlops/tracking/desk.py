@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.tracking.kinds import NOTE, SEARCH
 from bus_mlops.tracking.row_page import may_write, signed
 from bus_mlops.tracking.search import search_all
+from bus_mlops.tracking.trial_runs import WHERE
 from bus_mlops.tracking.views import View, views
 
 if TYPE_CHECKING:
@@ -73,11 +74,16 @@ and decided is in the experiment `promotions` and under [Models](#/models)."""
 
 
 def _searches(runs: Iterable[Run]) -> Mapping[str, tuple[list[str], list[str]]]:
-    """Parameters and objectives of the searches of a store by name, those of all their networks together."""
+    """Parameters and objectives of the searches of a store by name, those of all their networks together.
+
+    Without parameters that have a condition: the interface draws no trial that lacks one of those that it draws.
+    """
     found: dict[str, tuple[list[str], list[str]]] = {}
     for run in runs:
         parameters, objectives = found.setdefault(run.data.tags.get("search.name", ""), ([], []))
         own = run.data.params
-        parameters += [key.removeprefix(_SPACE) for key in own if key.startswith(_SPACE)]
+        parameters += [
+            key.removeprefix(_SPACE) for key, said in own.items() if key.startswith(_SPACE) and WHERE not in said
+        ]
         objectives += own.get("objective", "roc_auc").split(", ")
     return {name: (sorted(set(p)), list(dict.fromkeys(o))) for name, (p, o) in found.items() if name}

@@ -35,7 +35,7 @@ from bus_mlops.tracking.kinds import NOTE, SEARCH, TRIAL, TUNED
 from bus_mlops.tracking.row_page import FOLDS_PLANNED, STRATEGY, read_page
 from bus_mlops.tracking.run_files import digests_of
 from bus_mlops.tracking.search import search_all
-from bus_mlops.tracking.trial_runs import PARENT, place_of, query_of, trial_metrics, trial_parameters
+from bus_mlops.tracking.trial_runs import PARENT, WHERE, place_of, query_of, trial_metrics, trial_parameters
 from bus_mlops.tracking.views import page_of
 
 if TYPE_CHECKING:
@@ -371,7 +371,7 @@ def _in_words(dimension: Range | Choices) -> str:
     else:
         said = f"{dimension.low} to {dimension.high}"
         said += f" by {dimension.step}" if dimension.step else " on a logarithmic scale" if dimension.log else ""
-    return said + "".join(f", where {path} is {value}" for path, value in dimension.when.items())
+    return said + "".join(f"{WHERE}{path} is {value}" for path, value in dimension.when.items())
 
 
 def _begun(settings: Search) -> str:

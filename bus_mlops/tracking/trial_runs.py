@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 # Before the name of a metric under a constraint.
 LIMITED = "constraint/"
-
-
 PARENT = "mlflow.parentRunId"
+# In what a search's run says of a parameter that only some of its trials have.
+WHERE = ", where "
 
 
 @dataclass(frozen=True)

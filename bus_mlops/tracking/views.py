@@ -84,7 +84,7 @@ def views(searches: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> list[V
     """The views of the experiment of trainings.
 
     Args:
-        searches: Name of each search -> the parameters of its trials, and their objectives.
+        searches: Name of each search -> the parameters that all its trials have, and their objectives.
     """
     named = sorted(searches.items())[:MOST_SEARCHES]
     return [_leaderboard(), _curves(), *(_search(name, *about) for name, about in named), _outlines()]

@@ -162,13 +162,17 @@ def model_tag(world: World) -> Undo:
 
 
 def model_description(world: World) -> Undo:
+    before = world.client.get_registered_model(NAME).description
+    assert "`champion`" in before  # it says what aliases mean
     world.client.update_registered_model(NAME, "approved for patients")
-    return lambda: world.client.update_registered_model(NAME, "")
+    return lambda: world.client.update_registered_model(NAME, before)
 
 
 def version_description(world: World) -> Undo:
+    before = world.client.get_model_version(NAME, "1").description
+    assert "| G2 superiority |" in before  # the gate's table
     world.client.update_model_version(NAME, "1", "approved for patients")
-    return lambda: world.client.update_model_version(NAME, "1", "")
+    return lambda: world.client.update_model_version(NAME, "1", before)
 
 
 def resummed(world: World) -> Undo:
