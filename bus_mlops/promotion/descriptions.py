@@ -7,6 +7,7 @@ decision, whose record has its digest: who changes one of them later is noticed 
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # What databases keep of a description, and of a tag; no more than that is compared later.
 MOST_OF_TEXT, MOST_OF_NOTE = 5000, 7900
 DIGITS = 4
+_MODEL_ID = re.compile(r"\bm-[0-9a-f]{32}\b")
 # MLflow shows as many of a data set's digest.
 SHOWN_OF_DIGEST = 36
 
@@ -75,7 +77,9 @@ def record_numbers(client: MlflowClient, version: ModelVersion, report: GateRepo
     from mlflow.entities import Metric
 
     now = int(time.time() * 1000)
-    about = {"model_id": version.model_id, "run_id": str(version.run_id)} if version.model_id else {}
+    # The registry does not keep the model's id but in the address that the version was made of.
+    model = _MODEL_ID.search(str(version.source))
+    about = {"model_id": model.group(), "run_id": str(version.run_id)} if model else {}
     about |= {"dataset_name": "bus-benchmark", "dataset_digest": data_digest[:SHOWN_OF_DIGEST]}
     client.log_batch(
         str(version.run_id), metrics=[Metric(name, value, now, 0, **about) for name, value in numbers(report).items()]
