@@ -46,10 +46,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     in_place_of_the_zoo(values)
     values["package"]["members"] = "one"  # each is exported to ONNX
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+    git(folder, "init", "--quiet")
     done = dvc(folder, "repro")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    git(folder, "add", ".")
+    git(folder, "-c", "user.name=Test", "-c", "user.email=test@example.org", "commit", "--quiet", "--message=Reproduce")
     return folder
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout
 
 
 def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -82,9 +88,16 @@ def changed(folder: Path, value: object, *names: str) -> Iterator[None]:
         path.write_text(original)
 
 
+def ledger(folder: Path) -> Ledger:
+    return Ledger(TrackingConfig(uri=f"sqlite:///{folder / 'mlflow.db'}", artifacts=str(folder / "mlartifacts")))
+
+
 def trained(folder: Path) -> int:
-    tracking = TrackingConfig(uri=f"sqlite:///{folder / 'mlflow.db'}", artifacts=str(folder / "mlartifacts"))
-    return len(Ledger(tracking).runs("tags.kind = 'fold'"))
+    return len(ledger(folder).runs("tags.kind = 'fold'"))
+
+
+def versions(folder: Path) -> int:
+    return len(ledger(folder).client.search_model_versions())
 
 
 def stages_run(output: str) -> list[str]:
@@ -115,6 +128,41 @@ def test_everything_is_there(project):
 def test_the_second_time_nothing_runs(project):
     done = dvc(project, "repro")
     assert (done.returncode, stages_run(done.stdout)) == (0, [])
+
+
+def test_an_experiment_in_a_copy_runs_only_what_its_parameter_touches_and_registers_nothing(project):
+    before = trained(project), versions(project)
+    parameter = "promotion.sensitivity_margin=0.5"
+    done = dvc(project, "exp", "run", "--temp", "--name", "wider", "--set-param", parameter, "headline")
+    assert done.returncode == 0, done.stderr
+    ran = stages_run(done.stdout)
+    assert {"promote", "headline"} <= set(ran)
+    assert not {"phantom", "assemble", "audit", "folds", "evaluate"} & set(ran)
+    assert (trained(project), versions(project)) == before
+    differing = json.loads(dvc(project, "params", "diff", "--json", "HEAD", "wider").stdout)["params.yaml"]
+    assert {name: each["new"] for name, each in differing.items()} == {"promotion.sensitivity_margin": 0.5}
+    commit = git(
+        project, "rev-parse", *git(project, "for-each-ref", "--format=%(refname)", "refs/exps/**/wider").split()
+    )
+    record = json.loads(git(project, "show", f"{commit.strip()}:results/promotion/promotion.json"))
+    assert (record["decision"], record["alias"]) == ("judged", None)
+    assert "`dvc exp apply wider`" in record["note"]
+    shown = dvc(project, "exp", "show", "--csv")
+    assert "!" not in shown.stdout  # DVC's mark for what it cannot read
+    (row,) = (line for line in shown.stdout.splitlines() if line.startswith("wider,"))
+    assert ",0.5," in row
+
+
+def test_a_queued_experiment_trains_its_new_cells_only_and_records_them_in_the_project(project):
+    """Of three rows on two folds those of the weight 5 are new."""
+    before = trained(project)
+    parameter = f"{'.'.join(WEIGHTS)}=[3,5]"
+    queued = dvc(project, "exp", "run", "--queue", "--name", "heavier", "--set-param", parameter, "train@losses")
+    assert queued.returncode == 0, queued.stderr
+    done = dvc(project, "exp", "run", "--run-all")
+    assert done.returncode == 0, done.stderr
+    assert set(stages_run(done.stdout)) == {"leakage", "plan", "train@losses"}
+    assert trained(project) == before + 2
 
 
 def test_your_first_hour(project):
@@ -210,17 +258,6 @@ def test_a_deleted_output_comes_back_without_training(project):
     assert path.read_bytes() == content
     assert (project / "results/tables/losses.csv").is_file()
     assert trained(project) == before
-
-
-def test_a_changed_parameter_reruns_only_what_it_touches(project):
-    before = trained(project)
-    with changed(project, 0.5, "promotion", "sensitivity_margin"):
-        done = dvc(project, "repro", "promote")
-        assert done.returncode == 0, done.stderr
-        ran = stages_run(done.stdout)
-        assert "promote" in ran
-        assert not {"phantom", "assemble", "audit", "folds"} & set(ran)
-        assert trained(project) == before
 
 
 def test_edited_code_runs_its_stages_and_trains_nothing(project):

@@ -19,6 +19,7 @@ import psutil
 import pytest
 import yaml
 from mlflow_server import mlflow_server
+from small_network import use_small_network
 from trainings import (
     TRAIN,
     change,
@@ -262,6 +263,7 @@ def test_a_network_that_raises_in_one_cell_is_in_a_table_and_repeated_alone(tiny
 @pytest.mark.slow
 @needs_mounts
 def test_a_disk_without_room_for_checkpoints_does_not_stop_the_training(tiny_project):
+    use_small_network(tiny_project, "heavy")
     done = on_small_disk(tiny_project, "checkpoints", " ".join(TRAIN))
     assert done.returncode == 0, done.stderr
     assert statuses(tiny_project) == ["FINISHED"] * 4
@@ -274,7 +276,7 @@ def test_a_disk_without_room_for_checkpoints_does_not_stop_the_training(tiny_pro
 @needs_mounts
 @pytest.mark.parametrize("folder", ["mlartifacts", "tmp"])
 def test_a_full_disk_fails_a_cell_that_then_needs_no_second_training(tiny_project, folder):
-    change(tiny_project, "engine", workers=1)
+    use_small_network(tiny_project, "heavy")
     assert fold_runs(tiny_project) == []
     again = "mount -o remount,size=200m tmpfs $SMALL && " + " ".join(TRAIN)
     done = on_small_disk(tiny_project, folder, f"{' '.join(TRAIN)}; test $? = 1 && {again}")

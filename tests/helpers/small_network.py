@@ -26,6 +26,20 @@ def small(*, input_size, scaling, dropout):
     return keras.Model(image, {"malignancy": malignancy_head(pooled, (8, 4), (dropout, 0))})
 
 
+@network(label="Heavy", task="classification", input_size=64, source="a test")
+def heavy(*, input_size, scaling, dropout):
+    """As many weights as MobileNet has, in a layer that is traced in no time."""
+    import keras
+    from keras import layers
+
+    from bus_mlops.models.blocks import malignancy_head
+
+    image = keras.Input((input_size, input_size, 3), name="image")
+    pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, strides=2, activation="relu")(image))
+    wide = layers.Dense(3072, activation="relu")(layers.Dense(1024, activation="relu")(pooled))
+    return keras.Model(image, {"malignancy": malignancy_head(wide, (8, 4), (dropout, 0))})
+
+
 @network(label="Small", task="multitask", input_size=64, source="a test")
 def small_multitask(*, input_size, scaling, dropout):
     import keras
@@ -79,13 +93,27 @@ def in_place_of_the_zoo(values: dict[str, Any]) -> None:
             settings["networks"] = ["small"]
 
 
-def use_small_network(project: Path) -> None:
+def replace_the_zoo(project: Path) -> None:
+    """Let a project of `tiny_values` train these networks instead of the zoo's, and plan that."""
+    add_small_networks(project)
+    path = project / "params.yaml"
+    values = yaml.safe_load(path.read_text())
+    in_place_of_the_zoo(values)
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    _plan(project)
+
+
+def use_small_network(project: Path, network: str = "small") -> None:
     """Let the strategy `losses` of a project train this network instead of MobileNet, and plan that."""
     add_small_networks(project)
     path = project / "params.yaml"
     values = yaml.safe_load(path.read_text())
-    values["networks"]["small"] = {"weights": "random", "scaling": "unit"}
-    values["strategy_settings"]["losses"]["networks"] = ["small"]
+    values["networks"][network] = {"weights": "random", "scaling": "unit"}
+    values["strategy_settings"]["losses"]["networks"] = [network]
     path.write_text(yaml.safe_dump(values, sort_keys=False))
+    _plan(project)
+
+
+def _plan(project: Path) -> None:
     done = run_stage_script("plan", project)
     assert done.returncode == 0, done.stderr

@@ -20,6 +20,7 @@ import psutil
 import pytest
 from mlflow_server import mlflow_server
 from projects import ROOT
+from small_network import replace_the_zoo
 from trainings import TRAIN, change, change_plan, finished_keys, fold_runs, statuses, train, wait_for_the_middle
 
 from bus_mlops.config import RayEngineConfig, TrackingConfig
@@ -121,8 +122,9 @@ def test_of_a_task_that_dies_again_and_again_only_the_cell_at_fault_fails(demo):
 @pytest.mark.slow
 def test_predictions_are_the_same_on_ray_with_a_server(tiny_project, tmp_path):
     """Of a network that answers both questions, and of one that only draws masks."""
+    replace_the_zoo(tiny_project)
     rows = json.loads((tiny_project / "results/plan/approaches.json").read_text())["rows"]
-    drawing = [row for row in rows if row["spec"]["network"] in ("mt_estan", "estan")]
+    drawing = [row for row in rows if row["spec"]["network"] in ("small_approach", "small_mask")]
     assert len(drawing) == 2
     command = [*TRAIN[:-1], "approaches"]
     frames = []
@@ -142,7 +144,8 @@ def test_predictions_are_the_same_on_ray_with_a_server(tiny_project, tmp_path):
 @needs_ray
 @pytest.mark.slow
 def test_trials_of_a_search_go_through_the_engine_too(tiny_project, tmp_path):
-    command = [sys.executable, str(ROOT / "pipelines" / "search.py"), "mt_estan_loss"]
+    replace_the_zoo(tiny_project)
+    command = [sys.executable, str(ROOT / "pipelines" / "search.py"), "loss"]
     found = []
     for kind in ("local", "ray"):
         change(tiny_project, "engine", kind=kind)
@@ -150,7 +153,7 @@ def test_trials_of_a_search_go_through_the_engine_too(tiny_project, tmp_path):
         shutil.rmtree(tiny_project / "studies", ignore_errors=True)
         done = train(tiny_project, command)
         assert done.returncode == 0, done.stderr
-        result = json.loads((tiny_project / "results/search/mt_estan_loss/best.json").read_text())
+        result = json.loads((tiny_project / "results/search/loss/best.json").read_text())
         # Ids of runs are a store's own, and epochs are what was trained since the last stop.
         assert all(trial.pop("runs") and trial.pop("epochs") for trial in result["trials"])
         found.append(result)
