@@ -16,21 +16,25 @@ from bus_mlops.error_messages import readable_errors
 from bus_mlops.files import anchored
 from bus_mlops.paths import home
 from bus_mlops.project import load_config
+from bus_mlops.stage_times import timed
 
 
 def run_stage(main: Callable[[Config], None]) -> None:
-    """Run a stage's `main(config)` as a script.
+    """Run a stage's `main(config)` as a script, and note what it took in `results/timing.json`.
 
     In a copy that `dvc exp run --temp` or `--queue` made of a project, by the copy's code, on the project's store.
     """
     quiet()
     logs.show()
     with readable_errors():
+        stage = "@".join([Path(sys.argv[0]).stem, *sys.argv[1:2]])
         if (project := home()) == Path():
-            main(load_config())
+            with timed(stage):
+                main(load_config())
             return
         _use_code_of(Path.cwd())
-        main(_at_home(load_config(), project))
+        with timed(stage):
+            main(_at_home(load_config(), project))
 
 
 def _use_code_of(folder: Path) -> None:

@@ -15,6 +15,8 @@ OFFICIAL_FOLDS = Path("data/folds-official")
 
 RESULTS = Path("results")
 PLAN = RESULTS / "plan"
+# Beside the plans: the rows that are left out of them, a line each.
+LEFT_OUT_FILE = "left_out.csv"
 PREDICTIONS = RESULTS / "predictions"
 SEARCH = RESULTS / "search"
 PROBES = RESULTS / "probes"

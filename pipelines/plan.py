@@ -5,14 +5,14 @@ from bus_mlops.entry import run_stage
 from bus_mlops.experiments.plan import unique_specs
 from bus_mlops.experiments.plan_files import write_plans
 from bus_mlops.experiments.premium_plan import premium_plans
-from bus_mlops.experiments.search_plan import make_search_plans
 from bus_mlops.files import write_json
 from bus_mlops.paths import PLAN, SEARCH
 from bus_mlops.promotion.prerequisites import nothing_to_judge
 
 
 def main(config: Config) -> None:
-    plans = write_plans(config, PLAN)
+    planned = write_plans(config, PLAN)
+    plans = planned.plans
     specs = unique_specs(plans)
     cells = sum(len(config.folds_of(spec.cohort)) for spec in specs)
     named = ", ".join(name for name, plan in plans.items() if plan.rows)
@@ -27,8 +27,10 @@ def main(config: Config) -> None:
         print(f"[plan] external: {', '.join(config.external)}: no run of these sees an image of them")
     # The report depends on the folder of the searches, which is there also where nothing is searched.
     write_json(SEARCH / "searches.json", list(config.searches))
-    for search in make_search_plans(config).values():
+    for search in planned.searches.values():
         print(f"[plan] {search.explanation}")
+    for row in planned.left_out:
+        print(f"[plan] {row.sentence}")
     if reason := nothing_to_judge(config, plans):
         print(f"[plan] {reason}")
 

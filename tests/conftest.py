@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import shutil
 from collections.abc import Iterator
@@ -15,12 +14,12 @@ import pytest
 import yaml
 from made_once import made_once, make_empty_store
 from PIL import Image
-from projects import BUSI, WEIGHTS, run_stage_script, tiny_values
+from projects import BUSI, WEIGHTS, run_stage_script, small_profile, tiny_values
 from promotion_store import Store, copy_store, make_store, open_store
 from small_network import use_small_network
 from tiny_package import SIZE, TinyRegistry, speckle, write_tiny_members, write_tiny_package
 
-from bus_mlops import environment, profiles
+from bus_mlops import environment
 from bus_mlops.config import Config
 from bus_mlops.project import parse_config
 
@@ -58,8 +57,8 @@ def _logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def demo_values() -> dict[str, Any]:
-    """The demo profile as a mapping, free to change."""
-    return copy.deepcopy(yaml.safe_load(profiles.text("demo")))
+    """A whole small profile as a mapping, free to change."""
+    return small_profile()
 
 
 @pytest.fixture
@@ -102,7 +101,7 @@ def tiny_data(request: pytest.FixtureRequest) -> Path:
 
 
 def _make_tiny_data(folder: Path) -> None:
-    values = tiny_values(yaml.safe_load(profiles.text("demo")))
+    values = tiny_values(small_profile())
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     for stage in ("plan", "phantom", "assemble", "audit", "folds", "leakage"):
         done = run_stage_script(stage, folder)

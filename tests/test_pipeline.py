@@ -16,10 +16,9 @@ import pandas as pd
 import pytest
 import yaml
 from documented import DOCS, blocks, described_files, description_of, names_in, project_files
-from projects import ROOT, copy_code, dvc_environment, tiny_values
+from projects import ROOT, copy_code, dvc_environment, small_profile, tiny_values
 from small_network import add_small_networks, in_place_of_the_zoo
 
-from bus_mlops import profiles
 from bus_mlops.config import TrackingConfig
 from bus_mlops.tracking.ledger import Ledger
 
@@ -41,7 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("config", ".gitignore"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
     shutil.copytree(ROOT / ".dvc" / "plots", folder / ".dvc" / "plots")
-    values = tiny_values(yaml.safe_load(profiles.text("demo")))
+    values = tiny_values(small_profile())
     add_small_networks(folder)
     in_place_of_the_zoo(values)
     values["package"]["members"] = "one"  # each is exported to ONNX

@@ -121,12 +121,15 @@ def train(
     """
     from bus_mlops.errors import ConfigError
     from bus_mlops.experiments.driver import open_runner
-    from bus_mlops.experiments.plan import make_plans
+    from bus_mlops.experiments.left_out import planned
     from bus_mlops.experiments.runner import plan_cells
     from bus_mlops.project import load_config
 
     config = load_config()
-    plans = {name: plan for name, plan in make_plans(config).items() if name in config.strategies}
+    found = planned(config)
+    plans = {name: plan for name, plan in found.plans.items() if name in config.strategies}
+    for row in found.left_out:
+        LOG.warning(row.sentence)
     if strategy != "all" and strategy not in plans:
         raise ConfigError(f"strategy {strategy!r} is not in params.yaml; it has: {', '.join(plans)}")
     # Inside, since typer would turn Ctrl-C into a silent exit.

@@ -18,7 +18,7 @@ from bus_mlops.config.schema import Config
 INTENT_TAG, INTENT_DIGEST = "protocol", "protocol.sha256"
 # Whose network it is and who competes are no terms: other models are another look (`gate.look`). What params.yaml pins
 # is the digest of all this.
-NOT_TERMS = {"candidate_network", "candidates", "protocol"}
+NOT_TERMS = {"candidate_network", "candidates", "challengers", "protocol"}
 # A server may take no more characters than these in a tag; a longer value stands as its sha256.
 LONGEST, LONG = 5000, 300
 

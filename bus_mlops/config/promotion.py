@@ -24,6 +24,10 @@ class PromotionConfig(Strict):
         min_length=1,
         description="searches of the candidate network, by name, or approaches: as it is; several share alpha (Holm)",
     )
+    challengers: tuple[str, ...] = Field(
+        default=(),
+        description="named like candidates; after these each is judged alone, in this order, against the champion then",
+    )
     baseline: str = Field(
         default="champion",
         description="'champion' (for the first one: the best row of `multitask` and `approaches` that is not "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -37,6 +37,9 @@ class Config(Strict):
     )
     weights_folder: Path | None = Field(
         default=None, description="folder with pretrained weights, looked at before Keras's cache"
+    )
+    missing_weights: Literal["error", "leave_out"] = Field(
+        default="error", description="where ImageNet weights cannot be had: stop, or leave their rows out, by name"
     )
     training: TrainingDefaults = TrainingDefaults()
     networks: dict[str, NetworkConfig] = Field(
@@ -116,19 +119,28 @@ class Config(Strict):
                     f"({', '.join(self.data.sources)})"
                 )
 
+    def _competitors(self) -> Iterator[tuple[str, str]]:
+        """The candidates and then the challengers, each with the key that names it."""
+        for key, names in (("candidates", self.promotion.candidates), ("challengers", self.promotion.challengers)):
+            for name in names:
+                yield key, name
+
     def _check_candidates(self, network: str) -> None:
         """A candidate is the network as its strategy trains it, or as a search of it has tuned it."""
-        for name in self.promotion.candidates:
+        twice = set(self.promotion.candidates) & set(self.promotion.challengers)
+        if twice:
+            raise ValueError(f"promotion.challengers names {min(twice)}, which promotion.candidates names already")
+        for key, name in self._competitors():
             if name == "approaches":
                 continue
             searched = [each for each, search in self.searches.items() if network in search.network]
             there = f"approaches, or a search of {network} ({', '.join(searched) or 'there is none'})"
             if name not in self.searches:
                 now = "tuned is now called by the name of its search; " if name == "tuned" else ""
-                raise ValueError(f"promotion.candidates: {now}must be {there} but got {name!r}")
+                raise ValueError(f"promotion.{key}: {now}must be {there} but got {name!r}")
             if name not in searched:
                 raise ValueError(
-                    f"promotion.candidates must be {there} but got {name!r}, which searches "
+                    f"promotion.{key} must be {there} but got {name!r}, which searches "
                     f"{', '.join(self.searches[name].network)}: see promotion.candidate_network"
                 )
 

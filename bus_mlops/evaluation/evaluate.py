@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation import dvc_plots
 from bus_mlops.evaluation.families import compose, with_choice
+from bus_mlops.evaluation.paper.absent_rows import name_absent_rows
 from bus_mlops.evaluation.paper.findings import find
 from bus_mlops.evaluation.paper.small_tumours import small_tumours
 from bus_mlops.evaluation.paper.together import together
@@ -82,7 +83,7 @@ def _evaluated(
     evaluated = Evaluated(
         plans, predictions, tables, by_fold, folds, benchmark, results / "probes", results / "premium"
     )
-    findings = together([*find(plans, by_fold, folds), *small_tumours(evaluated)])
+    findings = name_absent_rows(together([*find(plans, by_fold, folds), *small_tumours(evaluated)]), plans_folder)
     for name, table in {**tables, **{name: compute(evaluated) for name, compute in TIDY_TABLES.items()}}.items():
         _write(results / "tables" / f"{name}.csv", table)
     write_json(results / "findings.json", [finding.to_dict() for finding in findings])

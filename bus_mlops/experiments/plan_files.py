@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from bus_mlops.config import Config
 from bus_mlops.config.base import Strict
 from bus_mlops.errors import DatasetError
-from bus_mlops.experiments.plan import StrategyPlan, make_plans
-from bus_mlops.experiments.search_plan import SearchPlan, make_search_plans
+from bus_mlops.experiments.left_out import Planned, planned, write_left_out
+from bus_mlops.experiments.plan import StrategyPlan
+from bus_mlops.experiments.search_plan import SearchPlan
 from bus_mlops.files import read_json, write_json
 from bus_mlops.images.geometry import GEOMETRY_VERSION
 
@@ -28,20 +29,21 @@ def input_sizes(plans: Mapping[str, StrategyPlan], searches: Mapping[str, Search
     return sorted(sizes.union(*(each.space(start).sizes() for each in searches.values() for start in each.networks)))
 
 
-def write_plans(config: Config, folder: Path) -> dict[str, StrategyPlan]:
-    """Write `<strategy>.json`, `search-<name>.json`, `tuned-<name>.json` and `sizes.json` into a folder.
+def write_plans(config: Config, folder: Path) -> Planned:
+    """Write `<strategy>.json`, `search-<name>.json`, `tuned-<name>.json`, `sizes.json` and `left_out.csv`.
 
     Returns:
-        The plan of each strategy.
+        What was written.
     """
-    plans = make_plans(config)
-    for name, plan in plans.items():
+    found = planned(config)
+    for name, plan in found.plans.items():
         write_json(folder / f"{name}.json", plan.model_dump(mode="json"))
-    searches = make_search_plans(config)
-    for name, each in searches.items():
+    for name, each in found.searches.items():
         write_json(folder / f"search-{name}.json", each.model_dump(mode="json"))
-    write_json(folder / "sizes.json", {"sizes": input_sizes(plans, searches), "geometry": GEOMETRY_VERSION})
-    return plans
+    sizes = input_sizes(found.plans, found.searches)
+    write_json(folder / "sizes.json", {"sizes": sizes, "geometry": GEOMETRY_VERSION})
+    write_left_out(folder, found.left_out)
+    return found
 
 
 def read_plan(folder: Path, strategy: str) -> StrategyPlan:

@@ -109,11 +109,12 @@ def describe_plan(config: Config) -> tuple[Table, list[str]]:
 def read_plan_status(config: Config) -> PlanStatus:
     """What is planned, what of it is done, and how long the rest takes."""
     from bus_mlops.errors import DatasetError, LedgerError
-    from bus_mlops.experiments.plan import make_plans, unique_specs
-    from bus_mlops.experiments.search_plan import make_search_plans
+    from bus_mlops.experiments.left_out import planned
+    from bus_mlops.experiments.plan import unique_specs
 
-    plans = make_plans(config)
-    recorded, nothing, notes = None, "0", []
+    found = planned(config)
+    plans = found.plans
+    recorded, nothing, notes = None, "0", [row.sentence for row in found.left_out]
     try:
         recorded = _recorded(config)
         if recorded is None:
@@ -129,7 +130,7 @@ def read_plan_status(config: Config) -> PlanStatus:
     total = _line(config, "all, each spec once", sum(line.rows for line in lines), unique_specs(plans), recorded)
     if total.work.unknown:
         notes.append(f"without the time for networks that never ran: {', '.join(sorted(total.work.unknown))}")
-    for search in make_search_plans(config).values():
+    for search in found.searches.values():
         uncounted = "which are not counted; those that a table has too cost nothing"
         notes.append(f"{search.explanation}, {uncounted}" if search.networks else search.explanation)
     workers, known = _workers(config), recorded is not None

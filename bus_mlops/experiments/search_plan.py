@@ -29,13 +29,18 @@ class SearchStart(Strict):
 
 
 class SearchPlan(Strict):
-    """One search: its settings, the networks that it has a start for, and the folds (1-based) to choose for."""
+    """One search: its settings, the networks that it has a start for, and the folds (1-based) to choose for.
+
+    Attributes:
+        left_out: Why its networks are left out of the plan, if all are (`left_out.py`).
+    """
 
     name: str
     settings: Search
     networks: tuple[SearchStart, ...]
     folds: tuple[int, ...]
     seed: int
+    left_out: str = ""
     numerics: int = NUMERICS_VERSION
 
     @property
@@ -46,6 +51,8 @@ class SearchPlan(Strict):
     @property
     def missing(self) -> str:
         """Why a search without networks has none."""
+        if self.left_out:
+            return self.left_out
         verb = "is" if len(self.settings.network) == 1 else "are"
         return f"{' and '.join(self.settings.network)} {verb} not among the networks of params.yaml"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -38,21 +39,44 @@ class Application:
         files: The names of a file with its ImageNet weights without top: the one that Keras downloads, and the same
             in Keras 3's own format.
         normalization: What these weights were trained on.
+        arguments: What else the builder is called with.
     """
 
     builder: str
     files: tuple[str, str]
     normalization: Normalization
+    arguments: Mapping[str, float] = field(default_factory=dict)
 
 
-# MobileNet has weights for four input sizes; those of 224 are used at every size, so that sizes differ in nothing
-# else.
-APPLICATIONS = {
-    "mobilenet": Application(
+# The widths of MobileNet that have ImageNet weights, its option `alpha`; how each is written in names, by Keras too.
+MOBILENET_WIDTHS = {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"}
+
+
+def of_width(name: str, alpha: float) -> str:
+    """What the application is called that has `alpha` times the filters of another.
+
+    >>> of_width("mobilenet", 1), of_width("mobilenet", 0.25)
+    ('mobilenet', 'mobilenet_0_25')
+    """
+    return name if alpha == 1 else f"{name}_{_in_names(alpha)}"
+
+
+def _in_names(alpha: float) -> str:
+    return f"{float(alpha)}".replace(".", "_")
+
+
+def _mobilenet(alpha: float) -> Application:
+    """Of its weights for four input sizes those of 224 serve every size, so that sizes differ in nothing else."""
+    return Application(
         "MobileNet",
-        ("mobilenet_1_0_224_tf_no_top.h5", "mobilenet_1_0_224_notop.weights.h5"),
+        (f"mobilenet_{MOBILENET_WIDTHS[alpha]}_224_tf_no_top.h5", f"mobilenet_{_in_names(alpha)}_224_notop.weights.h5"),
         Normalization.TF,
-    ),
+        {} if alpha == 1 else {"alpha": alpha},
+    )
+
+
+APPLICATIONS = {
+    **{of_width("mobilenet", alpha): _mobilenet(alpha) for alpha in MOBILENET_WIDTHS},
     "efficientnetb0": Application(
         "EfficientNetB0",
         ("efficientnetb0_notop.h5", "efficientnetb0_notop.weights.h5"),
@@ -113,7 +137,8 @@ def build_application(name: str, image: keras.KerasTensor) -> keras.Model:
     from bus_mlops.models.framework import keras
 
     found = application(name)
-    model: keras.Model = getattr(keras.applications, found.builder)(include_top=False, weights=None, input_tensor=image)
+    builder = getattr(keras.applications, found.builder)
+    model: keras.Model = builder(include_top=False, weights=None, input_tensor=image, **found.arguments)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization):
             _normalize_as_imagenet(layer)

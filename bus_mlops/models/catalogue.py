@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from bus_mlops.models.entry import NetworkEntry, OptionRule
-from bus_mlops.models.widths import units
+from bus_mlops.models.widths import ALPHA, units
 from bus_mlops.spec import Task
 
 _HEAD = units(512, 64)
 _DECODER = {"upsampling": OptionRule("transposed", choices=("transposed", "repeat"))}
+
+
+def _narrowed(backbone: str) -> dict[str, OptionRule]:
+    """MobileNet alone has ImageNet weights of several widths."""
+    return {"alpha": ALPHA} if backbone == "mobilenet" else {}
 
 
 def _classifier(
@@ -22,7 +27,8 @@ def _classifier(
         backbone=name,
         source=f"paper, section 4: {label} without top, global average pool, 512, 64, 1",
         minimum=minimum,
-        options=_HEAD,
+        options=_HEAD | _narrowed(name),
+        width_option=next(iter(_narrowed(name)), ""),
         parameters=parameters,
         gmac=gmac,
         scaling="raw255",
@@ -39,7 +45,8 @@ def _multitask(backbone: str, label: str, parameters: int, gmac: float, skips: s
         backbone=backbone,
         source=f"the paper's Table 8: the classifier with the released code's decoder; skips are {skips}",
         multiple=16,
-        options=_DECODER | _HEAD,
+        options=_DECODER | _HEAD | _narrowed(backbone),
+        width_option=next(iter(_narrowed(backbone)), ""),
         parameters=parameters,
         gmac=gmac,
         scaling="unit",

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 
-from bus_mlops.models.applications import build_application
+from bus_mlops.models.applications import build_application, of_width
 from bus_mlops.models.blocks import Tensor, malignancy_head
 from bus_mlops.models.framework import keras, layers
 from bus_mlops.models.scaling import scale
 
 
 def classifier(
-    backbone: str, *, input_size: int, scaling: str, dropout: float, units_1: int, units_2: int
+    backbone: str, *, input_size: int, scaling: str, dropout: float, units_1: int, units_2: int, alpha: float = 1.0
 ) -> keras.Model:
     """A Keras application with the paper's head, 512 and 64 units unless set otherwise, all layers trainable.
 
     Input (B, S, S, 3) RGB 0-255; output {"malignancy": (B, 1)}, probability 0-1. `dropout` is the head's;
-    EfficientNetB0 has more of its own, on whole blocks.
+    EfficientNetB0 has more of its own, on whole blocks. `alpha` times the filters has MobileNet alone.
     """
     image = keras.Input((input_size, input_size, 3), name="image")
-    base = build_application(backbone, scale(image, scaling, backbone))
+    base = build_application(of_width(backbone, alpha), scale(image, scaling, backbone))
     malignancy = classification_head(base.output, (units_1, units_2), dropout)
     return keras.Model(image, {"malignancy": malignancy}, name=backbone)
 

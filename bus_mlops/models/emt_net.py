@@ -8,7 +8,7 @@ these two are the most natural ones. Its row in Table 9 is not a strict replicat
 
 from __future__ import annotations
 
-from bus_mlops.models.applications import build_application
+from bus_mlops.models.applications import build_application, of_width
 from bus_mlops.models.blocks import Tensor, conv_norm_relu, conv_pair, join, malignancy_head, mask_head, transposed
 from bus_mlops.models.framework import keras, layers
 from bus_mlops.models.scaling import scale, scale_untrained
@@ -18,17 +18,19 @@ SKIPS = ("conv_pw_11_relu", "conv_pw_5_relu", "conv_pw_3_relu", "conv_pw_1_relu"
 _FILTERS = (128, 64, 32, 16, 8)
 
 
-def emt_net(*, input_size: int, scaling: str, dropout: float, decoder: str, units_1: int, units_2: int) -> keras.Model:
+def emt_net(
+    *, input_size: int, scaling: str, dropout: float, decoder: str, units_1: int, units_2: int, alpha: float
+) -> keras.Model:
     """Build EMT-Net: 5,108,650 parameters with the decoder `upsampling`, 5,107,146 with `transposed`.
 
     Input (B, S, S, 3) RGB 0-255, S a multiple of 32; output {"malignancy": (B, 1), "mask": (B, S, S, 1)},
     probabilities 0-1. `upsampling` doubles without weights, then narrows with 1x1, and has the benchmark's
     head of 512 and 64; `transposed` doubles with transposed convolutions and has a head of 128, unless
-    `units_1` and `units_2` are set otherwise.
+    `units_1` and `units_2` are set otherwise. `alpha` scales MobileNet's filters, never the decoder's.
     """
     image = keras.Input((input_size, input_size, 3), name="image")
     scaled = scale(image, scaling, "mobilenet")
-    base = build_application("mobilenet", scaled)
+    base = build_application(of_width("mobilenet", alpha), scaled)
     x = base.output
     skips = [*(base.get_layer(name).output for name in SKIPS), scale_untrained(image, scaled, scaling)]
     for number, (n, skip) in enumerate(zip(_FILTERS, skips, strict=True), start=1):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bus_mlops.errors import NetworkError
+from bus_mlops.models.applications import of_width
 from bus_mlops.spec import Task
 
 Option = bool | int | float | str
@@ -24,6 +25,7 @@ class OptionRule:
         later: The network has had it only since runs of it were recorded: specs leave it out while it has its
             default, so that what is recorded stays found.
         follows: The default, where it follows from the options that stand before this one.
+        beside: The option before this one, and its value, without which only the default is allowed.
     """
 
     default: Option
@@ -32,6 +34,7 @@ class OptionRule:
     named: bool = False
     later: bool = False
     follows: Callable[[Options], Option] | None = None
+    beside: tuple[str, Option] | None = None
 
     @property
     def in_words(self) -> str:
@@ -41,7 +44,8 @@ class OptionRule:
         ('a | b', '1 (0.5-2)')
         """
         if self.bounds is None:
-            return " | ".join(str(choice) for choice in (self.default, *(c for c in self.choices if c != self.default)))
+            choices = (self.default, *(c for c in self.choices if c != self.default))
+            return " | ".join(f"{each:g}" if isinstance(each, float) else str(each) for each in choices)
         low, high = self.bounds
         return f"{self.default:g} ({low:g}-{high:g})"
 
@@ -86,6 +90,7 @@ class NetworkEntry:
         minimum: The smallest input size, in pixels.
         backbone: The pretrained part: the name of a Keras application, of the option that holds that name, or empty
             for a network that always starts from random weights.
+        width_option: The option that says which share of the filters the pretrained part has, where it has one.
         parameters: Of all layers, measured at `input_size` with the default options; 0 if nobody has.
         gmac: 10^9 multiply-accumulates an image, measured likewise.
         scaling: The one of the released code.
@@ -107,6 +112,7 @@ class NetworkEntry:
     gmac: float = 0.0
     scaling: str = "raw255"
     code: str = ""
+    width_option: str = ""
 
     def resolve(self, options: Options) -> dict[str, Option]:
         """What a spec says of its network: all options with defaults filled in, but for later ones at their default.
@@ -132,7 +138,11 @@ class NetworkEntry:
         values = dict[str, Option]()
         for name, rule in self.options.items():
             value = options.get(name, rule.default_with(values))
-            values[name] = rule.check(f"networks.{self.name}.options.{name}", value)
+            where = f"networks.{self.name}.options.{name}"
+            values[name] = rule.check(where, value)
+            if rule.beside and self._set(name, values) and values[rule.beside[0]] != rule.beside[1]:
+                needed = f"{rule.beside[0]} {rule.beside[1]}"
+                raise NetworkError(f"{where} has an effect only with {needed}, but it is {values[rule.beside[0]]}.")
         return values
 
     def _set(self, name: str, values: Options) -> bool:
@@ -175,5 +185,7 @@ class NetworkEntry:
         return f"{self.label} ({', '.join(changed)})" if changed else self.label
 
     def backbone_of(self, options: Options) -> str:
-        """The Keras application whose ImageNet weights fit: mobilenet, resnet50 or densenet121."""
-        return str(self.complete(options).get(self.backbone, self.backbone))
+        """The Keras application whose ImageNet weights fit, such as mobilenet, mobilenet_0_25 or resnet50."""
+        values = self.complete(options)
+        alpha = values.get(self.width_option, 1.0)
+        return of_width(str(values.get(self.backbone, self.backbone)), float(alpha))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from bus_mlops.models.applications import build_application
+from bus_mlops.models.applications import build_application, of_width
 from bus_mlops.models.blocks import Tensor, conv_pair, join, mask_head, transposed
 from bus_mlops.models.classifiers import classification_head
 from bus_mlops.models.framework import keras, layers
@@ -32,16 +32,25 @@ _FILTERS = (128, 64, 32, 16)
 
 
 def generic_multitask(
-    backbone: str, *, input_size: int, scaling: str, dropout: float, upsampling: str, units_1: int, units_2: int
+    backbone: str,
+    *,
+    input_size: int,
+    scaling: str,
+    dropout: float,
+    upsampling: str,
+    units_1: int,
+    units_2: int,
+    alpha: float = 1.0,
 ) -> keras.Model:
     """A classifier with a segmentation decoder, all layers trainable.
 
     Input (B, S, S, 3) RGB 0-255, S a multiple of 16; output {"malignancy": (B, 1), "mask": (B, S, S, 1)},
     probabilities 0-1. `upsampling` is `transposed` convolution, as released, or `repeat`, which has no parameters.
+    `alpha` scales the filters of the backbone, never the decoder's; MobileNet alone has it.
     """
     image = keras.Input((input_size, input_size, 3), name="image")
     scaled = scale(image, scaling, backbone)
-    base = build_application(backbone, scaled)
+    base = build_application(of_width(backbone, alpha), scaled)
     start, *skips = [base.get_layer(name).output for name in SKIPS[backbone]]
     skips.append(scale_untrained(image, scaled, scaling))
     outputs = {

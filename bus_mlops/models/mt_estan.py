@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bus_mlops.models.applications import build_application
+from bus_mlops.models.applications import build_application, of_width
 from bus_mlops.models.blocks import Tensor, join, malignancy_head, mask_head, transposed
 from bus_mlops.models.estan import conv, estan_encoder
 from bus_mlops.models.framework import keras, layers
@@ -50,18 +50,27 @@ TAPS = {
 
 
 def mt_estan(
-    *, input_size: int, scaling: str, dropout: float, encoder: str, width: float, units_1: int, units_2: int
+    *,
+    input_size: int,
+    scaling: str,
+    dropout: float,
+    encoder: str,
+    alpha: float,
+    width: float,
+    units_1: int,
+    units_2: int,
 ) -> keras.Model:
     """Build MT-ESTAN.
 
     Input (B, S, S, 3) RGB 0-255, S a multiple of 32; output {"malignancy": (B, 1), "mask": (B, S, S, 1)},
     probabilities 0-1. `width` scales the filters of the ESTAN encoder, the bridge, the decoder and, unless
-    they are set, the units of the class head, never the pretrained encoder. With `imagenet` scaling the
+    they are set, the units of the class head, never the pretrained encoder, which as a MobileNet has `alpha` times
+    its filters. With `imagenet` scaling the
     pretrained encoder gets its own normalisation and ESTAN, which starts from scratch, 0-1.
     """
     image = keras.Input((input_size, input_size, 3), name="image")
     scaled = scale(image, scaling, encoder)
-    base = build_application(encoder, scaled)
+    base = build_application(of_width(encoder, alpha), scaled)
     early = [base.get_layer(name).output for name in TAPS[encoder].early]
     late = [base.get_layer(name).output for name in TAPS[encoder].late]
     estan = estan_encoder(scale_untrained(image, scaled, scaling), width)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bus_mlops.models.entry import NetworkEntry, OptionRule, Options
-from bus_mlops.models.widths import filters, units
+from bus_mlops.models.widths import ALPHA, filters, units
 from bus_mlops.spec import Task
 
 _WIDTH = OptionRule(1.0, bounds=(0.0625, 2.0))
@@ -63,7 +65,9 @@ PUBLISHED = (
         options={
             "decoder": OptionRule("upsampling", choices=("upsampling", "transposed")),
             **units(512, 64, beside=lambda options: _EMT_NET_UNITS[str(options["decoder"])]),
+            "alpha": ALPHA,
         },
+        width_option="alpha",
         parameters=5_108_650,
         gmac=1.382,
         scaling="unit",
@@ -80,9 +84,11 @@ PUBLISHED = (
         minimum=64,
         options={
             "encoder": OptionRule("resnet50", choices=("resnet50", "mobilenet", "densenet121"), named=True),
+            "alpha": replace(ALPHA, beside=("encoder", "mobilenet")),
             "width": _WIDTH,
             **units(512, 128, beside=_mt_estan_units),
         },
+        width_option="alpha",
         parameters=55_980_162,
         gmac=29.061,
         scaling="unit",

@@ -1,11 +1,14 @@
-"""How wide a network is: its filters at a width, and the units of its class head, which are options."""
+"""How wide a network is: MobileNet's share of its filters, filters at a width, and the units of its class head."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from bus_mlops.models.applications import MOBILENET_WIDTHS
 from bus_mlops.models.entry import Option, OptionRule, Options
 
+# Of MobileNet's filters, as Keras calls it; only these widths have ImageNet weights.
+ALPHA = OptionRule(1.0, choices=tuple(MOBILENET_WIDTHS), later=True)
 _MOST_UNITS = 4096
 
 

@@ -60,7 +60,7 @@ def terms_of(inputs: PromotionInputs, expected: Sequence[int]) -> Terms:
         expected_folds=tuple(expected),
         seed=config.seed,
         # Whose network it is, the runs say: it is no condition.
-        promotion=config.promotion.model_dump(mode="json", exclude={"candidate_network"}),
+        promotion=config.promotion.model_dump(mode="json", exclude={"candidate_network", "challengers"}),
         members=config.package.members,
     )
 

@@ -30,8 +30,8 @@ from bus_mlops.tracking.ledger import Ledger
 RUNS_TAG, BASELINE_RUNS_TAG = "lineage.runs", "baseline.runs"
 
 
-def candidates_of(inputs: PromotionInputs, runs: Sequence[str]) -> list[TrainedModel]:
-    """The models of runs, else those of `promotion.candidates`; two that are the same computation count once.
+def candidates_of(inputs: PromotionInputs, runs: Sequence[str], names: Sequence[str]) -> list[TrainedModel]:
+    """The models of runs, else those that `promotion` names so; two that are the same computation count once.
 
     Raises:
         NothingToJudgeError: `params.yaml` leaves no candidate.
@@ -45,14 +45,15 @@ def candidates_of(inputs: PromotionInputs, runs: Sequence[str]) -> list[TrainedM
     else:
         # What is left of a strategy that is no longer planned is not judged.
         planned = (*inputs.config.searches, *inputs.config.strategies)
-        if unplanned := [name for name in promotion.candidates if name not in planned]:
+        if unplanned := [name for name in names if name not in planned]:
+            key = "candidates" if unplanned[0] in promotion.candidates else "challengers"
             raise NothingToJudgeError(
-                f"promotion.candidates names {unplanned[0]}, which is not among the strategies of params.yaml: add it "
-                "there, or take it out of promotion.candidates."
+                f"promotion.{key} names {unplanned[0]}, which is not among the strategies of params.yaml: add it "
+                f"there, or take it out of promotion.{key}."
             )
         found = [
             _told(ledger, model, None if name == "approaches" else name)
-            for name in promotion.candidates
+            for name in names
             for model in [_of_network(ledger, _frame(inputs.predictions, strategy_of(name)), network)]
         ]
     for model in found:
@@ -80,9 +81,9 @@ def computed_by(model: TrainedModel) -> tuple[Any, ...]:
 
 
 def baseline_of(
-    inputs: PromotionInputs, candidates: Sequence[TrainedModel], champion: str | None, run: str | None
+    inputs: PromotionInputs, candidates: Sequence[TrainedModel], champion: str | None, wanted: str, run: str | None
 ) -> tuple[TrainedModel, dict[str, float]]:
-    """The baseline, and by which values it was chosen where it is the best of several.
+    """The baseline that is `wanted`, as `promotion.baseline`, and by which values the best of several was chosen.
 
     Raises:
         NothingToJudgeError: `params.yaml` leaves nothing to compare with.
@@ -92,7 +93,6 @@ def baseline_of(
     config, ledger = inputs.config, inputs.ledger
     if run is not None:
         return find_trained_model(ledger, run), {}
-    wanted = config.promotion.baseline
     if wanted == "champion" and champion is not None:
         return _of_champion(ledger, inputs.model_name, champion, candidates), {}
     frame = rivals_of(config, inputs.predictions)
@@ -111,7 +111,7 @@ def named_by_hand(
     """A clause where a baseline that a command named is another than the terms ask for: it may have been sought out."""
     wanted = inputs.config.promotion.baseline
     try:
-        stated, _ = baseline_of(inputs, candidates, champion, None)
+        stated, _ = baseline_of(inputs, candidates, champion, wanted, None)
     except BusMlopsError:
         # Whatever keeps it from being found, it is not the one that was named.
         stated_title = ""

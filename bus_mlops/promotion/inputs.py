@@ -63,6 +63,15 @@ class PromotionInputs:
         return cls(config, Ledger(config.tracking), Benchmark.open(BENCHMARK), folds, PREDICTIONS)
 
     @property
+    def example(self) -> Path | None:
+        """The file of an image to try a model on: the first malignant one that a fold tests; None if it is gone."""
+        tested = tested_today(self.config)
+        frame = self.benchmark.frame
+        malignant = frame[(frame["label"] == 1) & frame["image_id"].isin(tested)]
+        paths = [self.config.data.root / str(path) for path in malignant["path"]]
+        return next((path for path in paths if path.is_file()), None)
+
+    @property
     def model_name(self) -> str:
         """The registered model's name."""
         return registered_name(self.config)

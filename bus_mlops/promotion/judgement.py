@@ -98,6 +98,7 @@ def judge_candidates(
     candidate_runs: Sequence[str] = (),
     baseline_run: str | None = None,
     amend: str | None = None,
+    challenger: str | None = None,
 ) -> Judgement:
     """Judge the candidates against the baseline.
 
@@ -109,6 +110,8 @@ def judge_candidates(
         baseline_run: Else that of `promotion.baseline`.
         amend: Why terms hold that were changed after a candidate's first run had begun, and why a cohort that no fold
             touches may be read once more.
+        challenger: One of `promotion.challengers`, judged instead of the candidates, against the champion if there is
+            one, whatever `promotion.baseline` says.
 
     Raises:
         NothingToJudgeError: `params.yaml` leaves no candidate, or nothing to compare it with.
@@ -117,7 +120,7 @@ def judge_candidates(
         RegistryError: A run is of another network than the registered name's, or the champion of another version.
     """
     promotion = inputs.config.promotion
-    contest = _contest(inputs, candidate_runs, baseline_run)
+    contest = _contest(inputs, candidate_runs, baseline_run, challenger)
     champion, baseline, candidates = contest.champion, contest.baseline, contest.candidates
     shared = replace(terms_of(inputs, contest.folds), baseline_choice=contest.ranked)
     looks = Looks(inputs.ledger.client, inputs.model_name)
@@ -167,18 +170,21 @@ class _Contest(NamedTuple):
         return self.by_hand if intended.first else ()
 
 
-def _contest(inputs: PromotionInputs, candidate_runs: Sequence[str], baseline_run: str | None) -> _Contest:
+def _contest(
+    inputs: PromotionInputs, candidate_runs: Sequence[str], baseline_run: str | None, challenger: str | None = None
+) -> _Contest:
     promotion = inputs.config.promotion
     champion = read_aliases(inputs.ledger.client, inputs.model_name).champion
-    candidates = candidates_of(inputs, candidate_runs)
-    baseline, ranked = baseline_of(inputs, candidates, champion, baseline_run)
+    candidates = candidates_of(inputs, candidate_runs, promotion.candidates if challenger is None else (challenger,))
+    wanted = promotion.baseline if challenger is None or champion is None else "champion"
+    baseline, ranked = baseline_of(inputs, candidates, champion, wanted, baseline_run)
     by_hand = named_by_hand(inputs, candidates, champion, baseline) if baseline_run is not None else ()
     expected = expected_folds(inputs.folds, candidates[0], inputs.config.folds.run)
     (baseline, *candidates), notes = with_common_seeds([baseline, *candidates], expected)
     candidates = [with_choice(inputs.ledger, each, each.choice, inputs.folds) for each in candidates]
     baseline = with_choice(inputs.ledger, baseline, baseline.choice, inputs.folds)
-    if champion and promotion.baseline != "champion" and baseline_run is None:
-        notes += (f"Version {champion} is champion, but promotion.baseline asks for {promotion.baseline}.",)
+    if champion and wanted != "champion" and baseline_run is None:
+        notes += (f"Version {champion} is champion, but promotion.baseline asks for {wanted}.",)
     later = {
         run for each in (baseline, *candidates) for run in each.runs.values() if inputs.ledger.files.recorded_later(run)
     }

@@ -16,7 +16,7 @@ def nothing_to_judge(config: Config, plans: Mapping[str, StrategyPlan]) -> str |
     """Why the stage `promote` will have no candidate, or nothing to compare it with; None when it has both."""
     candidate = config.promotion.candidate_network
     masked = config.cohorts["multitask"]
-    for name in config.promotion.candidates:
+    for name in (*config.promotion.candidates, *config.promotion.challengers):
         specs = [spec for spec in _specs(plans, strategy_of(name)) if spec.network == candidate]
         if not specs:
             return f"no promotion: its candidate would be {candidate} of {name}, which is not planned"

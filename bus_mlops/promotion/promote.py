@@ -96,6 +96,7 @@ def promote(
     force_reason: str | None = None,
     amend: str | None = None,
     *,
+    challenger: str | None = None,
     full: bool = False,
 ) -> Outcome:
     """Judge the candidates against the baseline, register the best of them with its evidence, and move the aliases.
@@ -108,7 +109,7 @@ def promote(
     with looking(client, inputs.config.tracking, inputs.model_name):
         settle(client, inputs.model_name)
         records.close_abandoned(client)
-        judgement = judge_candidates(inputs, candidate_runs, baseline_run, amend)
+        judgement = judge_candidates(inputs, candidate_runs, baseline_run, amend, challenger)
         return decide(inputs, judgement, force_reason, full=full)
 
 
@@ -180,10 +181,19 @@ def _decide_alone(
     return Outcome(name, str(version.version), former.decision, is_champion, judgement.report, digest, fresh)
 
 
-def write_outcome(folder: Path, outcome: Outcome) -> None:
-    """Write the gate's report (json and markdown) and what became of it."""
+def write_outcome(folder: Path, outcome: Outcome, example: Path | None) -> None:
+    """Write the gate's report (json and markdown), what became of it, and the file of an image to try the model on."""
     write_report(folder, outcome.report)
-    write_json(folder / "promotion.json", outcome.to_dict())
+    tried = None if example is None else example.as_posix()
+    write_json(folder / "promotion.json", {**outcome.to_dict(), "example": tried})
+
+
+def write_challenge(folder: Path, name: str, outcome: Outcome, example: Path | None) -> None:
+    """Write what became of a challenger: `challengers/NAME.json`, as promotion.json, and its gate.json and gate.md."""
+    own = folder / "challengers"
+    write_report(own / name, outcome.report)
+    tried = None if example is None else example.as_posix()
+    write_json(own / f"{name}.json", {**outcome.to_dict(), "example": tried})
 
 
 def write_look(folder: Path, report: GateReport, experiment: str) -> None:

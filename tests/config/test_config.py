@@ -243,3 +243,16 @@ def test_customised_profile_keeps_comments_and_takes_folders(tmp_path):
     assert config.data.root == odd
     assert config.weights_folder == tmp_path
     assert text.count("#") == profiles.text("busi").count("#")
+
+
+@pytest.mark.parametrize(
+    ("challengers", "message"),
+    [
+        (["mt_estan_loss"], "promotion.challengers names mt_estan_loss, which promotion.candidates names already"),
+        (["focal"], "promotion.challengers must be approaches, or a search of mt_estan .* but got 'focal'"),
+    ],
+)
+def test_a_challenger_is_named_like_a_candidate_and_is_none(demo_values, challengers, message):
+    demo_values["promotion"]["challengers"] = challengers
+    with pytest.raises(ConfigError, match=message):
+        parse_config(demo_values)

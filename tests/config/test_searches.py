@@ -178,7 +178,7 @@ def test_the_former_section_is_told_in_todays_words(demo_values):
 
 
 def test_a_mistake_in_a_search_is_told_with_its_line():
-    text = profiles.text("demo").replace("loss.gamma: {low: 1, high: 5, step: 0.5", "loss.gamma: {low: 1, high: 1")
+    text = profiles.text("busi").replace("loss.gamma: {low: 1, high: 5, step: 0.5", "loss.gamma: {low: 1, high: 1")
     number = next(n for n, line in enumerate(text.splitlines(), 1) if "loss.gamma: {low: 1, high: 1" in line)
     parameters = parse_parameters(text, "params.yaml")
     with pytest.raises(ConfigError, match=rf"line {number}: searches.mt_estan_loss.space.loss.gamma = .*low must be"):

@@ -266,7 +266,7 @@ def test_what_a_profile_leaves_to_the_paper_is_named(demo, paper):
 
 
 def test_plans_survive_the_disk(demo, tmp_path):
-    plans = write_plans(demo, tmp_path)
+    plans = write_plans(demo, tmp_path).plans
     assert read_plan(tmp_path, "losses") == plans["losses"]
     assert input_sizes(plans, {}) == [32, 64]
     with pytest.raises(DatasetError, match="no plan 'magic'"):

@@ -6,12 +6,11 @@ from functools import lru_cache
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from projects import small_profile
 from pydantic import TypeAdapter
 
-from bus_mlops import profiles
 from bus_mlops.config import Choices, Config, CrossEntropy, Dimension, Focal, Range, Sgd, Training
 from bus_mlops.errors import ConfigError
 from bus_mlops.experiments.settings import settings_of
@@ -45,7 +44,7 @@ WIDE: dict[str, Any] = {
 
 @lru_cache
 def demo() -> Config:
-    return parse_config(yaml.safe_load(profiles.text("demo")))
+    return parse_config(small_profile())
 
 
 @lru_cache

@@ -14,7 +14,8 @@ def write_pretrained(backbone: str, folder: Path, ours: bool = False) -> Path:
     """Write the file that Keras downloads for `backbone`, or `ours` in Keras 3's own format, of the same values."""
     found = APPLICATIONS[backbone]
     keras.utils.set_random_seed(0)
-    model = getattr(keras.applications, found.builder)(include_top=False, weights=None, input_shape=(224, 224, 3))
+    builder = getattr(keras.applications, found.builder)
+    model = builder(include_top=False, weights=None, input_shape=(224, 224, 3), **found.arguments)
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Normalization):

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 BUSI = SHARED / "data" / "busi"
@@ -43,8 +45,14 @@ def run_stage_script(
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
 
 
+def small_profile() -> dict[str, Any]:
+    """A whole profile on whose values tests count, as a mapping; `profile` is demo."""
+    values: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("small_profile.yaml").read_text(encoding="utf-8"))
+    return values
+
+
 def tiny_values(values: dict[str, Any]) -> dict[str, Any]:
-    """The demo's parameters, as small as they can be with every step still real."""
+    """The parameters of a small profile, as small as they can be with every step still real."""
     values["phantom"] = {
         "images": {"hmss": 12, "busi": 26, "busis": 20, "thammasat": 8, "dataset_b": 8},
         "near_duplicates": 3,

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from projects import tiny_values
+from projects import small_profile, tiny_values
 from tiny_package import SIZE
 
-from bus_mlops import paths, profiles
+from bus_mlops import paths
 from bus_mlops.config import Config
 from bus_mlops.dataset.assemble import assemble
 from bus_mlops.dataset.benchmark import Benchmark
@@ -212,7 +212,7 @@ def record_search(store: Store, result: SearchResult) -> str:
 
 def make_store(folder: Path, members: list[Path]) -> None:
     """Lay out a project in a folder and record its runs, with the networks of `members` for each fold."""
-    values = tiny_values(yaml.safe_load(profiles.text("demo")))
+    values = tiny_values(small_profile())
     values["data"].update(root=str(folder / "phantom"), sources=["busi"])
     values["phantom"].update(images={"busi": 4}, near_duplicates=0)
     values["promotion"].update(bootstrap=200, require_clean_git=True)

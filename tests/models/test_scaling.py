@@ -31,7 +31,9 @@ PREPROCESSING = {
 
 @pytest.mark.parametrize("backbone", APPLICATIONS)
 def test_imagenet_scaling_is_that_of_the_application(backbone):
-    np.testing.assert_allclose(scaled("imagenet", backbone), PREPROCESSING[backbone](IMAGES.copy()), atol=1e-4)
+    np.testing.assert_allclose(
+        scaled("imagenet", backbone), PREPROCESSING[backbone.split("_")[0]](IMAGES.copy()), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(("scaling", "divisor"), [("imagenet", 255), ("raw255", 255), ("unit", 255**2)])

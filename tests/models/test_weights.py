@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bus_mlops.errors import WeightsError
 from bus_mlops.models import weights, zoo
 from bus_mlops.models.applications import APPLICATIONS
 from bus_mlops.models.naming import with_stable_names
+from bus_mlops.models.weight_files import imagenet_weights
 from bus_mlops.spec import RunSpec
 from bus_mlops.testing.networks import network_spec, random_images
 
@@ -49,19 +51,19 @@ def make_spec(network: str, size: int = 64, **options: Any) -> RunSpec:
 def test_the_given_folder_comes_before_the_cache(offline, tmp_path, name):
     offline.mkdir(parents=True)
     (offline / name).touch()
-    assert weights.imagenet_weights("mobilenet") == offline / name
-    assert weights.imagenet_weights("mobilenet", tmp_path / "missing") == offline / name
+    assert imagenet_weights("mobilenet") == offline / name
+    assert imagenet_weights("mobilenet", tmp_path / "missing") == offline / name
     own = tmp_path / "own"
     own.mkdir()
     (own / name).touch()
-    assert weights.imagenet_weights("mobilenet", own) == own / name
+    assert imagenet_weights("mobilenet", own) == own / name
 
 
 @pytest.mark.parametrize("backbone", APPLICATIONS)
 def test_offline_says_at_once_which_file_to_put_where(offline, tmp_path, backbone):
     started = time.monotonic()
     with pytest.raises(WeightsError) as caught:
-        weights.imagenet_weights(backbone, tmp_path / "own")
+        imagenet_weights(backbone, tmp_path / "own")
     assert time.monotonic() - started < 20
     for word in (*APPLICATIONS[backbone].files, str(tmp_path / "own"), str(offline), "no such folder", backbone):
         assert word in str(caught.value)
@@ -69,7 +71,7 @@ def test_offline_says_at_once_which_file_to_put_where(offline, tmp_path, backbon
 
 def test_an_unknown_backbone_is_an_error():
     with pytest.raises(WeightsError, match="vgg99"):
-        weights.imagenet_weights("vgg99")
+        imagenet_weights("vgg99")
 
 
 def test_a_file_of_another_network_or_a_damaged_one_is_named(tmp_path):
@@ -87,7 +89,7 @@ def test_the_format_that_keras_downloads_is_read_too(tmp_path):
     source = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(224, 224, 3))
     path = tmp_path / APPLICATIONS["mobilenet"].files[0]
     source.save(path)  # .h5: the older format, of the files on Keras's host
-    loaded = weights.load_application("mobilenet", weights.imagenet_weights("mobilenet", tmp_path))
+    loaded = weights.load_application("mobilenet", imagenet_weights("mobilenet", tmp_path))
     for a, b in zip(source.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
@@ -99,6 +101,12 @@ def test_the_format_that_keras_downloads_is_read_too(tmp_path):
         (
             make_spec("mobilenet"),
             keras.applications.MobileNet,
+            keras.applications.mobilenet.preprocess_input,
+            "conv_pw_13_relu",
+        ),
+        (
+            make_spec("mt_estan", encoder="mobilenet", alpha=0.25, width=0.0625),
+            partial(keras.applications.MobileNet, alpha=0.25),
             keras.applications.mobilenet.preprocess_input,
             "conv_pw_13_relu",
         ),
@@ -121,7 +129,7 @@ def test_pretrained_features_are_those_of_the_application(spec, application, pre
     for path, value in values.items():
         by_path[path].assign(value)
     backbone = zoo.entry(spec.network).backbone_of(spec.options)
-    file = weights.imagenet_weights(backbone, SHARED)
+    file = imagenet_weights(backbone, SHARED)
     reference = application(include_top=False, weights=file, input_shape=(64, 64, 3))
     found = np.asarray(features(images))
     np.testing.assert_allclose(found, np.asarray(reference(preprocess(images.copy()))), atol=1e-4)

@@ -11,7 +11,7 @@ from projects import ROOT
 
 from bus_mlops.errors import NetworkError
 from bus_mlops.models import zoo
-from bus_mlops.models.entry import NetworkEntry
+from bus_mlops.models.entry import NetworkEntry, Options
 from bus_mlops.spec import RunSpec, Task
 from bus_mlops.testing.networks import check_network, network_spec
 
@@ -230,3 +230,19 @@ def test_a_head_has_the_units_that_are_asked_for(name, options, units):
 
 def test_a_network_with_another_head_keeps_the_contract_and_is_exported():
     check_network("mobilenet", {"units_1": 96, "units_2": 0})
+
+
+def test_a_narrow_mobilenet_says_so_and_keeps_the_fingerprints_of_the_whole_one():
+    for name in ("mobilenet", "mobilenet_multitask", "emt_net"):
+        network = zoo.entry(name)
+        assert "alpha" not in network.resolve({"alpha": 1})
+        assert network.title({"alpha": 0.25}).endswith("(alpha 0.25)")
+        assert network.backbone_of({"alpha": 0.25}) == "mobilenet_0_25"
+    narrow = zoo.build(network_spec("mobilenet", {"alpha": 0.25}))
+    assert narrow.count_params() == 218_544 + 256 * 512 + 512 + 512 * 64 + 64 + 64 + 1
+    options: Options = {"encoder": "mobilenet", "alpha": 0.5, "width": 0.25}
+    assert zoo.entry("mt_estan").title(options) == "MT-ESTAN (mobilenet, alpha 0.5, width 0.25)"
+    with pytest.raises(NetworkError, match=r"mt_estan.options.alpha has an effect only with encoder mobilenet, but"):
+        zoo.entry("mt_estan").resolve({"alpha": 0.5})
+    with pytest.raises(NetworkError, match=r"densenet121.options.alpha is unknown"):
+        zoo.entry("densenet121").resolve({"alpha": 0.5})

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from projects import tiny_values
+from projects import small_profile, tiny_values
 from tiny_package import SIZE
 from typer.testing import CliRunner
 
-from bus_mlops import paths, profiles
+from bus_mlops import paths
 from bus_mlops.cli.app import app
 from bus_mlops.consumer.client import BusModel, load_model
 from bus_mlops.dataset.assemble import assemble
@@ -115,7 +115,7 @@ def record(
 def project(tmp_path_factory, members, empty_store) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("cohorts")
     shutil.copy(empty_store, folder)
-    values = tiny_values(yaml.safe_load(profiles.text("demo")))
+    values = tiny_values(small_profile())
     values["data"].update(root=str(folder / "phantom"), sources=["busi", "busis"])
     values["phantom"].update(images={"busi": 110, "busis": 40}, near_duplicates=4)
     values["folds"]["locked"] = 0.2

@@ -11,10 +11,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
-from projects import tiny_values
+from projects import small_profile, tiny_values
 
-from bus_mlops import profiles
 from bus_mlops.config import Config
 from bus_mlops.errors import BusMlopsError, NothingToJudgeError
 from bus_mlops.experiments.plan import StrategyPlan, make_plans
@@ -33,7 +31,7 @@ STRATEGIES = (
 
 def choices() -> list[dict[str, Any]]:
     """Every choice of networks beside each of some strategies, candidates and baselines."""
-    values = tiny_values(yaml.safe_load(profiles.text("demo")))
+    values = tiny_values(small_profile())
     values["strategy_settings"] = {}
     found = []
     subsets = [each for size in range(1, 5) for each in combinations(NETWORKS, size)]
@@ -84,8 +82,8 @@ def judged(config: Config, plans: dict[str, StrategyPlan], monkeypatch: pytest.M
     ledger = SimpleNamespace(finished=lambda: finished)
     inputs: Any = SimpleNamespace(config=config, ledger=ledger, predictions=Path(), model_name="bus")
     try:
-        candidates = contenders.candidates_of(inputs, ())
-        contenders.baseline_of(inputs, candidates, None, None)
+        candidates = contenders.candidates_of(inputs, (), config.promotion.candidates)
+        contenders.baseline_of(inputs, candidates, None, config.promotion.baseline, None)
     except NothingToJudgeError:
         return False
     return True
@@ -112,7 +110,7 @@ def test_the_plan_says_first_what_promote_would_say_last(monkeypatch):
 
 
 def test_a_candidate_on_other_images_than_its_rivals_is_told():
-    values = yaml.safe_load(profiles.text("demo"))
+    values = small_profile()
     values["networks"] = {name: values["networks"][name] for name in ("mobilenet", "mobilenet_multitask", "mt_estan")}
     values["strategies"], values["strategy_settings"] = ["losses", "multitask", "approaches"], {}
     values["promotion"] |= {"candidate_network": "mobilenet", "candidates": ["mine"]}

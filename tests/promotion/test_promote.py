@@ -123,6 +123,12 @@ def test_the_first_baseline_is_the_best_network_that_is_not_mt_estan(store, metr
     assert store.judge(metric=metric, baseline="best").baseline.network == "resnet50"
 
 
+def test_a_challenger_of_nobody_is_compared_with_the_baseline_of_the_candidate(store):
+    judged = judge_candidates(store.inputs(baseline="mobilenet"), challenger="approaches")
+    assert (judged.candidate.strategy, judged.candidate.network) == ("approaches", "mt_estan")
+    assert judged.baseline.network == "mobilenet"
+
+
 def test_a_named_baseline_and_named_runs_are_taken(store):
     named = store.judge(baseline="mobilenet")
     assert named.baseline.network == "mobilenet"
@@ -259,6 +265,11 @@ def test_a_whole_life_refused_forced_promoted_rolled_back_and_verified(store, tm
     assert store.history()[0].amended == "it was mistyped"
     said = "Look 2 of this name at these 160 test images: p must be below 0.54; 0.36 of alpha 0.9 is left after it"
     assert any(note.startswith(said) for note in passed[0].report.notes)
+
+    # A challenger is judged alone against the champion, whatever else `promotion.baseline` says.
+    challenge = judge_candidates(store.inputs(alpha=0.9, baseline="mobilenet"), challenger="approaches")
+    assert (challenge.candidate.strategy, challenge.baseline.strategy) == ("approaches", TUNED)
+    assert "Look 3 of this name" in challenge.report.notes[-1] + " ".join(challenge.report.notes)
 
     # A decision against a champion that is gone is a conflict, on the record, and moves nothing.
     with pytest.raises(PromotionConflictError, match="was version 1 when this was decided and is version 2 now"):

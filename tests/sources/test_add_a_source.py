@@ -10,10 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 from pages import blocks
-from projects import ROOT
+from projects import ROOT, small_profile
 from tiny_sources import mask, picture
-
-from bus_mlops import profiles
 
 PAGE = "add-a-source.md"
 MODULE, PHANTOMS, REGISTRY, TEST, PARAMS = (
@@ -58,7 +56,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / module).write_text(page[module])
     (folder / TEST).parent.mkdir(parents=True)
     (folder / TEST).write_text(page[TEST])
-    values = yaml.safe_load(profiles.text("demo"))
+    values = small_profile()
     for key, change in yaml.safe_load(page[PARAMS]).items():
         values[key] |= change
     (folder / PARAMS).write_text(yaml.safe_dump(values))

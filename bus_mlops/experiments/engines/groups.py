@@ -42,9 +42,10 @@ def _milliseconds(spec: RunSpec) -> float:
 
 
 def _relative_width(entry: NetworkEntry, spec: RunSpec) -> float:
-    """Against that whose multiply-accumulates are known; 1 for networks that have no number called width."""
-    rule = entry.options.get("width")
-    default, value = (rule.default, spec.options.get("width", rule.default)) if rule else (1, 1)
+    """Against that whose multiply-accumulates are known; 1 for networks that have no number for it."""
+    name = "width" if "width" in entry.options else entry.width_option
+    rule = entry.options.get(name)
+    default, value = (rule.default, spec.options.get(name, rule.default)) if rule else (1, 1)
     numbers = isinstance(default, (int, float)) and isinstance(value, (int, float)) and default
     return float(value) / float(default) if numbers else 1.0
 

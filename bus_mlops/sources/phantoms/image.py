@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 Field = NDArray[np.float64]
 
 # The share of lesions that look like the other kind: bounds what any classifier can reach.
-_ATYPICAL = 0.05
+_ATYPICAL = 0.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +68,16 @@ def random_lesion(rng: np.random.Generator, malignant: bool) -> Lesion:
     return Lesion(
         x=float(rng.uniform(0.32, 0.68)),
         y=float(rng.uniform(0.34, 0.52)),
-        radius=float(np.clip(descriptor(0.14, 0.155, 0.035), 0.07, 0.24)),
-        elongation=float(np.exp(np.clip(descriptor(0.42, 0.02, 0.2), -0.5, 0.9))),
+        radius=float(np.clip(descriptor(0.17, 0.18, 0.03), 0.09, 0.24)),
+        elongation=float(np.exp(np.clip(descriptor(0.5, -0.05, 0.16), -0.5, 0.9))),
         tilt=float(rng.normal(0, 0.25)),
-        lobulation=abs(descriptor(0.03, 0.11, 0.04)),
-        spicules=max(0.0, descriptor(-0.03, 0.2, 0.1)),
+        lobulation=abs(descriptor(0.02, 0.12, 0.03)),
+        spicules=max(0.0, descriptor(-0.05, 0.3, 0.1)),
         blur=float(np.clip(descriptor(0.07, 0.18, 0.06), 0.03, 0.4)),
-        echo=-26.0 if cyst else min(-5.0, descriptor(-10.0, -16.0, 3.0)),
+        echo=-26.0 if cyst else min(-5.0, descriptor(-9.0, -17.0, 2.5)),
         texture=max(0.3, descriptor(1.0, 2.6, 0.8)),
-        posterior=float(np.clip(descriptor(3.5, -8.0, 4.0) + (3.0 if cyst else 0.0), -18, 10)),
-        halo=max(0.0, descriptor(-1.0, 3.5, 2.0)),
+        posterior=float(np.clip(descriptor(4.5, -10.0, 3.0) + (3.0 if cyst else 0.0), -18, 10)),
+        halo=max(0.0, descriptor(-1.0, 4.5, 1.5)),
         outline_seed=int(rng.integers(2**31)),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from projects import small_profile
 
 from bus_mlops import profiles
 from bus_mlops.config import Config
@@ -13,7 +14,7 @@ from bus_mlops.experiments.engines.groups import WORTH_COMPILING, by_program, ch
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.project import parse_config
 
-DEMO = parse_config(yaml.safe_load(profiles.text("demo")))
+DEMO = parse_config(small_profile())
 
 
 def cells(config: Config, network: str, count: int) -> list[Cell]:
