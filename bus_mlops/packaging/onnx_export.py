@@ -18,7 +18,9 @@ from bus_mlops.environment import settings
 from bus_mlops.errors import RegistryError
 from bus_mlops.training.process import without_chatter
 
-TOLERANCE = 1e-4
+# In probability: sums in another order move a pixel of a network that was trained for a few epochs by 1.2e-4. This must
+# stay within what answers may differ by from what was recorded, 1e-3 (promotion.recomputation).
+TOLERANCE = 5e-4
 # Otherwise tf2onnx copies the whole graph before each of its 24 passes: 39 s instead of 16 for MT-ESTAN.
 _SETTINGS = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF2ONNX_CATCH_ERRORS": "FALSE"}
 
@@ -34,7 +36,7 @@ def export_onnx(keras_path: Path, onnx_path: Path) -> float:
         The greatest |Keras - ONNX| over its outputs, in probability.
 
     Raises:
-        RegistryError: The two differ by more than 1e-4, or the outputs have other names.
+        RegistryError: The two differ by more than 5e-4, or the outputs have other names.
     """
     with _quiet():
         network = load_network(keras_path)

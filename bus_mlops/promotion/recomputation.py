@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # Of each run. Of predictions of which a tenth was changed, 16 miss all with a probability of a fifth, and the 160 of
 # ten runs with one of a twenty-millionth.
 SAMPLE = 16
-# In probability. An export to ONNX may differ from Keras by 1e-4, another processor by 1e-5 and less; a graphics card
+# In probability. An export to ONNX may differ from Keras by 5e-4, another processor by 1e-5 and less; a graphics card
 # that multiplies with fewer digits by some 1e-4. What changes no rank and no label is no forgery worth making.
 TOLERANCE = 1e-3
 BATCH = 16
