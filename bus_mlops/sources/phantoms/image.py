@@ -103,7 +103,7 @@ def draw(
     aspect = rng.uniform(*device.aspect)
     width, height = (side, side * aspect) if aspect <= 1 else (side / aspect, side)
     shape = (max(24, round(height)), max(24, round(width)))
-    echo = _tissue(rng, shape)
+    echo = _with_shadows(rng, _tissue(rng, shape))
     masks = []
     for lesion in lesions:
         echo, mask = _add_lesion(rng, echo, lesion)
@@ -136,6 +136,18 @@ def _tissue(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     echo += np.array([0.0, 3.0, 0.5, 4.0, 1.0])[layer] * np.maximum(0, fibres - 1.0)
     fascia = np.exp(-(((depth - borders[3] - waves[3]) / 0.012) ** 2))
     return np.asarray(gaussian_filter(echo, 0.6 * unit) + rng.uniform(5, 10) * fascia)
+
+
+def _with_shadows(rng: np.random.Generator, echo: Field) -> Field:
+    """Shadows of ligaments and bad contact, in images of either kind: what is below a lesion must be told from them."""
+    height, width = echo.shape
+    y, x = np.mgrid[:height, :width]
+    for _ in range(rng.integers(0, 3)):
+        where, wide, top = rng.uniform(0.05, 0.95) * width, rng.uniform(0.03, 0.07) * width, rng.uniform(0.2, 0.6)
+        across = np.exp(-(((x - where) / wide) ** 2))
+        down = 1 / (1 + np.exp(-np.clip((y / height - top) / 0.03, -30, 30)))
+        echo = echo - rng.uniform(5, 14) * across * down
+    return echo
 
 
 def _add_lesion(rng: np.random.Generator, echo: Field, lesion: Lesion) -> tuple[Field, NDArray[np.uint8]]:
