@@ -35,7 +35,7 @@ class readable_errors:  # noqa: N801 - reads as a phrase where it is used: with 
 def fail(message: str, code: int = 1) -> None:
     """Print one error message and leave."""
     sys.stdout.flush()
-    print(wrapped(f"error: {message}", width_of(sys.stderr) if sys.stderr.isatty() else None), file=sys.stderr)
+    print(wrapped(f"error: {message}", width_of(sys.stderr)), file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sys
@@ -25,8 +24,8 @@ def tell(stage: str, text: str) -> None:
 def wrapped(text: str, width: int | None, hang: int = 2) -> str:
     """A line broken between words, or as it is where there is no width; line breaks of its own stay.
 
-    >>> print(wrapped("  G1 floors: passed (limit: 0.5).", 22))
-      G1 floors: passed
+    >>> print(wrapped("  every source: passed (limit: 0.5).", 25))
+      every source: passed
         (limit: 0.5).
     """
     if width is None:
@@ -49,7 +48,5 @@ def wrapped(text: str, width: int | None, hang: int = 2) -> str:
 
 
 def width_of(stream: TextIO) -> int | None:
-    """The characters of a line, where a person reads the stream or says how many there are; else None."""
-    if stream.isatty() or "COLUMNS" in os.environ:
-        return shutil.get_terminal_size().columns
-    return None
+    """The characters of a line where a person reads the stream; else None: programs look for whole sentences."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None

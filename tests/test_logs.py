@@ -82,6 +82,7 @@ def test_nothing_but_the_command_line_prints():
     }
     assert found == {
         "error_messages.py",
+        "paragraphs.py",
         "packaging/clean_load.py",
         "consumer/client.py",
         "experiments/engines/machine.py",

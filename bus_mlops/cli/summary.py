@@ -15,6 +15,7 @@ from bus_mlops.cli.commands import command
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.results import read_headings
 from bus_mlops.files import read_json
+from bus_mlops.profiles import FIRST_REAL
 
 if TYPE_CHECKING:
     from bus_mlops.config import Config
@@ -283,7 +284,7 @@ def _next(
     elif verdict.decision == "none":
         found.append(Next("what the gate could see with these images", command("bus-mlops", "gate", "--power")))
     if phantom:
-        found.append(Next("switch to real images (README: your own data)", command("bus-mlops", "profile", "busi")))
+        found.append(Next("switch to real images (README: your own data)", command("bus-mlops", "profile", FIRST_REAL)))
     else:
         found.append(Next("what changed since the last commit", command("dvc", "metrics", "diff")))
     if not reported:

@@ -9,6 +9,8 @@ from pathlib import Path
 from bus_mlops.errors import ConfigError
 
 NAMES = ("demo", "busi", "paper", "official-code")
+FIRST_REAL = "busi"
+"""What to go on with after the demo."""
 
 
 def text(name: str) -> str:

@@ -53,7 +53,7 @@ class Move:
                 f"{self.left[0].relative_to(self.old)}). Copy them (`cp -a {self.old}/. {self.new}/`), or set "
                 "tracking.artifacts of params.yaml to where they are. Nothing was changed."
             )
-        if not self.new.is_dir() or (self.folders and len(self.missing) == self.folders):
+        if self.folders and len(self.missing) == self.folders:
             raise LedgerError(
                 f"there is no {self.new} with runs of {self.database}, which looks for them in {self.old}. Put "
                 "the folder there, or set tracking.artifacts of params.yaml to where it is. Nothing was changed."

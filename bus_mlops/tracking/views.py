@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bus_mlops.sources.registry import SOURCES
+
 PREFIX = "mlflow.sharedViewState."
 # Raised when a view of this file changes: one of a later version stays.
 REVISION = 1
@@ -21,7 +23,6 @@ MOST_SEARCHES = 20
 LEADERBOARD, CURVES, OUTLINES, DECISIONS = "leaderboard", "curves", "outlines", "decisions"
 # Artifacts and their steps: the same image of the same test part at each step.
 OUTLINED = "outlines/test"
-_SOURCES = ("hmss", "busi", "busis", "thammasat", "dataset_b")
 _ENDS = ("", "_low", "_high")
 
 
@@ -124,7 +125,7 @@ def _leaderboard() -> View:
             "Sensitivity against specificity",
             [_scatter("test/specificity", "test/sensitivity"), _scatter("training/seconds", "test/roc_auc")],
         ),
-        ("Source by source", [_bar(f"source/{each}/roc_auc", f"ROC AUC on {each}") for each in _SOURCES]),
+        ("Source by source", [_bar(f"source/{each}/roc_auc", f"ROC AUC on {each}") for each in SOURCES]),
     ]
     state = {
         **_table("tags.strategy LIKE '%' and metrics.`test/folds` > 0", "metrics.`test/roc_auc`", columns, widths),

@@ -9,7 +9,7 @@ from typing import Any
 from bus_mlops.files import read_json
 
 # Of several rules that refuse, the one that a reader wants to know of first.
-FIRST = "G2"
+FIRST = "superiority"
 
 
 def read_challengers(promotion: Path) -> dict[str, dict[str, Any]]:
@@ -28,7 +28,7 @@ def verdict(gate: Mapping[str, Any] | None, record: Mapping[str, Any] | None) ->
         return {"state": "open", "headline": "No verdict", "against": "", "reason": note}
     state = "promoted" if gate["passed"] else "refused"
     judged = [rule for rule in gate["rules"] if rule["passed"] == gate["passed"]]
-    decisive = next((rule for rule in judged if rule["id"] == FIRST), judged[0] if judged else None)
+    decisive = next((rule for rule in judged if rule["title"] == FIRST), judged[0] if judged else None)
     because = f"{decisive['id']} ({decisive['title']}): {decisive['sentence']}" if decisive else ""
     further = len(judged) - 1 if state == "refused" else 0
     return {

@@ -20,7 +20,10 @@ class PackageLimits(Strict):
         description="difference between the stored and the repeated probability of the example [probability]",
     )
     answer_tolerance: float = Field(
-        default=1e-3, gt=0, lt=1, description="between what packaged members answer and what their runs recorded"
+        default=1e-3,
+        gt=0,
+        lt=1,
+        description="difference between what packaged members answer and what their runs recorded [probability]",
     )
 
 
