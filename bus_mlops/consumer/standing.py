@@ -55,8 +55,8 @@ class Standing(BaseModel):
 
         >>> str(Standing())
         "No gate's decision known."
-        >>> str(Standing(state="refused", gate="refused", why="refused by superiority", when="2026-01-02T03:04:05+00:00"))
-        'REFUSED by the gate (refused by superiority) on 2026-01-02 03:04 UTC.'
+        >>> str(Standing(state="refused", gate="refused", why="refused by floors", when="2026-01-02T03:04:05+00:00"))
+        'REFUSED by the gate (refused by floors) on 2026-01-02 03:04 UTC.'
         >>> str(Standing(state="promoted", gate="passed", decision="0123456789abcdef"))
         'Promoted by the gate (decision 0123456789ab).'
         """

@@ -128,12 +128,11 @@ def test_what_programs_get_is_json_alone_and_documented(tmp_path, monkeypatch, c
 
 
 @pytest.mark.parametrize(
-    ("columns", "shown"),
-    [("30", "  G1 floors: passed (limit:\n    0.5).\n"), (None, "  G1 floors: passed (limit: 0.5).\n")],
+    ("person", "shown"),
+    [(True, "  G1 floors: passed (limit:\n    0.5).\n"), (False, "  G1 floors: passed (limit: 0.5).\n")],
 )
-def test_sentences_are_wrapped_for_people_alone(monkeypatch, capsys, columns, shown):
-    monkeypatch.delenv("COLUMNS", raising=False)
-    if columns:
-        monkeypatch.setenv("COLUMNS", columns)
+def test_sentences_are_wrapped_for_people_alone(monkeypatch, capsys, person, shown):
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: person)
     say("  G1 floors: passed (limit: 0.5).")
     assert capsys.readouterr().out == shown

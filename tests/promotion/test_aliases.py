@@ -18,6 +18,7 @@ from mlflow.tracking._tracking_service import utils
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.errors import PromotionConflictError, RegistryError
+from bus_mlops.files import local_path
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import LOCK_TAG, Aliases, locked, read_aliases, settle
 from bus_mlops.tracking.relocation import find_moves, relocate
@@ -70,6 +71,8 @@ def made(tmp_path_factory, empty_store) -> Models:
         client.create_model_version(NAME, str(folder / "nothing"))
     client.set_registered_model_alias(NAME, "champion", "1")
     record = records.open_record(client, models.tracking, "promotion", "a test", {"model": NAME})
+    # What a store has that is moved: the folder of a run.
+    Path(local_path(client.get_run(record).info.artifact_uri)).mkdir(parents=True, exist_ok=True)  # type: ignore[arg-type]
     return Models(folder, record)
 
 
