@@ -14,8 +14,6 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
-
 from bus_mlops.errors import WeightsError
 from bus_mlops.models.applications import APPLICATIONS
 
@@ -61,6 +59,8 @@ def _find(backbone: str, places: list[Path]) -> Path | None:
 
 def _download(backbone: str) -> Path:
     """Download into Keras's cache; a lock keeps a second worker from writing the same file."""
+    import filelock
+
     _check_reachable()
     cache = _cache()
     cache.mkdir(parents=True, exist_ok=True)

@@ -163,7 +163,7 @@ def test_a_cell_records_it_for_both_parts(loaded, predictions):
 def test_search_and_gate_may_use_it(loaded, monkeypatch):
     monkeypatch.chdir(loaded)
     config = load_config()
-    assert (config.searches["mt_estan_short"].objective, config.promotion.metric) == (("matthews",), "matthews")
+    assert (config.searches["weighted_cross_entropy"].objective, config.promotion.metric) == (("matthews",), "matthews")
     load_extensions(loaded / "nothing")
     values = yaml.safe_load((loaded / PARAMS).read_text())
     known = ", ".join(judging_metrics())

@@ -47,7 +47,7 @@ def test_the_base_install_has_what_predicts_and_nothing_that_trains():
 def test_the_base_install_is_enough_to_predict_export_pull_and_read(tmp_path):
     """And a command that needs more says what to install."""
     link_base_install(tmp_path / "site")
-    (tmp_path / "params.yaml").write_text(profiles.text("demo"))
+    (tmp_path / "params.yaml").write_text(profiles.text("busi"))
 
     def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         code = f"import sys; sys.path.insert(0, sys.argv.pop(1)); {code}"
