@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from projects import ROOT, dvc_environment, tiny_values
+from projects import ROOT, dvc_environment, small_profile, tiny_values
 from typer.testing import CliRunner
 
 from bus_mlops import profiles, scaffold
@@ -45,7 +45,7 @@ def test_a_stage_runs_in_a_folder_that_was_empty_and_not_again(tmp_path):
         return done.stdout
 
     assert CliRunner().invoke(app, ["init", str(folder)], env=environment).exit_code == 0
-    (folder / "params.yaml").write_text(yaml.safe_dump(tiny_values(yaml.safe_load(profiles.text("demo")))))
+    (folder / "params.yaml").write_text(yaml.safe_dump(tiny_values(small_profile())))
     assert "Running stage 'phantom'" in reproduce()
     assert (folder / "data" / "phantom" / "busi").is_dir()
     assert "Stage 'phantom' didn't change" in reproduce()

@@ -51,7 +51,9 @@ def furnish(client: MlflowClient, name: str, note: str, wanted: Iterable[View]) 
 
 def benchmark_views(client: MlflowClient, experiment: str) -> list[View]:
     """The views of the experiment of trainings, given by its id: those of every store, and one for each search."""
-    return views(_searches(search_all(client, experiment, f"tags.kind = '{SEARCH}'")))
+    rows = search_all(client, experiment, "tags.kind = 'spec'")
+    measured = {key.split("/")[1] for row in rows for key in row.data.metrics if key.startswith("source/")}
+    return views(_searches(search_all(client, experiment, f"tags.kind = '{SEARCH}'")), sorted(measured))
 
 
 def benchmark_note(experiment: str, found: Iterable[View]) -> str:

@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bus_mlops.sources.registry import SOURCES
-
 PREFIX = "mlflow.sharedViewState."
 # Raised when a view of this file changes: one of a later version stays.
 REVISION = 1
@@ -81,14 +79,15 @@ def _digest(state: Any) -> str:
     return hashlib.sha256(str(state).encode()).hexdigest()[:16]
 
 
-def views(searches: Mapping[str, tuple[Sequence[str], Sequence[str]]]) -> list[View]:
+def views(searches: Mapping[str, tuple[Sequence[str], Sequence[str]]], sources: Sequence[str] = ()) -> list[View]:
     """The views of the experiment of trainings.
 
     Args:
         searches: Name of each search -> the parameters that all its trials have, and their objectives.
+        sources: Those by which rows were measured apart.
     """
     named = sorted(searches.items())[:MOST_SEARCHES]
-    return [_leaderboard(), _curves(), *(_search(name, *about) for name, about in named), _outlines()]
+    return [_leaderboard(sources), _curves(), *(_search(name, *about) for name, about in named), _outlines()]
 
 
 def search_key(name: str) -> str:
@@ -107,7 +106,7 @@ def decisions_view() -> View:
     return View(DECISIONS, "Decisions", state)
 
 
-def _leaderboard() -> View:
+def _leaderboard(sources: Sequence[str]) -> View:
     """Every row of the benchmark, the best first: rows of trials and of leaking folds have no such tag."""
     measured = ["roc_auc", "sensitivity", "specificity", "f1", "balanced_accuracy", "dice"]
     columns = [f"metrics.`test/roc_auc{end}`" for end in _ENDS]
@@ -125,7 +124,7 @@ def _leaderboard() -> View:
             "Sensitivity against specificity",
             [_scatter("test/specificity", "test/sensitivity"), _scatter("training/seconds", "test/roc_auc")],
         ),
-        ("Source by source", [_bar(f"source/{each}/roc_auc", f"ROC AUC on {each}") for each in SOURCES]),
+        ("Source by source", [_bar(f"source/{each}/roc_auc", f"ROC AUC on {each}") for each in sources]),
     ]
     state = {
         **_table("tags.strategy LIKE '%' and metrics.`test/folds` > 0", "metrics.`test/roc_auc`", columns, widths),
