@@ -64,7 +64,6 @@ def _download(backbone: str) -> Path:
     _check_reachable()
     cache = _cache()
     cache.mkdir(parents=True, exist_ok=True)
-    import filelock
 
     with filelock.FileLock(cache / f".{backbone}.lock"), _stall_timeout():
         found = _find(backbone, [cache])

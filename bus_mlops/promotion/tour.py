@@ -62,9 +62,10 @@ def arrange(tracking: TrackingConfig, benchmark: Benchmark | None = None) -> Tou
     decided = client.get_experiment_by_name(EXPERIMENT)
 
     def write() -> None:
-        furnish(client, tracking.experiment, benchmark_note(ledger.experiment, shown), shown)
-        furnish(client, EXPERIMENT, DECISIONS_NOTE, [decisions_view()])
         ledger.parents.show_earlier(ledger.predictions)
+        views = benchmark_views(client, ledger.experiment)  # which draw what earlier rows show now
+        furnish(client, tracking.experiment, benchmark_note(ledger.experiment, views), views)
+        furnish(client, EXPERIMENT, DECISIONS_NOTE, [decisions_view()])
         if benchmark is not None:
             show_outlines(ledger, benchmark)
 
