@@ -74,7 +74,8 @@ def predict(folder: Path, strategy: str) -> None:
             frames.append(
                 frame.assign(
                     strategy=strategy, model=row["model"], variant=row["variant"], network=row["spec"]["network"],
-                    fingerprint=f"{strategy} {i}", case_id=frame["image_id"], dice=np.nan, iou=np.nan, hd95=np.nan, nsd=np.nan,
+                    fingerprint=f"{strategy} {i}", case_id=frame["image_id"],
+                    dice=np.nan, iou=np.nan, hd95=np.nan, nsd=np.nan,
                 )
             )  # fmt: skip
     pd.concat(frames)[list(pd.read_parquet(path).columns)].to_parquet(path)
