@@ -166,7 +166,7 @@ def test_a_queued_experiment_trains_its_new_cells_only_and_records_them_in_the_p
 
 
 def test_your_first_hour(project):
-    """Every block of docs/tutorial/your-first-hour.md, in its order; the candidate here is another, and was refused."""
+    """Every block of docs/tutorial/your-first-hour.md, in its order; the candidate here is another one."""
     before = trained(project)
     record = json.loads((project / "results/promotion/promotion.json").read_text())
     ours = f"models:/{record['model']}/{record['version']}"
@@ -180,7 +180,7 @@ def test_your_first_hour(project):
             values = _merged(yaml.safe_load(original), yaml.safe_load(block.code))
             (project / block.title).write_text(yaml.safe_dump(values, sort_keys=False))
             continue
-        code = block.code.replace("models:/bus-mt-estan-phantom@champion", ours)
+        code = block.code.replace("models:/bus-mt-estan-phantom/1", ours)
         lines = [*shell, code if block.language == "bash" else f"python - <<'PYTHON'\n{code}\nPYTHON"]
         environment = dvc_environment(project, COLUMNS="120")
         done = subprocess.run(
