@@ -91,10 +91,12 @@ def check_entry(entry: NetworkEntry) -> None:
     again = RunSpec.model_validate_json(spec.model_dump_json())
     require(again == spec and again.program_key() == spec.program_key(), f"{name}: its specification changes in JSON.")
     for option, rule in entry.options.items():
+        beside = dict([rule.beside]) if rule.beside else {}  # with which alone it has an effect
         for value in _other_values(rule):
-            other = network_spec(name, {option: value})
-            require(entry.title({option: value}) != "", f"{name}: no title with {option} {value}.")
-            require(other.program_key() != spec.program_key(), f"{name}: {option} {value} shares a program.")
+            chosen = {**beside, option: value}
+            require(entry.title(chosen) != "", f"{name}: no title with {option} {value}.")
+            other = network_spec(name, chosen).program_key()
+            require(other != network_spec(name, beside).program_key(), f"{name}: {option} {value} shares a program.")
         _require_refused(name, f"an unknown {option}", lambda option=option: entry.resolve({option: "no such value"}))
 
 
