@@ -44,7 +44,7 @@ BUS_MLOPS = [sys.executable, "-c", "from bus_mlops.cli import main; main()"]
 
 @pytest.mark.usefixtures("small_network")
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=needs_ray)])
+@pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=[pytest.mark.alone, needs_ray])])
 def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_project, kind):
     change(tiny_project, "training", epochs=60)
     change(tiny_project, "engine", kind=kind)
