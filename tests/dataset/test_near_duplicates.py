@@ -74,9 +74,9 @@ class Planted:
 
 def test_planted_copies_of_every_kind_are_found_among_phantoms_and_nothing_else(tmp_path):
     benchmark, records = collection(tmp_path / "data", "phantom", tmp_path / "b")
-    planted = Planted(benchmark, records, list(KINDS), 12)
+    planted = Planted(benchmark, records, list(KINDS), 60)  # of 12 two are missed by chance where 58 of 60 are found
     for kind in KINDS:
-        assert planted.found(kind) >= (9 if "25" in kind else 11), kind
+        assert planted.found(kind) >= (45 if "25" in kind else 55), kind
     wrong, _ = planted.wrong()
     assert wrong == 0
     assert not [pair for pair in planted.pairs if pair[1] < planted.count]
