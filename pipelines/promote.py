@@ -12,13 +12,13 @@ from bus_mlops.errors import NothingToJudgeError
 from bus_mlops.files import write_json
 from bus_mlops.paths import PROMOTION
 from bus_mlops.promotion.inputs import PromotionInputs, assembled
+from bus_mlops.promotion.mlflow_pages import write_pages
 from bus_mlops.promotion.promote import look, promote, write_challenge, write_look, write_outcome
-from bus_mlops.promotion.tour import arrange
 
 
 def main(config: Config) -> None:
     decide(config)
-    if refused := arrange(config.tracking, assembled()).unwritten:
+    if refused := write_pages(config.tracking, assembled()).unwritten:
         print(f"[promote] this account may not write notes and views into MLflow: {refused}")
 
 

@@ -212,7 +212,7 @@ def ui(
     from bus_mlops.files import sqlite_file
     from bus_mlops.project import load_config
     from bus_mlops.promotion.inputs import assembled
-    from bus_mlops.promotion.tour import arrange
+    from bus_mlops.promotion.mlflow_pages import write_pages
     from bus_mlops.tracking.store import check_database
     from bus_mlops.tracking.ui import address_of, has_screen, opening, require_free, server_of, ui_arguments
 
@@ -227,12 +227,12 @@ def ui(
         if file is not None:
             check_database(file, tracking.artifacts)
         require_free(host, port)
-    tour = arrange(tracking, assembled())
+    written = write_pages(tracking, assembled())
     address = served or address_of(host, port)
-    print("\n".join(tour.lines(address)), flush=True)
-    if tour.unwritten:
-        LOG.warning("This account may only read, so views and notes were left as they are: %s", tour.unwritten)
-    first = f"{address}{tour.pages[0][1]}"
+    print("\n".join(written.lines(address)), flush=True)
+    if written.unwritten:
+        LOG.warning("This account may only read, so views and notes were left as they are: %s", written.unwritten)
+    first = f"{address}{written.pages[0][1]}"
     wanted = browser and has_screen()
     if served:
         LOG.info("The runs are on a server already: nothing is started here.")

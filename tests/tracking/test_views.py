@@ -7,8 +7,8 @@ import json
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
-from bus_mlops.promotion import tour
-from bus_mlops.promotion.tour import arrange
+from bus_mlops.promotion import mlflow_pages
+from bus_mlops.promotion.mlflow_pages import write_pages
 from bus_mlops.tracking import views
 from bus_mlops.tracking.kinds import NOTE
 from bus_mlops.tracking.ledger import Ledger
@@ -36,10 +36,10 @@ def test_the_store_of_a_project_is_furnished_once(store):
     for run in store.ledger.runs("tags.kind = 'spec'"):
         client.set_tag(run.info.run_id, "folds_finished", "1, 2")
         client.set_terminated(run.info.run_id)
-    links = dict(arrange(tracking).pages)
+    links = dict(write_pages(tracking).pages)
     first = client.get_experiment(experiment).tags
     assert links.keys() >= {"Leaderboard", "Learning curves", "Outlines", "Registered models"}
-    arrange(tracking)
+    write_pages(tracking)
     assert client.get_experiment(experiment).tags == first
     shown = [json.loads(json.loads(value)["state"]) for name, value in first.items() if name.startswith(views.PREFIX)]
     found = {state["searchFilter"]: len(client.search_runs([experiment], state["searchFilter"])) for state in shown}
@@ -49,7 +49,7 @@ def test_the_store_of_a_project_is_furnished_once(store):
     listed = client.search_runs([experiment], board["searchFilter"], order_by=[f"{board['orderByKey']} DESC"])
     assert "test/roc_auc" in listed[0].data.metrics
     client.set_experiment_tag(experiment, NOTE, "mine")
-    arrange(tracking)
+    write_pages(tracking)
     assert client.get_experiment(experiment).tags[NOTE] == "mine"
 
 
@@ -57,7 +57,7 @@ def test_an_account_that_may_only_read_is_shown_the_pages(store, monkeypatch):
     def refuse(*_):
         raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
 
-    monkeypatch.setattr(tour, "furnish", refuse)
-    found = arrange(store.config.tracking)
+    monkeypatch.setattr(mlflow_pages, "write_page", refuse)
+    found = write_pages(store.config.tracking)
     assert (dict(found.pages)["Registered models"], found.unwritten) == ("/#/models", "Permission denied")
     assert Ledger(store.config.tracking).experiment == store.ledger.experiment

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SPACE = "space "
 
 
-def furnish(client: MlflowClient, name: str, note: str, wanted: Iterable[View]) -> bool:
+def write_page(client: MlflowClient, name: str, note: str, wanted: Iterable[View]) -> bool:
     """Write the note of an experiment and its views, where they differ from what is there.
 
     Args:

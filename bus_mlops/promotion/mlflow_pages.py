@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.promotion.records import EXPERIMENT
-from bus_mlops.tracking.desk import benchmark_note, benchmark_views, furnish
+from bus_mlops.tracking.experiment_page import benchmark_note, benchmark_views, write_page
 from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.outlines import show_outlines
 from bus_mlops.tracking.views import decisions_view
@@ -32,7 +32,7 @@ changed here, by hand, are noticed and trusted by nobody."""
 
 
 @dataclass(frozen=True)
-class Tour:
+class Pages:
     """Titles and links of pages, below a server's address, and why something could not be written ("" if all was)."""
 
     pages: tuple[tuple[str, str], ...]
@@ -44,7 +44,7 @@ class Tour:
         return [f"{title:<{width}}  {address}{link}" for title, link in self.pages]
 
 
-def arrange(tracking: TrackingConfig, benchmark: Benchmark | None = None) -> Tour:
+def write_pages(tracking: TrackingConfig, benchmark: Benchmark | None = None) -> Pages:
     """Write the notes and views that a store lacks, outlines, and on rows of earlier versions what rows show now.
 
     An account that may only read gets the pages as they are.
@@ -64,8 +64,8 @@ def arrange(tracking: TrackingConfig, benchmark: Benchmark | None = None) -> Tou
     def write() -> None:
         ledger.parents.show_earlier(ledger.predictions)
         views = benchmark_views(client, ledger.experiment)  # which draw what earlier rows show now
-        furnish(client, tracking.experiment, benchmark_note(ledger.experiment, views), views)
-        furnish(client, EXPERIMENT, DECISIONS_NOTE, [decisions_view()])
+        write_page(client, tracking.experiment, benchmark_note(ledger.experiment, views), views)
+        write_page(client, EXPERIMENT, DECISIONS_NOTE, [decisions_view()])
         if benchmark is not None:
             show_outlines(ledger, benchmark)
 
@@ -73,7 +73,7 @@ def arrange(tracking: TrackingConfig, benchmark: Benchmark | None = None) -> Tou
     pages.append(("Registered models", "/#/models"))
     if decided is not None:
         pages.append(("Decisions", decisions_view().link("", decided.experiment_id)))
-    return Tour(tuple(pages), _refusal(write))
+    return Pages(tuple(pages), _refusal(write))
 
 
 def _in_order(shown: list[View]) -> list[View]:
