@@ -96,7 +96,8 @@ def _check_reachable() -> None:
     thread.start()
     thread.join(_PROBE_SECONDS)
     if failures:
-        raise OSError(f"{_HOST} cannot be reached ({failures[0]})")
+        reason = getattr(failures[0], "reason", failures[0])  # of a URLError, whose own text is markup
+        raise OSError(f"{_HOST} cannot be reached: {reason}")
 
 
 @contextlib.contextmanager
