@@ -32,8 +32,10 @@ def folds(images: int, malignant: int) -> Folds:
 
 
 def test_a_cohort_is_what_the_folds_test_of_the_images_with_masks():
-    cohort = cohort_of(profile_config("demo"), folds(300, 100))
-    assert (cohort.images, cohort.malignant, cohort.folds, cohort.seeds) == (300, 100, 3, 1)
+    config = profile_config("demo")
+    cohort = cohort_of(config, folds(300, 100))
+    seeds = config.strategy_settings.approaches.seeds
+    assert (cohort.images, cohort.malignant, cohort.folds, cohort.seeds) == (300, 100, 3, seeds)
     assert list(cohort.sources) == ["busi"]
     assert cohort.sources["busi"].malignant_cases == 100
     assert cohort.group_size == pytest.approx(1.2)
