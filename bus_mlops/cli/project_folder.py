@@ -11,7 +11,7 @@ import typer
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet, or is empty.")],
-    profile: Annotated[str, typer.Option(help="demo, busi, paper or official-code.")] = "demo",
+    profile: Annotated[str, typer.Option(help="demo, busi, study, paper or official-code.")] = "demo",
     data_root: Annotated[Path | None, typer.Option(help="Folder with one folder per source.")] = None,
     weights_folder: Annotated[Path | None, typer.Option(help="Folder with ImageNet weights.")] = None,
     update: Annotated[

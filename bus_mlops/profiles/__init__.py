@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bus_mlops.errors import ConfigError
 
-NAMES = ("demo", "busi", "paper", "official-code")
+NAMES = ("demo", "busi", "study", "paper", "official-code")
 FIRST_REAL = "busi"
 """What to go on with after the demo."""
 
