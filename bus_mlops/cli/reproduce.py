@@ -23,7 +23,9 @@ _LINE = "{:<25}{:<15}{:>11}{:>7}{:>8}  {}"
 def profile(
     name: Annotated[
         str | None,
-        typer.Argument(help="demo, busi, study, paper or official-code; none lists them.", autocompletion=completion.profiles),
+        typer.Argument(
+            help="demo, busi, study, paper or official-code; none lists them.", autocompletion=completion.profiles
+        ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Explain the profiles.")] = False,
     data_root: Annotated[Path | None, typer.Option(help="Folder with one folder per source.")] = None,
