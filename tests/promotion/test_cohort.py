@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bus_mlops.config import NetworkChoice
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.project import profile_config
 from bus_mlops.promotion.cohort import cohort_of, power_notes
@@ -34,7 +35,7 @@ def folds(images: int, malignant: int) -> Folds:
 def test_a_cohort_is_what_the_folds_test_of_the_images_with_masks():
     config = profile_config("demo")
     cohort = cohort_of(config, folds(300, 100))
-    seeds = config.strategy_settings.approaches.seeds
+    seeds = config.strategy_settings.of("approaches", NetworkChoice).seeds
     assert (cohort.images, cohort.malignant, cohort.folds, cohort.seeds) == (300, 100, 3, seeds)
     assert list(cohort.sources) == ["busi"]
     assert cohort.sources["busi"].malignant_cases == 100
