@@ -3,7 +3,6 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PORT ?= 5000
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -91,8 +90,8 @@ docs: export NO_MKDOCS_2_WARNING := true
 docs: install  ## the site of docs/, into build/site: open build/site/index.html
 	$(BIN)/mkdocs build --quiet
 
-ui: install  ## the MLflow UI on the store of params.yaml, http://127.0.0.1:5000
-	$(BIN)/bus-mlops ui --port $(PORT)
+ui: install  ## the MLflow UI on the store of params.yaml, at its port (PORT=5001: another)
+	$(BIN)/bus-mlops ui $(if $(PORT),--port $(PORT))
 
 COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --no-annotate --no-header \
     --universal --python-version 3.11

@@ -308,8 +308,8 @@ def test_metrics_and_plots_are_for_dvc(project):
     shown = dvc(project, "metrics", "show")
     assert (shown.returncode, shown.stderr) == (0, "")
     names, _ = (line.split() for line in shown.stdout.splitlines())
-    assert set(names) == {"Path", "best", "model", "rival", "p", "sens", "spec", "gate", "shown"}
-    assert max(map(len, shown.stdout.splitlines())) <= 100
+    assert set(names) == {"Path", "best", "new", "vs", "p", "se", "sp", "gate", "show"}
+    assert max(map(len, shown.stdout.splitlines())) <= 80
     for file in ("data/audit/audit.json", "data/leakage.json"):
         assert "groups" in dvc(project, "metrics", "show", file).stdout
     plots = dvc(project, "plots", "show")

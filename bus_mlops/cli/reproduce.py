@@ -186,7 +186,9 @@ def summary(as_json: AsJson = False) -> None:
 
 
 def ui(
-    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port on this machine; else tracking.ui_port of params.yaml.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     allowed_hosts: Annotated[
         str | None,
@@ -220,6 +222,7 @@ def ui(
 
     tracking = load_config().tracking
     served = server_of(tracking.uri)
+    port = port or tracking.ui_port
     file = sqlite_file(tracking.uri)
     if file is not None and not file.exists():
         raise LedgerError(f"{file} is not there yet: `make reproduce` (or `dvc repro`) records runs in it first.")
@@ -242,6 +245,12 @@ def ui(
             webbrowser.open(first)
         return
     LOG.info("MLflow UI: %s (Ctrl-C to stop)", address)
+    if port != tracking.ui_port:
+        LOG.info(
+            "The report links to port %d. `tracking.ui_port: %d` in params.yaml and `dvc repro report` change that.",
+            tracking.ui_port,
+            port,
+        )
     if wanted:
         subprocess.Popen(opening(address, first), start_new_session=True)
     # Background jobs would double the memory and are of no use here.

@@ -17,6 +17,12 @@ class TrackingConfig(Strict):
     uri: str = Field(default="sqlite:///mlflow.db", description="MLflow's store: an SQLite file, or a server")
     artifacts: str = Field(default="mlartifacts", description="folder or URI for a new experiment's artifacts")
     experiment: str = Field(default="bus-benchmark", description="the MLflow experiment that holds the runs")
+    ui_port: int = Field(
+        default=5000,
+        ge=1,
+        le=65535,
+        description="of `bus-mlops ui` on this machine, and in the report's links to it [port]",
+    )
     studies: str | None = Field(
         default=None, description="postgresql+psycopg://USER@HOST/DATABASE for searches; null: a journal in studies/"
     )

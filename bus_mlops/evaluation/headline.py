@@ -1,6 +1,7 @@
 """`results/headline.json`: a run of the pipeline in a line, for `dvc metrics` and `dvc exp show`.
 
-Names are short since each is a column there, and all of them have to fit a terminal of 80 characters.
+Each name is a column there, and eight columns beside the file's path fit a terminal of 80 characters only where most
+names have three letters at most.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from bus_mlops.files import read_json
 def headline(results: Path) -> dict[str, float | int]:
     """The numbers that say what a try came to, from the files under `results`; three decimals.
 
-    `best` is the highest mean ROC AUC of a row that stands for itself. Of the gate: `model` and `rival`, the metric
-    that it judges by of candidate and baseline; `p` of superiority; `sens` and `spec` of the candidate at its
-    threshold; `gate`, 1 where it passed and 0 where it was refused. `shown` counts the paper's findings that show.
-    What a profile has not (a candidate, a network that classifies) is left out.
+    `best` is the highest mean ROC AUC of a row that stands for itself. Of the gate: `new` and `vs`, the metric that it
+    judges by of candidate and baseline; `p` of superiority; `se` and `sp`, sensitivity and specificity of the candidate
+    at its threshold; `gate`, 1 where it passed and 0 where it was refused. `show` counts the findings that show. What a
+    profile has not (a candidate, a network that classifies) is left out.
 
     Raises:
         EvaluationError: The stage `evaluate` has not run.
@@ -31,7 +32,7 @@ def headline(results: Path) -> dict[str, float | int]:
     areas = [float(row["roc_auc_mean"]) for row in _rows(tables) if row["roc_auc_mean"] and row["chosen"] != "False"]
     gate = results / "promotion" / "gate.json"
     values: dict[str, Any] = {"best": max(areas, default=None), **(_judged(read_json(gate)) if gate.is_file() else {})}
-    values["shown"] = sum(finding["verdict"] == "shown" for finding in read_json(findings))
+    values["show"] = sum(finding["verdict"] == "shown" for finding in read_json(findings))
     return {name: round(value, 3) for name, value in values.items() if value is not None}
 
 
@@ -44,8 +45,8 @@ def _rows(tables: Path) -> Iterable[dict[str, str]]:
 
 # Which number of which rule, known by another of its numbers.
 _OF_RULES = {
-    "p_adjusted": {"model": "candidate", "rival": "baseline", "p": "p_adjusted"},
-    "sensitivity_floor": {"sens": "sensitivity", "spec": "specificity"},
+    "p_adjusted": {"new": "candidate", "vs": "baseline", "p": "p_adjusted"},
+    "sensitivity_floor": {"se": "sensitivity", "sp": "specificity"},
 }
 
 

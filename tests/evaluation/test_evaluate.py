@@ -524,14 +524,14 @@ def test_titles_and_order_are_those_of_the_plan(project):
 
 def test_the_headline_has_what_the_profile_has(project):
     values = headline(project / "results")
-    assert set(values) == {"best", "shown"}
+    assert set(values) == {"best", "show"}
     best = max(pd.read_csv(project / f"results/tables/{name}.csv")["roc_auc_mean"].max() for name in ROWS)
     assert values["best"] == round(best, 3)
     write_gate(project)
     rules = json.loads((project / "results/promotion/gate.json").read_text())["rules"]
     floors, better = (next(r["values"] for r in rules if r["id"] == name) for name in ("G1", "G2"))
-    judged = {"model": better["candidate"], "rival": better["baseline"], "p": better["p_adjusted"]}
-    judged |= {"sens": floors["sensitivity"], "spec": floors["specificity"], "gate": 0}
+    judged = {"new": better["candidate"], "vs": better["baseline"], "p": better["p_adjusted"]}
+    judged |= {"se": floors["sensitivity"], "sp": floors["specificity"], "gate": 0}
     assert headline(project / "results") == values | {name: round(value, 3) for name, value in judged.items()}
     (project / "results/findings.json").unlink()
     with pytest.raises(EvaluationError, match="run `dvc repro evaluate`"):
@@ -658,8 +658,13 @@ def test_verdicts_of_this_run_and_rows_that_were_left_out_are_said(project):
     assert section(text, "ranking").count('class="role baseline"') == 1
     assert "/runs?" not in text  # nothing says which experiment the runs are in
     seal(project / "results/predictions", "losses", {}, experiment="7")
-    text = render_report(read_inputs(project / "data", project / "results", {}, "", "http://store/"))
+    inputs = read_inputs(project / "data", project / "results", {}, "", "http://store/")
+    text = render_report(inputs)
     assert 'href="http://store/#/experiments/7/runs?' in section(text, "losses")
+    assert "links to runs need" not in text
+    started = render_report(replace(inputs, mlflow_starts="bus-mlops ui --port 7"))
+    assert "links to runs need <code>bus-mlops ui --port 7</code>" in section(started, "losses")
+    assert "links to runs need" not in section(started, "approaches")  # it has none
     assert "/runs?" not in section(text, "approaches")
 
 

@@ -72,7 +72,8 @@ class ReportInputs:
     """All that the page is made of; None where a stage has not run (the page says so or leaves it out).
 
     `notes` say why a stage that has run had nothing to do: a search without its network. `baseline` is what the
-    parameters call the gate's baseline, `mlflow` the address at which MLflow's pages are to be had.
+    parameters call the gate's baseline, `mlflow` the address at which MLflow's pages are to be had, `mlflow_starts` the
+    command without which nothing is there; empty of a server.
     """
 
     benchmark: dict[str, Any]
@@ -92,6 +93,7 @@ class ReportInputs:
     left_out: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     baseline: str = ""
     mlflow: str = ""
+    mlflow_starts: str = ""
 
 
 def read_inputs(
@@ -194,6 +196,7 @@ def render_report(inputs: ReportInputs) -> str:
         mixed=len({int(each.record["images"]) for each in ranked}) > 1,
         board_metric=metric.title,
         baseline=_baseline(inputs),
+        mlflow_starts=inputs.mlflow_starts,
         columns=columns(),
         further_columns=columns(further=True),
         mask_columns=mask_columns(),
@@ -270,6 +273,7 @@ def _strategy(name: str, results: StrategyResults, inputs: ReportInputs) -> dict
         "left_out": inputs.left_out.get(name, []),
         "leak_mark": next(filter(None, (row["leaks"] for row in rows)), ""),
         "scope": f"{_range(results.table['images'])} test images in {_range(results.table['folds'])} folds",
+        "linked": any(row["runs"] for row in rows),
         "has_masks": any(cell["ours"] for row in rows for cell in row["masks"]),
         "methods": list(dict.fromkeys(row["interval"] for row in rows if row["interval"])),
         "has_paper": any(cell["paper"] for row in rows for cell in row["cells"]),
