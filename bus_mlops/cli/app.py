@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bus_mlops import __version__, logs
-from bus_mlops.cli import consumer, data, layout, project_folder, registry, repair, reproduce, verbosity
+from bus_mlops.cli import acceptance, consumer, data, layout, project_folder, registry, repair, reproduce, verbosity
 from bus_mlops.cli.completion import PROGRAM, answer_shells, completion
 from bus_mlops.cli.folds import folds_app
 from bus_mlops.cli.search import search_app
@@ -36,7 +36,7 @@ _GROUPS = {
         registry.rollback,
         registry.verify,
     ),
-    "Use a promoted model": (consumer.predict, consumer.serve, consumer.export, consumer.pull),
+    "Use a promoted model": (consumer.predict, acceptance.accept, consumer.serve, consumer.export, consumer.pull),
     STORE: (reproduce.reconcile, repair.repair, repair.relocate),
     COMPLETION: (completion,),
 }

@@ -33,6 +33,7 @@ EXAMPLES = {
     "rollback": 'bus-mlops rollback --reason "misses small tumours at the clinic"',
     "verify": "bus-mlops verify 3 --full",
     "predict": "bus-mlops predict --model models:/bus-mt-estan@champion scan.png --mask-dir masks",
+    "accept": "bus-mlops accept models:/bus-mt-estan@champion our-cases --k 20 --k 50",
     "serve": "bus-mlops serve models:/bus-mt-estan@champion --port 8080",
     "export": "bus-mlops export models:/bus-mt-estan@champion model",
     "pull": "bus-mlops pull models:/bus-mt-estan@champion",

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bus_mlops.consumer.image_files import SUFFIXES, images_in
 from bus_mlops.errors import ImageError
-from bus_mlops.files import is_litter, printable
+from bus_mlops.files import printable
 
 if TYPE_CHECKING:
     from bus_mlops.consumer.client import BusModel, Prediction
 
-SUFFIXES = (".bmp", ".dib", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-# Tried, too, since they hold pictures: the answer says what to do with them.
-_OTHER_PICTURES = (".avif", ".dcm", ".dicom", ".heic", ".heif")
-_WORD = "(annotation|contour|gt|label|lesion|mask|overlay|roi|seg|segmentation|tumou?r)s?"
-_AFTER, _BEFORE = (
-    re.compile(rf"(.+?)[ ._-]+{_WORD}([ _-]?\(?[0-9]+\)?)?", re.IGNORECASE),
-    re.compile(rf"{_WORD}[ ._-]+(.+)", re.IGNORECASE),
-)
-_MASK = re.compile(r".+_mask(_[0-9]+)?", re.IGNORECASE)
 # Columns of a table that no terminal shows.
 _WIDE = 1000
 
@@ -42,7 +33,7 @@ def expand(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        found, skipped = _images_in(path)
+        found, skipped = images_in(path)
         if skipped:
             print(f"note: skipped in {printable(path)}: {skipped}", file=sys.stderr)
         if not found:
@@ -51,39 +42,6 @@ def expand(paths: Sequence[Path]) -> list[Path]:
             )
         files += found
     return files
-
-
-def _images_in(folder: Path) -> tuple[list[Path], str]:
-    """The images directly in a folder, and how many of what else there is."""
-    found: list[Path] = []
-    skipped: dict[str, list[str]] = {}
-    paths = sorted(folder.iterdir())
-    stems = {path.stem for path in paths if not is_litter(path.name)}
-    for path in paths:
-        if is_litter(path.name):
-            kind = "of another system or program"
-        elif path.is_dir():
-            kind = "folders"
-        elif path.suffix.lower() not in SUFFIXES + _OTHER_PICTURES:
-            kind = "no image by their name"
-        elif _is_mask(path.stem, stems):
-            kind = "masks (name them to predict them)"
-        else:
-            found.append(path)
-            continue
-        skipped.setdefault(kind, []).append(printable(path.name))
-    return found, "; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in skipped.items())
-
-
-def _is_mask(stem: str, stems: Collection[str]) -> bool:
-    """Whether a name is that of a mask: `<scan>_mask`, or another such word beside a scan of that name."""
-    after, before = _AFTER.fullmatch(stem), _BEFORE.fullmatch(stem)
-    beside = (after is not None and after[1] in stems) or (before is not None and before[2] in stems)
-    return beside or _MASK.fullmatch(stem) is not None
-
-
-def _first(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def mask_paths(files: Sequence[Path], folder: Path) -> dict[str, Path]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from bus_mlops.consumer.package_format import Calibration, logit, sigmoid
+from bus_mlops.consumer.package_format import Calibration
+from bus_mlops.consumer.recalibration import fit_platt, logistic_fit
 from bus_mlops.evaluation.metric import validated
-
-_STEPS = 100
 
 
 def fit_calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Calibration:
@@ -27,38 +26,10 @@ def fit_calibration(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Cali
         (True, True)
     """
     y, p = validated(labels, probabilities)
-    positives = int(y.sum())
-    targets = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (y.size - positives + 2))
-    logits = logit(p)
-    slope, intercept = maximum_likelihood(logits, targets, free_slope=bool(np.ptp(logits) > 0))
-    if slope <= 0:
-        slope, intercept = maximum_likelihood(logits, targets, free_slope=False)
-    return Calibration(slope=slope, intercept=intercept)
+    return fit_platt(y, p)
 
 
-def maximum_likelihood(
-    logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], free_slope: bool = True
-) -> tuple[float, float]:
-    """Slope and intercept of the logistic regression of targets (0-1) on logits, both (N,); one not free is slope 1.
-
-    Newton's steps, each halved until the likelihood does not fall.
-    """
-    design = np.column_stack([logits, np.ones_like(logits)]) if free_slope else np.ones((logits.size, 1))
-    fixed = np.zeros_like(logits) if free_slope else logits
-    found = np.zeros(design.shape[1])
-    value = _likelihood(fixed, targets)
-    for _ in range(_STEPS):
-        p = sigmoid(fixed + design @ found)
-        hessian = (design * (p * (1 - p))[:, None]).T @ design + 1e-10 * np.eye(found.size)
-        step = np.linalg.solve(hessian, design.T @ (targets - p))
-        while _likelihood(fixed + design @ (found + step), targets) < value and np.abs(step).max() > 1e-10:
-            step = step / 2
-        found = found + step
-        value = _likelihood(fixed + design @ found, targets)
-        if np.abs(step).max() < 1e-9:
-            break
-    return (float(found[0]), float(found[1])) if free_slope else (1.0, float(found[0]))
-
-
-def _likelihood(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]) -> float:
-    return float(np.sum(targets * logits - np.logaddexp(0, logits)))
+def maximum_likelihood(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and intercept of the logistic regression of targets (0-1) on logits, both (N,)."""
+    slope, intercept = logistic_fit(np.column_stack([logits, np.ones_like(logits)]), np.zeros_like(logits), targets)
+    return float(slope), float(intercept)

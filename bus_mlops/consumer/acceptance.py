@@ -1,0 +1,373 @@
+"""Whether a model holds up on a hospital's own labelled cases, and what threshold and calibration fit there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bus_mlops.consumer.client import BusModel
+from bus_mlops.consumer.local_cases import LocalCases, LocalImage
+from bus_mlops.consumer.local_statistics import NOTHING, Estimate, difference, roc_area, share_of
+from bus_mlops.consumer.package_format import Calibration, JudgedNumber
+from bus_mlops.consumer.recalibration import Draw, band, draws_of, fit_all, refits, too_few
+from bus_mlops.errors import SourceError
+
+Array = npt.NDArray[Any]
+Verdict = Literal["holds", "holds after recalibration", "does not hold", "too few cases to tell", "no claim"]
+Found = Literal["holds", "falls", "open"]
+
+COUNTS = (10, 20, 50, 100)
+MARGIN = 0.1
+# With fewer cases of a label nothing is said, whatever the numbers.
+FEWEST_CASES = 10
+ROC_AUC, SENSITIVITY, SPECIFICITY = "roc_auc", "sensitivity", "specificity"
+CLAIMS = (ROC_AUC, SENSITIVITY, SPECIFICITY)
+IMAGE, MAXIMUM, MEAN = "image", "patient, maximum", "patient, mean"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric here, at the threshold that ships: per image, per patient, or per image of one scanner."""
+
+    unit: str
+    metric: str
+    images: int
+    malignant: int
+    here: Estimate
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A metric here beside its claim; `gap` is the one minus the other, NaN without a claim."""
+
+    metric: str
+    here: Estimate
+    claimed: Estimate
+    gap: Estimate
+    found: Found
+
+
+@dataclass(frozen=True)
+class Band:
+    """The median over draws, and between which two 95 of 100 draws lie."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """As people read it.
+
+        >>> str(Band(0.5, 0.4, 0.6))
+        '0.500 (0.400 to 0.600)'
+        """
+        return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """What so many local cases give: fits to them, and how these do on all other cases; `why_not` says if they cannot.
+
+    Attributes:
+        cases: How many are drawn.
+        bands: By name: threshold; sensitivity, specificity (there, of the other cases); slope, intercept (Platt's);
+            temperature; brier, brier_platt, brier_temperature (of the other cases).
+    """
+
+    cases: int
+    bands: dict[str, Band] = field(default_factory=dict)
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What was found of a model at a place.
+
+    Attributes:
+        failed: Name and reason of each image that got no answer.
+        measured: At the threshold that ships.
+        shipped: Beside what the package claims, at the threshold that ships.
+        recalibrated: For each number of local cases.
+        fitted: What all cases fit: threshold, slope, intercept, temperature.
+        local: Beside the claims at thresholds fitted to `judged_with` cases, on the others; empty where there are none.
+        reasons: Of the verdict.
+    """
+
+    model: str
+    version: str | None
+    digest: str
+    threshold: float
+    margin: float
+    images: int
+    cases: int
+    malignant: int
+    malignant_cases: int
+    failed: tuple[tuple[str, str], ...]
+    measured: tuple[Measured, ...]
+    shipped: tuple[Compared, ...]
+    recalibrated: tuple[Recalibrated, ...]
+    fitted: dict[str, Band]
+    judged_with: int | None
+    local: tuple[Compared, ...]
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    answers: tuple[tuple[LocalImage, float | None], ...] = field(default=(), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: all fields but the answers; what is not a number is null."""
+        whole = {name: value for name, value in vars(self).items() if name != "answers"}
+        return {name: _plain(value) for name, value in whole.items()}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The answered images as arrays, (N,)."""
+
+    labels: Array
+    probabilities: Array
+    cases: Array
+    scanners: Array
+
+    def only(self, rows: Array) -> _Rows:
+        return _Rows(self.labels[rows], self.probabilities[rows], self.cases[rows], self.scanners[rows])
+
+    def of_patients(self, how: str) -> _Rows:
+        """A row a patient: malignant when one of the images is, with the maximum or the mean of the answers."""
+        names, member = np.unique(self.cases, return_inverse=True)
+        labels = np.zeros(len(names), np.int64)
+        np.maximum.at(labels, member, self.labels)
+        if how == MAXIMUM:
+            answers = np.zeros(len(names))
+            np.maximum.at(answers, member, self.probabilities)
+        else:
+            answers = np.bincount(member, self.probabilities) / np.bincount(member)
+        return _Rows(labels, answers, names, np.full(len(names), ""))
+
+
+def accept(
+    model: BusModel, cases: LocalCases, counts: Sequence[int] = COUNTS, margin: float = MARGIN, seed: int = 0
+) -> Acceptance:
+    """Ask a model about labelled cases and hold the answers against what its package claims.
+
+    Args:
+        model: With its threshold, which is held as it is and fitted anew.
+        cases: Of the place; none that the model was trained on.
+        counts: How many cases to fit to, each.
+        margin: The fall of a metric (fraction) that must be ruled out.
+        seed: Of the draws.
+
+    Raises:
+        SourceError: Of the images that the model answers, all are of one label.
+    """
+    answers = [
+        (image, row.probability, row.error or "")
+        for image, row in zip(cases.images, model.stream([each.path for each in cases.images]), strict=True)
+    ]
+    told = [(image, probability) for image, probability, _ in answers if probability is not None]
+    rows = _Rows(
+        np.array([image.label for image, _ in told], np.int64),
+        np.array([probability for _, probability in told], np.float64),
+        np.array([image.patient for image, _ in told], np.str_),
+        np.array([image.scanner for image, _ in told], np.str_),
+    )
+    failed = tuple((image.name, error) for image, probability, error in answers if probability is None)
+    if len(np.unique(rows.labels)) < 2:
+        first = f", the first: {failed[0][1]}" if failed else ""
+        raise SourceError(f"the {len(told)} images that got an answer are of one label; {len(failed)} got none{first}.")
+    claims = claims_of(model)
+    cut = model.package.threshold
+    shipped = _compared(_shipped(rows, cut), claims, margin)
+    operating = (claims[SENSITIVITY].value, claims[SPECIFICITY].value)
+    wanted = (0.0, 0.0) if math.isnan(sum(operating)) else operating
+    recalibrated, local, judged_with = [], tuple[Compared, ...](), None
+    for count in sorted(set(counts)):
+        if why := too_few(rows.labels, rows.cases, count):
+            recalibrated.append(Recalibrated(count, why_not=why))
+            continue
+        drawn = list(draws_of(rows.labels, rows.probabilities, rows.cases, count, wanted, seed=seed))
+        recalibrated.append(Recalibrated(count, _bands(rows, drawn)))
+        local, judged_with = _compared(_local(rows, drawn), claims, margin), count
+    of_patients = rows.of_patients(MAXIMUM)
+    verdict, reasons = _verdict(shipped, local, judged_with, of_patients.labels, margin)
+    return Acceptance(
+        model=model.name,
+        version=model.version,
+        digest=model.digest,
+        threshold=cut,
+        margin=margin,
+        images=len(told),
+        cases=len(of_patients.labels),
+        malignant=int(rows.labels.sum()),
+        malignant_cases=int(of_patients.labels.sum()),
+        failed=failed,
+        measured=tuple(_measured(rows, cut)),
+        shipped=shipped,
+        recalibrated=tuple(recalibrated),
+        fitted=_fitted(rows, wanted, seed),
+        judged_with=judged_with,
+        local=local,
+        verdict=verdict,
+        reasons=reasons,
+        notes=cases.notes,
+        answers=tuple((image, probability) for image, probability, _ in answers),
+    )
+
+
+def claims_of(model: BusModel) -> dict[str, Estimate]:
+    """What a package says it was judged at on test images, by metric; NaN of what it does not say."""
+    judged = model.package.judged
+    numbers = judged.numbers if judged else {}
+    return {metric: _claim(numbers.get(metric)) for metric in CLAIMS}
+
+
+def _claim(number: JudgedNumber | None) -> Estimate:
+    if number is None or number.low is None or number.high is None:
+        return NOTHING
+    return Estimate(number.estimate, number.low, number.high)
+
+
+def _shipped(rows: _Rows, threshold: float) -> dict[str, Estimate]:
+    """The claimed metrics at one threshold; NaN of one whose label is not there."""
+    called = (rows.probabilities >= threshold).astype(np.float64)
+    positive = rows.labels == 1
+    return {
+        ROC_AUC: roc_area(rows.labels, rows.probabilities, rows.cases),
+        SENSITIVITY: share_of(called[positive], rows.cases[positive]),
+        SPECIFICITY: share_of(1 - called[~positive], rows.cases[~positive]),
+    }
+
+
+def _local(rows: _Rows, drawn: Sequence[Draw]) -> dict[str, Estimate]:
+    """The same at the thresholds of fits, each image as those call it that were fitted without its case."""
+    cuts = np.array([each.fit.threshold for each in drawn])
+    called = (rows.probabilities >= cuts[:, None]).astype(np.float64)
+    outside = np.stack([each.rest for each in drawn])
+    times = np.maximum(outside.sum(axis=0), 1)
+    share = (called * outside).sum(axis=0) / times
+    found = {ROC_AUC: roc_area(rows.labels, rows.probabilities, rows.cases)}
+    for metric, label in ((SENSITIVITY, 1), (SPECIFICITY, 0)):
+        own = (rows.labels == label) & outside.any(axis=0)
+        values = share[own] if label else 1 - share[own]
+        # How the share differs from one fit to the next is not to be had from the mean over them.
+        between = float(called[:, own].mean(axis=1).var(ddof=1))
+        found[metric] = share_of(values, rows.cases[own], between)
+    return found
+
+
+def _measured(rows: _Rows, threshold: float) -> Iterator[Measured]:
+    kinds = {IMAGE: rows}
+    if len(np.unique(rows.cases)) < rows.labels.size:
+        kinds |= {how: rows.of_patients(how) for how in (MAXIMUM, MEAN)}
+    names = sorted(set(rows.scanners) - {""})
+    kinds |= {f"scanner {name}": rows.only(rows.scanners == name) for name in names}
+    for unit, own in kinds.items():
+        for metric, found in _shipped(own, threshold).items():
+            yield Measured(unit, metric, own.labels.size, int(own.labels.sum()), found)
+
+
+def _compared(found: dict[str, Estimate], claims: dict[str, Estimate], margin: float) -> tuple[Compared, ...]:
+    lines = []
+    for metric in CLAIMS:
+        gap = difference(found[metric], claims[metric])
+        said: Found = "holds" if gap.low > -margin else "falls" if gap.high < 0 else "open"
+        lines.append(Compared(metric, found[metric], claims[metric], gap, said))
+    return tuple(lines)
+
+
+def _bands(rows: _Rows, drawn: Sequence[Draw]) -> dict[str, Band]:
+    lines: dict[str, list[float]] = {}
+    for each in drawn:
+        fit, own = each.fit, rows.only(each.rest)
+        called = own.probabilities >= fit.threshold
+        values = {
+            "threshold": fit.threshold,
+            SENSITIVITY: float(called[own.labels == 1].mean()),
+            SPECIFICITY: float(1 - called[own.labels == 0].mean()),
+            **_parameters(fit.platt, fit.temperature),
+            "brier": _brier(own, Calibration()),
+            "brier_platt": _brier(own, fit.platt),
+            "brier_temperature": _brier(own, fit.temperature),
+        }
+        for name, value in values.items():
+            lines.setdefault(name, []).append(value)
+    return {name: Band(*band(values)) for name, values in lines.items()}
+
+
+def _fitted(rows: _Rows, wanted: tuple[float, float], seed: int) -> dict[str, Band]:
+    """What all cases fit, and between which two 95 of 100 fits to as many other cases would lie."""
+    whole = fit_all(rows.labels, rows.probabilities, wanted)
+    fits = refits(rows.labels, rows.probabilities, rows.cases, wanted, seed)
+    drawn = [{"threshold": each.threshold, **_parameters(each.platt, each.temperature)} for each in fits]
+    own = {"threshold": whole.threshold, **_parameters(whole.platt, whole.temperature)}
+    return {name: Band(value, *band([each[name] for each in drawn])[1:]) for name, value in own.items()}
+
+
+def _parameters(platt: Calibration, temperature: Calibration) -> dict[str, float]:
+    return {"slope": platt.slope, "intercept": platt.intercept, "temperature": 1 / temperature.slope}
+
+
+def _brier(rows: _Rows, calibration: Calibration) -> float:
+    return float(np.mean((calibration.apply(rows.probabilities) - rows.labels) ** 2))
+
+
+def _verdict(
+    shipped: tuple[Compared, ...], local: tuple[Compared, ...], judged_with: int | None, of_case: Array, margin: float
+) -> tuple[Verdict, tuple[str, ...]]:
+    """By the first rule that fits; docs/how-to/judge-on-an-external-cohort.md states them."""
+    reasons = [_in_words(each, margin) + _needed(each, margin) for each in shipped]
+    fewest = min(int(of_case.sum()), int((1 - of_case).sum()))
+    if all(math.isnan(each.claimed.value) for each in shipped):
+        return "no claim", ("its package does not say what it was judged at, so there is nothing to hold it to",)
+    if fewest < FEWEST_CASES:
+        return "too few cases to tell", (f"{fewest} cases of the rarer label; {FEWEST_CASES} are needed", *reasons)
+    area = next(each for each in shipped if each.metric == ROC_AUC)
+    after = [each for each in local if each.metric != ROC_AUC]
+    reasons += [f"at thresholds fitted to {judged_with} local cases: {_in_words(each, margin)}" for each in after]
+    if area.found == "falls":
+        return "does not hold", (*reasons, "it tells the labels apart less well here, which no threshold mends")
+    if all(each.found == "holds" for each in shipped):
+        return "holds", tuple(reasons)
+    if after and all(each.found == "holds" for each in (area, *after)):
+        return "holds after recalibration", tuple(reasons)
+    if any(each.found == "falls" for each in shipped) and any(each.found == "falls" for each in after):
+        return "does not hold", tuple(reasons)
+    return "too few cases to tell", tuple(reasons)
+
+
+def _in_words(each: Compared, margin: float) -> str:
+    name = {ROC_AUC: "ROC AUC", SENSITIVITY: "sensitivity", SPECIFICITY: "specificity"}[each.metric]
+    if math.isnan(each.gap.value):
+        return f"{name} {each.here}; its package claims nothing of it"
+    said = {
+        "holds": f"a fall by {margin:g} or more is ruled out",
+        "falls": "it falls",
+        "open": f"neither is a fall shown, nor one by {margin:g} ruled out",
+    }[each.found]
+    return f"{name} {each.here}, claimed {each.claimed}: {said}"
+
+
+def _needed(each: Compared, margin: float) -> str:
+    """How many times as many cases would tell, were the model as good here as it claims; "" where it is told."""
+    if each.found != "open":
+        return ""
+    own, claim = each.here.value - each.here.low, each.claimed.high - each.claimed.value
+    if claim >= margin:
+        return f" (the claim itself is unsure by {claim:.3f}: no number of cases would do)"
+    times = own**2 / (margin**2 - claim**2)
+    return f" (about {math.ceil(10 * times) / 10:g} times as many cases would tell)" if times > 1 else ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return _plain(asdict(value)) if hasattr(value, "__dataclass_fields__") else value
