@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +16,9 @@ from bus_mlops.consumer.client import Prediction
 from bus_mlops.consumer.local_cases import LocalCases, LocalImage
 from bus_mlops.consumer.package_format import JudgedNumber, sigmoid
 from bus_mlops.errors import SourceError
+
+if TYPE_CHECKING:
+    from bus_mlops.consumer.client import BusModel
 
 CLAIMED = {"roc_auc": (0.93, 0.91, 0.95), "sensitivity": (0.88, 0.85, 0.91), "specificity": (0.84, 0.81, 0.87)}
 
@@ -68,8 +71,8 @@ def hospital(patients: int, separation: float = 3.3, shift: float = 0.0, seed: i
     return LocalCases(tuple(images), ("a note",))
 
 
-def judged(cases: LocalCases, model: Any = None, **options: Any) -> Acceptance:
-    return accept(model or Model(), cases, **options)
+def judged(cases: LocalCases, model: Model | None = None, **options: Any) -> Acceptance:
+    return accept(cast("BusModel", model or Model()), cases, **options)
 
 
 def test_a_model_that_is_as_claimed_holds():
