@@ -10,6 +10,8 @@ export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1
 export RAY_USAGE_STATS_ENABLED := 0
 export AWS_EC2_METADATA_DISABLED := true
+# Without bytecode on disk each of a thousand processes would compile what it imports: uv installs none.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help install reproduce quick test test-slow test-all test-oldest test-312 test-313 lint docs ui lock clean
 
@@ -30,9 +32,10 @@ reproduce: install  ## run the whole pipeline of params.yaml and print a summary
 	$(BIN)/dvc repro
 	@$(BIN)/bus-mlops summary
 
-# Three files at a time, since a third of a test's time is waiting; alone, one after the other, what counts seconds.
+# Three files at a time, since a third of a test's time is waiting, in the order of tests/conftest.py; alone, one after
+# the other, what counts seconds.
 PYTEST := $(BIN)/python -m pytest
-FILES := --numprocesses 3 --dist loadfile
+FILES := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 quick: install  ## the tests that need no TensorFlow, in a minute
 	$(PYTEST) $(FILES) --without-tensorflow -m 'not slow and not pipeline'

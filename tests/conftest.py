@@ -12,6 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 import yaml
+from long_files import turn
 from made_once import made_once, make_empty_store
 from PIL import Image
 from projects import BUSI, WEIGHTS, run_stage_script, small_profile, tiny_values
@@ -38,7 +39,8 @@ WHOLE_STEPS = {"MlflowClient", "Ledger", "open_client", "assemble", "render_repo
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs stages, commands or servers as `pipeline`, which `make quick` leaves out."""
+    """Begin with the long files; mark as `pipeline`, which `make quick` leaves out, what runs stages or servers."""
+    items.sort(key=lambda item: turn(item.path.name))
     for item in items:
         names = {*getattr(item, "fixturenames", ()), *vars(getattr(item, "module", object))}
         if (STARTERS | WHOLE_STEPS) & names:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from long_files import LONG
 from projects import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -36,6 +37,10 @@ def test_no_two_files_of_tests_share_a_name():
     """Pytest imports them by it; of two that one process collects, the second is an error. Alone neither is."""
     names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_the_files_to_begin_with_are_there():
+    assert set(LONG) <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
