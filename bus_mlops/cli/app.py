@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from bus_mlops import __version__, logs
-from bus_mlops.cli import acceptance, consumer, data, layout, project_folder, registry, repair, reproduce, verbosity
+from bus_mlops.cli import (
+    acceptance,
+    consumer,
+    data,
+    layout,
+    project_folder,
+    registry,
+    repair,
+    reproduce,
+    transfer,
+    verbosity,
+)
 from bus_mlops.cli.completion import PROGRAM, answer_shells, completion
 from bus_mlops.cli.folds import folds_app
 from bus_mlops.cli.search import search_app
@@ -37,7 +48,7 @@ _GROUPS = {
         registry.verify,
     ),
     "Use a promoted model": (consumer.predict, acceptance.accept, consumer.serve, consumer.export, consumer.pull),
-    STORE: (reproduce.reconcile, repair.repair, repair.relocate),
+    STORE: (reproduce.reconcile, repair.repair, repair.relocate, transfer.export_runs, transfer.import_runs),
     COMPLETION: (completion,),
 }
 
@@ -81,7 +92,7 @@ for _name, (_group, _panel) in _SUBGROUPS.items():
 for _before, _each in {"": app, **{f"{name} ": group for name, (group, _) in _SUBGROUPS.items()}}.items():
     for _info in _each.registered_commands:
         if _info.callback is not None:
-            _called = f"{_before}{_info.name or _info.callback.__name__}"
+            _called = f"{_before}{_info.name or _info.callback.__name__.replace('_', '-')}"
             _info.cls, _info.help = layout.Command, layout.paragraphs(_info.callback.__doc__)
             _info.epilog = f"Example: {layout.EXAMPLES[_called]}"
             _info.callback = verbosity.with_verbosity(_info.callback)

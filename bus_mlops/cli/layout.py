@@ -21,6 +21,8 @@ EXAMPLES = {
     "reconcile": "bus-mlops reconcile",
     "repair": "bus-mlops repair --dry-run",
     "relocate": "bus-mlops relocate --dry-run",
+    "export-runs": "bus-mlops export-runs study.zip --finished",
+    "import-runs": "bus-mlops import-runs study.zip",
     "audit": "bus-mlops audit --contact-sheets sheets",
     "sources verify": "bus-mlops sources verify --root data/raw",
     "sources fetch": "bus-mlops sources fetch thammasat --metadata my-copy-of-the-table.csv",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,6 +81,17 @@ def record_undocumented(ledger: Ledger, inspection: Inspection) -> list[str]:
 
 def against_its_metrics(run: Run, folder: Path) -> str:
     """What in a run's predictions and learning curve contradicts its metrics and parameters; "" if nothing does."""
+    return against_metrics(run.data.metrics, run.data.params, folder)
+
+
+def against_metrics(metrics: Mapping[str, float], params: Mapping[str, str], folder: Path) -> str:
+    """The same of a run that is in no store.
+
+    Args:
+        metrics: Its metrics, of several values the last.
+        params: Its parameters.
+        folder: With its files.
+    """
     import pandas as pd
 
     found: dict[str, float] = {}
@@ -93,21 +105,21 @@ def against_its_metrics(run: Run, folder: Path) -> str:
     if not found and curve is None:
         return f"it has neither {PREDICTIONS} nor {CURVES}"
     if curve is not None:
-        problem = _against_its_epochs(run, curve)
+        problem = _against_its_epochs(metrics, params, curve)
         if problem:
             return problem
     for name, value in found.items():
-        then = run.data.metrics.get(name)
+        then = metrics.get(name)
         if then is not None and not _same(value, then):
             return f"{PREDICTIONS} gives a {name} of {value:.6f}, and the run has recorded {then:.6f}"
     return ""
 
 
-def _against_its_epochs(run: Run, curve: pd.DataFrame) -> str:
-    epochs = run.data.params.get("training.epochs")
+def _against_its_epochs(metrics: Mapping[str, float], params: Mapping[str, str], curve: pd.DataFrame) -> str:
+    epochs = params.get("training.epochs")
     if "loss" not in curve or (epochs is not None and len(curve) != int(epochs)):
         return f"{CURVES} has {len(curve)} epochs, and the run was trained for {epochs}"
-    then = run.data.metrics.get("loss")
+    then = metrics.get("loss")
     if then is not None and not _same(float(curve["loss"].iloc[-1]), then):
         return f"{CURVES} ends with another loss than the run has recorded"
     return ""

@@ -40,16 +40,24 @@ class ParentRuns:
         self._complete: dict[str, tuple[set[int], set[int]]] = {}
 
     def find_or_create(
-        self, spec: RunSpec, fingerprint: str, title: str, tags: Mapping[str, str], kind: str = "spec"
+        self,
+        spec: RunSpec,
+        fingerprint: str,
+        title: str,
+        tags: Mapping[str, str],
+        kind: str = "spec",
+        keep: bool = False,
     ) -> str:
         """The id of the parent run of a fingerprint, created when it is new; tags are added to it.
 
         It is called by the title of the row that it is, of which a tag `strategy.<name>` tells, whoever found it first.
-        `kind` is "spec", whose children are folds, or "refit", which no comparison of folds may meet.
+        `kind` is "spec", whose children are folds, or "refit", which no comparison of folds may meet. With `keep` a run
+        that is there keeps the tags that it has.
         """
         found = self._parent(fingerprint, kind)
         if found is not None:
-            return self._join(found, tags)
+            present = found.data.tags if keep else {}
+            return self._join(found, {name: value for name, value in tags.items() if name not in present})
         fixed = {"kind": kind, "fingerprint": fingerprint, "network": spec.network, **tags, **_of_rows(tags)}
         fixed[COLOUR] = colour_of(spec.network)
         run = self._client.create_run(self._experiment, tags=fixed, run_name=title)
@@ -65,6 +73,11 @@ class ParentRuns:
         self._client.update_run(run_id, status="SCHEDULED")
         self._parents[fingerprint] = run
         return run_id
+
+    def find(self, fingerprint: str, kind: str = "spec") -> str | None:
+        """The id of the parent run of a fingerprint, if there is one."""
+        found = self._parent(fingerprint, kind)
+        return None if found is None else str(found.info.run_id)
 
     def _join(self, parent: Run, tags: Mapping[str, str]) -> str:
         """Add what is new among these tags to a parent run, and name it by its row; returns its id."""

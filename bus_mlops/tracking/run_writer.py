@@ -111,6 +111,10 @@ class RunWriter:
         values += [Metric(name, float(value), now, step) for name, value, step in steps]
         self._write(run_id, [*waiting, *values], params or {}, tags or {})
 
+    def history(self, run_id: str, metrics: list[Metric]) -> None:
+        """Write values of metrics that were recorded before, each with its own time and step."""
+        self._write(run_id, metrics, {}, {})
+
     def _write(self, run_id: str, metrics: list[Metric], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         from mlflow.entities import Param, RunTag
 
