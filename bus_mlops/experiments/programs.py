@@ -21,12 +21,12 @@ class Programs:
         """The program for a cell, compiled anew only when the key differs from the latest one."""
         from bus_mlops.extensions import load_extensions
         from bus_mlops.models.framework import keras
-        from bus_mlops.training.program import Program
+        from bus_mlops.training.linear_probe import program_of
 
         if self.program is None or self.key != cell.spec.program_key():
             self.program = None
             load_extensions(job.extensions)
             keras.backend.clear_session(free_memory=True)
-            self.program = Program(cell.spec, weights_folder=job.weights_folder)
+            self.program = program_of(cell.spec, job.weights_folder)
             self.key = cell.spec.program_key()
         return self.program

@@ -33,9 +33,12 @@ from bus_mlops.training.kept_states import used
 from bus_mlops.training.state import EpochLog, FitState
 
 if TYPE_CHECKING:
+    from bus_mlops.training.fit import CellData, FitResult
     from bus_mlops.training.program import Program
 
 Emit = Callable[[CellEvent], None]
+# Below the folder of the checkpoints: what linear probes share.
+FEATURES = "features"
 
 
 def train_cell(cell: Cell, job: Job, programs: Programs, ledger: Ledger, emit: Emit) -> CellEvent:
@@ -117,7 +120,7 @@ class _Attempt:
 
     def train(self, folder: Path) -> dict[str, float]:
         """Train, and write what the run keeps into a folder; returns the metrics."""
-        from bus_mlops.training.fit import CellData, fit
+        from bus_mlops.training.fit import CellData
 
         cell, began = self._cell, time.monotonic()
         benchmark = Benchmark.open(self._job.benchmark)
@@ -139,16 +142,28 @@ class _Attempt:
             benchmark.masks(size),
             benchmark.frame["has_mask"].to_numpy(),
         )
-        result = fit(program, cell.spec, data, seed=cell.seed, on_epoch=self._on_epoch, state=self._state)
+        result = self._fit(program, data, benchmark)
         seconds = prepared - began + result.seconds
         metrics = {} if cell.is_refit else write_predictions(program, cell, benchmark, folds, rows, folder)
         pd.DataFrame(result.history).to_csv(folder / CURVES, index=False)
         program.save(folder / MODEL)
-        metrics["best_epoch"] = float(result.best_epoch)
+        metrics |= {"best_epoch": float(result.best_epoch), **result.chosen}
         metrics["seconds_training"] = seconds
         metrics["images_per_second"] = self._images * cell.spec.training.epochs / seconds
         metrics[EPOCHS_TRAINED] = float(cell.spec.training.epochs - self._state.inherited)
         return metrics
+
+    def _fit(self, program: Program, data: CellData, benchmark: Benchmark) -> FitResult:
+        from bus_mlops.training.fit import fit
+        from bus_mlops.training.linear_probe import ProbeProgram, fit_probe
+
+        spec, seed = self._cell.spec, self._cell.seed
+        if not isinstance(program, ProbeProgram):
+            return fit(program, spec, data, seed=seed, on_epoch=self._on_epoch, state=self._state)
+        source = benchmark.frame["source"].to_numpy()
+        sources = [np.flatnonzero(source == name) for name in sorted(spec.cohort)]
+        folder = self._job.checkpoints / FEATURES
+        return fit_probe(program, spec, data, seed=seed, sources=sources, on_epoch=self._tell, folder=folder)
 
     def put_away(self) -> None:
         """A trial that is done keeps its last state for a longer one; any other cell needs nothing any more."""
@@ -233,10 +248,13 @@ class _Attempt:
         self._emit(_event(self._cell, "note", run_id=self._run_id, epoch=len(self._state.history), message=message))
 
     def _on_epoch(self, log: EpochLog) -> None:
+        self._save_checkpoint()
+        self._tell(log)
+
+    def _tell(self, log: EpochLog) -> None:
         rate = self._images / log.seconds
         progress = f"epoch {log.epoch} of {log.epochs}, {rate:.0f} images/s"
         self._ledger.writer.epoch(self._run_id, log.epoch, _values(log), progress)
-        self._save_checkpoint()
         values = {**_values(log), "images_per_second": rate}
         self._emit(_event(self._cell, "epoch", run_id=self._run_id, epoch=log.epoch, values=values))
 

@@ -1,4 +1,4 @@
-"""The zoo's networks on Keras applications: seven classifiers, and five of them as generic multitask networks."""
+"""The zoo's networks on Keras applications: classifiers, generic multitask networks, and linear probes."""
 
 from __future__ import annotations
 
@@ -53,6 +53,28 @@ def _multitask(backbone: str, label: str, parameters: int, gmac: float, skips: s
     )
 
 
+def _probe(
+    encoder: str, label: str, parameters: int, gmac: float, *, input_size: int = 224, minimum: int = 32
+) -> NetworkEntry:
+    return NetworkEntry(
+        name=f"linear_probe_{encoder}",
+        label=f"Linear probe of {label}",
+        task=Task.CLASSIFICATION,
+        input_size=input_size,
+        builder=f"bus_mlops.models.linear_probe:linear_probe_{encoder}",
+        backbone=encoder,
+        source=f"frozen {label} without top, global average pool, logistic regression; not in the paper",
+        minimum=minimum,
+        options=_narrowed(encoder),
+        width_option=next(iter(_narrowed(encoder)), ""),
+        parameters=parameters,
+        gmac=gmac,
+        scaling="imagenet",
+        probe=True,
+        since_the_paper=True,
+    )
+
+
 CLASSIFIERS = (
     _classifier("mobilenet", "MobileNet", 3_786_561, 0.568),
     _classifier("efficientnetb0", "EfficientNetB0", 4_738_340, 0.385),
@@ -68,4 +90,13 @@ GENERIC_MULTITASK = (
     _multitask("densenet121", "DenseNet121", 9_312_978, 5.117, skips="the code's, too"),
     _multitask("resnet50", "ResNet50", 26_387_474, 6.14),
     _multitask("vgg16", "VGG16", 16_484_306, 17.81),
+)
+PROBES = (
+    _probe("mobilenet", "MobileNet", 3_229_889, 0.568),
+    _probe("efficientnetb0", "EfficientNetB0", 4_050_852, 0.385),
+    _probe("densenet121", "DenseNet121", 7_038_529, 2.833),
+    _probe("resnet50", "ResNet50", 23_589_761, 3.856),
+    _probe("vgg16", "VGG16", 14_715_201, 15.347),
+    _probe("xception", "Xception", 20_863_529, 8.355, input_size=299, minimum=71),
+    _probe("inceptionv3", "InceptionV3", 21_804_833, 5.711, input_size=299, minimum=75),
 )

@@ -91,6 +91,8 @@ class NetworkEntry:
         backbone: The pretrained part: the name of a Keras application, of the option that holds that name, or empty
             for a network that always starts from random weights.
         width_option: The option that says which share of the filters the pretrained part has, where it has one.
+        probe: Nothing of it is trained but its last layer, by logistic regression: see `training/linear_probe.py`.
+        since_the_paper: Its rows stand in the table of that name, and never beside the paper's columns.
         parameters: Of all layers, measured at `input_size` with the default options; 0 if nobody has.
         gmac: 10^9 multiply-accumulates an image, measured likewise.
         scaling: The one of the released code.
@@ -113,6 +115,8 @@ class NetworkEntry:
     scaling: str = "raw255"
     code: str = ""
     width_option: str = ""
+    probe: bool = False
+    since_the_paper: bool = False
 
     def resolve(self, options: Options) -> dict[str, Option]:
         """What a spec says of its network: all options with defaults filled in, but for later ones at their default.

@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from bus_mlops.errors import NetworkError
-from bus_mlops.models.catalogue import CLASSIFIERS, GENERIC_MULTITASK
+from bus_mlops.models.catalogue import CLASSIFIERS, GENERIC_MULTITASK, PROBES
 from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.models.published import PUBLISHED
 from bus_mlops.registries import Registry
@@ -28,7 +28,7 @@ def register(network: NetworkEntry) -> None:
     NETWORKS.add(network.name, network, network.builder.split(":")[0])
 
 
-for _each in (*CLASSIFIERS, *GENERIC_MULTITASK, *PUBLISHED):
+for _each in (*CLASSIFIERS, *GENERIC_MULTITASK, *PUBLISHED, *PROBES):
     register(_each)
 
 

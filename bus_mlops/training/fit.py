@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -19,12 +19,16 @@ from bus_mlops.training.state import EpochLog, FitState
 
 @dataclass(frozen=True)
 class FitResult:
-    """The learning curve (a dict with the fields of EpochLog each), and the epoch whose weights were kept."""
+    """The learning curve (a dict with the fields of EpochLog each), and the epoch whose weights were kept.
+
+    `chosen` is what else was chosen on the validation part: the penalty of a linear probe.
+    """
 
     history: list[dict[str, float]]
     best_epoch: int
     best_validation_loss: float
     seconds: float
+    chosen: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

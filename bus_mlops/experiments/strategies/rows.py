@@ -15,6 +15,11 @@ from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.models.zoo import entry
 from bus_mlops.spec import RunSpec, Task
 
+# What the features of a frozen encoder and their logistic regression depend on; nothing else of `training` acts there.
+OF_PROBES = ("input_size", "weights", "scaling", "validation")
+# One value for all that does not, so that it is in no fingerprint.
+_OF_NO_STEPS = {"dropout": 0.0, "augmentation": {}, "loss": {}, "optimizer": {"name": "adam"}, "epochs": 1}
+
 
 class PaperRow(Strict):
     """Where the paper prints its own number for a row."""
@@ -97,6 +102,8 @@ def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunS
     values = config.training.model_dump()
     values.update(_overrides(network))
     values.update({k: v.model_dump() if isinstance(v, Strict) else v for k, v in changes.items()})
+    if registered.probe:
+        values = {k: v for k, v in values.items() if k in OF_PROBES} | _OF_NO_STEPS
     if values["input_size"] == "original":
         values["input_size"] = registered.input_size
     if values["scaling"] == "original":
@@ -150,12 +157,23 @@ def networks_of(
 
 
 def classifiers_of(config: Config, strategy: str, settings: NetworkChoice) -> Iterator[tuple[str, NetworkEntry]]:
-    """`networks_of` for a strategy of classifiers, the networks that only name a class."""
-    return networks_of(config, strategy, settings, lambda network: network.task is Task.CLASSIFICATION, "classifiers")
+    """`networks_of` for a strategy of classifiers: networks that only name a class, without those since the paper."""
+
+    def fits(network: NetworkEntry) -> bool:
+        return network.task is Task.CLASSIFICATION and not network.since_the_paper
+
+    return networks_of(config, strategy, settings, fits, "classifiers outside the table since_the_paper")
 
 
 def _check_effects(name: str, network: NetworkConfig, registered: NetworkEntry) -> None:
     """What a network sets for itself must have an effect; `training.loss` is a default for networks of any task."""
+    if registered.probe:
+        for key in _overrides(network):
+            if key not in OF_PROBES:
+                raise ConfigError(
+                    f"networks.{name}.{key} has no effect, since {name} is not trained by steps: remove it. A linear "
+                    f"probe depends on {', '.join(OF_PROBES)}."
+                )
     if network.head_initializer is not None and not registered.task.classifies:
         raise ConfigError(f"networks.{name}.head_initializer has no effect, since {name} names no class: remove it")
     if network.loss is None:
