@@ -64,7 +64,12 @@ def encodings(program: ProbeProgram, monkeypatch: pytest.MonkeyPatch) -> list[in
     """Filled with the number of images of each batch that goes through the encoder from now on."""
     seen: list[int] = []
     step = program._encode_step
-    monkeypatch.setattr(program, "_encode_step", lambda images: (seen.append(len(images)), step(images))[1])
+
+    def counted(images: np.ndarray) -> Any:
+        seen.append(len(images))
+        return step(images)
+
+    monkeypatch.setattr(program, "_encode_step", counted)
     return seen
 
 
