@@ -32,9 +32,13 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell that you t
     from typer.completion import get_completion_script  # type: ignore[attr-defined]  # typer names no exports
 
     script = get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value)
-    # Where it is evaluated, a zsh may not have loaded what completes yet.
-    before = "autoload -Uz compinit && (( $+functions[compdef] )) || compinit\n" if shell is Shell.ZSH else ""
-    print(before + script)
+    if shell is Shell.ZSH:
+        # Where it is evaluated, a zsh may not have loaded what completes yet. Typer doubles the apostrophes of help
+        # texts, which is one apostrophe where this option is set, and none where it is not.
+        script = "autoload -Uz compinit && (( $+functions[compdef] )) || compinit\n" + script.replace(
+            "  eval $(", "  setopt localoptions rc_quotes\n  eval $("
+        )
+    print(script)
 
 
 def answer_shells() -> None:
