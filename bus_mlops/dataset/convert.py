@@ -91,7 +91,7 @@ def load(record: Record, color: Color) -> tuple[NDArray[np.uint8], NDArray[np.bo
     name, image = printable(record.image), decode_image(record.image, color)
     mask: NDArray[np.bool_] | None = None
     for path in record.masks:
-        part = decode_mask(path)
+        part = decode_mask(path, record.mask_colors)
         if part.shape != image.shape[:2]:
             raise ImageError(
                 f"{printable(path)} has {part.shape[1]} x {part.shape[0]} pixels but its image {name} has "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bus_mlops.errors import DatasetError
 from bus_mlops.files import read_json
-from bus_mlops.sources.record import IMAGE_ABSENT, MASK_ABSENT
+from bus_mlops.sources.record import IMAGE_ABSENT, MASK_ABSENT, MASK_UNFIT
 
 
 def incomplete_sources(info: Path) -> dict[str, str]:
@@ -21,7 +21,7 @@ def incomplete_sources(info: Path) -> dict[str, str]:
     try:
         flow = read_json(info)["flow"]
         absent = {
-            source: sum(counts.get("excluded", {}).get(reason, 0) for reason in (IMAGE_ABSENT, MASK_ABSENT))
+            source: sum(counts.get("excluded", {}).get(reason, 0) for reason in (IMAGE_ABSENT, MASK_ABSENT, MASK_UNFIT))
             for source, counts in flow.items()
         }
         return {

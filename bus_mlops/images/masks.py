@@ -5,6 +5,7 @@ Needs only numpy and PIL, as `decode` does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from bus_mlops.errors import ImageError
 from bus_mlops.images.decode import conversion_errors, is_deep, require_eight_bit_color, scaled
 from bus_mlops.images.opening import Decoded, open_image
 
+Rgb = tuple[int, int, int]
 MASK_THRESHOLD = 127
 # A mask of so few values is exact; one of more has the soft edges and the noise of a lossy or resized file.
 _FEW_LEVELS = 8
@@ -26,10 +28,15 @@ _SOFT_EDGE = 4
 _COLORLESS = 32
 
 
-def decode_mask(source: Path | bytes) -> NDArray[np.bool_]:
+def decode_mask(source: Path | bytes, colors: Sequence[Rgb] = ()) -> NDArray[np.bool_]:
     """A mask file as (H, W) booleans: true where it is brighter than 127, or where a colour's strongest channel is.
 
     A mask that is told by its alpha channel counts where it is opaque.
+
+    Args:
+        source: The file or its bytes.
+        colors: The only ones that may mark a lesion, each told by which of its channels exceed 127, of which the first
+            must be there; empty for any.
 
     Raises:
         ImageError: As in `decode_image`. Also for a mask of which a part would be lost: a region of values up to 127
@@ -44,7 +51,24 @@ def decode_mask(source: Path | bytes) -> NDArray[np.bool_]:
     # One value throughout marks all or nothing; where that is dark, it is no mask.
     if values.any() and not (lesion.all() and np.array_equal(low, high)):
         _require_all_counted(values, lesion, decoded.name)
+    if colors:
+        _require_colors(np.asarray(decoded.image.convert("RGB"))[lesion], colors, decoded.name)
     return lesion
+
+
+def _require_colors(marked: NDArray[np.uint8], colors: Sequence[Rgb], name: str) -> None:
+    """Refuse a mask whose marked (N, 3) pixels are of a colour that no lesion here has."""
+    alike = ((marked > MASK_THRESHOLD)[:, None] == (np.array(colors) > MASK_THRESHOLD)).all(axis=2)
+    strange = marked[~alike.any(axis=1)]
+    if len(strange) or (len(marked) and not alike[:, 0].any()):
+        found = ", ".join(
+            map(str, sorted({tuple(map(int, pixel)) for pixel in (strange if len(strange) else marked)})[:5])
+        )
+        more = f", and at most {' and '.join(map(str, colors[1:]))} beside it" if colors[1:] else ""
+        raise ImageError(
+            f"{name}: {len(strange) or len(marked)} pixels are marked in {found} (red, green, blue), where a lesion of "
+            f"this label is marked in {colors[0]}{more}. Restore the mask from the source, or correct the label."
+        )
 
 
 def _strength(decoded: Decoded) -> NDArray[np.uint8]:

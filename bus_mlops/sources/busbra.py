@@ -17,11 +17,11 @@ from bus_mlops.sources.tables import Row
 _BOX = re.compile(r"\[\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\]")
 
 
-def _mask(row: Row) -> str:
+def _masks(row: Row) -> list[str]:
     name = strip_suffix(row.text("ID"))
     if not name.startswith("bus_"):
         raise SourceError(f"{row.where}: ID {name!r} does not begin with 'bus_', after which its mask is named.")
-    return f"mask_{name.removeprefix('bus_')}"
+    return [f"mask_{name.removeprefix('bus_')}"]
 
 
 def _findings(row: Row) -> Findings:
@@ -48,7 +48,7 @@ _LISTED = ListedSource(
     label="Pathology",
     case="Case",
     mask_folders=("Masks",),
-    mask=_mask,
+    masks=_masks,
     extra_columns=("Device", "BIRADS", "BBOX"),
     findings=_findings,
 )

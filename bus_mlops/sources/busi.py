@@ -1,4 +1,4 @@
-"""BUSI: the folder is the label, one or more masks an image, no patient ids; `normal/` is left out."""
+"""BUSI: the folder is the label, one or more masks an image, no patient ids; `normal/` is without lesions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bus_mlops.errors import SourceError
-from bus_mlops.sources.record import BENIGN, MALIGNANT, Record, images_by_name, locate, natural_key
+from bus_mlops.sources.record import BENIGN, MALIGNANT, NORMAL, Record, images_by_name, locate, natural_key
 from bus_mlops.sources.source import Official, Problem, Source, Survey, plan_in, some
 
 _MASK = re.compile(r"(?P<name>.+)_mask(_[0-9]+)?")
@@ -16,7 +16,7 @@ _CLASSES = (("benign", BENIGN, 437), ("malignant", MALIGNANT, 210))
 
 
 def survey(folder: Path) -> Survey:
-    """The records of `benign/` and `malignant/`, wherever below the folder they lie, at most three levels deep.
+    """The records of `benign/` and `malignant/` and, apart from them, of `normal/`, at most three levels deep.
 
     Masks are `<name>_mask.png`, `<name>_mask_1.png` and so on. Problems are images without mask, masks without
     image and files of the other class.
@@ -35,9 +35,8 @@ def survey(folder: Path) -> Survey:
     if not records and not problems:
         raise SourceError(f"{folder} holds no images in benign/ or malignant/. Unpack BUSI there.")
     normal = locate(folder, ["normal"])
-    names = images_by_name(normal) if normal and normal.is_dir() else ()
-    without_lesion = sum(not _MASK.fullmatch(name) for name in names)
-    return Survey(tuple(records), tuple(problems), {"images of normal/": without_lesion} if without_lesion else {})
+    without_lesion = _Class.of(normal).records(NORMAL) if normal and normal.is_dir() else ()
+    return Survey(tuple(records), tuple(problems), normal=tuple(without_lesion))
 
 
 @dataclass

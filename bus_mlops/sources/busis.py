@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from bus_mlops.sources.listed import ListedSource
-from bus_mlops.sources.record import strip_suffix
 from bus_mlops.sources.source import Official, Source, plan_in
 from bus_mlops.sources.tables import Row
 
 
-def _mask(row: Row) -> str:
-    return strip_suffix(row.text("Ground Truth Name"))
+def _masks(row: Row) -> list[str]:
+    return [row.text("Ground Truth Name")]
 
 
 _LISTED = ListedSource(
@@ -21,7 +20,7 @@ _LISTED = ListedSource(
     benign="B",
     malignant="M",
     mask_folders=("GT",),
-    mask=_mask,
+    masks=_masks,
     extra_columns=("Ground Truth Name",),
 )
 _NAMES = tuple(f"case{number:04d}" for number in range(1, 563))

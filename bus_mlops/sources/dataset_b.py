@@ -7,13 +7,12 @@ are a legend.
 from __future__ import annotations
 
 from bus_mlops.sources.listed import ListedSource
-from bus_mlops.sources.record import strip_suffix
 from bus_mlops.sources.source import Official, Source, plan_in
 from bus_mlops.sources.tables import Row
 
 
-def _mask(row: Row) -> str:
-    return strip_suffix(row.text("Image"))
+def _masks(row: Row) -> list[str]:
+    return [row.text("Image")]
 
 
 _LISTED = ListedSource(
@@ -23,7 +22,7 @@ _LISTED = ListedSource(
     name="Image",
     label="Type",
     mask_folders=("GT",),
-    mask=_mask,
+    masks=_masks,
 )
 _OFFICIAL = Official(109, 54, cases=163, with_mask=163)
 SOURCE = Source(

@@ -29,6 +29,7 @@ class Inspected:
 
     Attributes:
         messages: Errors.
+        marked: A mask marks a lesion.
         pixels: A sha256 over shape and RGB values of the cropped image, empty where it cannot be read.
     """
 
@@ -38,6 +39,7 @@ class Inspected:
     size_mismatches: list[str] = field(default_factory=list)
     crop_outside: bool = False
     empty_mask: bool = False
+    marked: bool = False
     pixels: str = ""
 
 
@@ -45,9 +47,11 @@ def inspect_record(record: Record, root: Path) -> Inspected:
     """Decode the image and every mask of a record below `root`; nothing is raised, all is noted."""
     found, folder = Inspected(record.name), root / record.source
     image = _decoded(found, record.image, folder, partial(decode_image, color="rgb"))
-    masks = [_decoded(found, path, folder, decode_mask) for path in record.masks]
+    decode = partial(decode_mask, colors=record.mask_colors)
+    masks = [_decoded(found, path, folder, decode) for path in record.masks]
     if masks and all(mask is not None and not mask.any() for mask in masks):
         found.empty_mask = True
+    found.marked = any(mask is not None and bool(mask.any()) for mask in masks)
     if image is None:
         return found
     for path, mask in zip(record.masks, masks, strict=True):

@@ -7,15 +7,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from bus_mlops.errors import SourceError
 from bus_mlops.files import is_litter, printable
 
+if TYPE_CHECKING:
+    from bus_mlops.images.masks import Rgb
+
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg")
-BENIGN, MALIGNANT = 0, 1
+# NORMAL, an image without a lesion, is no label of the benchmark's two classes: such records are kept apart.
+BENIGN, MALIGNANT, NORMAL = 0, 1, 2
 # Why the flow counts of a benchmark leave an entry of an incomplete source out.
-IMAGE_ABSENT, MASK_ABSENT = "image not there", "mask not there"
+IMAGE_ABSENT, MASK_ABSENT, MASK_UNFIT = "image not there", "mask not there", "mask of another size"
 
 
 class Crop(NamedTuple):
@@ -46,7 +50,11 @@ class Findings:
 class Record:
     """One image as its source describes it; nothing is decoded yet.
 
-    `origin` names the row or file that the record comes from, for error messages.
+    Attributes:
+        label: BENIGN or MALIGNANT; NORMAL only in `Survey.normal`.
+        origin: The row or file that the record comes from, for error messages.
+        mask_colors: Where the colours of a mask are labels: it must hold the first and may hold the others, but none
+            beside; empty where any colour marks the lesion.
     """
 
     source: str
@@ -58,6 +66,7 @@ class Record:
     crop: Crop | None = None
     origin: str = ""
     findings: Findings = Findings()
+    mask_colors: tuple[Rgb, ...] = ()
 
     @property
     def image_id(self) -> str:
@@ -90,19 +99,20 @@ def label_conflicts(records: Iterable[Record]) -> list[LabelConflict]:
     ]
 
 
-def parse_label(value: str, where: str, benign: str = "benign", malignant: str = "malignant") -> int:
-    """0 or 1 for a source's own words, upper or lower case.
+def parse_label(
+    value: str, where: str, benign: str = "benign", malignant: str = "malignant", normal: str | None = None
+) -> int:
+    """0 or 1 for a source's own words, upper or lower case; 2 for its word for no lesion, if it has one.
 
     Raises:
         SourceError: It is another word.
     """
-    word = value.strip().casefold()
-    if word == benign.casefold():
-        return BENIGN
-    if word == malignant.casefold():
-        return MALIGNANT
+    words = {benign: BENIGN, malignant: MALIGNANT, **({normal: NORMAL} if normal else {})}
+    for word, label in words.items():
+        if value.strip().casefold() == word.casefold():
+            return label
     raise SourceError(
-        f"{where}: label {value!r} is neither {benign!r} nor {malignant!r}. Correct the row, or take it out."
+        f"{where}: label {value!r} is neither {' nor '.join(map(repr, words))}. Correct the row, or take it out."
     )
 
 
@@ -125,7 +135,7 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(p), p) if p[0] in "0123456789" else (1, 0, p) for p in parts)
 
 
-def images_by_name(folder: Path) -> dict[str, Path]:
+def images_by_name(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> dict[str, Path]:
     """Name without suffix -> file, of all images right in a folder; other systems' files are passed over.
 
     In names, bytes that are no UTF-8 are escaped.
@@ -135,7 +145,7 @@ def images_by_name(folder: Path) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or is_litter(path.name) or not path.is_file():
+        if path.suffix.lower() not in suffixes or is_litter(path.name) or not path.is_file():
             continue
         name = printable(path.stem)
         if name in found:
@@ -183,6 +193,23 @@ def locate(root: Path, names: Sequence[str]) -> Path | None:
             "one copy."
         )
     return next(iter(filled or found), None)
+
+
+def folder_of_images(root: Path, what: str) -> Path:
+    """The one folder that holds images: root, or one up to four levels deeper, whatever it is called.
+
+    Raises:
+        SourceError: None does, or several do, and it names them.
+    """
+    found = [place for place in _places(root, levels=4) if place.is_dir() and _holds_images(place)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise SourceError(f"{root} holds no image: {what} belong there. Unpack the source as its owner delivers it.")
+    raise SourceError(
+        f"{' and '.join(printable(path) for path in found)} all hold images, and nothing says which are {what}. Keep "
+        "one copy."
+    )
 
 
 def _places(root: Path, levels: int = 3) -> Iterator[Path]:

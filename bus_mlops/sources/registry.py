@@ -28,6 +28,10 @@ _MODULES = (
     "thammasat",
     "dataset_b",
     "busbra",
+    "breast",
+    "bus_uclm",
+    "gdph_sysucc",
+    "buid",
 )
 
 

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Literal
 
 from bus_mlops.errors import SourceError
 from bus_mlops.files import is_litter
-from bus_mlops.sources.record import IMAGE_ABSENT, MASK_ABSENT, Record
+from bus_mlops.sources.record import IMAGE_ABSENT, MASK_ABSENT, MASK_UNFIT, Record
 
 if TYPE_CHECKING:
     from bus_mlops.sources.phantoms.plan import PhantomPlan
 
 OF_OTHER_SYSTEMS = "files of other systems"
+WITHOUT_LESION = "normal images, without a lesion"
 
 Kind = Literal[
     "bad_rows", "missing_images", "missing_masks", "images_without_mask", "masks_without_image", "unlisted_images",
-    "misplaced_files", "rows_without_crop",
+    "misplaced_files", "rows_without_crop", "unfit_masks",
 ]  # fmt: skip
 
 
@@ -35,6 +36,7 @@ _ABSENT: dict[Kind, str] = {
     "masks_without_image": IMAGE_ABSENT,
     "missing_masks": MASK_ABSENT,
     "images_without_mask": MASK_ABSENT,
+    "unfit_masks": MASK_UNFIT,
 }
 
 
@@ -58,12 +60,14 @@ class Survey:
     """The records of a folder whose image is there, and the problems found on the way.
 
     Attributes:
+        normal: The records of images without a lesion: described, counted, and in no benchmark of two classes.
         left_out: What the folder holds beside them and is left out as a rule: how many of what.
     """
 
     records: tuple[Record, ...]
     problems: tuple[Problem, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    normal: tuple[Record, ...] = ()
 
     def items(self, kind: Kind) -> tuple[str, ...]:
         """All that have a problem of one kind."""
@@ -104,13 +108,20 @@ class Reading:
 
 @dataclass(frozen=True)
 class Official:
-    """What the official list of a source contains; `names` of its images where a rule gives them."""
+    """What the official list of a source contains.
+
+    Attributes:
+        cases: Of benign and malignant images; None where nobody says.
+        names: Of benign and malignant images, where a rule gives them.
+        normal: Images without a lesion; None where it does not matter how many there are.
+    """
 
     benign: int
     malignant: int
-    cases: int
+    cases: int | None
     with_mask: int = 0
     names: tuple[str, ...] = ()
+    normal: int | None = None
 
     @property
     def images(self) -> int:
@@ -164,7 +175,7 @@ class Source:
         """
         survey = self.look(folder)
         known: dict[str, Record] = {}
-        for record in survey.records:
+        for record in (*survey.records, *survey.normal):
             if record.source != self.name:
                 raise SourceError(
                     f"the module of {self.name!r} yields records of {record.source!r} ({record.origin}): its records "
@@ -175,8 +186,8 @@ class Source:
                     f"{record.origin}: image name {record.name!r} was already used by {known[record.name].origin}. "
                     "Names must be unique within a source: take out one of the two, or name the images otherwise."
                 )
-        litter = _litter(folder)
-        return replace(survey, left_out={**survey.left_out, OF_OTHER_SYSTEMS: litter}) if litter else survey
+        beside = {WITHOUT_LESION: len(survey.normal), **survey.left_out, OF_OTHER_SYSTEMS: _litter(folder)}
+        return replace(survey, left_out={what: count for what, count in beside.items() if count})
 
     def read(self, folder: Path) -> list[Record]:
         """The records of the folder.
@@ -212,9 +223,12 @@ def _what_is_there(survey: Survey) -> Reading:
     stopping = [problem for problem in survey.problems if problem.stops]
     Survey((), tuple(problem for problem in stopping if problem.kind not in _ABSENT)).require_sound()
     absent = {name for problem in stopping if (name := _ABSENT.get(problem.kind))}
-    kept = [record for record in survey.records if record.masks or MASK_ABSENT not in absent]
-    images = sum(len(each.items) for each in stopping if _ABSENT[each.kind] == IMAGE_ABSENT)
-    counts = {IMAGE_ABSENT: images, MASK_ABSENT: len(survey.records) - len(kept)}
+    kept = [record for record in survey.records if record.masks or not absent & {MASK_ABSENT, MASK_UNFIT}]
+    images, unfit = (
+        sum(len(each.items) for each in stopping if _ABSENT[each.kind] == reason)
+        for reason in (IMAGE_ABSENT, MASK_UNFIT)
+    )
+    counts = {IMAGE_ABSENT: images, MASK_ABSENT: len(survey.records) - len(kept) - unfit, MASK_UNFIT: unfit}
     left_out = {reason: count for reason, count in counts.items() if count}
     return Reading(tuple(kept), left_out, survey.left_out, _notes(survey))
 

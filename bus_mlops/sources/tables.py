@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ class Row:
         if "/" in value or "\\" in value or "\0" in value:
             raise SourceError(f"{self.where}: {column} = {value!r} must be a plain name without a path.")
         return value
+
+    def texts(self, column: str, separator: str) -> list[str]:
+        """The plain names that a separator stands between; none where the value is empty."""
+        return [part.strip() for part in self.text(column).split(separator)] if self.values[column] else []
 
     def integer(self, column: str) -> int:
         """The value as a whole number of pixels, `12` or `12.0`."""
@@ -60,15 +64,20 @@ def find_table(folder: Path, names: Sequence[str]) -> Path:
     )
 
 
-def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
+def read_table(path: Path, columns: Sequence[str], numbers: Collection[str] = ()) -> list[Row]:
     """The rows of a .csv or .xlsx that hold anything in the required columns; others are legend or blank.
 
-    A byte-order mark is accepted.
+    A byte-order mark is accepted, and a semicolon or tab between the values.
+
+    Args:
+        path: The table.
+        columns: The required ones; how they are spelt counts, upper or lower case does not.
+        numbers: Those of them where a workbook may hold whole numbers, which are nobody's name.
 
     Raises:
         SourceError: A column is missing, the encoding is not UTF-8, the file is no table, or it has no rows.
     """
-    lines = _xlsx_lines(path) if path.suffix.lower() == ".xlsx" else _csv_lines(path)
+    lines = _xlsx_lines(path) if path.suffix.lower() == ".xlsx" else _csv_lines(path, columns)
     header_line = next(lines, None)
     if header_line is None:
         raise SourceError(f"{path} is empty. Download it again from the source's site.")
@@ -77,7 +86,10 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     rows = []
     for number, cells in lines:
         where = f"{path} row {number}"
-        values = {column: _text(cells[i] if i < len(cells) else None, where, column) for column, i in places.items()}
+        values = {
+            column: _text(cells[i] if i < len(cells) else None, where, column, column in numbers)
+            for column, i in places.items()
+        }
         if any(values.values()):
             rows.append(Row(where, values))
     if not rows:
@@ -96,11 +108,13 @@ def _place(path: Path, header: Sequence[str], column: str) -> int:
     )
 
 
-def _text(cell: Any, where: str, column: str) -> str:
+def _text(cell: Any, where: str, column: str, may_be_number: bool) -> str:
     if cell is None:
         return ""
     if isinstance(cell, str):
         return cell.strip()
+    if may_be_number and isinstance(cell, int | float) and float(cell).is_integer():
+        return str(int(cell))
     # A spreadsheet program that made "000012" the number 12 has lost the zeros that tell names apart.
     raise SourceError(
         f"{where}: {column} = {cell!r} is stored as {type(cell).__name__}, not as text; leading zeros may be "
@@ -108,7 +122,7 @@ def _text(cell: Any, where: str, column: str) -> str:
     )
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
+def _csv_lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, Sequence[Any]]]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -116,7 +130,8 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
             f"{path} is not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x}). "
             "Use the source's own file, or save it as 'CSV UTF-8'."
         ) from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    separator = next((each for each in ",;\t" if _has_columns(text, each, columns)), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         for cells in reader:
             yield reader.line_num, cells
@@ -124,6 +139,14 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:
         raise SourceError(
             f"{path} row {reader.line_num}: not valid CSV ({error}). Correct the row, or download it again."
         ) from None
+
+
+def _has_columns(text: str, separator: str, columns: Sequence[str]) -> bool:
+    try:
+        header = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True), [])
+    except csv.Error:
+        return False
+    return {column.casefold() for column in columns} <= {name.strip().casefold() for name in header}
 
 
 def _xlsx_lines(path: Path) -> Iterator[tuple[int, Sequence[Any]]]:

@@ -38,19 +38,28 @@ class Counts:
     malignant: int
     cases: int
     with_mask: int
+    normal: int = 0
 
     @classmethod
-    def of(cls, records: Sequence[Record]) -> Counts:
-        """The counts of what is there."""
+    def of(cls, records: Sequence[Record], normal: Sequence[Record] = ()) -> Counts:
+        """The counts of what is there, of which images without a lesion count as `normal` alone."""
         malignant = sum(record.label == MALIGNANT for record in records)
         cases = len({record.case_id for record in records})
         masks = sum(bool(record.masks) for record in records)
-        return cls(len(records), len(records) - malignant, malignant, cases, masks)
+        return cls(len(records), len(records) - malignant, malignant, cases, masks, len(normal))
 
     @classmethod
-    def expected(cls, official: Official) -> Counts:
-        """The counts of the official list."""
-        return cls(official.images, official.benign, official.malignant, official.cases, official.with_mask)
+    def expected(cls, official: Official, found: Counts) -> Counts:
+        """The counts of the official list, where it says them; else those that were found."""
+        cases = found.cases if official.cases is None else official.cases
+        normal = found.normal if official.normal is None else official.normal
+        return cls(official.images, official.benign, official.malignant, cases, official.with_mask, normal)
+
+    @property
+    def words(self) -> str:
+        """All but the number of images, for people."""
+        kinds = f"{self.benign} benign, {self.malignant} malignant and {self.normal} normal"
+        return f"{kinds} in {self.cases} cases, {self.with_mask} with mask"
 
     @classmethod
     def total(cls, each: Iterable[Counts]) -> Counts:
@@ -93,7 +102,8 @@ class SourceReport:
             return "not compared"
         if self.found == self.expected and not self.not_there:
             return "complete"
-        return "smaller" if self.found.images < self.expected.images else "differs"
+        fewer = self.found.images < self.expected.images or self.found.normal < self.expected.normal
+        return "smaller" if fewer else "differs"
 
 
 @dataclass(frozen=True)
@@ -154,7 +164,7 @@ def verify(
         raise SourceError(f"{no_sources(root)}{hint}")
     synthetic = is_synthetic(root)
     surveys = {name: _survey(sources[name], root / name) for name in present}
-    records = [record for survey, _ in surveys.values() for record in survey.records]
+    records = [record for survey, _ in surveys.values() for record in (*survey.records, *survey.normal)]
     with ThreadPoolExecutor(core_count() + 4) as pool:  # decoders release the lock
         inspected = list(progress(pool.map(partial(inspect_record, root=root), records), len(records)))
     by_source = defaultdict(list)
@@ -186,7 +196,7 @@ def _report(
     source: Source, survey: Survey, failure: str, inspected: Sequence[Inspected], synthetic: bool
 ) -> SourceReport:
     official = None if synthetic else source.official
-    report = SourceReport(source.name, source.title, Counts.of(survey.records))
+    report = SourceReport(source.name, source.title, Counts.of(survey.records, survey.normal))
     report.errors += [failure] if failure else []
     for problem in survey.problems:
         (report.errors if problem.stops else report.notes).append(problem.message)
@@ -198,10 +208,11 @@ def _report(
     for kind in kinds:
         getattr(report, kind).extend(survey.items(kind))
     report.left_out |= survey.left_out
-    _add_pixels(report, inspected)
+    _add_pixels(report, inspected[: len(survey.records)])
+    _add_normal(report, inspected[len(survey.records) :])
     _add_conflicts(report, label_conflicts(survey.records))
     if official:
-        report.expected = Counts.expected(official)
+        report.expected = Counts.expected(official, report.found)
         _compare(report, official, survey)
     return report
 
@@ -215,6 +226,18 @@ def _add_pixels(report: SourceReport, inspected: Sequence[Inspected]) -> None:
         report.empty_masks += [each.name] if each.empty_mask else []
     if report.empty_masks:
         report.notes.append(f"{len(report.empty_masks)} masks are empty: {_list(report.empty_masks)}.")
+
+
+def _add_normal(report: SourceReport, inspected: Sequence[Inspected]) -> None:
+    """What is wrong with images that are in no benchmark stops nothing."""
+    for each in inspected:
+        report.notes += [f"normal image: {message}" for message in each.messages]
+        report.unreadable_files += each.unreadable
+    marked = [each.name for each in inspected if each.marked]
+    if marked:
+        report.notes.append(
+            f"{len(marked)} images are called normal, and a mask marks a lesion in them: {_list(marked)}."
+        )
 
 
 def _add_conflicts(report: SourceReport, conflicts: Sequence[LabelConflict]) -> None:
@@ -237,11 +260,9 @@ def _compare(report: SourceReport, official: Official, survey: Survey) -> None:
     elif fewer < 0:
         named = f" Not in the official list: {_list(surplus)}." if surplus else ""
         report.notes.append(f"{-fewer} images more than the official list's {official.images:,}.{named}")
-    elif report.found != report.expected:
+    elif report.expected and report.found != report.expected:
         report.notes.append(
-            f"as many images as in the official list, but {report.found.benign} benign, {report.found.malignant} "
-            f"malignant in {report.found.cases} cases instead of {official.benign}, {official.malignant} and "
-            f"{official.cases}."
+            f"as many images as in the official list, but {report.found.words} instead of {report.expected.words}."
         )
     elif report.not_there:
         report.notes.append(

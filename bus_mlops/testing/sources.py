@@ -17,7 +17,7 @@ from bus_mlops.errors import SourceError
 from bus_mlops.images.masks import decode_mask
 from bus_mlops.sources.phantoms.plan import Phantom
 from bus_mlops.sources.phantoms.write import draw_phantoms
-from bus_mlops.sources.record import IMAGE_SUFFIXES, Record
+from bus_mlops.sources.record import IMAGE_SUFFIXES, NORMAL, Record
 from bus_mlops.sources.source import Source, Survey
 from bus_mlops.sources.verify import Counts, Report, verify
 from bus_mlops.testing.contract import ContractError, require
@@ -65,8 +65,9 @@ def _check_official(source: Source) -> None:
     if official is None:
         return
     name = source.name
-    require(min(official.benign, official.malignant, official.cases) > 0, f"{name}: an official count is 0.")
-    require(official.cases <= official.images, f"{name}: more official cases than images.")
+    cases = official.images if official.cases is None else official.cases
+    require(min(official.benign, official.malignant, cases) > 0, f"{name}: an official count is 0.")
+    require(cases <= official.images, f"{name}: more official cases than images.")
     require(official.with_mask <= official.images, f"{name}: more official masks than images.")
     require(bool(official.with_mask) == source.has_masks, f"{name}: official.with_mask contradicts has_masks.")
     if official.names:
@@ -83,7 +84,7 @@ def _check_records(source: Source, folder: Path) -> None:
     require(len(records) >= 2, f"{name}: {folder} must hold two images or more, but {len(records)} were read.")
     require(not survey.problems, f"{name}: {folder} must be a good copy, but has {survey.problems}.")
     require(source.read(folder) == records, f"{name}: read() and survey() differ, or two readings do.")
-    _check_sound(source, records)
+    _check_sound(source, records, survey.normal)
     for record in records:
         where = f"{record.image_id} ({record.origin})"
         require(bool(record.origin), f"{record.image_id}: origin must name the row or file that it comes from.")
@@ -96,19 +97,23 @@ def _check_records(source: Source, folder: Path) -> None:
     require(moved == [_content(r, folder) for r in records], f"{name}: records depend on where or how files lie.")
 
 
-def _check_sound(source: Source, records: Iterable[Record]) -> None:
+def _check_sound(source: Source, records: Sequence[Record], normal: Sequence[Record]) -> None:
     """What holds of the records of any copy, be it damaged."""
     seen = set[str]()
-    for record in records:
+    for record in (*records, *normal):
         where, name = f"{record.image_id} ({record.origin})", record.name
         require(record.source == source.name, f"{where}: source must be {source.name!r}.")
         require(name not in seen, f"{where}: the name is used twice.")
         seen.add(name)
         plain = name == name.strip() and name.isprintable() and not {"/", "\\", ","} & set(name)
         require(bool(name) and plain, f"{where}: a name must be printable text without slashes and commas.")
-        require(record.label in (0, 1), f"{where}: label {record.label!r} is neither 0 (benign) nor 1 (malignant).")
         for path in (record.image, *record.masks):
             require(path.is_file(), f"{where}: {path} is not there.")
+    for record in records:
+        label = record.label
+        require(label in (0, 1), f"{record.image_id}: label {label!r} is neither 0 (benign) nor 1 (malignant).")
+    for record in normal:
+        require(record.label == NORMAL, f"{record.image_id}: label {record.label!r} of a normal image is not 2.")
 
 
 def _check_nothing_there(source: Source) -> None:
@@ -128,7 +133,8 @@ def _check_verify(source: Source, folder: Path) -> None:
         (found,) = report.sources
         require(not found.errors, f"{source.name}: verify finds errors in a good copy: {found.errors}")
         require(not found.crops_outside, f"{source.name}: crops outside their images: {found.crops_outside}")
-        counts = Counts.of(source.read(copy))
+        survey = source.survey(copy)
+        counts = Counts.of(survey.records, survey.normal)
         require(found.found == counts, f"{source.name}: verify counts {found.found}, read() gives {counts}.")
         json.dumps(report.to_dict())
         require(_digests(copy) == before, f"{source.name}: reading changes files.")
@@ -193,7 +199,12 @@ def _check_unreadable_images(source: Source, folder: Path) -> None:
 
 def _check_tables(source: Source, folder: Path) -> None:
     """Every file that is no image: gone, empty, cut, with a line doubled, with other bytes at random places."""
-    tables = [p.relative_to(folder) for p in _files(folder) if p.suffix.lower() not in IMAGE_SUFFIXES]
+    pictures = {path for record in source.read(folder) for path in (record.image, *record.masks)}
+    tables = [
+        path.relative_to(folder)
+        for path in _files(folder)
+        if path.suffix.lower() not in IMAGE_SUFFIXES and path not in pictures
+    ]
     for table in tables:
         data = (folder / table).read_bytes()
         for damaged in (None, b""):
@@ -280,7 +291,7 @@ def _outcome(source: Source, folder: Path) -> tuple[tuple[Record, ...], str]:
     survey = _only_source_errors(source, folder)
     if isinstance(survey, str):
         return (), survey
-    _check_sound(source, survey.records)
+    _check_sound(source, survey.records, survey.normal)
     words = [problem.message for problem in survey.problems]
     return survey.records, "\n".join([*words, *(item for problem in survey.problems for item in problem.items)])
 

@@ -1,4 +1,4 @@
-"""The smallest folders in the five sources' own layouts, for tests that bend one thing in them."""
+"""The smallest folders in the sources' own layouts, for tests that bend one thing in them."""
 
 from __future__ import annotations
 
@@ -107,6 +107,86 @@ def busbra_folder(folder: Path, views: Sequence[str] = ("0001-l", "0001-r", "000
         device = "GE Logiq 7 @10-14MHz" if case % 2 else "U-Systems @10-14MHz"
         rows.append([f"bus_{view}", str(case), "x", word, birads, device, "9", "8", "left", f"[{number},2,3,4]"])
     (folder / "bus_data.csv").write_text("\n".join(",".join(f'"{cell}"' for cell in row) for row in rows) + "\n")
+    return folder
+
+
+BREAST_SHEET = "BrEaST-Lesions-USG-clinical-data-Dec-15-2023"
+
+
+def breast_folder(folder: Path, table: str = ".xlsx", inner: str = "BrEaST-Lesions_USG-images_and_masks") -> Path:
+    """BrEaST: a benign image with two further findings, a malignant one with two lesions, a normal one."""
+    header: list[object] = [
+        "CaseID",
+        "Image_filename",
+        "Mask_tumor_filename",
+        "Mask_other_filename",
+        "BIRADS",
+        "Classification",
+    ]
+    rows: list[list[object]] = [
+        [1, "case001.png", "case001_tumor.png", "case001_other1.png&case001_other2.png", 2, "benign"],
+        [2, "case002.png", "case002_tumor1.png&case002_tumor2.png", None, "4c", "malignant"],
+        [3, "case003.png", None, None, 1, "normal"],
+    ]
+    for shade, row in enumerate(rows):
+        picture(folder / inner / str(row[1]), mode="RGBA", shade=shade * 40)
+        for name in "&".join(str(cell) for cell in row[2:4] if cell).split("&"):
+            if name:
+                mask(folder / inner / name)
+    if table == ".xlsx":
+        xlsx(folder / f"{BREAST_SHEET}.xlsx", [header, *rows])
+    else:
+        lines = [",".join("" if cell is None else str(cell) for cell in row) for row in [header, *rows]]
+        (folder / f"{BREAST_SHEET}.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def colored_mask(path: Path, *colors: tuple[int, int, int], size: tuple[int, int] = (6, 5)) -> Path:
+    """An RGB mask of width x height pixels, black but for a column of each colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((*size[::-1], 3), dtype=np.uint8)
+    for column, color in enumerate(colors, start=1):
+        pixels[1:-1, column] = color
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def bus_uclm_folder(folder: Path) -> Path:
+    """BUS-UCLM: two patients; a benign, a malignant (with a benign lesion beside it) and a normal image."""
+    green, red = (0, 255, 0), (255, 0, 0)
+    rows = ["Image;Resolution;Label;Doppler;Marks;Combined"]
+    images: tuple[tuple[str, str, tuple[tuple[int, int, int], ...]], ...]
+    images = (("ALWI_000", "Benign", (green,)), ("ALWI_001", "Normal", ()), ("ANAT_000", "Malignant", (red, green)))
+    for number, (name, word, colors) in enumerate(images):
+        picture(folder / "images" / f"{name}.png", mode="RGB", shade=number * 40)
+        colored_mask(folder / "masks" / f"{name}.png", *colors)
+        rows.append(f"{name}.png;6x5;{word};No;No;No")
+    (folder / "INFO.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def gdph_sysucc_folder(folder: Path, hospitals: bool = True) -> Path:
+    """GDPH&SYSUCC in the layout of the hospitals' folders or of `label.csv`."""
+    names = ("benign(0)", "malignant(0)", "benign(1)")
+    for number, name in enumerate(names):
+        place = ("GDPH" if number == 2 else "SYSUCC") if hospitals else "img"
+        picture(folder / place / f"{name}.png", shade=number * 40)
+    if hospitals:
+        rows: list[list[object]] = [["benign(0)", 2, "3", 1], ["malignant(0)", "4B", 5, 2], ["benign(1)", "4a", 3, 3]]
+        xlsx(folder / "BIRADS&FOLD.xlsx", [["ID", "BIRADS-reader1", "BIRADS-reader2", "fold"], *rows])
+    else:
+        lines = ["name,label", *(f"{name}.png,{int(name.startswith('m'))}" for name in names)]
+        (folder / "label.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def buid_folder(folder: Path) -> Path:
+    """BUID: two benign images and a malignant one, each with its mask and the picture of the outline."""
+    for shade, name in enumerate(("1 Benign", "2 Benign", "1 Malignant")):
+        word = name.split()[1]
+        picture(folder / word / f"{name} Image.bmp", mode="RGB", shade=shade * 40)
+        picture(folder / word / f"{name} Lesion.bmp", mode="RGB", shade=shade * 40 + 5)
+        mask(folder / word / f"{name} Mask.tif")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The five sources keep the contract of `bus_mlops.testing.sources`, and what breaks it is noticed."""
+"""All sources keep the contract of `bus_mlops.testing.sources`, and what breaks it is noticed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from typing import Any
 import pytest
 from projects import ROOT
 from tiny_sources import (
+    breast_folder,
+    buid_folder,
+    bus_uclm_folder,
     busbra_folder,
     busi_folder,
     busis_folder,
     dataset_b_folder,
+    gdph_sysucc_folder,
     hmss_folder,
     hmss_row,
     mask,
@@ -55,6 +59,10 @@ FOLDERS: dict[str, list[Callable[[Path], Path]]] = {
     "thammasat": [thammasat],
     "dataset_b": [dataset_b_folder, lambda folder: dataset_b_folder(folder, images="original")],
     "busbra": [busbra_folder],
+    "breast": [breast_folder, lambda folder: breast_folder(folder, table=".csv", inner="images")],
+    "bus_uclm": [bus_uclm_folder],
+    "gdph_sysucc": [gdph_sysucc_folder, lambda folder: gdph_sysucc_folder(folder, hospitals=False)],
+    "buid": [buid_folder],
 }
 
 

@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_sources import (
+    breast_folder,
+    buid_folder,
+    bus_uclm_folder,
     busbra_folder,
     busi_folder,
     busis_folder,
     dataset_b_folder,
+    gdph_sysucc_folder,
     hmss_folder,
     hmss_row,
     mask,
@@ -236,7 +240,7 @@ def test_real_busi_is_complete_with_its_one_identical_pair(real_busi):
 
 def test_real_busi_says_what_it_leaves_out(real_busi):
     busi = next(each for each in verify(real_busi).sources if each.source == "busi")
-    assert busi.left_out == {"images of normal/": 133}
+    assert busi.left_out == {"normal images, without a lesion": 133}
 
 
 def test_litter_of_other_systems_is_passed_over_and_counted(tmp_path):
@@ -248,10 +252,10 @@ def test_litter_of_other_systems_is_passed_over_and_counted(tmp_path):
     picture(folder / "__MACOSX" / "benign" / "._benign (1).png")
     report = verify(tmp_path)
     assert (only(report).errors, only(report).found.images) == ([], 3)
-    assert only(report).left_out == {"images of normal/": 1, "files of other systems": 6}
+    assert only(report).left_out == {"normal images, without a lesion": 1, "files of other systems": 6}
     done = run("verify", "--root", str(tmp_path), folder=tmp_path)
     assert "left out: busi: 6 files of other systems" in done.stdout
-    assert "left out: busi: 1 images of normal/" in done.stdout
+    assert "left out: busi: 1 normal images, without a lesion" in done.stdout
 
 
 def test_rows_without_a_crop_are_noted(tmp_path):
@@ -310,10 +314,14 @@ def deeper(folder: Path, *names: str) -> None:
 
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
+    "breast": breast_folder,
+    "buid": buid_folder,
+    "bus_uclm": bus_uclm_folder,
     "busbra": busbra_folder,
     "busi": busi_folder,
     "busis": busis_folder,
     "dataset_b": dataset_b_folder,
+    "gdph_sysucc": gdph_sysucc_folder,
     "hmss": lambda folder: hmss_folder(folder, [hmss_row("1", "1", "Benign"), hmss_row("2", "2", "Malignant")]),
     "thammasat": lambda folder: thammasat_folder(folder, ["u,Case-1-U1,Case-1,benign,1,5,1,6"]),
 }

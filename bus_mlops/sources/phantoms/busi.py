@@ -29,9 +29,8 @@ def _write(folder: Path, phantoms: Sequence[Phantom], _: np.random.Generator) ->
             save_image(folder / word / f"{name}_mask{f'_{k}' if k else ''}.png", mask * np.uint8(255), mode)
         names.append(name)
     for i, phantom in enumerate(phantoms[: min(3, len(phantoms))], start=1):
-        tissue = phantom.image[: max(8, phantom.image.shape[0] // 4)]  # above the lesion
-        save_image(folder / "normal" / f"normal ({i}).png", tissue)
-        save_image(folder / "normal" / f"normal ({i})_mask.png", np.zeros_like(tissue))
+        save_image(folder / "normal" / f"normal ({i}).png", phantom.tissue)
+        save_image(folder / "normal" / f"normal ({i})_mask.png", np.zeros_like(phantom.tissue))
     return names
 
 

@@ -36,19 +36,25 @@ def save_screenshot(path: Path, image: NDArray[np.uint8], rng: np.random.Generat
 
 
 def save_image(path: Path, pixels: NDArray[np.uint8], mode: str | None = None) -> None:
-    """A PNG of (H, W) or (H, W, 3) pixels, in another mode of Pillow's if one is named."""
+    """A PNG of (H, W) or (H, W, 3) pixels, or what the suffix says, in another mode of Pillow's if one is named."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(pixels)
     (image.convert(mode) if mode and mode != image.mode else image).save(path, compress_level=3)
 
 
-def save_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]], encoding: str = "utf-8") -> None:
-    """A table of comma-separated values."""
+def save_csv(
+    path: Path,
+    header: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    encoding: str = "utf-8",
+    separator: str = ",",
+) -> None:
+    """A table of separated values."""
     with path.open("w", encoding=encoding, newline="") as file:
-        csv.writer(file).writerows([header, *rows])
+        csv.writer(file, delimiter=separator).writerows([header, *rows])
 
 
-def save_xlsx(path: Path, rows: Sequence[Sequence[str | None]]) -> None:
+def save_xlsx(path: Path, rows: Sequence[Sequence[object]]) -> None:
     """A workbook whose bytes do not depend on the time of writing."""
     import openpyxl
 

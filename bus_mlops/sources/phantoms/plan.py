@@ -30,6 +30,11 @@ class Phantom:
         lesions: NDArray[np.bool_] = np.any(self.masks, axis=0)
         return lesions.astype(np.uint8) * np.uint8(255)
 
+    @property
+    def tissue(self) -> NDArray[np.uint8]:
+        """The part of the image above the lesion, for a source's images without one."""
+        return self.image[: max(8, self.image.shape[0] // 4)]
+
 
 def one_image_a_case(_: np.random.Generator, labels: Labels) -> list[Labels]:
     """Every image is a case of its own."""

@@ -24,7 +24,7 @@ from bus_mlops.sources.registry import NOTICE_FILE, SOURCES
 NOTICE = """SYNTHETIC IMAGES (PHANTOMS)
 
 Everything in this folder was drawn by bus_mlops from random numbers. Nothing here comes from a patient, and
-no number computed from it says anything about patients. The folders imitate the layouts of five public
+no number computed from it says anything about patients. The folders imitate the layouts of public
 sources of breast ultrasound images; the sources themselves are not contained. near_duplicates.csv lists the
 images that are altered copies of others, planted so that the audit has something to find.
 """
