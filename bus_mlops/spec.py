@@ -21,6 +21,8 @@ from bus_mlops.config.training import Training
 NUMERICS_VERSION = 2
 # What came later: it counts only where it changes what was always done, so that what is recorded stays found.
 LATER = ("steps_per_epoch", "plateau", "kept_epoch", "head_initializer", "validation")
+# Likewise of the optimizer: the rule for its learning rate.
+LATER_OF_OPTIMIZERS = ("schedule", "warmup_epochs")
 # The most epochs that a training may have.
 LONGEST = 10_000
 
@@ -101,6 +103,9 @@ class RunSpec(Strict):
         for name in LATER:
             if not self._matters(name):
                 values["training"].pop(name)
+        for name in LATER_OF_OPTIMIZERS:
+            if getattr(self.training.optimizer, name) == type(self.training.optimizer).model_fields[name].default:
+                values["training"]["optimizer"].pop(name)
         loss = values["training"]["loss"]
         if not self.task.segments:
             loss.pop("mask_weight")
@@ -137,8 +142,10 @@ class RunSpec(Strict):
         """64 hexadecimal digits that trainings share which differ in `epochs` alone: one is the beginning of another.
 
         What acts only after some epochs counts too, so that no longer training takes up one that knows nothing of it.
+        A learning rate that falls to 0 by the last epoch is another from the first on: nothing else is a beginning.
         """
-        training = self.training.model_copy(update={"epochs": LONGEST})
+        falls = self.training.optimizer.schedule == "cosine"
+        training = self.training if falls else self.training.model_copy(update={"epochs": LONGEST})
         spec = self.model_copy(update={"training": training}).canonical()
         return _digest({"course": spec, "data": data_digest, "folds": folds_digest})
 
@@ -157,8 +164,9 @@ class RunSpec(Strict):
             "head_initializer": training.get("head_initializer"),
             "optimizer": training["optimizer"],
         }
-        # A variable of the program, not part of its graph.
-        values["optimizer"].pop("learning_rate")
+        # A variable of the program, not part of its graph, as are the rules for it.
+        for name in ("learning_rate", *LATER_OF_OPTIMIZERS):
+            values["optimizer"].pop(name, None)
         return json.dumps(values, sort_keys=True)
 
 

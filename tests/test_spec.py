@@ -267,3 +267,33 @@ def test_a_network_that_the_profile_lacks_is_named(demo_values):
 def test_a_spec_survives_json(demo):
     spec = make_spec(demo, "mt_estan", "multitask")
     assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_rules_of_the_learning_rate_count_only_where_they_are_not_the_papers(demo):
+    base = make_spec(demo, "mobilenet", "all")
+    rate = base.training.optimizer.model_dump()
+    cosine, warm = (
+        make_spec(demo, "mobilenet", "all", optimizer=rate | change)
+        for change in ({"schedule": "cosine"}, {"warmup_epochs": 2})
+    )
+    written = base.canonical()["training"]["optimizer"]
+    assert set(written) == {"name", "learning_rate"}  # as before there were rules
+    assert len({fingerprint(spec) for spec in (base, cosine, warm)}) == 3
+    assert len({spec.program_key() for spec in (base, cosine, warm)}) == 1
+    # A rate that falls to 0 by the end of a short training is none with which a longer one can begin.
+    for spec, alike in ((base, True), (warm, True), (cosine, False)):
+        longer = spec.model_copy(update={"training": spec.training.model_copy(update={"epochs": 99})})
+        assert (longer.course("d", "f") == spec.course("d", "f")) is alike
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": {"name": "adam", "schedule": "cosine"}, "plateau": Plateau()}, "plateau and optimizer.schedule"),
+        ({"optimizer": {"name": "adam", "warmup_epochs": 3}, "epochs": 3}, r"fewer than epochs \(3\)"),
+        ({"optimizer": {"name": "adam", "schedule": "linear"}}, "'constant' or 'cosine'"),
+    ],
+)
+def test_rules_of_the_learning_rate_that_cannot_be_are_errors(demo, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        make_spec(demo, "mobilenet", "all", **changes)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, Tag
+from pydantic import Field, Tag, model_validator
 
 from bus_mlops.config.base import Strict, kind_named_by
 
@@ -74,11 +74,22 @@ Loss = Annotated[
 
 
 class _LearningRate(Strict):
-    learning_rate: float = Field(default=1e-5, gt=0, le=1, description="size of a step [factor]")
+    learning_rate: float = Field(default=1e-5, gt=0, le=1, description="size of a step, the largest [factor]")
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="cosine: after the warm-up it falls to 0 at the end of the last epoch"
+    )
+    warmup_epochs: int = Field(
+        default=0, ge=0, le=1000, description="first epochs, in which it rises from 0, step by step [epochs]"
+    )
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all steps have one learning rate, unless it follows the validation loss."""
+        return self.schedule == "constant" and self.warmup_epochs == 0
 
 
 class Adam(_LearningRate):
-    """Adam at one learning rate."""
+    """Adam."""
 
     name: Literal["adam"] = Field(default="adam", description="Adam")
 
@@ -91,7 +102,7 @@ class Sgd(_LearningRate):
 
 
 class Nadam(_LearningRate):
-    """Nadam at one learning rate."""
+    """Nadam."""
 
     name: Literal["nadam"] = Field(default="nadam", description="Nadam")
 
@@ -176,6 +187,23 @@ class Training(_Protocol):
         default="imagenet",
         description="gray levels as 0 to 255, as 0 to 1, or as ImageNet weights expect",
     )
+
+    @model_validator(mode="after")
+    def _one_rule_for_the_rate(self) -> Self:
+        rule = f"optimizer.schedule {self.optimizer.schedule}, optimizer.warmup_epochs {self.optimizer.warmup_epochs}"
+        if self.plateau is not None and not self.optimizer.is_constant:
+            raise ValueError(f"plateau and {rule} both say what the learning rate is: keep one of them")
+        if self.optimizer.warmup_epochs >= self.epochs:
+            raise ValueError(f"optimizer.warmup_epochs must be fewer than epochs ({self.epochs}) but got {rule}")
+        return self
+
+    def steps_of_epoch(self, images: int) -> int:
+        """How many batches an epoch has with so many training images.
+
+        >>> Training(steps_per_epoch=200).steps_of_epoch(773), Training().steps_of_epoch(773)
+        (200, 25)
+        """
+        return self.steps_per_epoch or math.ceil(images / self.batch_size)
 
     def images_per_epoch(self, images: int) -> float:
         """How many images an epoch sees, on average, of so many training images.

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from bus_mlops.config.mistakes import kinds_of
 from bus_mlops.config.searches import Value
 from bus_mlops.config.training import Training
+from bus_mlops.models.entry import OF_PROBES
 from bus_mlops.models.zoo import entry
 from bus_mlops.spec import RunSpec
 
@@ -47,9 +48,12 @@ def settings_of(spec: RunSpec) -> dict[str, Setting]:
     without = {"head_initializer", *NEVER} if not task.classifies else set(NEVER)
     if not task.segments:
         without.add("loss.mask_weight")
+    every = all_settings(spec)
+    if entry(spec.network).probe:
+        without |= {path for path, setting in every.items() if path not in OF_PROBES and setting.section != "options"}
     return {
         path: setting
-        for path, setting in all_settings(spec).items()
+        for path, setting in every.items()
         if path not in without and (setting.section != "loss" or task.classifies)
     }
 

@@ -11,6 +11,8 @@ from bus_mlops.spec import Task
 
 Option = bool | int | float | str
 Options = Mapping[str, Option]
+# What the features of a frozen encoder and their logistic regression depend on; nothing else of `training` acts there.
+OF_PROBES = ("input_size", "weights", "scaling", "validation")
 
 
 @dataclass(frozen=True)

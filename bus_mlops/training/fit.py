@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from bus_mlops.errors import TrainingError
 from bus_mlops.evaluation.roc import weighted_roc_auc
 from bus_mlops.spec import RunSpec
 from bus_mlops.training.program import EVALUATION_BATCH, Batch, Program, batches, channels
+from bus_mlops.training.schedule import scheduled_rate
 from bus_mlops.training.state import EpochLog, FitState
 
 
@@ -147,7 +149,7 @@ def train_epoch(program: Program, spec: RunSpec, data: CellData, seed: int, epoc
     """
     parts = list(epoch_batches(spec.training, data.train, seed, epoch))
     # Read once an epoch: to look at each step's loss would make a GPU wait for the next batch.
-    losses = [program.train_batch(data.batch(part), step) for step, part in parts]
+    losses = [_step(program, spec.training, data, step, part) for step, part in parts]
     total = sum(float(loss) * len(part) for loss, (_, part) in zip(losses, parts, strict=True))
     _check_finite(spec, epoch, total, "training loss")
     return total / sum(len(part) for _, part in parts)
@@ -162,7 +164,7 @@ def epoch_batches(training: Training, train: np.ndarray, seed: int, epoch: int) 
     """
     size = training.batch_size
     passed = math.ceil(len(train) / size)
-    steps = training.steps_per_epoch or passed
+    steps = training.steps_of_epoch(len(train))
     latest, order = 0, train
     for step in range((epoch - 1) * steps, epoch * steps):
         number, place = divmod(step, passed)
@@ -190,6 +192,14 @@ def reduced_rate(plateau: Plateau, rate: float, losses: Sequence[float]) -> floa
         if waited >= plateau.patience and rate > plateau.minimum:
             rate, waited = max(rate * plateau.factor, plateau.minimum), 0
     return rate
+
+
+def _step(program: Program, training: Training, data: CellData, step: int, part: np.ndarray) -> Any:
+    """The loss of a batch, a scalar, from a step of the optimizer with the learning rate of that step."""
+    if not training.optimizer.is_constant:
+        steps = training.steps_of_epoch(len(data.train))
+        program.optimizer.learning_rate.assign(scheduled_rate(training.optimizer, step, steps, training.epochs))
+    return program.train_batch(data.batch(part), step)
 
 
 def _validate(program: Program, spec: RunSpec, data: CellData, epoch: int) -> tuple[float, float]:

@@ -11,13 +11,11 @@ from bus_mlops.config import Config, NetworkChoice, NetworkConfig, Training
 from bus_mlops.config.base import Strict
 from bus_mlops.errors import ConfigError
 from bus_mlops.evaluation.paper.published import paper_row
-from bus_mlops.models.entry import NetworkEntry
+from bus_mlops.models.entry import OF_PROBES, NetworkEntry
 from bus_mlops.models.zoo import entry
 from bus_mlops.spec import RunSpec, Task
 
-# What the features of a frozen encoder and their logistic regression depend on; nothing else of `training` acts there.
-OF_PROBES = ("input_size", "weights", "scaling", "validation")
-# One value for all that does not, so that it is in no fingerprint.
+# Of a linear probe: one value for all that does not act on it, so that it makes no difference in a fingerprint.
 _OF_NO_STEPS = {"dropout": 0.0, "augmentation": {}, "loss": {}, "optimizer": {"name": "adam"}, "epochs": 1}
 
 
