@@ -31,6 +31,7 @@ _SHOWN = 20
 # Made from the registry, so that --help lists them; what cannot be downloaded is told why.
 Named = StrEnum("Named", {name: name for name in SOURCES})  # type: ignore[misc]  # computed
 _FETCHABLE = ", ".join(name for name, source in SOURCES.items() if source.download)
+_OFFERED = ", ".join(name for name, source in SOURCES.items() if source.release)
 
 
 @sources_app.command()
@@ -59,8 +60,15 @@ def verify(
 
 @sources_app.command()
 def fetch(
-    source: Annotated[Named, typer.Argument(help=f"The source. A table says where the images are of: {_FETCHABLE}.")],
-    metadata: Annotated[Path, typer.Option(help="Your copy of the source's table, which says where each image is.")],
+    source: Annotated[
+        Named,
+        typer.Argument(
+            help=f"The source. Offered under a licence: {_OFFERED}. A table says where the images are of: {_FETCHABLE}."
+        ),
+    ],
+    metadata: Annotated[
+        Path | None, typer.Option(help="Your copy of the source's table, where that says where each image is.")
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(help="Folder with one folder per source. Default: data.root of params.yaml, else data/raw."),
@@ -69,17 +77,28 @@ def fetch(
     i_have_permission: Annotated[
         bool, typer.Option("--i-have-permission", help="You have the owner's permission; do not ask.")
     ] = False,
+    i_accept_the_licence: Annotated[
+        bool, typer.Option("--i-accept-the-licence", help="You accept the licence that is shown; do not ask.")
+    ] = False,
 ) -> None:
-    """Download the images that a table lists.
+    """Download what an owner offers under a licence, or the images that a table lists.
 
     Run it again to go on where it stopped.
 
-    Exits with 1 unless every listed image is there and whole.
+    Exits with 1 unless everything is there and whole.
     """
+    from bus_mlops.errors import ConfigError
     from bus_mlops.sources import fetch as fetching
     from bus_mlops.sources.download import Client, Manners
 
     chosen = SOURCES[source.value]
+    if chosen.download is None:
+        _fetch_release(chosen, metadata, root, i_accept_the_licence)
+        return
+    if metadata is None:
+        raise ConfigError(
+            f"{chosen.name} is downloaded by its owner's table. Name your copy: --metadata {chosen.download.table}"
+        )
     images = fetching.read_list(metadata, chosen)
     _require_permission(chosen, images, rate, i_have_permission)
     target = root or _configured_root(real=True)
@@ -92,6 +111,34 @@ def fetch(
     _print_fetched(result, target / chosen.name)
     if not result.complete:
         raise typer.Exit(1)
+
+
+def _fetch_release(source: Source, metadata: Path | None, root: Path | None, accepted: bool) -> None:
+    from bus_mlops.errors import ConfigError
+    from bus_mlops.sources.release import fetch_release, require_release
+
+    release = require_release(source)
+    if metadata is not None:
+        raise ConfigError(f"{source.name} is downloaded as a whole, not by a table: leave --metadata out.")
+    typer.echo(
+        f"{source.title}, licence: {release.licence}.\nRead {release.page}\nCite: {release.cite}\n"
+        + "\n".join(f"From {each.url}" for each in release.files)
+    )
+    if not (accepted or _confirmed("Do you accept the licence?")):
+        raise ConfigError(
+            "nothing was downloaded: it may be used on these terms only. Answer y, or add --i-accept-the-licence."
+        )
+    target = root or _configured_root(real=True)
+    try:
+        with _Bytes() as ticker:
+            arrived = fetch_release(source, target, progress=ticker.tick)
+    except KeyboardInterrupt:
+        typer.echo("stopped. What arrived is kept; run the same command again to go on.", err=True)
+        raise typer.Exit(130) from None
+    for each in arrived:
+        what = "as known beforehand" if each.known else "of what arrived: nobody publishes one to compare it with"
+        typer.echo(f"{each.name}: sha256 {each.sha256}, {what}")
+    typer.echo(f"{target / source.name} is there. Next: bus-mlops sources verify")
 
 
 def _configured_root(real: bool = False) -> Path:
@@ -118,15 +165,18 @@ def _require_permission(source: Source, images: list[ListedImage], rate: float, 
     )
     if given:
         return
-    try:
-        confirmed = typer.confirm("Do you have the owner's permission?")
-    except typer.Abort:
-        confirmed = False
-    if not confirmed:
+    if not _confirmed("Do you have the owner's permission?"):
         raise ConfigError(
             "nothing was downloaded: without the owner's permission it must not be. Once you have it, answer y, or "
             "add --i-have-permission."
         )
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        return False
 
 
 def _track(items: Iterable[Inspected], total: int) -> Iterable[Inspected]:
@@ -165,6 +215,31 @@ class _Ticker:
         self.bar.update(self.task, completed=self.count - 1, description=image.name)
         if not self.silent and self.count % 100 == 0:
             typer.echo(f"{self.count} of {self.total}", err=True)
+
+
+class _Bytes:
+    """A progress bar of bytes on a terminal; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self.bar = Progress(
+            *columns, console=console, transient=True, disable=not (console.is_terminal and are_shown())
+        )
+        self.task = self.bar.add_task("", total=None)
+
+    def __enter__(self) -> _Bytes:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def tick(self, name: str, have: int, total: int) -> None:
+        self.bar.update(self.task, completed=have, total=total or None, description=name)
 
 
 def _print_report(report: Report) -> None:

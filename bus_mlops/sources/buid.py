@@ -86,4 +86,12 @@ def _problem(root: Path, kind: Kind, paths: Mapping[Path, str], remedy: str) -> 
 
 _NAMES = tuple(f"{number} {word}" for word, _, count in _CLASSES for number in range(1, count + 1))
 _OFFICIAL = Official(109, 123, cases=232, with_mask=232, names=_NAMES)
-SOURCE = Source("buid", "BUID", survey, has_masks=True, official=_OFFICIAL, phantoms=plan_in("buid"))
+SOURCE = Source(
+    "buid",
+    "BUID",
+    survey,
+    has_masks=True,
+    official=_OFFICIAL,
+    not_offered="its owners ask for attribution and state no licence (https://qamebi.com)",
+    phantoms=plan_in("buid"),
+)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.errors import SourceError
 from bus_mlops.sources.listed import ListedSource
 from bus_mlops.sources.record import Findings
-from bus_mlops.sources.source import Official, Source, plan_in
+from bus_mlops.sources.source import Archive, Official, Release, Source, plan_in
 from bus_mlops.sources.tables import Row
 
 if TYPE_CHECKING:
@@ -52,5 +52,18 @@ SOURCE = Source(
     _LISTED.survey,
     has_masks=True,
     official=Official(174, 90, cases=None, with_mask=264, normal=419),
+    release=Release(
+        licence="CC BY 4.0 from version 3 on (version 1 forbids commercial use), which asks for the citation",
+        page="https://doi.org/10.17632/7fvgj4jsp7.3",
+        cite="Vallez et al., Scientific Data 12 (2025), https://doi.org/10.1038/s41597-025-04562-3",
+        # the zips of this archive are named by data set and version; no checksum is published
+        files=(
+            Archive(
+                "7fvgj4jsp7-3.zip",
+                "https://prod-dcd-datasets-cache-zipfiles.s3.eu-west-1.amazonaws.com/7fvgj4jsp7-3.zip",
+                None,
+            ),
+        ),
+    ),
     phantoms=plan_in("bus_uclm"),
 )

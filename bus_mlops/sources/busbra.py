@@ -11,7 +11,7 @@ import re
 from bus_mlops.errors import SourceError
 from bus_mlops.sources.listed import ListedSource
 from bus_mlops.sources.record import Crop, Findings, parse_birads, strip_suffix
-from bus_mlops.sources.source import Official, Source, plan_in
+from bus_mlops.sources.source import Archive, Official, Release, Source, plan_in
 from bus_mlops.sources.tables import Row
 
 _BOX = re.compile(r"\[\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\]")
@@ -58,5 +58,17 @@ SOURCE = Source(
     _LISTED.survey,
     has_masks=True,
     official=Official(1268, 607, cases=1064, with_mask=1875),
+    release=Release(
+        licence="CC BY 4.0; the LICENSE.txt inside permits use and distribution and asks for the citation",
+        page="https://doi.org/10.5281/zenodo.8231412",
+        cite="Gómez-Flores, Gregorio-Calas, Pereira, Medical Physics 51 (2024), https://doi.org/10.1002/mp.16812",
+        files=(
+            Archive(
+                "BUSBRA.zip",
+                "https://zenodo.org/records/8231412/files/BUSBRA.zip?download=1",
+                "sha256:ba3e6ed19cc37c682d8d39e25435bbf8a555a12cb7e641b5f2117685c95580ff",
+            ),
+        ),
+    ),
     phantoms=plan_in("busbra"),
 )

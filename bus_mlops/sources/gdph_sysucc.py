@@ -98,5 +98,6 @@ SOURCE = Source(
     survey,
     has_masks=False,
     official=Official(886, 1519, cases=2405),
+    not_offered="its owners state no licence (https://github.com/yuhaomo/HoVerTrans says where it is)",
     phantoms=plan_in("gdph_sysucc"),
 )

@@ -140,6 +140,35 @@ class Download:
 
 
 @dataclass(frozen=True)
+class Archive:
+    """A file that a source's owner offers, a zip or a table beside it.
+
+    Attributes:
+        checksum: `sha256:...` or `md5:...`; None where nobody publishes one, so that none can be required.
+    """
+
+    name: str
+    url: str
+    checksum: str | None
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a source's owner offers to everyone, and on which terms.
+
+    Attributes:
+        licence: Its name and what it asks for; shown before anything is downloaded.
+        page: Where the owner says all of it.
+        cite: The publication to name.
+    """
+
+    licence: str
+    page: str
+    cite: str
+    files: tuple[Archive, ...]
+
+
+@dataclass(frozen=True)
 class Source:
     """One source, and how its folder is surveyed.
 
@@ -151,6 +180,8 @@ class Source:
         has_masks: Whether its images come with the lesion's outline.
         official: None where nobody publishes counts.
         download: None where no table says where the images are.
+        release: None where the owner does not offer it to everyone under a licence.
+        not_offered: Why not, for who asks for it.
         phantoms: Returns the plan of the source's phantoms, or is None where none are drawn: `plan_in("my_hospital")`,
             which imports what draws them only when it is called, so that the list of sources stays quick to load.
     """
@@ -161,6 +192,8 @@ class Source:
     has_masks: bool
     official: Official | None = None
     download: Download | None = None
+    release: Release | None = None
+    not_offered: str = ""
     phantoms: Callable[[], PhantomPlan] | None = None
 
     def __post_init__(self) -> None:
