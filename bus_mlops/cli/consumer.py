@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -99,27 +98,31 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     max_images: Annotated[int, typer.Option(min=1, help="Images of one request, at most.")] = 64,
     max_megabytes: Annotated[int, typer.Option(min=1, help="Megabytes of one request's body, at most.")] = 64,
+    max_megapixels: Annotated[int, typer.Option(min=1, help="Millions of pixels of one request, at most.")] = 32,
     max_requests: Annotated[int, typer.Option(min=1, help="Requests under way at once; more get status 503.")] = 32,
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Of one request; then its work ends, status 504.")] = 60,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name by which it is reached, beside this machine's own; may be given again."),
+    ] = None,
     tracking_uri: Store = None,
 ) -> None:
     """Serve a model over HTTP: REST, and a page. Research use only.
 
-    REST at /invocations, the page at /, and /health and /version for those who watch it.
+    REST at /invocations, the page at /, and /health, /ready and /version for those who watch it.
 
     There is no password: listen on other addresses than this machine's own only behind a proxy that asks for one.
     """
-    if importlib.util.find_spec("pandas") is None:
-        raise RegistryError("serving needs pandas, which MLflow's scoring server uses: pip install 'bus-mlops[serve]'.")
-    import uvicorn
-
+    if importlib.util.find_spec("uvicorn") is None or importlib.util.find_spec("starlette") is None:
+        raise RegistryError("serving needs uvicorn and starlette: pip install 'bus-mlops[serve]'.")
     from bus_mlops.consumer.client import load_model
     from bus_mlops.serving.app import create_app
-    from bus_mlops.serving.requests import Limits
+    from bus_mlops.serving.limits import Limits
+    from bus_mlops.serving.server import run
 
     loaded = load_model(model, tracking_uri)
-    limits = Limits(max_images, max_megabytes, max_requests)
-    with tempfile.TemporaryDirectory(prefix="bus-serving-") as folder:
-        app = create_app(loaded, Path(folder), limits)
-        which = f"version {loaded.version}" if loaded.version else loaded.digest[:12]
-        LOG.info("%s %s: http://%s:%d (Ctrl-C to stop). %s", loaded.name, which, host, port, loaded.package.notice)
-        uvicorn.run(app, host=host, port=port, log_level="warning")
+    limits = Limits(max_images, max_megabytes, max_megapixels, max_requests, max_seconds)
+    app = create_app(loaded, limits, [host, *(allow_host or [])])
+    which = f"version {loaded.version}" if loaded.version else loaded.digest[:12]
+    LOG.info("%s %s: http://%s:%d (Ctrl-C to stop). %s", loaded.name, which, host, port, loaded.package.notice)
+    run(app, host, port, limits)

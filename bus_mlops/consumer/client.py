@@ -9,7 +9,7 @@ for row in model.predict(["scan.png"], masks=True):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -147,15 +147,19 @@ class BusModel:
         masks: bool = False,
         explanations: bool = False,
         members: Sequence[int] | None = None,
+        before_run: Callable[[], None] = lambda: None,
     ) -> Iterator[Prediction]:
-        """As `predict`, but lazily: holds at most 16 images at a time."""
+        """As `predict`, but lazily: holds at most 16 images at a time, and one mask.
+
+        `before_run` is called before each image is read and each network is run; what it raises ends the work.
+        """
         if masks and not self.package.has_mask:
             raise RegistryError(f"{self.name} has no mask output: it only classifies. Ask without masks.")
         count = len(self.package.members)
         asked = tuple(range(count) if members is None else members)
         if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(range(count)):
             raise RegistryError(f"{self.name} has the members 0 to {count - 1}: it cannot answer with {list(asked)}.")
-        return self._batches(enumerate(images), masks, explanations, asked)
+        return self._batches(enumerate(images), masks, explanations, asked, before_run)
 
     def check_example(self) -> float:
         """Predict the package's own example.
@@ -184,13 +188,19 @@ class BusModel:
         return _probabilities(self.package.members[member], answer, len(squares))
 
     def _batches(
-        self, images: Iterator[tuple[int, Image]], masks: bool, explanations: bool, members: tuple[int, ...]
+        self,
+        images: Iterator[tuple[int, Image]],
+        masks: bool,
+        explanations: bool,
+        members: tuple[int, ...],
+        before_run: Callable[[], None],
     ) -> Iterator[Prediction]:
         while chunk := list(islice(images, BATCH)):
             rows = [self._blank(_source(image, i)) for i, image in chunk]
             shapes: dict[int, tuple[int, int]] = {}
             inputs: list[NDArray[np.uint8]] = []
             for k, (_, image) in enumerate(chunk):
+                before_run()
                 try:
                     pixels = require_size(read_pixels(image, self.package.color))
                     require_contrast(pixels, printable(rows[k].source))
@@ -198,26 +208,34 @@ class BusModel:
                     shapes[k] = (pixels.shape[0], pixels.shape[1])
                 except ImageError as error:
                     rows[k] = _failed(rows[k], error)
-            if inputs:
-                outputs = self._run(np.stack(inputs).astype(np.float32), masks, members)
-                for position, (k, shape) in enumerate(shapes.items()):
-                    rows[k] = self._answer(rows[k], outputs, position, shape)
-                    probability = rows[k].probability
-                    if explanations and probability is not None:
-                        explanation = self._explain(probability, inputs[position], shape, members)
-                        rows[k] = replace(rows[k], explanation=explanation)
-            yield from rows
+            outputs = self._run(np.stack(inputs).astype(np.float32), masks, members, before_run) if inputs else {}
+            places = {k: position for position, k in enumerate(shapes)}
+            # One after the other, since a mask or a map is as large as its image.
+            for k, row in enumerate(rows):
+                if k not in places:
+                    yield row
+                    continue
+                answer = self._answer(row, outputs, places[k], shapes[k])
+                if explanations and answer.probability is not None:
+                    explanation = self._explain(answer.probability, inputs[places[k]], shapes[k], members, before_run)
+                    answer = replace(answer, explanation=explanation)
+                yield answer
 
     def _blank(self, source: str) -> Prediction:
         package = self.package
         blank = Prediction(source, None, None, None, None, package.threshold, self.name, self.version)
         return replace(blank, standing=self.standing)
 
-    def _run(self, batch: NDArray[np.float32], masks: bool, members: tuple[int, ...]) -> dict[str, np.ndarray]:
+    def _run(
+        self, batch: NDArray[np.float32], masks: bool, members: tuple[int, ...], before_run: Callable[[], None]
+    ) -> dict[str, np.ndarray]:
         """Calibrated probabilities (members, B), their mean (B,) and, if asked for, the mean mask (B, S, S)."""
         wanted = ["malignancy", "mask"] if masks else ["malignancy"]
         asked = [(self.package.members[i], self._sessions[i]) for i in members]
-        answers = [session.run(wanted, {session.get_inputs()[0].name: batch}) for _, session in asked]
+        answers = []
+        for _, session in asked:
+            before_run()
+            answers.append(session.run(wanted, {session.get_inputs()[0].name: batch}))
         calibrated = [
             member.calibration.apply(_probabilities(member, answer[0], len(batch)))
             for (member, _), answer in zip(asked, answers, strict=True)
@@ -246,11 +264,17 @@ class BusModel:
         )
 
     def _explain(
-        self, probability: float, square: NDArray[np.uint8], shape: tuple[int, int], members: tuple[int, ...]
+        self,
+        probability: float,
+        square: NDArray[np.uint8],
+        shape: tuple[int, int],
+        members: tuple[int, ...],
+        before_run: Callable[[], None],
     ) -> NDArray[np.float32]:
-        return occlusion_map(
-            square, probability, lambda batch: self._run(batch, masks=False, members=members)["malignancy"], shape
-        )
+        def probabilities(batch: NDArray[np.float32]) -> NDArray[np.float64]:
+            return self._run(batch, masks=False, members=members, before_run=before_run)["malignancy"]
+
+        return occlusion_map(square, probability, probabilities, shape)
 
     @cached_property
     def _sessions(self) -> list[Any]:

@@ -80,6 +80,16 @@ def open_image(source: Path | bytes, what: str) -> Decoded:
         raise ImageError(f"{name} {reason}. Copy or download it again, or remove it.") from error
 
 
+def claimed_pixels(data: bytes) -> int:
+    """How many pixels an image file says it has, without decoding them; 0 where it is no image."""
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as head:
+            width, height = head.size
+            return int(width * height)
+    except Exception:  # hostile bytes surface as almost any exception; whoever decodes them says which
+        return 0
+
+
 def _load(data: bytes, name: str) -> Decoded:
     with Image.open(io.BytesIO(data), formats=_FORMATS) as head:
         width, height = head.size

@@ -1,4 +1,4 @@
-"""A package as an MLflow model: its signature, its example, its code; the same for logging and for serving."""
+"""A package as an MLflow model: its signature, its example, its code."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, Package
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
-    from mlflow.pyfunc import PyFuncModel
-
-    from bus_mlops.consumer.client import BusModel
 
 PYFUNC_FILE = Path(__file__).with_name("pyfunc_model.py")
 # What a prediction runs through; the versions that a model was logged with are recorded with it.
@@ -62,14 +59,3 @@ def pyfunc_options(folder: Path, package: Package) -> dict[str, Any]:
         "pip_requirements": requirements(),
         "metadata": {"input_size": package.input_size, "phantom": package.phantom, "notice": package.notice},
     }
-
-
-def as_pyfunc(model: BusModel, folder: Path) -> PyFuncModel:
-    """A loaded model as MLflow's `PyFuncModel`; `folder` gets a few small files, the package stays where it is."""
-    import mlflow
-
-    standing = model.standing.model_dump()
-    place = {"package": str(model.folder.resolve()), "name": model.name, "version": model.version, "standing": standing}
-    mlflow.pyfunc.save_model(folder / "model", model_config=place, **pyfunc_options(model.folder, model.package))
-    loaded: PyFuncModel = mlflow.pyfunc.load_model(str(folder / "model"))
-    return loaded

@@ -22,7 +22,6 @@ from mlflow.pyfunc.model import PythonModel
 from bus_mlops.consumer.client import BusModel, Prediction, load_model
 from bus_mlops.consumer.explanation import heat_png
 from bus_mlops.consumer.package_format import ARTIFACT
-from bus_mlops.consumer.standing import Standing
 from bus_mlops.images.model_input import Base64, mask_png
 
 # Written by MLflow beside a model that it took from a registry.
@@ -35,18 +34,15 @@ class PackagedModel(PythonModel):
     _model: BusModel
 
     def load_context(self, context: Any) -> None:
-        """Open and check the package that was logged with this model, or that `model_config` names."""
-        config = context.model_config or {}
-        folder = Path(context.artifacts[ARTIFACT] if ARTIFACT in context.artifacts else config["package"])
-        name, version = config.get("name"), config.get("version")
+        """Open and check the package that was logged with this model."""
+        folder = Path(context.artifacts[ARTIFACT])
+        loaded = load_model(folder)
+        name, version = loaded.name, loaded.version
         registered = folder.parents[1] / REGISTERED
-        if version is None and registered.is_file():
+        if registered.is_file():
             values = yaml.safe_load(registered.read_text(encoding="utf-8"))
             name, version = values["model_name"], str(values["model_version"])
-        loaded = load_model(folder)
-        name, version = name or loaded.name, version or loaded.version
-        standing = Standing(**config["standing"]) if "standing" in config else loaded.standing
-        self._model = BusModel(folder, loaded.package, name, version, loaded.opened, standing)
+        self._model = BusModel(folder, loaded.package, name, version, loaded.opened, loaded.standing)
 
     def predict(
         self,

@@ -1,78 +1,95 @@
-"""The web service: MLflow's scoring server on our model, behind limits, with a page for people in front."""
+"""The web service of one model: scoring for programs, a page for people, and what those who watch it need."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bus_mlops
 from bus_mlops.errors import RegistryError
-from bus_mlops.serving.requests import Limits, RefusedError, check
+from bus_mlops.serving.answers import answer
+from bus_mlops.serving.guard import Guard, Message, Receive, Scope, Send
+from bus_mlops.serving.limits import Limits
+from bus_mlops.serving.requests import RefusedError, parse
+from bus_mlops.serving.work import ClientLeftError, Request, Work
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from bus_mlops.consumer.client import BusModel
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 PAGE = Path(__file__).with_name("page")
-SCORING = "/invocations"
-HEALTH = ("/health", "/ping")
 TOLERANCE = 1e-4
 BODY_SECONDS = 60
-# The page needs nothing but this server: no script, style or picture from anywhere else.
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
+SENDING_SECONDS = 60
+# A body up to this size is read by the quick thread: it takes less than a tenth of a second.
+SMALL_BODY = 8 * 2**20
+# So much of any body is always taken: it is what single images need, and connections are few.
+FREE_BYTES = 2**20
+RETRY = {"Retry-After": "2"}
 
 
-def create_app(model: BusModel, folder: Path, limits: Limits) -> Starlette:
+def create_app(model: BusModel, limits: Limits, hosts: Iterable[str] = ()) -> Guard:
     """The service of one model.
 
     Args:
         model: What answers.
-        folder: Gets MLflow's few small files about it.
-        limits: What one request may hold.
+        limits: What one request, and all of them, may ask.
+        hosts: Names by which the service is called, beside localhost, this machine's name and addresses of numbers.
 
     Raises:
         RegistryError: This machine does not reproduce the package's own example prediction to 1e-4.
     """
-    from mlflow.pyfunc import scoring_server
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import FileResponse, JSONResponse
-    from starlette.routing import Mount, Route
-
-    from bus_mlops.packaging.pyfunc import as_pyfunc
-
     difference = model.check_example()
     if not difference <= TOLERANCE:
         raise RegistryError(
             f"this machine answers the example of {model.folder} with a probability that is {difference:.2g} away from "
             f"the stored one (allowed: {TOLERANCE:g}). Do not serve it here; try another version of onnxruntime."
         )
+    return Guard(_routes(model, limits, Work(limits)), hosts)
+
+
+def _routes(model: BusModel, limits: Limits, work: Work) -> Starlette:
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request as Asking
+    from starlette.responses import FileResponse, JSONResponse, Response
+    from starlette.routing import Route
+
     about = describe(model, limits)
 
-    async def describing(_: Request) -> JSONResponse:
-        return JSONResponse(about, headers=HEADERS)
+    async def version(_: Asking) -> Response:
+        return JSONResponse(about)
 
-    def file(name: str) -> Route:
-        async def respond(_: Request) -> FileResponse:
-            return FileResponse(PAGE / (name or "index.html"), headers=HEADERS)
+    async def alive(_: Asking) -> Response:
+        return Response("\n")
+
+    async def ready(_: Asking) -> Response:
+        return Response("\n") if work.is_ready() else JSONResponse({"error": "too much is under way."}, 503, RETRY)
+
+    async def not_known(_: Asking, error: HTTPException) -> Response:
+        return JSONResponse({"error": error.detail.lower()}, error.status_code, error.headers)
+
+    def page(name: str) -> Route:
+        async def respond(_: Asking) -> FileResponse:
+            return FileResponse(PAGE / (name or "index.html"))
 
         return Route(f"/{name}", respond)
 
-    scoring = scoring_server.init(as_pyfunc(model, folder))
-    routes = [file(""), file("page.js"), file("page.css"), Route("/version", describing)]
-    return Starlette(routes=[*routes, Mount("/", Guarded(scoring, limits))])
+    return Starlette(
+        routes=[
+            *map(page, ("", "page.js", "page.css")),
+            Route("/version", version),
+            Route("/health", alive),
+            Route("/ping", alive),
+            Route("/ready", ready),
+            Route("/invocations", Scoring(model, work), methods=["POST"]),
+        ],
+        exception_handlers={404: not_known, 405: not_known},  # type: ignore[dict-item]  # any exception, it says
+    )
 
 
 def describe(model: BusModel, limits: Limits) -> dict[str, Any]:
@@ -90,73 +107,77 @@ def describe(model: BusModel, limits: Limits) -> dict[str, Any]:
         "judged": package.judged.model_dump(mode="json") if package.judged else None,
         "notice": package.notice,
         "bus_mlops": bus_mlops.__version__,
-        "limits": {"images": limits.images, "megabytes": limits.megabytes, "requests": limits.requests},
+        "limits": {
+            "images": limits.images,
+            "megabytes": limits.megabytes,
+            "megapixels": limits.megapixels,
+            "requests": limits.requests,
+            "seconds": limits.seconds,
+        },
     }
 
 
-class Guarded:
-    """Lets only complete, well-formed, not too large scoring requests through to the application behind it."""
+class Scoring:
+    """`POST /invocations`: read the body, count it, have it worked on, answer; or say with 4xx or 5xx why not."""
 
-    def __init__(self, app: Any, limits: Limits) -> None:
-        self.app = app
-        self.limits = limits
-        self.under_way: set[int] = set()
-        self.numbers = itertools.count()
+    def __init__(self, model: BusModel, work: Work) -> None:
+        self.model = model
+        self.work = work
+        self.limits = work.limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with a 4xx status, or 503, and `{"error": ...}`."""
-        from starlette.responses import JSONResponse
+        """Answer one request; what it took of the budgets is given back when nothing is done for it any more."""
+        from starlette.responses import JSONResponse, Response
 
-        if scope["type"] != "http" or (scope["path"], scope["method"]) != (SCORING, "POST"):
-            # MLflow's server also has pages of documentation, which load scripts from elsewhere.
-            known = scope["type"] != "http" or scope["path"] in (SCORING, *HEALTH)
-            await (self.app if known else JSONResponse({"error": "not found"}, 404))(scope, receive, send)
-            return
-        number = next(self.numbers)
-        self.under_way.add(number)
-
-        async def sending(message: MutableMapping[str, Any]) -> None:
-            # Before the last byte leaves: a client that has its answer may ask again at once.
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
-                self.under_way.discard(number)
-            await send(message)
-
+        request = Request(self.work)
         try:
-            body = await self._checked_body(dict(scope["headers"]), receive)
-            await self.app(scope, _replay(body, receive), sending)
+            body = await self._answer(dict(scope["headers"]), receive, request)
+            response = Response(body, media_type="application/json")
         except RefusedError as error:
             # What was not read of the body would be taken for the next request.
-            headers = {"Connection": "close"}
-            await JSONResponse({"error": error.message}, error.status, headers)(scope, receive, sending)
+            headers = {"Connection": "close", **(RETRY if error.status == 503 else {})}
+            response = JSONResponse({"error": error.message}, error.status, headers)
+        except ClientLeftError:
+            return
         finally:
-            self.under_way.discard(number)
+            # Before the last byte leaves: a client that has its answer may ask again at once.
+            request.end()
+        async with asyncio.timeout(SENDING_SECONDS):
+            await response(scope, receive, send)
 
-    async def _checked_body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        if len(self.under_way) > self.limits.requests:
-            raise RefusedError(503, f"{self.limits.requests} requests are under way. Try again in a moment.")
+    async def _answer(self, headers: dict[bytes, bytes], receive: Receive, request: Request) -> bytes:
         _require_json(headers)
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await self._body(headers, receive)
+                body = await self._body(headers, receive, request)
         except TimeoutError:
             raise RefusedError(408, f"the body did not arrive within {BODY_SECONDS} s.") from None
-        await asyncio.to_thread(check, body, self.limits)
-        return body
+        request.begin()
+        asked = await request.run(len(body) <= SMALL_BODY, partial(parse, body, self.limits), receive)
+        if asked.masks and not self.model.package.has_mask:
+            raise RefusedError(400, f"{self.model.name} has no mask output: it only classifies. Ask without masks.")
+        request.take(self.work.pixels, asked.pixels)
+        is_single = len(asked.images) == 1 and not asked.explanations
+        return await request.run(is_single, partial(answer, self.model, asked, request.require_wanted), receive)
 
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive, request: Request) -> bytes:
         announced = headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > self.limits.bytes:
             raise self._too_large()
-        parts: list[bytes] = []
+        body = bytearray()
+        counted = FREE_BYTES
         while True:
-            message = await receive()
+            message: Message = await receive()
             if message["type"] == "http.disconnect":
-                raise RefusedError(400, "the request was cut off.")
-            parts.append(message.get("body", b""))
-            if sum(map(len, parts)) > self.limits.bytes:
+                raise ClientLeftError
+            body += message.get("body", b"")
+            if len(body) > self.limits.bytes:
                 raise self._too_large()
+            if len(body) > counted:
+                request.take(self.work.bytes, len(body) - counted)
+                counted = len(body)
             if not message.get("more_body", False):
-                return b"".join(parts)
+                return bytes(body)
 
     def _too_large(self) -> RefusedError:
         return RefusedError(413, f"the body is larger than {self.limits.megabytes} MB. Send the images in parts.")
@@ -167,13 +188,3 @@ def _require_json(headers: dict[bytes, bytes]) -> None:
     charset = [each.strip() for each in details if each.strip()]
     if kind.strip() != "application/json" or charset not in ([], ["charset=utf-8"]):
         raise RefusedError(415, "the Content-Type must be application/json, in UTF-8.")
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Hand out the body that was read already, once, and then what the connection has to say."""
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replayed() -> MutableMapping[str, Any]:
-        return waiting.pop() if waiting else await receive()
-
-    return replayed

@@ -6,25 +6,29 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-# Of MLflow's protocol; its two other forms, made for tensors, do not decode base64 in every case.
+from bus_mlops.images.opening import claimed_pixels
+from bus_mlops.serving.limits import Limits
+
+# Of MLflow's protocol; its other forms are made for tensors.
 FORMS = ("dataframe_records", "dataframe_split")
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one request may ask for, and how many may be under way at once."""
+class Asked(NamedTuple):
+    """What a request asks.
 
-    images: int = 64
-    megabytes: int = 64
-    requests: int = 32
+    Attributes:
+        images: The bytes of image files, of which nothing is known but what they claim of their size.
+        pixels: How many they claim together.
+        masks: With the mask of each.
+        explanations: With the explanation of each.
+    """
 
-    @property
-    def bytes(self) -> int:
-        """Of a request's body; base64 makes an image a third larger."""
-        return self.megabytes * 2**20
+    images: tuple[bytes, ...]
+    pixels: int
+    masks: bool
+    explanations: bool
 
 
 class RefusedError(Exception):
@@ -36,25 +40,37 @@ class RefusedError(Exception):
         self.message = message
 
 
-def check(body: bytes, limits: Limits) -> int:
-    """The number of images in a request's body.
+def parse(body: bytes, limits: Limits) -> Asked:
+    """A request's body, read and found to be within its limits.
 
     Raises:
-        RefusedError: MLflow could not answer it (status 400 or 413).
+        RefusedError: It is not what is documented (status 400), or it asks for too much (413).
     """
-    images = _images(_document(body))
-    if not images:
+    document = _document(body)
+    texts = _images(document)
+    if not texts:
         raise RefusedError(400, "the request holds no image. " + _EXAMPLE)
-    if len(images) > limits.images:
-        raise RefusedError(413, f"{len(images)} images in one request: at most {limits.images}. Send them in parts.")
-    for row, image in enumerate(images):
-        if not isinstance(image, str):
-            raise RefusedError(400, f"image {row} is {type(image).__name__}, not a base64 string. " + _EXAMPLE)
-        try:
-            base64.b64decode("".join(image.split()), validate=True)
-        except (binascii.Error, ValueError):
-            raise RefusedError(400, f"image {row} is not base64. " + _EXAMPLE) from None
-    return len(images)
+    if len(texts) > limits.images:
+        raise RefusedError(413, f"{len(texts)} images in one request: at most {limits.images}. Send them in parts.")
+    images = tuple(_decoded(row, text) for row, text in enumerate(texts))
+    pixels = sum(map(claimed_pixels, images))
+    if pixels > limits.pixels:
+        raise RefusedError(
+            413,
+            f"the images claim {pixels / 1e6:,.1f} megapixels: at most {limits.megapixels} in one request. Send them "
+            "in parts, and each as the scanner wrote it.",
+        )
+    params = document.get("params") or {}
+    return Asked(images, pixels, params.get("masks", False), params.get("explanations", False))
+
+
+def _decoded(row: int, text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise RefusedError(400, f"image {row} is {type(text).__name__}, not a base64 string. " + _EXAMPLE)
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise RefusedError(400, f"image {row} is not base64. " + _EXAMPLE) from None
 
 
 _EXAMPLE = 'Send {"dataframe_records": [{"image": "<base64 of an image file>"}, ...], "params": {"masks": true}}.'

@@ -184,7 +184,6 @@ class TestTheHowTo:
         assert (row["model"], row["version"], about["version"]) == (NAME, "3", "3")
 
     def test_with_mlflow_alone(self, consumer):
-        """After `serve`, which brought pandas."""
         said = consumer.run(*blocks()["With MLflow alone"])
         assert "probability" in said
         assert NAME in said

@@ -20,7 +20,8 @@ from tiny_package import speckle
 
 from bus_mlops.consumer.client import load_model
 from bus_mlops.images.model_input import png
-from bus_mlops.serving.requests import FORMS, Limits, RefusedError, check
+from bus_mlops.serving.limits import Limits
+from bus_mlops.serving.requests import FORMS, RefusedError, parse
 
 IMAGES = [png(speckle(60 + i, 80, i)) for i in range(3)]
 TEXTS = [base64.b64encode(image).decode() for image in IMAGES]
@@ -46,7 +47,7 @@ def test_health_and_version(service, package_folder):
     assert (about["model"], about["version"], about["digest"]) == ("tiny-phantom", None, model.digest)
     assert (about["threshold"], about["members"], about["mask"], about["phantom"]) == (0.4, 2, True, True)
     assert about["standing"] == model.standing.to_dict()
-    assert about["limits"] == {"images": 5, "megabytes": 1, "requests": 4}
+    assert about["limits"] == {"images": 5, "megabytes": 1, "megapixels": 2, "requests": 4, "seconds": 60}
     assert "Research use only" in about["notice"]
 
 
@@ -126,7 +127,7 @@ def test_no_content_type_gets_415(service):
 
 def test_other_methods_and_paths_get_4xx(service):
     assert requests.get(f"{service}/invocations", timeout=10).status_code == 405
-    assert requests.post(f"{service}/version", timeout=10).status_code == 404
+    assert requests.post(f"{service}/version", timeout=10).status_code == 405
     assert requests.get(f"{service}/../params.yaml", timeout=10).status_code == 404
     assert requests.get(f"{service}/page/../commands.py", timeout=10).status_code == 404
     assert requests.get(f"{service}/docs", timeout=10).status_code == 404  # it would load scripts from elsewhere
@@ -199,10 +200,10 @@ json_values = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(json_values)
-def test_check_refuses_or_counts_but_never_breaks(value):
+def test_parse_refuses_or_reads_but_never_breaks(value):
     status = 0
     try:
-        assert 1 <= check(json.dumps(value).encode(), Limits(images=3)) <= 3
+        assert 1 <= len(parse(json.dumps(value).encode(), Limits(images=3)).images) <= 3
     except RefusedError as error:
         status = error.status
     assert status in (0, 400, 413)
