@@ -73,12 +73,13 @@ def note(project: Path) -> str:
     return str(record["note"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "profile",
     [
         pytest.param(SINGLE, id="a single strategy"),
-        pytest.param(WITHOUT_MULTITASK, id="no multitask network", marks=pytest.mark.slow),
-        pytest.param(WITHOUT_CANDIDATE, id="no candidate", marks=pytest.mark.slow),
+        pytest.param(WITHOUT_MULTITASK, id="no multitask network"),
+        pytest.param(WITHOUT_CANDIDATE, id="no candidate"),
     ],
 )
 def test_without_a_candidate_there_is_a_report(project, profile, monkeypatch):

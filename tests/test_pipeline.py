@@ -246,20 +246,6 @@ def test_the_notebook_draws_its_figures(project, monkeypatch):
         plt.close("all")
 
 
-def test_a_deleted_output_comes_back_without_training(project):
-    before = trained(project)
-    path = project / "results/predictions/losses.parquet"
-    content = path.read_bytes()
-    path.unlink()
-    shutil.rmtree(project / "results/tables")
-    shutil.rmtree(project / ".dvc/cache")  # not even DVC's cache is needed: the ledger has it all
-    done = dvc(project, "repro", "evaluate")
-    assert done.returncode == 0, done.stderr
-    assert path.read_bytes() == content
-    assert (project / "results/tables/losses.csv").is_file()
-    assert trained(project) == before
-
-
 def test_edited_code_runs_its_stages_and_trains_nothing(project):
     before = trained(project)
     path = project / "bus_mlops/training/losses.py"
@@ -302,6 +288,21 @@ def test_two_at_once_train_no_cell_twice_and_lose_none(project):
         assert trained(project) == before + 2
         assert stages_run(dvc(project, "repro", "train@losses").stdout) == []
     assert dvc(project, "repro", "train@losses").returncode == 0
+
+
+def test_a_deleted_output_comes_back_without_training(project):
+    """After the tests whose last step DVC's cache of former runs shortens: here it is lost."""
+    before = trained(project)
+    path = project / "results/predictions/losses.parquet"
+    content = path.read_bytes()
+    path.unlink()
+    shutil.rmtree(project / "results/tables")
+    shutil.rmtree(project / ".dvc/cache")  # not even DVC's cache is needed: the ledger has it all
+    done = dvc(project, "repro", "evaluate")
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes() == content
+    assert (project / "results/tables/losses.csv").is_file()
+    assert trained(project) == before
 
 
 def test_metrics_and_plots_are_for_dvc(project):

@@ -168,13 +168,11 @@ def read_predictions(project: Path) -> pd.DataFrame:
 
 
 @pytest.mark.usefixtures("small_network")
+@pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("kind", "number"),
-    [
-        ("local", signal.SIGINT),
-        pytest.param("local", signal.SIGTERM, marks=[pytest.mark.slow, pytest.mark.alone]),
-        pytest.param("ray", signal.SIGTERM, marks=[pytest.mark.slow, pytest.mark.alone, needs_ray]),
-    ],
+    [("local", signal.SIGINT), ("local", signal.SIGTERM), pytest.param("ray", signal.SIGTERM, marks=needs_ray)],
 )
 def test_a_stop_is_clean_within_ten_seconds_and_says_how_to_go_on(tiny_project, kind, number):
     change(tiny_project, "training", epochs=100)
@@ -230,6 +228,7 @@ def flaky(*, input_size, scaling, dropout):
 
 
 @pytest.mark.usefixtures("small_network")
+@pytest.mark.slow
 def test_a_network_that_raises_in_one_cell_is_in_a_table_and_repeated_alone(tiny_project):
     (tiny_project / "extensions" / "flaky.py").write_text(RAISES_ONCE)
     path = tiny_project / "params.yaml"

@@ -58,7 +58,7 @@ def test_each_worker_is_pinned_to_cores_of_its_own_and_nothing_is_left_behind(jo
     assert not scratch.exists()
 
 
-@pytest.mark.parametrize("memory_ran_out", [True, False])
+@pytest.mark.parametrize("memory_ran_out", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_after_a_kill_for_memory_it_goes_on_with_a_worker_fewer(job, cells, monkeypatch, memory_ran_out):
     killed: list[int] = []
     monkeypatch.setattr(machine, "kills_for_memory", lambda: len(killed) if memory_ran_out else 0)
