@@ -141,9 +141,14 @@ HeadInitializer = Literal["glorot_uniform", "glorot_normal", "he_uniform", "he_n
 KeptEpoch = Literal["best", "last"]
 
 
+Weights = Literal["random", "imagenet", "radimagenet"]
+Scaling = Literal["raw255", "unit", "imagenet", "radimagenet"]
+
+
 class _Protocol(Strict):
-    weights: Literal["random", "imagenet"] = Field(
-        default="imagenet", description="what an encoder starts from; imagenet needs their files"
+    weights: Weights = Field(
+        default="imagenet",
+        description="what an encoder starts from; imagenet and radimagenet (CT, MRI, ultrasound) need files",
     )
     dropout: float = Field(
         default=0.3, ge=0, lt=1, description="share of units that are silent in a training step [fraction]"
@@ -183,9 +188,9 @@ class Training(_Protocol):
     """How one network is trained; the defaults are the paper's."""
 
     input_size: InputSize = Field(default=224, description="side of the square that the network sees [pixels]")
-    scaling: Literal["raw255", "unit", "imagenet"] = Field(
+    scaling: Scaling = Field(
         default="imagenet",
-        description="gray levels as 0 to 255, as 0 to 1, or as ImageNet weights expect",
+        description="gray levels as 0 to 255, as 0 to 1, or as ImageNet's or RadImageNet's weights expect them",
     )
 
     @model_validator(mode="after")
@@ -222,9 +227,9 @@ class TrainingDefaults(_Protocol):
     input_size: InputSize | Literal["original"] = Field(
         default="original", description="side of the square that the network sees; original: its own [pixels]"
     )
-    scaling: Literal["raw255", "unit", "imagenet", "original"] = Field(
+    scaling: Scaling | Literal["original"] = Field(
         default="original",
-        description="gray levels as 0 to 255, as 0 to 1, or as ImageNet weights expect; original: the network's own",
+        description="gray levels as 0 to 255, as 0 to 1, or as those weights expect them; original: the network's own",
     )
 
 
@@ -235,8 +240,8 @@ class NetworkConfig(Strict):
         default_factory=dict, description="the network's own, as `bus-mlops models` lists them [as the option's]"
     )
     input_size: InputSize | Literal["original"] | None = None
-    weights: Literal["random", "imagenet"] | None = None
-    scaling: Literal["raw255", "unit", "imagenet", "original"] | None = None
+    weights: Weights | None = None
+    scaling: Scaling | Literal["original"] | None = None
     dropout: float | None = Field(default=None, ge=0, lt=1)
     batch_norm_momentum: float | None = Field(default=None, gt=0, lt=1)
     augmentation: Augmentation | None = None

@@ -1,4 +1,4 @@
-"""Rows whose ImageNet weights cannot be had: an error once they are trained, or left out of the plan by name.
+"""Rows whose pretrained weights cannot be had: an error once they are trained, or left out of the plan by name.
 
 Only with `missing_weights: leave_out` is anything left out, and it is told: by the stage `plan`, and in
 `results/plan/left_out.csv`, which summary and report read.
@@ -16,10 +16,13 @@ from bus_mlops.errors import WeightsError
 from bus_mlops.experiments.plan import StrategyPlan, make_plans
 from bus_mlops.experiments.search_plan import SearchPlan, make_search_plans
 from bus_mlops.files import replacing
-from bus_mlops.models.weight_files import imagenet_weights
+from bus_mlops.models.weight_files import pretrained_weights
 from bus_mlops.models.zoo import entry
 from bus_mlops.paths import LEFT_OUT_FILE
 from bus_mlops.spec import RunSpec
+
+# Kind of weights, and the application whose they are.
+Start = tuple[str, str]
 
 
 class LeftOut(Strict):
@@ -85,35 +88,41 @@ def read_left_out(folder: Path) -> list[LeftOut]:
         return [LeftOut.model_validate(values) for values in csv.DictReader(file)]
 
 
-def _missing(specs: Iterable[RunSpec], folder: Path | None) -> dict[str, str]:
-    """The backbones among those of the specs whose weights cannot be had, and why."""
+def _missing(specs: Iterable[RunSpec], folder: Path | None) -> dict[Start, str]:
+    """What of that which the specs start from cannot be had, and why."""
     missing = {}
-    for backbone in dict.fromkeys(filter(None, map(_backbone, specs))):
+    for weights, backbone in dict.fromkeys(filter(None, map(_start, specs))):
         try:
-            imagenet_weights(backbone, folder)
+            pretrained_weights(weights, backbone, folder)
         except WeightsError as error:
             where = "weights_folder, Keras's cache" if folder else "Keras's cache"
-            missing[backbone] = f"no ImageNet weights of {backbone} in {where} or by download ({error.__cause__})"
+            missing[weights, backbone] = (
+                f"no ImageNet weights of {backbone} in {where} or by download ({error.__cause__})"
+                if weights == "imagenet"
+                else f"no RadImageNet weights of {backbone} in {where}"
+            )
     return missing
 
 
-def _backbone(spec: RunSpec) -> str:
-    """The application whose weights a spec starts from; "" for a start from random ones."""
-    return entry(spec.network).backbone_of(spec.options) if spec.training.weights == "imagenet" else ""
+def _start(spec: RunSpec) -> Start | None:
+    """The weights that a spec starts from, and the application whose they are; None for random ones."""
+    weights = spec.training.weights
+    return None if weights == "random" else (weights, entry(spec.network).backbone_of(spec.options))
 
 
-def _reason(spec: RunSpec, missing: Mapping[str, str]) -> str:
-    return missing.get(_backbone(spec), "")
+def _reason(spec: RunSpec, missing: Mapping[Start, str]) -> str:
+    start = _start(spec)
+    return "" if start is None else missing.get(start, "")
 
 
-def _without(search: SearchPlan, missing: Mapping[str, str]) -> SearchPlan:
+def _without(search: SearchPlan, missing: Mapping[Start, str]) -> SearchPlan:
     reasons = [_reason(each.start, missing) for each in search.networks]
     kept = tuple(each for each, reason in zip(search.networks, reasons, strict=True) if not reason)
     gone = "" if kept else next(filter(None, reasons), "")
     return search.model_copy(update={"networks": kept, "left_out": gone})
 
 
-def _left_out(plans: Mapping[str, StrategyPlan], missing: Mapping[str, str]) -> Iterator[LeftOut]:
+def _left_out(plans: Mapping[str, StrategyPlan], missing: Mapping[Start, str]) -> Iterator[LeftOut]:
     for name, plan in plans.items():
         for row in plan.rows:
             if reason := _reason(row.spec, missing):

@@ -90,8 +90,8 @@ class Space:
         try:
             training = Training.model_validate(values)
             network.check_size(training.input_size)
-            network.check_pretrained(training.weights, training.scaling)
             options = network.resolve(options)
+            network.check_pretrained(training.weights, training.scaling, options)
         except ValidationError as error:
             first = error.errors()[0]
             path = _in_file(first["loc"], applied)

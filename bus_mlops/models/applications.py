@@ -40,12 +40,16 @@ class Application:
             in Keras 3's own format.
         normalization: What these weights were trained on.
         arguments: What else the builder is called with.
+        radimagenet: The name of the file with its RadImageNet weights without top, as released; empty without one.
+        rebuilt: It is built by a module of ours instead, with the same layers and weights.
     """
 
     builder: str
     files: tuple[str, str]
     normalization: Normalization
     arguments: Mapping[str, float] = field(default_factory=dict)
+    radimagenet: str = ""
+    rebuilt: bool = False
 
 
 # The widths of MobileNet that have ImageNet weights, its option `alpha`; how each is written in names, by Keras too.
@@ -86,11 +90,13 @@ APPLICATIONS = {
         "DenseNet121",
         ("densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", "densenet121_notop.weights.h5"),
         Normalization.TORCH,
+        radimagenet="RadImageNet-DenseNet121_notop.h5",
     ),
     "resnet50": Application(
         "ResNet50",
         ("resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "resnet50_notop.weights.h5"),
         Normalization.CAFFE,
+        radimagenet="RadImageNet-ResNet50_notop.h5",
     ),
     "vgg16": Application(
         "VGG16",
@@ -106,6 +112,23 @@ APPLICATIONS = {
         "InceptionV3",
         ("inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", "inceptionv3_notop.weights.h5"),
         Normalization.TF,
+        radimagenet="RadImageNet-InceptionV3_notop.h5",
+    ),
+    "convnexttiny": Application(
+        "ConvNeXtTiny",
+        ("convnext_tiny_notop.h5", "convnexttiny_notop.weights.h5"),
+        Normalization.INSIDE,
+        rebuilt=True,
+    ),
+    "efficientnetv2b0": Application(
+        "EfficientNetV2B0",
+        ("efficientnetv2-b0_notop.h5", "efficientnetv2b0_notop.weights.h5"),
+        Normalization.INSIDE,
+    ),
+    "efficientnetv2s": Application(
+        "EfficientNetV2S",
+        ("efficientnetv2-s_notop.h5", "efficientnetv2s_notop.weights.h5"),
+        Normalization.INSIDE,
     ),
 }
 
@@ -136,12 +159,29 @@ def build_application(name: str, image: keras.KerasTensor) -> keras.Model:
     """
     from bus_mlops.models.framework import keras
 
+    if application(name).rebuilt:
+        from bus_mlops.models.convnext import convnext_tiny
+
+        return convnext_tiny(image)
+    model = keras_application(name, image)
+    for layer in model.layers:
+        # Others than EfficientNetB0 have their numbers from Keras.
+        if isinstance(layer, keras.layers.Normalization) and layer.input_mean is None:
+            _normalize_as_imagenet(layer)
+    return model
+
+
+def keras_application(name: str, image: keras.KerasTensor) -> keras.Model:
+    """As `build_application`, but as keras.applications builds it: what a file of weights is read into.
+
+    Raises:
+        NetworkError: The name is unknown.
+    """
+    from bus_mlops.models.framework import keras
+
     found = application(name)
     builder = getattr(keras.applications, found.builder)
     model: keras.Model = builder(include_top=False, weights=None, input_tensor=image, **found.arguments)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Normalization):
-            _normalize_as_imagenet(layer)
     return model
 
 

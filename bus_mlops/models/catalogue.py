@@ -16,8 +16,16 @@ def _narrowed(backbone: str) -> dict[str, OptionRule]:
 
 
 def _classifier(
-    name: str, label: str, parameters: int, gmac: float, *, input_size: int = 224, minimum: int = 32
+    name: str,
+    label: str,
+    parameters: int,
+    gmac: float,
+    *,
+    input_size: int = 224,
+    minimum: int = 32,
+    since_the_paper: bool = False,
 ) -> NetworkEntry:
+    what = f"{label} without top, global average pool, 512, 64, 1"
     return NetworkEntry(
         name=name,
         label=label,
@@ -25,13 +33,14 @@ def _classifier(
         input_size=input_size,
         builder=f"bus_mlops.models.classifiers:{name}",
         backbone=name,
-        source=f"paper, section 4: {label} without top, global average pool, 512, 64, 1",
+        source=f"not in the paper: {what}, its head" if since_the_paper else f"paper, section 4: {what}",
         minimum=minimum,
         options=_HEAD | _narrowed(name),
         width_option=next(iter(_narrowed(name)), ""),
         parameters=parameters,
         gmac=gmac,
         scaling="raw255",
+        since_the_paper=since_the_paper,
     )
 
 
@@ -84,6 +93,11 @@ CLASSIFIERS = (
     _classifier("xception", "Xception", 21_943_465, 8.356, input_size=299, minimum=71),
     _classifier("inceptionv3", "InceptionV3", 22_884_769, 5.712, input_size=299, minimum=75),
 )
+LATER_CLASSIFIERS = (
+    _classifier("convnexttiny", "ConvNeXtTiny", 28_246_753, 4.455, since_the_paper=True),
+    _classifier("efficientnetv2b0", "EfficientNetV2B0", 6_608_081, 0.717, since_the_paper=True),
+    _classifier("efficientnetv2s", "EfficientNetV2S", 21_020_129, 2.849, since_the_paper=True),
+)
 GENERIC_MULTITASK = (
     _multitask("mobilenet", "MobileNet", 4_873_554, 2.338),
     _multitask("efficientnetb0", "EfficientNetB0", 5_907_253, 2.301),
@@ -99,4 +113,7 @@ PROBES = (
     _probe("vgg16", "VGG16", 14_715_201, 15.347),
     _probe("xception", "Xception", 20_863_529, 8.355, input_size=299, minimum=71),
     _probe("inceptionv3", "InceptionV3", 21_804_833, 5.711, input_size=299, minimum=75),
+    _probe("convnexttiny", "ConvNeXtTiny", 27_820_897, 4.455),
+    _probe("efficientnetv2b0", "EfficientNetV2B0", 5_920_593, 0.717),
+    _probe("efficientnetv2s", "EfficientNetV2S", 20_332_641, 2.849),
 )

@@ -31,6 +31,9 @@ resnet50 = partial(classifier, "resnet50")
 vgg16 = partial(classifier, "vgg16")
 xception = partial(classifier, "xception")
 inceptionv3 = partial(classifier, "inceptionv3")
+efficientnetv2s = partial(classifier, "efficientnetv2s")
+efficientnetv2b0 = partial(classifier, "efficientnetv2b0")
+convnexttiny = partial(classifier, "convnexttiny")
 
 
 def classification_head(features: Tensor, units: tuple[int, int], dropout: float) -> Tensor:

@@ -28,8 +28,8 @@ def _of(layer: keras.Layer) -> int:
         return _positions(layer.input) * _weights(layer)
     if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
         return _positions(layer.output) * _weights(layer)
-    if isinstance(layer, layers.Dense):
-        return _weights(layer)
+    if isinstance(layer, layers.Dense):  # of a vector, or of each pixel
+        return int(math.prod(layer.input.shape[1:-1])) * _weights(layer)
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bus_mlops.errors import NetworkError
-from bus_mlops.models.applications import of_width
+from bus_mlops.models.applications import APPLICATIONS, of_width
 from bus_mlops.spec import Task
 
 Option = bool | int | float | str
@@ -164,16 +164,28 @@ class NetworkEntry:
                 f"The paper uses {self.input_size}."
             )
 
-    def check_pretrained(self, weights: str, scaling: str) -> None:
-        """Raise NetworkError if ImageNet's weights or normalisation are asked of a network that has neither."""
-        if self.backbone:
-            return
+    def check_pretrained(self, weights: str, scaling: str, options: Options | None = None) -> None:
+        """Raise NetworkError if weights or a normalisation are asked for that the network, or these weights, lack."""
+        pretrained = ("imagenet", "radimagenet")
         for name, value in (("weights", weights), ("scaling", scaling)):
-            if value == "imagenet":
+            if value in pretrained and not self.backbone:
                 raise NetworkError(
-                    f"{name} of {self.name} cannot be imagenet, since no part of it is pretrained. Set "
+                    f"{name} of {self.name} cannot be {value}, since no part of it is pretrained. Set "
                     f"networks.{self.name}.weights to random, and scaling to unit or raw255."
                 )
+        if weights == "radimagenet":
+            backbone = self.backbone_of(options or {})
+            having = [name for name, found in APPLICATIONS.items() if found.radimagenet]
+            if backbone not in having:
+                raise NetworkError(
+                    f"there are no RadImageNet weights of {backbone}, which networks.{self.name}.weights asks for; "
+                    f"only of {', '.join(having)}."
+                )
+        if weights in pretrained and scaling in pretrained and weights != scaling:
+            raise NetworkError(
+                f"networks.{self.name}: weights {weights} were not made with scaling {scaling}. Set "
+                f"networks.{self.name}.scaling to {weights}, unit or raw255."
+            )
 
     def title(self, options: Options) -> str:
         """The name in tables, with options that differ from the default, or are always named, spelled out.

@@ -1,4 +1,4 @@
-"""Files with ImageNet weights: found in a given folder, else in Keras's cache, else downloaded through Keras.
+"""Files with pretrained weights: found in a given folder, else in Keras's cache, else downloaded through Keras.
 
 What lies on the disk is found without Keras, so that a plan can say what cannot be trained.
 """
@@ -20,6 +20,36 @@ from bus_mlops.models.applications import APPLICATIONS
 _HOST = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _PROBE_SECONDS = 10.0
 _STALL_SECONDS = 30.0
+
+
+def pretrained_weights(weights: str, backbone: str, folder: Path | None = None) -> Path:
+    """`imagenet_weights`, or `radimagenet_weights` where `weights` says so."""
+    return (radimagenet_weights if weights == "radimagenet" else imagenet_weights)(backbone, folder)
+
+
+def radimagenet_weights(backbone: str, folder: Path | None = None) -> Path:
+    """The file with the RadImageNet weights (no top) of an application, under its released name.
+
+    Looks in `folder`, then in Keras's cache, and nowhere else: they are to be had on request (Mei et al.,
+    "RadImageNet", Radiology: Artificial Intelligence, 2022; github.com/BMEII-AI/RadImageNet).
+
+    Raises:
+        WeightsError: There is none; says which file to put where.
+    """
+    having = [name for name, found in APPLICATIONS.items() if found.radimagenet]
+    if backbone not in having:
+        raise WeightsError(f"no RadImageNet weights are known for {backbone!r}; only for {', '.join(having)}.")
+    places = [place for place in (folder, _cache()) if place is not None]
+    name = APPLICATIONS[backbone].radimagenet
+    found = next((place / name for place in places if (place / name).is_file()), None)
+    if found is None:
+        looked = " and ".join(f"{place}{'' if place.is_dir() else ' (no such folder)'}" for place in places)
+        raise WeightsError(
+            f"RadImageNet weights of {backbone} are not in {looked}. Ask for them at "
+            f"https://github.com/BMEII-AI/RadImageNet, and put {name} into {places[0]}"
+            f"{'' if folder else ' (or name a folder as weights_folder)'}; or train with weights: imagenet or random."
+        )
+    return found
 
 
 def imagenet_weights(backbone: str, folder: Path | None = None) -> Path:

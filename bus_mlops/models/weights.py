@@ -1,4 +1,4 @@
-"""ImageNet weights: read from the files of an application, for the layers of a network's pretrained part."""
+"""Pretrained weights: read from the files of an application, for the layers of a network's pretrained part."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from bus_mlops.errors import WeightsError
 from bus_mlops.models import zoo
-from bus_mlops.models.applications import build_application
+from bus_mlops.models.applications import APPLICATIONS, build_application, keras_application
+from bus_mlops.models.convnext import take_weights
 from bus_mlops.models.framework import keras
 from bus_mlops.models.naming import is_counted, with_stable_names
-from bus_mlops.models.weight_files import imagenet_weights
+from bus_mlops.models.weight_files import pretrained_weights
 from bus_mlops.spec import RunSpec
 
 
@@ -32,7 +33,7 @@ def pretrained_values(model: keras.Model, spec: RunSpec, folder: Path | None = N
             f"{spec.network} has no pretrained part: there are no ImageNet weights for it. Set "
             f"networks.{spec.network}.weights to random."
         )
-    application = load_application(backbone, imagenet_weights(backbone, folder))
+    application = load_application(backbone, pretrained_weights(spec.training.weights, backbone, folder))
     _check_layers(model, application, f"{spec.network}, whose backbone is {backbone},")
     return {
         target.path: np.asarray(source)
@@ -48,10 +49,14 @@ def load_application(backbone: str, path: Path) -> keras.Model:
         WeightsError: The file, which it names, does not hold them.
     """
     application = build_application(backbone, keras.Input((224, 224, 3)))
+    rebuilt = APPLICATIONS[backbone].rebuilt
+    source = keras_application(backbone, keras.Input((224, 224, 3))) if rebuilt else application
     try:
         with warnings.catch_warnings():  # a file of another network warns a hundred times before it fails
             warnings.simplefilter("ignore")
-            application.load_weights(path)
+            source.load_weights(path)
+        if rebuilt:
+            take_weights(application, source)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(
             f"{path} is damaged, or does not hold the weights of {backbone} without top: delete or replace "

@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from bus_mlops.errors import NetworkError
-from bus_mlops.models.catalogue import CLASSIFIERS, GENERIC_MULTITASK, PROBES
+from bus_mlops.models.catalogue import CLASSIFIERS, GENERIC_MULTITASK, LATER_CLASSIFIERS, PROBES
 from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.models.published import PUBLISHED
 from bus_mlops.registries import Registry
@@ -28,7 +28,7 @@ def register(network: NetworkEntry) -> None:
     NETWORKS.add(network.name, network, network.builder.split(":")[0])
 
 
-for _each in (*CLASSIFIERS, *GENERIC_MULTITASK, *PUBLISHED, *PROBES):
+for _each in (*CLASSIFIERS, *GENERIC_MULTITASK, *PUBLISHED, *LATER_CLASSIFIERS, *PROBES):
     register(_each)
 
 
@@ -62,7 +62,7 @@ def build(spec: RunSpec) -> keras.Model:
     network = entry(spec.network)
     options = network.complete(spec.options)
     network.check_size(spec.training.input_size)
-    network.check_pretrained(spec.training.weights, spec.training.scaling)
+    network.check_pretrained(spec.training.weights, spec.training.scaling, options)
     if spec.task != network.task:
         raise NetworkError(f"{spec.network} is a network for {network.task} but the run says {spec.task}.")
     if spec.code != network.code:
@@ -79,7 +79,9 @@ def build(spec: RunSpec) -> keras.Model:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = spec.training.batch_norm_momentum
-        hidden = isinstance(layer, keras.layers.Dense) and layer.name != "malignancy_logit"
+        # Of vectors: ConvNeXt has dense layers of pixels, too.
+        dense = isinstance(layer, keras.layers.Dense) and len(layer.input.shape) == 2
+        hidden = dense and layer.name != "malignancy_logit"
         if hidden and spec.training.head_initializer is not None:
             layer.kernel_initializer = keras.initializers.get(spec.training.head_initializer)
     return model

@@ -112,7 +112,7 @@ def _check_specs(strategy: str, config: Config, rows: list[Row]) -> None:
         require(Row.model_validate_json(row.model_dump_json()) == row, f"{where} does not survive the plan file.")
         network = entry(spec.network)
         network.check_size(spec.training.input_size)
-        network.check_pretrained(spec.training.weights, spec.training.scaling)
+        network.check_pretrained(spec.training.weights, spec.training.scaling, spec.options)
         require(spec.task is network.task, f"{where} has the task {spec.task}, its network is for {network.task}.")
         require(spec.options == network.resolve(spec.options), f"{where} lacks options of {network.name}.")
         require(spec.code == network.code, f"{where} does not name the code of its network.")

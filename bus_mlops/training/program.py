@@ -75,7 +75,7 @@ class Program:
         self.model = zoo.build(spec)
         self.size: int = spec.training.input_size
         self._weights_folder = weights_folder
-        self._pretrained: dict[str, np.ndarray] = {}
+        self._pretrained: dict[str, dict[str, np.ndarray]] = {}
         names = ["malignancy_logit"] if self.task.classifies else []
         names += ["mask"] if self.task.segments else []
         self._network = keras.Model(self.model.input, {name: self.model.get_layer(name).output for name in names})
@@ -101,7 +101,7 @@ class Program:
         if asked != ours:
             raise NetworkError(f"the program of {ours} cannot run a cell of {asked}.")
         training = spec.training
-        pretrained = self._pretrained_values() if training.weights == "imagenet" else {}
+        pretrained = self._pretrained_values(spec) if training.weights != "random" else {}
         reset_weights(self.model, cell_seed, keep=pretrained)
         for variable in self.model.weights:
             if variable.path in pretrained:
@@ -185,10 +185,11 @@ class Program:
         """Weights first."""
         return [*self.model.weights, *generators(self.model).values(), *self.optimizer.variables]
 
-    def _pretrained_values(self) -> dict[str, np.ndarray]:
-        if not self._pretrained:
-            self._pretrained = weights.pretrained_values(self.model, self.spec, self._weights_folder)
-        return self._pretrained
+    def _pretrained_values(self, spec: RunSpec) -> dict[str, np.ndarray]:
+        name = spec.training.weights
+        if name not in self._pretrained:
+            self._pretrained[name] = weights.pretrained_values(self.model, spec, self._weights_folder)
+        return self._pretrained[name]
 
     def _signature(self) -> list[tf.TensorSpec]:
         """Of the train step; the batch size is open, so that a last, smaller batch does not retrace."""

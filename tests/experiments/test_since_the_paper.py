@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bus_mlops.config import Config
-from bus_mlops.errors import ConfigError
+from bus_mlops.errors import ConfigError, NetworkError
+from bus_mlops.experiments.left_out import planned
 from bus_mlops.experiments.plan import make_plans
 from bus_mlops.experiments.strategies import STRATEGIES
 from bus_mlops.project import parse_config
@@ -68,3 +69,45 @@ def test_a_profile_without_such_networks_cannot_have_the_table(demo_values):
     demo_values["strategies"] = ["since_the_paper"]
     with pytest.raises(ConfigError, match="needs networks since the paper, such as linear_probe_mobilenet"):
         make_plans(parse_config(demo_values))
+
+
+def test_rows_from_radimagenets_weights_stand_there_and_beside_no_number_of_the_paper(values):
+    values["networks"] |= {"resnet50": {}, "mt_estan": {"options": {"encoder": "resnet50"}}}
+    values["networks"] |= {"linear_probe_resnet50": {"weights": "radimagenet", "scaling": "radimagenet"}}
+    values["strategy_settings"]["since_the_paper"] = {"radimagenet": ["resnet50", "mt_estan", "linear_probe_resnet50"]}
+    config = parse_config(values)
+    check_strategy(STRATEGIES["since_the_paper"], config)
+    rows = {row.model: row for row in make_plans(config)["since_the_paper"].rows if "RadImageNet" in row.variant}
+    assert {name: row.variant for name, row in rows.items()} == {
+        "ResNet50": "Single, RadImageNet",
+        "MT-ESTAN (resnet50)": "Multi, RadImageNet",
+        "Linear probe of ResNet50": "Single, RadImageNet",
+    }
+    for row in rows.values():
+        assert (row.spec.training.weights, row.spec.training.scaling, row.paper) == ("radimagenet", "radimagenet", None)
+    values["strategy_settings"]["since_the_paper"] = {"radimagenet": ["vgg16"]}
+    with pytest.raises(ConfigError, match="radimagenet must be among the networks"):
+        make_plans(parse_config(values))
+    values["strategy_settings"]["since_the_paper"] = {"radimagenet": ["mobilenet"]}
+    with pytest.raises(NetworkError, match="no RadImageNet weights of mobilenet"):
+        make_plans(parse_config(values))
+
+
+def test_a_table_of_the_paper_has_no_number_of_the_paper_beside_radimagenets_weights(values):
+    values["networks"]["mt_estan"] = {
+        "options": {"encoder": "resnet50"},
+        "weights": "radimagenet",
+        "scaling": "radimagenet",
+    }
+    (row,) = [row for row in make_plans(parse_config(values))["approaches"].rows if row.spec.network == "mt_estan"]
+    assert (row.variant, row.paper) == ("Multi, RadImageNet", None)
+
+
+def test_rows_whose_radimagenet_weights_are_missing_are_left_out_by_name(values, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    values["networks"] |= {"resnet50": {}}
+    values["strategy_settings"]["since_the_paper"] = {"radimagenet": ["resnet50"]}
+    values["missing_weights"] = "leave_out"
+    left = [each for each in planned(parse_config(values)).left_out if each.strategy == "since_the_paper"]
+    assert [(each.network, each.variant) for each in left] == [("ResNet50", "Single, RadImageNet")]
+    assert "no RadImageNet weights of resnet50 in Keras's cache" in left[0].reason

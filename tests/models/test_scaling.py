@@ -26,6 +26,9 @@ PREPROCESSING = {
     "vgg16": keras.applications.vgg16.preprocess_input,
     "xception": keras.applications.xception.preprocess_input,
     "inceptionv3": keras.applications.inception_v3.preprocess_input,
+    "convnexttiny": keras.applications.convnext.preprocess_input,
+    "efficientnetv2b0": keras.applications.efficientnet_v2.preprocess_input,
+    "efficientnetv2s": keras.applications.efficientnet_v2.preprocess_input,
 }
 
 
@@ -34,6 +37,12 @@ def test_imagenet_scaling_is_that_of_the_application(backbone):
     np.testing.assert_allclose(
         scaled("imagenet", backbone), PREPROCESSING[backbone.split("_")[0]](IMAGES.copy()), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "densenet121", "inceptionv3"])
+def test_radimagenets_scaling_is_that_of_its_training_script_for_every_network(backbone):
+    expected = keras.applications.imagenet_utils.preprocess_input(IMAGES.copy(), mode="caffe") / 255
+    np.testing.assert_allclose(scaled("radimagenet", backbone), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(("scaling", "divisor"), [("imagenet", 255), ("raw255", 255), ("unit", 255**2)])

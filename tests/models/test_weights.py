@@ -17,7 +17,7 @@ from bus_mlops.errors import WeightsError
 from bus_mlops.models import weights, zoo
 from bus_mlops.models.applications import APPLICATIONS
 from bus_mlops.models.naming import with_stable_names
-from bus_mlops.models.weight_files import imagenet_weights
+from bus_mlops.models.weight_files import imagenet_weights, radimagenet_weights
 from bus_mlops.spec import RunSpec
 from bus_mlops.testing.networks import network_spec, random_images
 
@@ -261,3 +261,64 @@ def test_layers_without_names_beside_those_of_the_backbone_are_an_error(tmp_path
     more = keras.Model(model.input, keras.layers.Conv2D(2, 1)(model.get_layer("class_pool").input))
     with pytest.raises(WeightsError, match="5 Conv2D layers without a name of their own, and its backbone 4"):
         weights.pretrained_values(with_stable_names(more), spec, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("backbone", ["convnexttiny", "efficientnetv2b0", "efficientnetv2s"])
+def test_what_came_since_sees_what_keras_feeds_it_from_either_file(backbone, ours, tmp_path):
+    """They scale inside; ConvNeXt is built of plain layers here, and of models and layers of its own by Keras."""
+    path = write_pretrained(backbone, tmp_path, ours)
+    builder = getattr(keras.applications, APPLICATIONS[backbone].builder)
+    reference = builder(include_top=False, weights=None, input_shape=(64, 64, 3))
+    reference.load_weights(path)
+    for scaling in ("imagenet", "raw255"):
+        model = pretrained(network_spec(backbone, scaling=scaling, weights="imagenet"), tmp_path)
+        images = random_images(model)
+        assert_close(features(model, images), np.asarray(reference(images)))
+
+
+def radimagenet(images: np.ndarray) -> np.ndarray:
+    """What the released training script makes of RGB of 0-255: Keras's `caffe`, then divided by 255."""
+    return keras.applications.imagenet_utils.preprocess_input(images.copy(), mode="caffe") / 255
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "options", "backbone", "last"),
+    [
+        ("resnet50", {}, "resnet50", "conv5_block3_out"),
+        ("densenet121", {}, "densenet121", "relu"),
+        ("inceptionv3", {}, "inceptionv3", "mixed10"),
+        ("mt_estan", {"width": 0.0625}, "resnet50", "conv5_block3_out"),
+        ("linear_probe_resnet50", {}, "resnet50", "conv5_block3_out"),
+    ],
+)
+def test_radimagenets_features_are_those_of_its_file_with_its_own_scaling(network, options, backbone, last, tmp_path):
+    path = write_pretrained(backbone, tmp_path, name=APPLICATIONS[backbone].radimagenet)
+    model = pretrained(network_spec(network, options, weights="radimagenet", scaling="radimagenet"), tmp_path)
+    builder = getattr(keras.applications, APPLICATIONS[backbone].builder)
+    reference = builder(include_top=False, weights=path, input_shape=model.input_shape[1:])
+    images = random_images(model)
+    found = np.asarray(keras.Model(model.input, model.get_layer(last).output)(images))
+    assert_close(found, np.asarray(reference(radimagenet(images))))
+
+
+def test_radimagenets_files_are_named_where_they_are_missing_damaged_or_of_another_network(offline, tmp_path):
+    folder = tmp_path / "own"
+    name = APPLICATIONS["resnet50"].radimagenet
+    with pytest.raises(WeightsError) as caught:
+        radimagenet_weights("resnet50", folder)
+    for word in (name, str(folder), str(offline), "no such folder", "github.com/BMEII-AI/RadImageNet"):
+        assert word in str(caught.value)
+    with pytest.raises(WeightsError, match=r"mobilenet.*only for densenet121, resnet50, inceptionv3"):
+        radimagenet_weights("mobilenet", folder)
+    folder.mkdir()
+    (folder / name).write_bytes(b"\x89HDF damaged")
+    spec = network_spec("resnet50", weights="radimagenet", scaling="radimagenet")
+    with pytest.raises(WeightsError, match=f"{name} is damaged"):
+        weights.pretrained_values(zoo.build(spec), spec, folder)
+    narrow = keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25, input_shape=(32, 32, 3))
+    narrow.save(folder / name)
+    with pytest.raises(WeightsError, match=f"{name} is damaged, or does not hold the weights of resnet50"):
+        weights.load_application("resnet50", radimagenet_weights("resnet50", folder))

@@ -182,6 +182,19 @@ def unknown(name: str) -> RunSpec:
         (network_spec("sha_mtl", {"hard_attention": "soft"}), ("hard_attention", "mask_gate, supervision", "soft")),
         (network_spec("vakanski", {"topology": "vgg"}), ("topology", "table3, published", "vgg")),
         (network_spec("vakanski", weights="imagenet", scaling="unit"), ("weights of vakanski", "pretrained", "random")),
+        (network_spec("estan", scaling="radimagenet"), ("scaling of estan cannot be radimagenet", "unit")),
+        (
+            network_spec("mobilenet", weights="radimagenet", scaling="radimagenet"),
+            ("RadImageNet weights of mobilenet", "densenet121, resnet50, inceptionv3"),
+        ),
+        (
+            network_spec("mt_estan", {"encoder": "mobilenet"}, weights="radimagenet", scaling="unit"),
+            ("no RadImageNet weights of mobilenet", "networks.mt_estan.weights"),
+        ),
+        (
+            network_spec("resnet50", weights="radimagenet", scaling="imagenet"),
+            ("weights radimagenet were not made with scaling imagenet", "to radimagenet, unit or raw255"),
+        ),
         (network_spec("estan", scaling="imagenet"), ("scaling of estan", "pretrained", "unit")),
         (
             network_spec("mt_estan").model_copy(update={"task": Task.CLASSIFICATION}),

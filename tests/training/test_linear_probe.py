@@ -56,7 +56,7 @@ def program() -> ProbeProgram:
     """Its pretrained weights, of which the small network has none, are the random ones of the cell."""
     found = program_of(spec_of(), None)
     assert isinstance(found, ProbeProgram)
-    found._pretrained = {"nothing": np.zeros(1)}
+    found._pretrained = {"imagenet": {"nothing": np.zeros(1)}}
     return found
 
 

@@ -73,12 +73,13 @@ def make_row(
     network.check_size(spec.training.input_size)
     # The paper starts every network that can from ImageNet, but for Table 4's S: a row that does not must say so.
     scratch = spec.training.weights == "random" and bool(network.backbone) and variant != "S"
+    radiology = spec.training.weights == "radimagenet"  # which the paper has nowhere
     return Row(
         model=network.title(spec.options),
-        variant=variant + (", from scratch" if scratch else ""),
+        variant=variant + (", from scratch" if scratch else ", RadImageNet" if radiology else ""),
         family=family,
         standard_errors=standard_errors,
-        paper=None if table is None else _paper(table, network, variant),
+        paper=None if table is None or radiology else _paper(table, network, variant),
         spec=spec,
     )
 
@@ -113,7 +114,7 @@ def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunS
         training = Training.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"networks.{name}: {error.errors()[0]['msg']}") from error
-    registered.check_pretrained(training.weights, training.scaling)
+    registered.check_pretrained(training.weights, training.scaling, network.options)
     return RunSpec(
         network=name,
         options=registered.resolve(network.options),
