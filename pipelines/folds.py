@@ -1,7 +1,7 @@
 """Stage `folds`: cross-validation with a validation part in every fold, made by ourselves or imported."""
 
 from bus_mlops import paths
-from bus_mlops.config import Config
+from bus_mlops.config import IMPORTED_FOLDS, Config
 from bus_mlops.dataset.audit import read_groups
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.exclusions import kept, read_exclusions
@@ -18,8 +18,10 @@ def main(config: Config) -> None:
     remaining = kept(manifest, read_exclusions(paths.AUDIT / "exclusions.csv"), config.audit.exclude)
     if config.folds.kind == "source":
         require_sources(remaining[~remaining["source"].isin(config.external)], config.fold_sources)
-    if config.folds.kind == "official":
-        folds = official_folds(read_imported(paths.OFFICIAL_FOLDS), manifest, groups, config.external)
+    kind, count = config.folds.kind, config.folds.count
+    if kind in IMPORTED_FOLDS:
+        rows = read_imported(paths.OFFICIAL_FOLDS, kind, count)
+        folds = official_folds(rows, manifest, groups, config.external, kind)
         folds = folds[folds["image_id"].isin(remaining["image_id"])].reset_index(drop=True)
     else:
         folds = make_folds(remaining, groups, config.folds, config.seed, config.external)

@@ -1,6 +1,6 @@
 """The schema of `params.yaml`, a file a section; it knows no registry of sources, networks or strategies."""
 
-from bus_mlops.config.data import OFFICIAL_FOLDS, DataConfig, FoldsConfig
+from bus_mlops.config.data import IMPORTED_FOLDS, OFFICIAL_FOLDS, DataConfig, FoldsConfig
 from bus_mlops.config.engine import EngineConfig, LocalEngineConfig, RayEngineConfig
 from bus_mlops.config.leak_premium import LeakPremiumConfig
 from bus_mlops.config.probes import ProbesConfig
@@ -24,6 +24,7 @@ from bus_mlops.config.training import (
 )
 
 __all__ = [
+    "IMPORTED_FOLDS",
     "OFFICIAL_FOLDS",
     "Adam",
     "Augmentation",

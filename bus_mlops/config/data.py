@@ -19,6 +19,8 @@ def _registered(name: str, info: ValidationInfo[Any]) -> str:
 
 SourceName = Annotated[str, AfterValidator(_registered)]
 OFFICIAL_FOLDS = 5
+# Read with `bus-mlops folds import` and used as they are.
+IMPORTED_FOLDS = ("official", "published")
 
 
 class DataConfig(Strict):
@@ -70,22 +72,25 @@ class AuditConfig(Strict):
 class FoldsConfig(Strict):
     """Which cross-validation is used, and how.
 
-    kind `grouped`: leakage groups stay whole, stratified by source and label. `official`: the benchmark's own
-    folds, after `bus-mlops folds import`. `image-level`: at random over images, as the released multitask
-    scripts do; leaks. `source`: each source is the test part of one fold, so `count` follows from
-    `data.sources`. `device`: each scanner that the sources name is the test part of one fold; `count` says how many.
+    kind `grouped`: leakage groups stay whole, stratified by source and label. `official`: the benchmark's own folds,
+    and `published`: those of a source's owner, both after `bus-mlops folds import`. `image-level`: at random over
+    images, as the released multitask scripts do; leaks. `source`: each source is the test part of one fold, so `count`
+    follows from `data.sources`. `device`: each scanner that the sources name is the test part of one fold; `count` says
+    how many.
     """
 
-    kind: Literal["grouped", "official", "image-level", "source", "device"] = Field(
+    kind: Literal["grouped", "official", "published", "image-level", "source", "device"] = Field(
         default="grouped",
-        description="grouped: leakage groups stay whole; official: the benchmark's own; image-level: at random, "
-        "which leaks; source, device: each source or scanner is tested once by what was trained on the others",
+        description="grouped: leakage groups stay whole; official: the benchmark's own; published: those of a source's "
+        "owner; image-level: at random, which leaks; source, device: each source or scanner is tested once by what was "
+        "trained on the others",
     )
     count: int = Field(
         default=5,
         ge=2,
         le=10,
-        description="how many, of grouped and image-level; of device as many as scanners; official folds are 5 [folds]",
+        description="how many, of grouped and image-level; of device as many as scanners; official folds are 5, "
+        "published ones as many as the table has [folds]",
     )
     validation: float = Field(
         default=0.2,
@@ -107,9 +112,9 @@ class FoldsConfig(Strict):
     def _official(self) -> FoldsConfig:
         if self.kind == "official" and self.count != OFFICIAL_FOLDS:
             raise ValueError(f"folds.count must be {OFFICIAL_FOLDS} for the official folds but got {self.count}")
-        if self.kind == "official" and self.locked:
+        if self.kind in IMPORTED_FOLDS and self.locked:
             raise ValueError(
-                f"folds.locked must be 0 for the official folds, which are used as they are, but got {self.locked:g}: "
-                "set folds.kind to grouped, or name a source in cohorts.external"
+                f"folds.locked must be 0 for the {self.kind} folds, which are used as they are, but got "
+                f"{self.locked:g}: set folds.kind to grouped, or name a source in cohorts.external"
             )
         return self

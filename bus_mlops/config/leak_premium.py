@@ -32,7 +32,9 @@ class LeakPremiumConfig(Strict):
         why = {
             "image-level": "these leak already, and would be held against themselves",
             "official": "these leak by themselves, by another count",
+            "published": "these leak by themselves, by another count",
             "source": "these test other sources than they train on, which is another question",
+            "device": "these test other scanners than they train on, which is another question",
         }[folds.kind]
         raise ValueError(
             f"leak_premium holds grouped folds against image-level ones, and folds.kind is {folds.kind}: {why}. Set "

@@ -67,9 +67,9 @@ def strategy_table(
     import pandas as pd
 
     rows = list(planned)
-    cohorts = {row.cohort for row in rows}
-    torn: dict[tuple[str, ...], Mapping[Any, float]] = {
-        each: dict.fromkeys(BORDERS, float("nan")) if folds is None else leak_counts(folds, each) for each in cohorts
+    kinds = {(row.cohort, _divided_anew(row)) for row in rows}
+    torn: dict[tuple[tuple[str, ...], bool], Mapping[Any, float]] = {
+        kind: dict.fromkeys(BORDERS, float("nan")) if folds is None else leak_counts(folds, *kind) for kind in kinds
     }
     select = split_rows(predictions)
     records = []
@@ -78,7 +78,7 @@ def strategy_table(
         check_complete(part, row, folds)
         per_fold = fold_metrics(part, row)
         gaps = "; ".join(f"{name}: {kept}" for name, kept in (incomplete or {}).items() if name in row.cohort)
-        identity = {**_identity(row, part), **torn[row.cohort], "incomplete": gaps}
+        identity = {**_identity(row, part), **torn[row.cohort, _divided_anew(row)], "incomplete": gaps}
         records.append(
             {
                 **{**identity, "undefined": _undefined(per_fold, row)},
@@ -86,6 +86,11 @@ def strategy_table(
             }
         )
     return pd.DataFrame.from_records(records)
+
+
+def _divided_anew(row: PlannedRow) -> bool:
+    """Whether a row divides anew what its folds train and validate on."""
+    return row.training.get("validation") is not None
 
 
 def fold_metrics(part: pd.DataFrame, row: PlannedRow) -> pd.DataFrame:

@@ -42,7 +42,7 @@ class Runner:
         self.folds = Folds.open(job.folds)
         self._engine = engine
         self._job = job
-        self._of_cohort: dict[tuple[str, ...], tuple[str, str, dict[str, str]]] = {}
+        self._of_cohort: dict[tuple[tuple[str, ...], bool], tuple[str, str, dict[str, str]]] = {}
 
     def cells(
         self, spec: RunSpec, folds: Sequence[int], title: str, tags: Mapping[str, str], tried: bool = False
@@ -71,12 +71,16 @@ class Runner:
         return self._describe(spec)[:2]
 
     def _describe(self, spec: RunSpec) -> tuple[str, str, dict[str, str]]:
-        """Digest of the images, digest of the folds, and what leaks: the same for every spec of a cohort."""
+        """Digest of the images, digest of the folds, and what leaks: the same for every spec of a cohort.
+
+        What leaks differs where a spec divides anew what it trains and validates on.
+        """
         cohort = tuple(sorted(spec.cohort))
-        if cohort not in self._of_cohort:
+        anew = spec.training.validation is not None or spec.inner is not None
+        if (cohort, anew) not in self._of_cohort:
             digests = digests_of(self.benchmark, self.folds, spec.cohort, spec.network)
-            self._of_cohort[cohort] = *digests, leak_tags(self.folds.frame, cohort)
-        return self._of_cohort[cohort]
+            self._of_cohort[cohort, anew] = *digests, leak_tags(self.folds.frame, cohort, anew)
+        return self._of_cohort[cohort, anew]
 
     def run(self, cells: Sequence[Cell], name: str) -> dict[LedgerKey, str]:
         """Train what the ledger does not have.

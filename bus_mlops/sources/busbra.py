@@ -10,6 +10,7 @@ import re
 
 from bus_mlops.errors import SourceError
 from bus_mlops.sources.listed import ListedSource
+from bus_mlops.sources.published import PublishedFolds
 from bus_mlops.sources.record import Crop, Findings, parse_birads, strip_suffix
 from bus_mlops.sources.source import Archive, Official, Release, Source, plan_in
 from bus_mlops.sources.tables import Row
@@ -70,5 +71,6 @@ SOURCE = Source(
             ),
         ),
     ),
+    folds=PublishedFolds({5: "5-fold-cv.csv", 10: "10-fold-cv.csv"}),
     phantoms=plan_in("busbra"),
 )

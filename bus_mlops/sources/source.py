@@ -20,6 +20,7 @@ from bus_mlops.sources.record import IMAGE_ABSENT, MASK_ABSENT, MASK_UNFIT, Reco
 
 if TYPE_CHECKING:
     from bus_mlops.sources.phantoms.plan import PhantomPlan
+    from bus_mlops.sources.published import PublishedFolds
 
 OF_OTHER_SYSTEMS = "files of other systems"
 WITHOUT_LESION = "normal images, without a lesion"
@@ -182,6 +183,7 @@ class Source:
         download: None where no table says where the images are.
         release: None where the owner does not offer it to everyone under a licence.
         not_offered: Why not, for who asks for it.
+        folds: None where the owner publishes no folds.
         phantoms: Returns the plan of the source's phantoms, or is None where none are drawn: `plan_in("my_hospital")`,
             which imports what draws them only when it is called, so that the list of sources stays quick to load.
     """
@@ -193,6 +195,7 @@ class Source:
     official: Official | None = None
     download: Download | None = None
     release: Release | None = None
+    folds: PublishedFolds | None = None
     not_offered: str = ""
     phantoms: Callable[[], PhantomPlan] | None = None
 

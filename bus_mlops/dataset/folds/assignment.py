@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bus_mlops.config import IMPORTED_FOLDS
 from bus_mlops.dataset.stage_csv import read_stage_csv
 from bus_mlops.errors import DatasetError
 from bus_mlops.files import read_json
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 PARTS = (TRAIN, VALIDATION, TEST)
-# In no part of a fold: official folds leave images out, folds by source or device set aside what would leak.
+# In no part of a fold: imported folds leave images out, folds by source or device set aside what would leak.
 UNUSED = "unused"
 # In every fold column, since no fold touches them: what only a frozen model is judged on, once.
 LOCKED, EXTERNAL = "locked", "external"
 SEALED = (LOCKED, EXTERNAL)
-KINDS = ("grouped", "official", "image-level", "source", "device")
+KINDS = ("grouped", "official", "published", "image-level", "source", "device")
 LEADING = ["image_id", "source", "label", "case_id", "group"]
 
 
@@ -60,7 +61,7 @@ class Folds:
     ) -> Folds:
         """A frame as folds, after checking columns, parts, and that every image is tested exactly once.
 
-        Official folds may leave an image untested, but no folds may test it twice. A locked or external image is in no
+        Imported folds may leave an image untested, but no folds may test it twice. A locked or external image is in no
         part of any fold.
 
         Args:
@@ -76,7 +77,7 @@ class Folds:
         expected = LEADING + [f"fold_{k}" for k in range(1, len(names) + 1)]
         if list(frame.columns) != expected or len(names) < 2:
             raise DatasetError(f"{where} has the columns {list(frame.columns)}, expected {expected}.")
-        _check_rows(frame, names, where, at_least=0 if kind == "official" else 1)
+        _check_rows(frame, names, where, at_least=0 if kind in IMPORTED_FOLDS else 1)
         if images is not None:
             _check_images(set(frame["image_id"]), set(images), where)
         return cls(frame.assign(label=frame["label"].astype("int64")), len(names), kind)

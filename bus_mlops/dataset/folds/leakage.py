@@ -1,6 +1,6 @@
 """The leakage check: no leakage group and no case may lie in two parts of one fold.
 
-Grouped folds and folds by source stop at a leak. Official and image-level folds are known to leak: the check
+Grouped folds and folds by source stop at a leak. Official, published and image-level folds are known to leak: the check
 counts how much, and every run and table bears the counts. There are two, since they mean different things: groups
 torn between test and the rest make results too good; groups torn between train and validation alone leave the
 tested images unseen, and only make epochs, thresholds and other choices too confident.
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
+from bus_mlops.config import IMPORTED_FOLDS
 from bus_mlops.dataset.folds.assignment import (
     EXTERNAL,
     LOCKED,
@@ -31,7 +32,7 @@ from bus_mlops.errors import DatasetError, LeakageError
 if TYPE_CHECKING:
     import pandas as pd
 
-LEAKING_KINDS = ("official", "image-level")
+LEAKING_KINDS = (*IMPORTED_FOLDS, "image-level")
 Leaks = Literal["leaks", "validation_leaks"]
 # Of each count the part that is looked at, and the parts whose images its images must not be related to.
 BORDERS: dict[Leaks, tuple[str, tuple[str, ...]]] = {
@@ -104,15 +105,23 @@ def exposed_images(frame: pd.DataFrame, sources: Iterable[str], count: Leaks = "
     return sum(_exposed(chosen, column, count) for column in fold_columns(chosen))
 
 
-def leak_counts(frame: pd.DataFrame, sources: Iterable[str]) -> dict[Leaks, int]:
-    """Both counts of torn groups among the images of some sources."""
+def leak_counts(frame: pd.DataFrame, sources: Iterable[str], divided_anew: bool = False) -> dict[Leaks, int]:
+    """Both counts of torn groups among the images of some sources.
+
+    Args:
+        frame: That of `Folds`.
+        sources: Those of a cohort.
+        divided_anew: What a fold trains and validates on is divided anew (`division.parts_of`), groups whole.
+    """
     chosen = list(sources)
-    return {count: len(leaking(frame, sources=chosen, count=count)) for count in BORDERS}
+    counts = {count: len(leaking(frame, sources=chosen, count=count)) for count in BORDERS}
+    return {**counts, "validation_leaks": 0} if divided_anew else counts
 
 
-def leak_tags(frame: pd.DataFrame, sources: Iterable[str]) -> dict[str, str]:
+def leak_tags(frame: pd.DataFrame, sources: Iterable[str], divided_anew: bool = False) -> dict[str, str]:
     """What every run on those sources is tagged with: `leaks: 0 groups`, `validation_leaks: 35 groups`."""
-    return {name: f"{n} group{'' if n == 1 else 's'}" for name, n in leak_counts(frame, sources).items()}
+    counts = leak_counts(frame, sources, divided_anew)
+    return {name: f"{n} group{'' if n == 1 else 's'}" for name, n in counts.items()}
 
 
 def require_current(folds: Folds, manifest: pd.DataFrame, groups: pd.DataFrame) -> None:

@@ -46,7 +46,7 @@ def make_folds(
 
     With kind `source`, fold k tests the k-th source in alphabetical order, and a training image that shares a group
     with a tested one is `unused` in that fold; with `device` likewise the k-th scanner that the manifest names.
-    Official folds are imported, not made.
+    Official and published folds are imported, not made.
 
     Args:
         manifest: The benchmark's images.

@@ -1,6 +1,6 @@
-"""The benchmark's own folds (`folds.zip` or its folder): read as they are, matched by name, used as they are.
+"""Folds of others, used as they are: the benchmark's own (`folds.zip` or its folder) and those of a source's owner.
 
-Names in these files carry no source, so they are looked up among the names of all sources. Nothing is repaired:
+Names in the official files carry no source, so all are looked up among the names of all sources. Nothing is repaired:
 what does not fit is for `official_report` to say.
 """
 
@@ -11,7 +11,7 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +20,9 @@ from bus_mlops.dataset.folds.assignment import EXTERNAL, TEST, TRAIN, UNUSED, VA
 from bus_mlops.dataset.folds.make import joined, require_both_labels
 from bus_mlops.dataset.folds.sealed import require_judgeable
 from bus_mlops.errors import DatasetError
+from bus_mlops.files import read_json
 from bus_mlops.sources.record import strip_suffix
+from bus_mlops.sources.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,11 +36,16 @@ _COLUMNS = ["fold", "part", "name", "label", "image_id"]
 _LARGEST_FILE = 4 * 2**20
 _LARGEST_ARCHIVE = 64 * 2**20
 _MOST_MEMBERS = 1000
+_MOST_FOLDS = 10
+_HOW_TO_IMPORT = {
+    "official": "Download folds.zip from the benchmark's site and run `bus-mlops folds import folds.zip`.",
+    "published": "Run `bus-mlops folds import` with the table of folds in the source's folder.",
+}
 _EXPECTED = "Expected is the benchmark's folds.zip: folder1 to folder5, each with train.csv, valid.csv and test.csv."
 
 
 class OfficialRow(NamedTuple):
-    """One line of the official files: label 0 benign or 1 malignant; a name without source."""
+    """One image in one fold: label 0 benign or 1 malignant; a name without source."""
 
     fold: int
     part: str
@@ -68,6 +75,21 @@ def read_official(path: Path) -> list[OfficialRow]:
     ]
 
 
+def read_published(path: Path, sources: Iterable[Source]) -> tuple[str, list[OfficialRow]]:
+    """The name of the source whose owner publishes a table of folds, and its rows.
+
+    Raises:
+        DatasetError: No source has a table of that name.
+        SourceError: It is missing or malformed.
+    """
+    publishing = [source for source in sources if source.folds]
+    for source in publishing:
+        if source.folds and path.name.casefold() in map(str.casefold, source.folds.tables.values()):
+            return source.name, [OfficialRow(*placed) for placed in source.folds.read(path)]
+    known = "; ".join(f"{s.name}: {', '.join(s.folds.tables.values())}" for s in publishing if s.folds)
+    raise DatasetError(f"{path} is no table of folds that an owner publishes. Known are: {known}.")
+
+
 def match(rows: Iterable[OfficialRow], manifest: pd.DataFrame) -> pd.DataFrame:
     """Look each row's name up among the images of all sources.
 
@@ -93,24 +115,26 @@ def write_imported(matched: pd.DataFrame, path: Path) -> None:
     matched[_COLUMNS].to_csv(path, index=False, lineterminator="\n")
 
 
-def read_imported(folder: Path) -> list[OfficialRow]:
+def read_imported(folder: Path, kind: str = "official", count: int = OFFICIAL_FOLDS) -> list[OfficialRow]:
     """The rows that `bus-mlops folds import` kept.
 
+    Args:
+        folder: Where it kept them.
+        kind: What they must be; of earlier imports, which did not say, all are official.
+        count: How many folds there must be.
+
     Raises:
-        DatasetError: There are none.
+        DatasetError: There are none, they are others, or they are as many.
     """
     path = folder / IMPORTED_FILE
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.reader(file, strict=True))
     except FileNotFoundError:
-        raise DatasetError(
-            f"{path} not found: the official folds are not imported. Download folds.zip from the benchmark's "
-            "site and run `bus-mlops folds import folds.zip`."
-        ) from None
+        raise DatasetError(f"{path} not found: the {kind} folds are not imported. {_HOW_TO_IMPORT[kind]}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(f"{path} cannot be read: {error}. Run `bus-mlops folds import` again.") from error
-    known = {str(fold): fold for fold in _numbers()}
+    known = {str(fold): fold for fold in range(1, _MOST_FOLDS + 1)}
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         if lines[0] != _COLUMNS or len(line) != len(_COLUMNS) or line[0] not in known:
@@ -121,13 +145,34 @@ def read_imported(folder: Path) -> list[OfficialRow]:
         rows.append(OfficialRow(known[fold], part, name, int(label)))
     if not rows:
         raise DatasetError(f"{path} is empty. Run `bus-mlops folds import` again.")
+    found, there = _imported_kind(folder), max(row.fold for row in rows)
+    if found != kind:
+        raise DatasetError(f"{path} holds {found} folds, folds.kind asks for {kind}. {_HOW_TO_IMPORT[kind]}")
+    if there != count:
+        raise DatasetError(
+            f"{path} holds {there} folds, folds.count is {count}. Set folds.count in params.yaml to {there}, or "
+            "import others."
+        )
     return rows
 
 
+def _imported_kind(folder: Path) -> str:
+    try:
+        return str(read_json(folder / REPORT_FILE).get("kind", "official"))
+    except FileNotFoundError:
+        return "official"
+    except (ValueError, AttributeError, OSError) as error:
+        raise DatasetError(f"{folder / REPORT_FILE} cannot be read: {error!r}. Import the folds again.") from error
+
+
 def official_folds(
-    rows: Iterable[OfficialRow], manifest: pd.DataFrame, groups: pd.DataFrame, external: Collection[str] = ()
+    rows: Sequence[OfficialRow],
+    manifest: pd.DataFrame,
+    groups: pd.DataFrame,
+    external: Collection[str] = (),
+    kind: str = "official",
 ) -> pd.DataFrame:
-    """The folds frame of the official folds: every image of the benchmark, `unused` where they do not name it.
+    """The folds frame of imported folds: every image of the benchmark, `unused` where they do not name it.
 
     Labels are those of the sources, cases and groups our own. Images of `external` sources are in no fold, also where
     the official ones name them.
@@ -137,23 +182,23 @@ def official_folds(
     """
     frame = joined(manifest, groups)
     place = {image: i for i, image in enumerate(frame["image_id"])}
-    columns = {fold: [UNUSED] * len(frame) for fold in _numbers()}
+    columns = {fold: [UNUSED] * len(frame) for fold in range(1, max(row.fold for row in rows) + 1)}
     matched = match(rows, manifest)
     named = matched[matched["image_id"] != ""]
     for fold, part, image in zip(named["fold"], named["part"], named["image_id"], strict=True):
         before = columns[fold][place[image]]
         if before not in (UNUSED, part):
             raise DatasetError(
-                f"official folds: fold {fold} names {image} in {before} and in {part}, so it cannot be used as it is. "
+                f"{kind} folds: fold {fold} names {image} in {before} and in {part}, so it cannot be used as it is. "
                 "Is the download complete and untouched? The report of `bus-mlops folds import` lists all of them."
             )
         columns[fold][place[image]] = part
     for fold, parts in columns.items():
         frame[f"fold_{fold}"] = parts
     frame.loc[frame["source"].isin(list(external)), fold_columns(frame)] = EXTERNAL
-    require_both_labels(frame, "Put more of the sources that the official folds name into data.root.")
+    require_both_labels(frame, f"Put more of the sources that the {kind} folds name into data.root.")
     require_judgeable(frame, external)
-    Folds.checked(frame, "official folds", kind="official")
+    Folds.checked(frame, f"{kind} folds", kind=kind)
     return frame
 
 

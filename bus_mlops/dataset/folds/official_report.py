@@ -1,4 +1,4 @@
-"""What is wrong with the official folds, counted against our own manifest and audit; nothing is repaired."""
+"""What is wrong with imported folds, counted against our own manifest and audit; nothing is repaired."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ _VALIDATION = 0.2
 
 
 def defects(
-    matched: pd.DataFrame, manifest: pd.DataFrame, groups: pd.DataFrame, sources: Iterable[str]
+    matched: pd.DataFrame,
+    manifest: pd.DataFrame,
+    groups: pd.DataFrame,
+    sources: Iterable[str],
+    kind: str = "official",
 ) -> dict[str, Any]:
     """Everything to be known about the imported rows before they are used.
 
@@ -27,10 +31,11 @@ def defects(
         matched: The rows as `official_folds.match` returns them.
         manifest: The benchmark's images.
         groups: The audit's (image_id, group).
-        sources: All that the benchmark knows; those without an image here explain names that match none.
+        sources: All that the folds may name; those without an image here explain names that match none.
+        kind: `official` or `published`.
 
     Returns:
-        Counts, and fractions between 0 and 1; `fold_1` .. `fold_5` key what is said of each fold.
+        Counts, and fractions between 0 and 1; `fold_1` and so on key what is said of each fold.
     """
     known = manifest.merge(groups, on="image_id")[["image_id", "source", "label", "case_id", "group"]]
     found = matched[matched["image_id"] != ""].merge(known, on="image_id", suffixes=("_official", ""))
@@ -40,6 +45,7 @@ def defects(
     tested = Counter(single.loc[single["part"] == TEST, "image_id"])
     never = known[~known["image_id"].isin(tested)]
     return {
+        "kind": kind,
         "rows": len(matched),
         "names": int(matched["name"].nunique()),
         "images": len(known),
@@ -64,8 +70,8 @@ def defects(
 def describe(found: dict[str, Any]) -> str:
     """The defects as lines for people, those that matter first; long lists are cut and say so."""
     lines = [
-        f"official folds: {found['rows']} rows name {found['names']} images; {found['images_named']} of the "
-        f"{found['images']} images of the benchmark are among them"
+        f"{found.get('kind', 'official')} folds: {found['rows']} rows name {found['names']} images; "
+        f"{found['images_named']} of the {found['images']} images of the benchmark are among them"
     ]
     if found["sources_absent"]:
         lines.append(f"  not in the benchmark, so their names match nothing: {', '.join(found['sources_absent'])}")
@@ -89,10 +95,11 @@ def describe(found: dict[str, Any]) -> str:
     ):
         for fold, names in found[key].items():
             lines += _line(f"{_title(fold)}: {what}", names)
+    paper = f" (the paper says {_VALIDATION:.0%})" if found.get("kind", "official") == "official" else ""
     for fold, share in found["validation_share"].items():
         lines.append(
             f"  {_title(fold)}: validation is {share['cases']:.1%} of the training cases, {share['images']:.1%} of the "
-            f"images (the paper says {_VALIDATION:.0%}); malignant: "
+            f"images{paper}; malignant: "
             + ", ".join(f"{part} {found['balance'][fold][part]['malignant_fraction']:.1%}" for part in PARTS)
         )
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from bus_mlops.config import Config, NetworkChoice, NetworkConfig, Training
+from bus_mlops.config import IMPORTED_FOLDS, Config, NetworkChoice, NetworkConfig, Training
 from bus_mlops.config.base import Strict
 from bus_mlops.errors import ConfigError
 from bus_mlops.evaluation.paper.published import paper_row
@@ -107,8 +107,8 @@ def make_spec(config: Config, name: str, cohort: str, **changes: object) -> RunS
         values["input_size"] = registered.input_size
     if values["scaling"] == "original":
         values["scaling"] = registered.scaling
-    # Made folds have that fraction already; official ones have their own, whatever params.yaml says.
-    if values["validation"] == config.folds.validation and config.folds.kind != "official":
+    # Made folds have that fraction already; imported ones have their own, whatever params.yaml says.
+    if values["validation"] == config.folds.validation and config.folds.kind not in IMPORTED_FOLDS:
         values["validation"] = None
     try:
         training = Training.model_validate(values)

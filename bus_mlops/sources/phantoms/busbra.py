@@ -22,7 +22,7 @@ def _write(folder: Path, phantoms: Sequence[Phantom], rng: np.random.Generator) 
     for phantom in phantoms:
         of_case.setdefault(phantom.case, []).append(phantom)
     scanner = {case: _SCANNERS[rng.integers(len(_SCANNERS))] for case in of_case}
-    rows, folds, names, seen = [], [], [], dict[int, int]()
+    rows, folds, names, seen = [], [], list[str](), dict[int, int]()
     for phantom in phantoms:
         number = seen[phantom.case] = seen.get(phantom.case, -1) + 1
         view = _VIEWS[len(of_case[phantom.case])][number]
@@ -40,8 +40,9 @@ def _write(folder: Path, phantoms: Sequence[Phantom], rng: np.random.Generator) 
             [name, phantom.case + 1, "not known", word, birads, scanner[phantom.case], width, height, side, box]
         )
         tested = phantom.case % _FOLDS + 1
-        validating = (phantom.case // _FOLDS) % _FOLDS == 0
-        parts = ["NaN" if fold == tested else int(not validating) for fold in range(1, _FOLDS + 1)]
+        # by image, so that patients are torn between training and validation, as in the real table
+        validating = [(len(names) + fold) % _FOLDS == 0 for fold in range(1, _FOLDS + 1)]
+        parts = ["NaN" if fold == tested else int(not validating[fold - 1]) for fold in range(1, _FOLDS + 1)]
         folds.append([name, word, tested, *parts])
         names.append(name)
     header = "ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,BBOX"

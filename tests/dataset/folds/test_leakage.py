@@ -49,6 +49,7 @@ def test_known_leaks_are_counted_by_group_and_source(torn):
     assert "LEAKS: 1 groups and 0 cases" in describe(checked)
     both = leak_tags(torn, ["busi", "busis"])
     assert both == leak_tags(torn, ["busi"]) == {"leaks": "1 group", "validation_leaks": "1 group"}
+    assert leak_tags(torn, ["busi"], divided_anew=True) == {"leaks": "1 group", "validation_leaks": "0 groups"}
     assert leak_tags(torn, ["busis"]) == {"leaks": "0 groups", "validation_leaks": "0 groups"}
     by_hand = 0
     for fold in range(1, 6):
