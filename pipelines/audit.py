@@ -12,7 +12,7 @@ from bus_mlops.paragraphs import tell
 
 def main(config: Config) -> None:
     benchmark = Benchmark.open(paths.BENCHMARK)
-    found = audit(benchmark)
+    found = audit(benchmark, config.external)
     exclusions = list_exclusions(benchmark.frame, found.clusters, found.groups, config.external)
     for name, frame in {"groups": found.groups, "pairs": found.pairs, "exclusions": exclusions}.items():
         with replacing(paths.AUDIT / f"{name}.csv") as temporary:

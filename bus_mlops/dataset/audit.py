@@ -32,7 +32,7 @@ in BUS-BRA show different frames. No image of either is mirrored.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from pathlib import Path
@@ -74,8 +74,13 @@ class Audit:
     metrics: dict[str, Any]
 
 
-def audit(benchmark: Benchmark) -> Audit:
-    """The leakage group of every image, and what was found on the way."""
+def audit(benchmark: Benchmark, external: Collection[str] = ()) -> Audit:
+    """The leakage group of every image, and what was found on the way, over all sources of the benchmark alike.
+
+    Args:
+        benchmark: With the sources that are external, too.
+        external: Their names: what of them is near-duplicate of any other image is counted.
+    """
     import pandas as pd
 
     frame = benchmark.frame
@@ -100,6 +105,8 @@ def audit(benchmark: Benchmark) -> Audit:
         "near_duplicate_threshold": THRESHOLD,
         "near_duplicate_threshold_of_views": VIEW_THRESHOLD,
         "clusters": _cluster_counts(clusters, frame["source"].tolist()),
+        "pairs_between_sources": _between(frame["source"].tolist(), exact, near),
+        "external": _external(frame["source"].tolist(), clusters, external),
         "conflicts": {
             "clusters": _conflicts(clusters, ids, labels),
             "cases": _conflicts(components(len(ids), case_links), ids, labels),
@@ -133,6 +140,15 @@ def describe(metrics: dict[str, Any]) -> str:
         f"{clusters['count']} near-duplicate clusters hold {clusters['images']} images "
         f"({100 * clusters['fraction_of_images']:.1f} %), {metrics['exact_duplicate_pairs']} pairs are identical"
     ]
+    for sources, found in metrics.get("pairs_between_sources", {}).items():
+        lines.append(
+            f"  {found['pairs']} pairs of near-duplicates between {sources}, {found['identical']} of them identical"
+        )
+    for source, found in metrics.get("external", {}).items():
+        lines.append(
+            f"  external source {source}: {found['related']} of {found['images']} images are near-duplicates of images "
+            "that are not external; they and their cases are left out where it is judged"
+        )
     for kind, name in (("clusters", "near-duplicates"), ("cases", "one case")):
         lines += [
             f"  labels differ within {name}: benign {', '.join(sides['benign'])}; "
@@ -210,6 +226,32 @@ def _cluster_counts(clusters: NDArray[np.int64], sources: Sequence[str]) -> dict
         "fraction_of_images": round(len(inside) / len(clusters), 4),
         "largest": max(sizes.values()),
         "images_per_source": {source: held[source] for source in sorted(set(sources))},
+    }
+
+
+def _between(sources: Sequence[str], exact: Iterable[Pair], near: Iterable[Pair]) -> dict[str, dict[str, int]]:
+    """The pairs of near-duplicates of each two sources that share any, and how many of them are identical."""
+    counts: dict[str, dict[str, int]] = {}
+    for identical, pairs in ((1, exact), (0, near)):
+        for one, other in pairs:
+            if sources[one] != sources[other]:
+                both = " and ".join(sorted((sources[one], sources[other])))
+                found = counts.setdefault(both, {"pairs": 0, "identical": 0})
+                found["pairs"] += 1
+                found["identical"] += identical
+    return dict(sorted(counts.items()))
+
+
+def _external(
+    sources: Sequence[str], clusters: NDArray[np.int64], external: Collection[str]
+) -> dict[str, dict[str, int]]:
+    """Of each external source its images, and those in a cluster with an image that is not external."""
+    outside = np.isin(sources, list(external))
+    met = np.isin(clusters, clusters[~outside])
+    of = np.array(sources)
+    return {
+        name: {"images": int((of == name).sum()), "related": int((met & (of == name)).sum())}
+        for name in sorted(set(external) & set(sources))
     }
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bus_mlops.sources.published import PublishedFolds
 
 OF_OTHER_SYSTEMS = "files of other systems"
-WITHOUT_LESION = "normal images, without a lesion"
+WITHOUT_LESION = "normal images (no lesion)"
 
 Kind = Literal[
     "bad_rows", "missing_images", "missing_masks", "images_without_mask", "masks_without_image", "unlisted_images",

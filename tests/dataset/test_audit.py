@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bus_mlops.config import Config
+from bus_mlops.config import Config, FoldsConfig
 from bus_mlops.dataset.assemble import assemble
 from bus_mlops.dataset.audit import audit, components, describe, read_groups
 from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.dataset.folds.make import make_folds
+from bus_mlops.dataset.folds.sealed import sealed_counts
 from bus_mlops.dataset.near_duplicates import near_duplicates
 from bus_mlops.errors import DatasetError
 from bus_mlops.project import parse_config
@@ -22,13 +24,15 @@ from bus_mlops.sources.phantoms.write import write_phantoms
 REAL = Path(__file__).parents[2] / ".." / "shared" / "data"
 
 
-def config_for(root: Path, kind: str, images: dict[str, int], copies: int = 0) -> Config:
+def config_for(
+    root: Path, kind: str, images: dict[str, int], copies: int = 0, external: tuple[str, ...] = ()
+) -> Config:
     values = {
         "profile": "test",
         "seed": 11,
         "data": {"kind": kind, "root": str(root), "sources": "all" if images else ["busi"]},
         "phantom": {"images": images, "near_duplicates": copies, "size": 110},
-        "cohorts": {"all": ["busi"], "multitask": ["busi"]},
+        "cohorts": {"all": ["busi"], "multitask": ["busi"], "external": external},
         "networks": {},
         "strategies": ["approaches"],
         "searches": {},
@@ -113,6 +117,35 @@ def test_identical_pixels_are_found_whatever_the_file(tmp_path):
     assert found.metrics["exact_duplicate_pairs"] == 1
     assert found.metrics["near_duplicate_pairs"] == 0
     assert found.pairs.iloc[0].tolist() == [f"busi/{first.stem}", f"busi/{second.stem}", "identical", 1.0]
+
+
+def test_near_duplicates_across_sources_are_counted_external_ones_too_and_left_out(tmp_path):
+    """Six image files of BUSIS are copies of BUSI's: two identical, four rescaled and brighter; BUSIS is external."""
+    images = {"busi": 20, "busis": 20, "buid": 12}
+    config = config_for(tmp_path / "data", "phantom", images, external=("busis", "buid"))
+    write_phantoms(config, tmp_path / "data")
+    ours = sorted(path for path in (tmp_path / "data" / "busi" / "benign").glob("*.png") if "_mask" not in path.name)
+    for number, path in enumerate(ours[:6], start=1):
+        pixels = Image.open(path).convert("L")
+        if number > 2:
+            pixels = pixels.resize((round(pixels.width * 0.9), round(pixels.height * 0.9))).point(
+                lambda v: v * 0.8 + 20
+            )
+        pixels.save(tmp_path / "data" / "busis" / "imgs" / f"case{number:04d}.png")
+        blank = np.zeros((pixels.height, pixels.width), dtype=np.uint8)
+        Image.fromarray(blank).save(tmp_path / "data" / "busis" / "GT" / f"case{number:04d}_GT.png")
+    benchmark = assemble(config, [32], tmp_path / "b", workers=1)
+    found = audit(benchmark, config.external)
+    assert found.metrics["pairs_between_sources"] == {"busi and busis": {"pairs": 6, "identical": 2}}
+    assert found.metrics["external"] == {
+        "buid": {"images": 12, "related": 0},
+        "busis": {"images": 20, "related": 6},
+    }
+    text = describe(found.metrics)
+    assert "6 pairs of near-duplicates between busi and busis, 2 of them identical" in text
+    assert "external source busis: 6 of 20 images" in text
+    folds = make_folds(benchmark.frame, found.groups, FoldsConfig(count=2), 1, config.external)
+    assert {each: counts["related"] for each, counts in sealed_counts(folds).items()} == {"buid": 0, "busis": 6}
 
 
 @given(st.integers(1, 12).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.tuples(*[st.integers(0, n - 1)] * 2)))))

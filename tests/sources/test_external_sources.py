@@ -50,7 +50,7 @@ def test_breast_says_category_lesions_and_what_is_normal(tmp_path, table):
     ]
     assert [(each.name, each.label, each.masks) for each in survey.normal] == [("case003", NORMAL, ())]
     assert survey.left_out == {
-        "normal images, without a lesion": 1,
+        "normal images (no lesion)": 1,
         "masks of findings that have no class (_other)": 2,
     }
 

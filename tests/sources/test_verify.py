@@ -240,7 +240,7 @@ def test_real_busi_is_complete_with_its_one_identical_pair(real_busi):
 
 def test_real_busi_says_what_it_leaves_out(real_busi):
     busi = next(each for each in verify(real_busi).sources if each.source == "busi")
-    assert busi.left_out == {"normal images, without a lesion": 133}
+    assert busi.left_out == {"normal images (no lesion)": 133}
 
 
 def test_litter_of_other_systems_is_passed_over_and_counted(tmp_path):
@@ -252,10 +252,10 @@ def test_litter_of_other_systems_is_passed_over_and_counted(tmp_path):
     picture(folder / "__MACOSX" / "benign" / "._benign (1).png")
     report = verify(tmp_path)
     assert (only(report).errors, only(report).found.images) == ([], 3)
-    assert only(report).left_out == {"normal images, without a lesion": 1, "files of other systems": 6}
+    assert only(report).left_out == {"normal images (no lesion)": 1, "files of other systems": 6}
     done = run("verify", "--root", str(tmp_path), folder=tmp_path)
     assert "left out: busi: 6 files of other systems" in done.stdout
-    assert "left out: busi: 1 normal images, without a lesion" in done.stdout
+    assert "left out: busi: 1 normal images (no lesion)" in done.stdout
 
 
 def test_rows_without_a_crop_are_noted(tmp_path):
