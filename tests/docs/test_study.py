@@ -1,0 +1,110 @@
+"""The page of the study: it follows from its tables, says what is finished, and claims nothing without numbers."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from predictions import two_models
+from projects import ROOT
+
+from bus_mlops.experiments.plan import make_plans
+from bus_mlops.files import read_json
+from bus_mlops.project import profile_config
+from bus_mlops.spec import LedgerKey
+
+sys.path.insert(0, str(ROOT / "docs" / "generate"))
+
+import study
+import study_page
+
+ABOUT = read_json(study_page.FOLDER / "about.json")
+PLANS = make_plans(profile_config("study"))
+
+
+@pytest.fixture
+def project() -> study.Project:
+    """What a ledger would have: two seeds of MobileNet TL and S, which differ by .1 in area, and nothing else."""
+    found = object.__new__(study.Project)
+    better, worse = two_models(0, (0.9, 0.8), images=400, seeds=2)
+    found.rows, found._frames = [], {}
+    for name, plan in PLANS.items():
+        for row in plan.rows:
+            frame = {"TL": better, "S": worse}.get(row.variant if row.model == "MobileNet" else "")
+            seeds = () if frame is None or row.choice else tuple(sorted(frame["seed"].unique()))
+            runs = {}
+            for seed in seeds:
+                assert frame is not None
+                run = f"{row.variant}-{seed}"
+                found._frames[run] = frame[frame["seed"] == seed].assign(threshold=0.5, dice=np.nan)
+                runs[LedgerKey("f" * 64, seed)] = (seed, run)
+            if not row.choice:
+                done = frozenset(runs)
+                found.rows.append(study.Trained(name, row, seeds, plan.seeds, plan.folds, runs, done, done))
+    return found
+
+
+def test_the_page_is_the_one_that_follows_from_its_tables():
+    tables = study_page.read()
+    assert (study_page.FOLDER / "index.md").read_text("utf-8") == study_page.page(tables, ABOUT)
+    readme = study_page.README.read_text("utf-8")
+    assert study_page.MARKS.sub(lambda marks: f"{marks[1]}{study_page.lead(tables, ABOUT)}{marks[2]}", readme) == readme
+
+
+def test_every_row_of_the_profile_is_in_the_table_finished_or_not():
+    rows = study_page.read()["rows"]
+    planned = [(n, r.model, r.variant) for n, plan in PLANS.items() for r in plan.rows if not r.choice]
+    assert list(rows[["strategy", "model", "variant"]].itertuples(index=False, name=None)) == planned
+    assert (rows["roc_auc"].notna() == (rows["seeds"] > 0)).all() if "roc_auc" in rows else not rows["seeds"].any()
+
+
+def test_what_the_paper_found_is_asked_of_rows_that_are_planned(project):
+    names = {trained.name for trained in project.rows}
+    assert {row for _, *rows in study.FINDINGS for row in rows} <= names
+
+
+def test_a_finding_has_a_number_where_both_rows_are_finished_and_none_elsewhere(project):
+    table = study.findings_table(project).set_index("claim")
+    known = table.loc["ImageNet weights help: MobileNet"]
+    assert known["low"] < known["difference"] < known["high"]
+    assert known["difference"] == pytest.approx(0.1, abs=0.03)
+    assert table["difference"].notna().sum() == 1
+    lines = list(study_page._findings(table.reset_index()))
+    assert any("ImageNet weights help: MobileNet" in line and "| yes |" in line for line in lines)
+    assert sum("not trained yet" in line for line in lines) == len(study.FINDINGS) - 1
+
+
+def test_patients_are_scored_by_the_greatest_and_the_mean_of_their_images():
+    cell = pd.DataFrame(
+        {
+            "image_id": ["a1", "a2", "b1"],
+            "case_id": ["a", "a", "b"],
+            "group": ["a", "a", "b"],
+            "label": [1, 1, 0],
+            "probability": [0.2, 0.6, 0.1],
+            "threshold": 0.5,
+            "fold": 1,
+            "seed": 1,
+        }
+    )
+    found = {unit: list(scored["probability"]) for unit, scored in study._units(cell)}
+    assert found == {"image": [0.2, 0.6, 0.1], "patient, max": [0.6, 0.1], "patient, mean": [pytest.approx(0.4), 0.1]}
+    alone = [unit for unit, _ in study._units(cell.iloc[1:])]
+    assert alone == ["image"]
+
+
+def test_the_readme_leads_with_the_study_from_three_rows_on():
+    rows = study_page.read()["rows"]
+    rows = rows.assign(seeds=0, **dict.fromkeys((f"roc_auc{end}" for end in ("", "_low", "_high")), 0.9))
+    tables = {"rows": rows}
+    assert study_page.lead(tables, ABOUT) == ""
+    wanted = (rows["model"] == "MobileNet") & rows["variant"].isin(["TL", "Multi"])
+    tables["rows"] = rows.assign(seeds=np.where(wanted, 1, 0))
+    assert study_page.lead(tables, ABOUT) == ""
+    wanted |= rows["model"].str.startswith("MT-ESTAN")
+    tables["rows"] = rows.assign(seeds=np.where(wanted, 1, 0))
+    text = study_page.lead(tables, ABOUT)
+    assert text.startswith("## On real images\n\nPartial: ")
+    assert text.count("0.900 (0.900 to 0.900)") == wanted.sum()
