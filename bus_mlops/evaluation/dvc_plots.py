@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bus_mlops.evaluation.headline import APART
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.results import PlannedRow, select_row
 from bus_mlops.evaluation.roc import evenly, roc_curve
@@ -84,9 +85,10 @@ def curve_rows(curves: pd.DataFrame) -> pd.DataFrame:
 def best_row(tables: Mapping[str, pd.DataFrame]) -> tuple[str, str, str] | None:
     """The (strategy, model, variant) of the highest mean ROC AUC, the first on a tie; None if nothing classifies.
 
-    Of a family only the chosen row counts: the best of a grid would have been chosen on test images.
+    Of a family only the chosen row counts: the best of a grid would have been chosen on test images. Rows of tables
+    that stand apart do not count.
     """
-    records = [record for table in tables.values() for record in table.to_dict("records")]
+    records = [record for name, table in tables.items() if name not in APART for record in table.to_dict("records")]
     candidates = [
         record
         for record in records

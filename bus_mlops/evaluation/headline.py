@@ -14,14 +14,17 @@ from typing import Any
 from bus_mlops.errors import EvaluationError
 from bus_mlops.files import read_json
 
+# Tables that the headline and the best row do not come from: what the paper does not have stands for itself.
+APART = ("since_the_paper",)
+
 
 def headline(results: Path) -> dict[str, float | int]:
     """The numbers that say what a try came to, from the files under `results`; three decimals.
 
-    `best` is the highest mean ROC AUC of a row that stands for itself. Of the gate: `new` and `vs`, the metric that it
-    judges by of candidate and baseline; `p` of superiority; `se` and `sp`, sensitivity and specificity of the candidate
-    at its threshold; `gate`, 1 where it passed and 0 where it was refused. `show` counts the findings that show. What a
-    profile has not (a candidate, a network that classifies) is left out.
+    `best` is the highest mean ROC AUC of a row that stands for itself, but for tables that stand apart. Of the gate:
+    `new` and `vs`, the metric that it judges by of candidate and baseline; `p` of superiority; `se` and `sp`,
+    sensitivity and specificity of the candidate at its threshold; `gate`, 1 where it passed and 0 where it was refused.
+    `show` counts the findings that show. What a profile has not (a candidate, a network that classifies) is left out.
 
     Raises:
         EvaluationError: The stage `evaluate` has not run.
@@ -38,7 +41,7 @@ def headline(results: Path) -> dict[str, float | int]:
 
 def _rows(tables: Path) -> Iterable[dict[str, str]]:
     """The rows of the strategies' tables: other tables have no such column, and what is no row of one is no table."""
-    for path in sorted(tables.glob("*.csv")):
+    for path in (each for each in sorted(tables.glob("*.csv")) if each.stem not in APART):
         with path.open(encoding="utf-8", newline="") as file:
             yield from (row for row in csv.DictReader(file) if row.keys() >= {"roc_auc_mean", "chosen"})
 

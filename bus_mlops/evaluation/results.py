@@ -60,6 +60,7 @@ class PlannedRow:
         standard_errors: By how many of the difference another row of the family must beat the paper's.
         chosen_in: Of a row that stands for its family: the variant that was chosen for each fold (1-based).
         parameters: What was chosen for each fold, of such a row and of one that a search has tuned.
+        ensemble: It averages other rows, and has no network of its own.
         choice: How that was chosen: "nested", for each fold on images outside its test part, or "flat".
     """
 
@@ -80,6 +81,7 @@ class PlannedRow:
     chosen_in: Mapping[int, str] = field(default_factory=dict)
     parameters: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     choice: str = ""
+    ensemble: bool = False
 
     @property
     def title(self) -> str:
@@ -152,6 +154,7 @@ def _planned(values: dict[str, Any], path: Path) -> list[PlannedRow]:
                     family=row.get("family") or None,
                     standard_errors=float(row.get("standard_errors", 1.0)),
                     choice=row.get("choice", ""),
+                    ensemble=bool(row.get("members")),
                 )
             )
     except (KeyError, TypeError) as error:

@@ -8,7 +8,8 @@ they rest on, each with the digests of its files, and what a search has chosen f
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pandas as pd
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.evaluation.results import ADDED_COLUMNS, CURVE_COLUMNS, PREDICTION_COLUMNS, seal
 from bus_mlops.evaluation.samples import choose, join
+from bus_mlops.experiments.ensembles import averaged, joint_fingerprint
 from bus_mlops.experiments.plan import StrategyPlan
 from bus_mlops.experiments.runner import Runner
 from bus_mlops.experiments.strategies import Row
@@ -35,9 +37,13 @@ def collect_together(
     runner: Runner, name: str, plans: Sequence[StrategyPlan], runs: Mapping[LedgerKey, str], folder: Path
 ) -> None:
     """Write four files that hold the rows of several strategies, each under its strategy's name, atomically."""
-    predictions, curves, samples = [], [], []
+    predictions: list[pd.DataFrame] = []
+    curves, samples = [], []
     used: dict[str, dict[str, Any]] = {}
     for plan, row in ((each, row) for each in plans for row in each.rows):
+        if row.members:
+            predictions += _of_ensemble(runner, plan, row, runs, used)
+            continue
         digests = runner.digests(row.spec)
         for fold, spec in ((fold, spec) for spec, folds in plan.trainings(row) for fold in folds):
             fingerprint = spec.fingerprint(*digests)
@@ -60,6 +66,25 @@ def collect_together(
         if row.parameters
     ]
     _write(folder, name, predictions, curves, samples, used, chosen, runner.ledger.experiment)
+
+
+def _of_ensemble(
+    runner: Runner, plan: StrategyPlan, row: Row, runs: Mapping[LedgerKey, str], used: dict[str, dict[str, Any]]
+) -> Iterator[pd.DataFrame]:
+    """The predictions of each fold and seed; adds its members' runs to those that are used."""
+    for fold, seed in product(plan.folds, plan.seeds):
+        frames, fingerprints = [], []
+        for member in row.members:
+            spec = member.spec_of(fold).model_copy(update={"seed": seed})
+            fingerprint = spec.fingerprint(*runner.digests(spec))
+            run_id = runs[LedgerKey(fingerprint, fold)]
+            used[run_id] = {"fingerprint": fingerprint, "fold": fold, "files": runner.ledger.artifact_digests(run_id)}
+            frames.append(runner.ledger.predictions(run_id))
+            fingerprints.append(fingerprint)
+        frame = averaged(frames, f"{plan.strategy}: {row.model}")
+        frame.insert(0, "fingerprint", joint_fingerprint(fingerprints))
+        frame.insert(1, "seed", seed)
+        yield _identified(frame, plan.strategy, row)
 
 
 def collect_nothing(strategy: str, folder: Path) -> None:
@@ -87,7 +112,8 @@ def _write(
     with replacing(folder / f"{strategy}.parquet") as path:
         pd.concat(predictions, ignore_index=True).to_parquet(path, index=False)
     with replacing(folder / f"{strategy}_curves.csv") as path:
-        pd.concat(curves, ignore_index=True).to_csv(path, index=False)
+        learnt = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=list(CURVE_COLUMNS))
+        learnt.to_csv(path, index=False)
     with replacing(folder / f"{strategy}_samples.npz") as path:
         np.savez_compressed(path, allow_pickle=False, **join(samples))
     seal(folder, strategy, used, chosen, experiment)

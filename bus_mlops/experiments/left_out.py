@@ -15,6 +15,7 @@ from bus_mlops.config.base import Strict
 from bus_mlops.errors import WeightsError
 from bus_mlops.experiments.plan import StrategyPlan, make_plans
 from bus_mlops.experiments.search_plan import SearchPlan, make_search_plans
+from bus_mlops.experiments.strategies import Row
 from bus_mlops.files import replacing
 from bus_mlops.models.weight_files import pretrained_weights
 from bus_mlops.models.zoo import entry
@@ -58,12 +59,12 @@ def planned(config: Config) -> Planned:
     plans, searches = make_plans(config), make_search_plans(config)
     if config.missing_weights == "error":
         return Planned(plans=plans, searches=searches, left_out=())
-    specs = [row.spec for plan in plans.values() for row in plan.rows]
+    specs = [part.spec for plan in plans.values() for row in plan.rows for part in row.parts]
     specs += [start.start for search in searches.values() for start in search.networks]
     missing = _missing(specs, config.weights_folder)
     return Planned(
         plans={
-            name: plan.model_copy(update={"rows": tuple(r for r in plan.rows if not _reason(r.spec, missing))})
+            name: plan.model_copy(update={"rows": tuple(r for r in plan.rows if not _reason_of(r, missing))})
             for name, plan in plans.items()
         },
         searches={name: _without(search, missing) for name, search in searches.items()},
@@ -115,6 +116,11 @@ def _reason(spec: RunSpec, missing: Mapping[Start, str]) -> str:
     return "" if start is None else missing.get(start, "")
 
 
+def _reason_of(row: Row, missing: Mapping[Start, str]) -> str:
+    """Of an ensemble it is that of the first member which is left out."""
+    return next(filter(None, (_reason(part.spec, missing) for part in row.parts)), "")
+
+
 def _without(search: SearchPlan, missing: Mapping[Start, str]) -> SearchPlan:
     reasons = [_reason(each.start, missing) for each in search.networks]
     kept = tuple(each for each, reason in zip(search.networks, reasons, strict=True) if not reason)
@@ -125,5 +131,5 @@ def _without(search: SearchPlan, missing: Mapping[Start, str]) -> SearchPlan:
 def _left_out(plans: Mapping[str, StrategyPlan], missing: Mapping[Start, str]) -> Iterator[LeftOut]:
     for name, plan in plans.items():
         for row in plan.rows:
-            if reason := _reason(row.spec, missing):
+            if reason := _reason_of(row, missing):
                 yield LeftOut(strategy=name, network=row.model, variant=row.variant, reason=reason)

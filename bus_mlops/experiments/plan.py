@@ -34,11 +34,15 @@ class StrategyPlan(Strict):
         return [row.spec_of(fold).model_copy(update={"seed": seed}) for seed in self.seeds]
 
     def trainings(self, row: Row) -> list[tuple[RunSpec, list[int]]]:
-        """Each spec of a row with its folds: a spec a seed, or several where a search chose for each fold."""
+        """Each spec of a row with its folds: a spec a seed, or several where a search chose for each fold.
+
+        Those of an ensemble are its members'.
+        """
         found: dict[str, tuple[RunSpec, list[int]]] = {}
-        for specs in zip(*(self.specs(row, fold) for fold in self.folds), strict=True):
-            for fold, spec in zip(self.folds, specs, strict=True):
-                found.setdefault(str(spec.canonical()), (spec, []))[1].append(fold)
+        for part in row.parts:
+            for specs in zip(*(self.specs(part, fold) for fold in self.folds), strict=True):
+                for fold, spec in zip(self.folds, specs, strict=True):
+                    found.setdefault(str(spec.canonical()), (spec, []))[1].append(fold)
         return list(found.values())
 
     def unique_specs(self) -> list[RunSpec]:

@@ -25,7 +25,7 @@ from bus_mlops.images.geometry import GEOMETRY_VERSION
 
 def input_sizes(plans: Mapping[str, StrategyPlan], searches: Mapping[str, SearchPlan]) -> list[int]:
     """The image sizes in pixels that the plans need, and those that the searches may choose, ascending."""
-    sizes = {row.spec.training.input_size for plan in plans.values() for row in plan.rows}
+    sizes = {part.spec.training.input_size for plan in plans.values() for row in plan.rows for part in row.parts}
     return sorted(sizes.union(*(each.space(start).sizes() for each in searches.values() for start in each.networks)))
 
 

@@ -45,6 +45,9 @@ def premium_plans(asked: LeakPremiumConfig | None, plans: Mapping[str, StrategyP
 
 def _there(plans: Mapping[str, StrategyPlan]) -> str:
     names = dict.fromkeys(
-        f"{strategy}/{row.spec.network}" for strategy, plan in plans.items() for row in plan.rows if not row.choice
+        f"{strategy}/{row.spec.network}"
+        for strategy, plan in plans.items()
+        for row in plan.rows
+        if not (row.choice or row.members)
     )
     return ", ".join(names)

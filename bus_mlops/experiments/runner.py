@@ -201,10 +201,15 @@ def run_plan(runner: Runner, plan: StrategyPlan) -> dict[LedgerKey, str]:
 
 
 def plan_cells(runner: Runner, plan: StrategyPlan) -> list[Cell]:
-    """The cells of a strategy's rows."""
+    """The cells of a strategy's rows; those of an ensemble's members bear the members' names alone."""
     cells: list[Cell] = []
     for row in plan.rows:
         title = f"{row.model} {row.variant}"
+        for member in row.members:
+            for spec, folds in plan.trainings(member):
+                cells += runner.cells(spec, folds, f"{member.model} {member.variant}", {})
+        if row.members:
+            continue
         place = row.paper and f"{row.paper.table} | {row.paper.model} | {row.paper.variant}"
         paper = {f"{PAPER}{plan.strategy}": place} if place else {}
         for spec, folds in plan.trainings(row):

@@ -71,7 +71,7 @@ def row_costs(
     frames: dict[str, pd.DataFrame] = {}
     for strategy, rows in trained.plans.items():
         for row in rows:
-            if only and row not in only:
+            if row.ensemble or (only and row not in only):
                 continue
             specs = {architecture(spec): spec for spec in specs_of(row, plans[strategy], trained, ledger)}
             for name, spec in specs.items():

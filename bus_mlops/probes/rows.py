@@ -71,7 +71,7 @@ class Trained:
 
     def headlines(self, strategy: str) -> Iterator[PlannedRow]:
         """The rows of a strategy that stand first in its table and name a class."""
-        return (row for row in self.plans.get(strategy, ()) if row.headline and row.classifies)
+        return (row for row in self.plans.get(strategy, ()) if row.headline and row.classifies and not row.ensemble)
 
 
 def find_rows(config: Config, probes: ProbesConfig, trained: Trained) -> list[PlannedRow]:

@@ -108,6 +108,12 @@ def _check_paper(strategy: str, rows: list[Row]) -> None:
 def _check_specs(strategy: str, config: Config, rows: list[Row]) -> None:
     variants: dict[str, str] = {}
     for row in rows:
+        if row.members:
+            where = f"{strategy}: the ensemble {row.model!r}"
+            require(Row.model_validate_json(row.model_dump_json()) == row, f"{where} does not survive the plan file.")
+            cohorts = {each.spec.cohort for each in (row, rows[0], *row.members)}
+            require(len(cohorts) == 1, f"{where} is on {len(cohorts)} cohorts: a table has one.")
+            continue
         where, spec = f"{strategy}: the spec of {row.model!r}, {row.variant!r}", row.spec
         require(Row.model_validate_json(row.model_dump_json()) == row, f"{where} does not survive the plan file.")
         network = entry(spec.network)

@@ -23,6 +23,7 @@ from searched import make_result
 from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation import dvc_plots
 from bus_mlops.evaluation.evaluate import evaluate
 from bus_mlops.evaluation.headline import headline
 from bus_mlops.evaluation.report import plots
@@ -520,6 +521,21 @@ def test_titles_and_order_are_those_of_the_plan(project):
     path.write_text(json.dumps({key: value for key, value in plan.items() if key != "title"}))
     with pytest.raises(EvaluationError, match=r"approaches.json lacks 'title': run `dvc repro --force plan`"):
         page(project)
+
+
+def test_a_table_that_stands_apart_is_neither_the_headline_nor_the_best_row(project):
+    tables = project / "results" / "tables"
+    before = headline(project / "results")
+    path = tables / "losses.csv"
+    better = pd.read_csv(path).assign(roc_auc_mean=0.9999, strategy="since_the_paper")
+    better.to_csv(tables / "since_the_paper.csv", index=False)
+    try:
+        assert headline(project / "results") == before
+        best = dvc_plots.best_row({"losses": pd.read_csv(path), "since_the_paper": better})
+        assert best is not None
+        assert best[0] == "losses"
+    finally:
+        (tables / "since_the_paper.csv").unlink()
 
 
 def test_the_headline_has_what_the_profile_has(project):

@@ -74,7 +74,7 @@ def test_a_search_whose_networks_are_left_out_says_why(offline, demo_values, tmp
 
 
 def test_by_default_nothing_is_left_out_and_nobody_looks(offline, monkeypatch, demo_values, tmp_path):
-    monkeypatch.setattr("bus_mlops.experiments.left_out.imagenet_weights", lambda *_: pytest.fail("was looked for"))
+    monkeypatch.setattr("bus_mlops.experiments.left_out.pretrained_weights", lambda *_: pytest.fail("was looked for"))
     config = config_of(demo_values, missing="error")
     assert planned(config).left_out == ()
     write_plans(config, tmp_path)

@@ -80,7 +80,7 @@ def test_what_starts_from_scratch_gets_no_normalisation_of_a_pretrained_part():
 
 
 def test_unknown_scaling_or_backbone_is_an_error():
-    with pytest.raises(NetworkError, match="raw255, unit or imagenet"):
+    with pytest.raises(NetworkError, match="raw255, unit, imagenet or radimagenet"):
         scaled("zscore", "mobilenet")
     with pytest.raises(NetworkError, match="vgg99"):
         scaled("imagenet", "vgg99")

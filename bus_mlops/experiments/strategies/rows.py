@@ -37,6 +37,8 @@ class Row(Strict):
         per_fold: The spec of each fold (1-based) where a search chose it, which may differ from fold to fold.
         parameters: What was chosen for each of these folds.
         choice: How: nested is made for each fold on images outside its test part, flat is not.
+        members: Of an ensemble the rows whose predictions it averages; nothing is trained for itself, and no network
+            bears the name in its spec.
     """
 
     model: str
@@ -48,6 +50,12 @@ class Row(Strict):
     per_fold: dict[int, RunSpec] = Field(default_factory=dict)
     parameters: dict[int, dict[str, Any]] = Field(default_factory=dict)
     choice: Literal["", "nested", "flat"] = ""
+    members: tuple[Row, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Row, ...]:
+        """The rows that something is trained for: the members of an ensemble, or the row itself."""
+        return self.members or (self,)
 
     def spec_of(self, fold: int) -> RunSpec:
         """What the row is trained with on a fold (1-based)."""
