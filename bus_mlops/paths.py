@@ -20,6 +20,7 @@ LEFT_OUT_FILE = "left_out.csv"
 PREDICTIONS = RESULTS / "predictions"
 SEARCH = RESULTS / "search"
 PROBES = RESULTS / "probes"
+EXTERNAL = RESULTS / "external"
 # Rows that were trained on folds that leak as well: the folds, what leaks, the predictions.
 PREMIUM = RESULTS / "premium"
 METRICS = RESULTS / "metrics.json"

@@ -150,7 +150,7 @@ def history(as_json: AsJson = False) -> None:
             "looks": [asdict(each) | {"taken": each.taken.model_dump()} for each in looks.history],
             "next_look": asdict(coming) if coming is not None else None,
             "contradictions": disputed,
-            "cohort_looks": [each.model_dump(exclude={"hashes"}) for each in cohort_looks],
+            "cohort_looks": [each.model_dump(exclude={"hashes", "networks"}) for each in cohort_looks],
         }
         print(json.dumps(values, indent=2))
         return
@@ -168,7 +168,8 @@ def history(as_json: AsJson = False) -> None:
             say(f"the record {seen.record} came to no decision; its look counts: {seen.taken.line}")
     on_record = {decision.record for decision in found}
     for look in (each for each in cohort_looks if each.record not in on_record):
-        say(f"the record {look.record} came to no decision; its look counts: {look.sentence}")
+        said = "" if look.reported else f"the record {look.record} came to no decision; its look counts: "
+        say(f"{said}{look.sentence}")
     for decision in found:
         champion = f"champion {decision.champion_before or 'none'} -> {decision.champion_after or 'none'}"
         version = f"version {decision.version}" if decision.version else "no version"

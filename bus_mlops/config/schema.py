@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from bus_mlops.config.base import Known, Strict, known
 from bus_mlops.config.data import AuditConfig, DataConfig, FoldsConfig, PhantomConfig, SourceName
 from bus_mlops.config.engine import EngineConfig, LocalEngineConfig
+from bus_mlops.config.external_reports import ExternalReports
 from bus_mlops.config.leak_premium import LeakPremium
 from bus_mlops.config.probes import Probes, ProbesConfig
 from bus_mlops.config.promotion import PackageConfig, PromotionConfig
@@ -58,6 +59,9 @@ class Config(Strict):
     )
     leak_premium: LeakPremium = Field(
         default=None, description="rows that are trained on image-level folds too; {} or null: none"
+    )
+    external_reports: ExternalReports = Field(
+        default=ExternalReports(), description="what is asked about the sources of cohorts.external, if there are any"
     )
     promotion: PromotionConfig = Field(
         default=PromotionConfig(),

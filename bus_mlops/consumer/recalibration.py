@@ -54,7 +54,7 @@ def fit_platt(labels: Array, probabilities: Array) -> Calibration:
     >>> 0.9 < calibration(0.9) < 1, 0 < calibration(0.6) < 0.1
     (True, True)
     """
-    targets, logits = _smoothed(labels), logit(probabilities)
+    targets, logits = smoothed(labels), logit(probabilities)
     if np.ptp(logits) > 0:
         slope, intercept = logistic_fit(np.column_stack([logits, np.ones_like(logits)]), np.zeros_like(logits), targets)
         if slope > 0:
@@ -72,7 +72,7 @@ def fit_temperature(labels: Array, probabilities: Array) -> Calibration:
     9.7
     """
     logits = logit(probabilities)
-    (slope,) = logistic_fit(logits[:, None], np.zeros_like(logits), _smoothed(labels))
+    (slope,) = logistic_fit(logits[:, None], np.zeros_like(logits), smoothed(labels))
     return Calibration(slope=float(slope) if slope > 0 else 1.0)
 
 
@@ -212,7 +212,8 @@ def _malignant_of(of_case: Array, count: int) -> int:
     return min(max(round(count * float(of_case.mean())), FEWEST_DRAWN), max(count - FEWEST_DRAWN, 0))
 
 
-def _smoothed(labels: Array) -> Array:
+def smoothed(labels: Array) -> Array:
+    """Platt's targets for labels (N,), which keep a fit finite where the classes can be told apart without error."""
     positives = int(labels.sum())
     return np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (labels.size - positives + 2))
 

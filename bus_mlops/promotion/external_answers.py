@@ -32,7 +32,13 @@ from bus_mlops.gate.gate import run_gate
 from bus_mlops.packaging.package import add_external_numbers
 from bus_mlops.promotion.candidate_package import PackagedCandidate, calibration_of, threshold_of
 from bus_mlops.promotion.external_cohorts import announce, digest_of
-from bus_mlops.promotion.recomputation import SAMPLE, TOLERANCE, predict_with_keras
+from bus_mlops.promotion.recomputation import (
+    SAMPLE,
+    TOLERANCE,
+    answers_of_package,
+    places_of,
+    predict_with_keras,
+)
 from bus_mlops.tracking.ledger import MODEL, Ledger
 
 if TYPE_CHECKING:
@@ -117,16 +123,9 @@ def package_sources(model: TrainedModel) -> set[str]:
     return set(model.predictions["source"].unique())
 
 
-def answers_of_package(package: BusModel, benchmark: Benchmark, images: list[str]) -> Answers:
-    """Probabilities (N,) of a whole package; NaN where it gives none."""
-    pixels, index = benchmark.images(package.package.input_size), _places(benchmark, images)
-    answered = package.stream(np.asarray(pixels[place]) for place in index)
-    return np.array([np.nan if each.probability is None else each.probability for each in answered], np.float64)
-
-
 def answers_of_runs(ledger: Ledger, model: TrainedModel, benchmark: Benchmark, images: list[str]) -> Answers:
     """Probabilities (N,) of a model's recorded networks together, each calibrated on its own validation part."""
-    index, answers = _places(benchmark, images), []
+    index, answers = places_of(benchmark, images), []
     for cell, run in model.runs.items():
         size = ledger.spec(run).training.input_size
         with tempfile.TemporaryDirectory(prefix="bus-cohort-") as folder:
@@ -181,7 +180,3 @@ def answers_anew(
         unseen,
         f"{predicted} of {of} images were predicted anew, the greatest difference is {greatest:.1e}",
     )
-
-
-def _places(benchmark: Benchmark, images: list[str]) -> npt.NDArray[np.int64]:
-    return benchmark.frame.set_index("image_id")["index"].reindex(images).to_numpy(np.int64)

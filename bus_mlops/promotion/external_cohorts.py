@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 COHORTS_FILE = "cohorts.json"
 LOOK_PARAM = "external."
+# The experiment with a run for each cohort that was reported on, which keeps what networks answered.
+REPORTS = "external"
+NETWORKS_PARAM = "networks."
+# Of each network's digest as many digits, and so many networks a parameter, whose length MLflow limits.
+DIGITS, PER_PARAM = 12, 400
 # An earlier look counts where it had at least this share of today's images.
 SAME = 0.5
 # What MLflow returns at most in one answer; more decisions about one name are none that people made.
@@ -63,7 +68,8 @@ class JudgedCohort(BaseModel):
 class CohortLook(BaseModel):
     """One reading of a cohort: by which models (`by`, a digest of their predictions), when, and why once more.
 
-    `hashes` are those of its images, or the smallest of them.
+    `hashes` are those of its images, or the smallest of them. A report on rows of tables names their `networks`, by
+    the first digits of the digests of what each predicted: of them nothing new is seen by asking again.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,12 +82,26 @@ class CohortLook(BaseModel):
     when: str
     amended: str = ""
     record: str = ""
+    reported: int = 0
+    networks: frozenset[str] = frozenset()
 
     @property
     def sentence(self) -> str:
         """Which cohort was read, for people."""
+        if self.reported:
+            return (
+                f"{self.cohort} ({self.images} images, {self.digest[:12]}) was reported on {self.when}, for "
+                f"{self.reported} networks"
+            )
         why = f"; once more, since: {self.amended}" if self.amended else ""
         return f"{self.cohort} ({self.images} images, {self.digest[:12]}) was read on {self.when}{why}"
+
+    def is_by(self, models: Sequence[TrainedModel]) -> bool:
+        """Whether it was these models that looked, candidate and baseline, or a report that showed the candidate."""
+        if not self.reported:
+            return self.by == identity(models)
+        own = {models[0].digests[run][:DIGITS] for run in models[0].runs.values()}
+        return own <= self.networks
 
 
 def cohorts_of(
@@ -103,13 +123,13 @@ def cohorts_of(
         amend: Why a cohort may be read once more.
     """
     found = []
-    past, own = looks_of(client, name), identity(models)
+    past = looks_of(client, name)
     for each in sealed_cohorts(folds.frame, models[0].predictions["source"].unique()):
         ids = each.frame["image_id"]
         cohort = ExternalCohort(each.name, digest_of(folds, benchmark, ids), len(ids), each.related)
         hashes = _hashes(benchmark, ids)
-        earlier = [look for look in past if look.by != own and _shared(hashes, look.hashes) >= SAME]
-        again = [look for look in past if look.by == own and look.digest == cohort.digest]
+        earlier = [look for look in past if not look.is_by(models) and _shared(hashes, look.hashes) >= SAME]
+        again = [look for look in past if look.is_by(models) and look.digest == cohort.digest and not look.reported]
         if not earlier or again:
             note = again[0].amended if again else ""
             found.append(replace(cohort, note=f"read once more, since: {note}" if note else ""))
@@ -120,8 +140,8 @@ def cohorts_of(
             found.append(
                 replace(
                     cohort,
-                    closed=f"{first.sentence}, for another decision ({first.record}); a cohort is read once, and again "
-                    "only with `bus-mlops promote --amend REASON`, which stays on record",
+                    closed=f"{first.sentence}, {_for_whom(first)}; a cohort is read once, and again only with "
+                    "`bus-mlops promote --amend REASON`, which stays on record",
                 )
             )
     return tuple(found)
@@ -151,23 +171,67 @@ def announce(
         client.log_param(record, f"{LOOK_PARAM}{each.name}", look.model_dump_json(exclude={"record"}))
 
 
+def announce_report(
+    client: MlflowClient,
+    run: str,
+    cohort: ExternalCohort,
+    images: Iterable[str],
+    benchmark: Benchmark,
+    predictions: Iterable[str],
+) -> None:
+    """Write on the run of a cohort that a report asks recorded networks about it, before any of them is asked.
+
+    Args:
+        client: Of the store.
+        run: In the experiment `REPORTS`.
+        cohort: With its name, digest and number of images.
+        images: Their ids.
+        benchmark: The assembled images.
+        predictions: The sha256 of what each network predicted of its own parts.
+    """
+    networks = sorted({each[:DIGITS] for each in predictions})
+    number = sum(key.startswith(LOOK_PARAM) for key in client.get_run(run).data.params)
+    where = f"{cohort.name}.{number + 1}"
+    look = CohortLook(
+        cohort=cohort.name,
+        digest=cohort.digest,
+        images=cohort.images,
+        hashes=_hashes(benchmark, images),
+        by="",
+        when=records.now(),
+        reported=len(networks),
+    )
+    # The networks first: a look that is on record names all of its own.
+    for part, at in enumerate(range(0, len(networks), PER_PARAM)):
+        client.log_param(run, f"{NETWORKS_PARAM}{where}.{part}", " ".join(networks[at : at + PER_PARAM]))
+    client.log_param(run, f"{LOOK_PARAM}{where}", look.model_dump_json(exclude={"record", "networks"}))
+
+
 def looks_of(client: MlflowClient, name: str) -> list[CohortLook]:
     """All looks of a registered name, the first one first: whatever was decided, of deleted records too."""
     from mlflow.entities import ViewType
 
-    experiment = client.get_experiment_by_name(records.EXPERIMENT)
-    if experiment is None:
+    experiments = [client.get_experiment_by_name(each) for each in (records.EXPERIMENT, REPORTS)]
+    there = [str(each.experiment_id) for each in experiments if each is not None]
+    if not there:
         return []
-    runs = client.search_runs(
-        [experiment.experiment_id], f"tags.model = '{name}'", ViewType.ALL, max_results=MOST_RECORDS
-    )
+    runs = client.search_runs(there, f"tags.model = '{name}'", ViewType.ALL, max_results=MOST_RECORDS)
     found = []
     for run in sorted(runs, key=lambda run: run.info.start_time):
         for key, value in sorted(run.data.params.items()):
             if key.startswith(LOOK_PARAM):
                 look = CohortLook.model_validate_json(value)
-                found.append(look.model_copy(update={"record": str(run.info.run_id)}))
-    return found
+                prefix = f"{NETWORKS_PARAM}{key.removeprefix(LOOK_PARAM)}."
+                parts = (text for name, text in run.data.params.items() if name.startswith(prefix))
+                known = frozenset(network for text in parts for network in text.split())
+                found.append(look.model_copy(update={"record": str(run.info.run_id), "networks": known}))
+    return sorted(found, key=lambda look: look.when)
+
+
+def _for_whom(look: CohortLook) -> str:
+    if look.reported:
+        return f"the candidate's not among them (run {look.record} of the experiment {REPORTS})"
+    return f"for another decision ({look.record})"
 
 
 def identity(models: Sequence[TrainedModel]) -> str:

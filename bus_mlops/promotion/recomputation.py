@@ -202,6 +202,18 @@ def predict_with_keras(
     return np.concatenate([predict(batch) for batch in _batches(images, index)])
 
 
+def answers_of_package(package: BusModel, benchmark: Benchmark, images: list[str]) -> npt.NDArray[np.float64]:
+    """Probabilities (N,) of a whole package; NaN where it gives none."""
+    pixels, index = benchmark.images(package.package.input_size), places_of(benchmark, images)
+    answered = package.stream(np.asarray(pixels[place]) for place in index)
+    return np.array([np.nan if each.probability is None else each.probability for each in answered], np.float64)
+
+
+def places_of(benchmark: Benchmark, images: list[str]) -> npt.NDArray[np.int64]:
+    """Where some images, by id, lie in the assembled arrays."""
+    return benchmark.frame.set_index("image_id")["index"].reindex(images).to_numpy(np.int64)
+
+
 def _of_keras(path: Path) -> Predict:
     from bus_mlops.packaging.onnx_export import load_network
 

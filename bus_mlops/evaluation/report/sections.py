@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bus_mlops.evaluation.report.curve_section import curve_section
+from bus_mlops.evaluation.report.external_section import external_section
 from bus_mlops.evaluation.report.leak_premium_section import leak_premium_section
 from bus_mlops.evaluation.report.pairwise_section import pairwise_section
 from bus_mlops.evaluation.report.probed_sections import cost_section, failures_section, robustness_section
@@ -19,6 +20,7 @@ SECTIONS: tuple[Callable[[Path], Section | None], ...] = (
     subgroup_section,
     curve_section,
     pairwise_section,
+    external_section,
     failures_section,
     robustness_section,
     cost_section,

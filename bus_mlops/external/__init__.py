@@ -1,0 +1,1 @@
+"""Recorded networks and shipped models on cohorts that no fold touches."""
