@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
+from documented import blocks
 
 from bus_mlops.config import Config
 from bus_mlops.errors import ConfigError, NetworkError
@@ -111,3 +113,20 @@ def test_rows_whose_radimagenet_weights_are_missing_are_left_out_by_name(values,
     left = [each for each in planned(parse_config(values)).left_out if each.strategy == "since_the_paper"]
     assert [(each.network, each.variant) for each in left] == [("ResNet50", "Single, RadImageNet")]
     assert "no RadImageNet weights of resnet50 in Keras's cache" in left[0].reason
+
+
+def test_the_page_of_the_documentation_plans_what_it_says(demo_values):
+    for block in blocks("how-to/compare-with-networks-of-today.md"):
+        for section, given in yaml.safe_load(block.code).items():
+            demo_values[section] = {**demo_values[section], **given} if section == "training" else given
+    demo_values |= {"searches": {}, "probes": None, "leak_premium": None}
+    demo_values["promotion"] |= {"candidates": ["approaches"], "challengers": []}
+    config = parse_config(demo_values)
+    assert {row.model: row.variant.split(" ")[0] for row in make_plans(config)["since_the_paper"].rows} == {
+        "Linear probe of MobileNet": "Single,",
+        "Linear probe of DenseNet121": "Single,",
+        "ConvNeXtTiny": "Single,",
+        "EfficientNetV2B0": "Single,",
+        "MT-ESTAN (resnet50)": "Multi,",
+        "Ensemble both": "Mean",
+    }
