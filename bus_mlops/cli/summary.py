@@ -33,7 +33,8 @@ _VERDICTS = ("shown", "opposite", "not shown", "not tested")
 class Verdict:
     """What became of a candidate: `decision` is promoted, refused, forced or none, then `note` says why.
 
-    `reasons` are the sentences of the gate's rules: of those that refused, or of superiority where none did.
+    `reasons` are the sentences of the gate's rules: of those that refused, or of superiority where none did; and that
+    the profile names the baseline, where it does.
     """
 
     decision: str
@@ -141,7 +142,7 @@ def read_summary(
 
     promotion = results / "promotion"
     record = _read(promotion / "promotion.json")
-    verdict = _verdict(record, _read(promotion / "gate.json"))
+    verdict = _verdict(record, _read(promotion / "gate.json"), _named(config.promotion.baseline))
     challengers = {
         path.stem: _verdict(_read(path), _read(path.with_suffix("") / "gate.json"))
         for path in sorted(promotion.glob("challengers/*.json"))
@@ -229,7 +230,13 @@ def _metric(record: Mapping[str, str], name: str) -> dict[str, float | None]:
     return {part: float(text) if text else None for part, text in texts.items()}
 
 
-def _verdict(record: Mapping[str, Any] | None, gate: Mapping[str, Any] | None) -> Verdict:
+def _named(baseline: str) -> str:
+    """A sentence on a baseline that the profile names, which need not be the best other row; empty for a chosen one."""
+    chosen = ("champion", "best")
+    return "" if baseline in chosen else f"The profile names the baseline (promotion.baseline: {baseline})."
+
+
+def _verdict(record: Mapping[str, Any] | None, gate: Mapping[str, Any] | None, named: str = "") -> Verdict:
     if record is None:
         return Verdict("none", note="the gate has not run yet: dvc repro promote")
     if "note" in record:
@@ -244,7 +251,7 @@ def _verdict(record: Mapping[str, Any] | None, gate: Mapping[str, Any] | None) -
         model=record["model"],
         version=record["version"],
         is_champion=record.get("alias") == "champion",
-        reasons=tuple(f"{rule['id']} {rule['title']}: {rule['sentence']}" for rule in said),
+        reasons=(*(f"{rule['id']} {rule['title']}: {rule['sentence']}" for rule in said), *((named,) if named else ())),
     )
 
 

@@ -11,8 +11,8 @@ from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.spec import RunSpec
 
 # A worker without cells of its own program joins another program's queue only if what waits there costs more
-# than compiling it once more; in the units of `cost`: 12 seconds with a hundred training images.
-WORTH_COMPILING = 120.0
+# than compiling it once more; in the units of `cost`: 15 seconds with a hundred training images.
+WORTH_COMPILING = 150.0
 # Of each program that a process has compiled TensorFlow keeps 150 to 200 MB for ever, and a search over heads or widths
 # compiles one a trial: after so many a fresh process takes the worker's place, which costs as much as half a program.
 MOST_PROGRAMS = 8

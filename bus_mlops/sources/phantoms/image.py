@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 Field = NDArray[np.float64]
 
 # The share of lesions that look like the other kind: bounds what any classifier can reach.
-_ATYPICAL = 0.04
+_ATYPICAL = 0.01
 
 
 @dataclass(frozen=True, slots=True)

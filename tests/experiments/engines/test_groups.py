@@ -41,7 +41,7 @@ def test_a_fresh_worker_takes_the_longest_program_that_nobody_is_at(demo):
 
 
 def test_a_worker_joins_a_long_queue_but_does_not_compile_for_a_short_one(demo):
-    long, short = cells(demo, "mt_estan", 1), cells(demo, "mobilenet", 1)
+    long, short = cells(demo, "mt_estan", 2), cells(demo, "mobilenet", 1)
     for queue, joins in ((long, True), (short, False), (short * 8, True)):
         key = queue[0].spec.program_key()
         assert (choose(queue, "another", {key}) is not None) == joins
@@ -81,8 +81,8 @@ def test_groups_are_of_one_program_hold_every_cell_once_and_come_longest_first(c
 
 
 def test_a_long_program_is_divided_and_a_short_one_is_not(demo):
-    long, short = cells(demo, "mt_estan", 4), cells(demo, "mobilenet", 1)
+    long, short = cells(demo, "mt_estan", 5), cells(demo, "mobilenet", 1)
     assert cost(long) > 4 * WORTH_COMPILING > WORTH_COMPILING > cost(short)
-    assert sorted(len(group) for group in split(long + short, 4)) == [1, 1, 1, 1, 1]
-    assert sorted(len(group) for group in split(long + short, 1)) == [1, 4]
+    assert sorted(len(group) for group in split(long + short, 4)) == [1, 1, 1, 1, 2]
+    assert sorted(len(group) for group in split(long + short, 1)) == [1, 5]
     assert len(split(cells(demo, "mobilenet", 2), 16)) == 1
