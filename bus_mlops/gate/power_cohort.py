@@ -94,7 +94,7 @@ class Cohort:
         return self.malignant + self.benign
 
     @property
-    def test_to_train(self) -> float:
+    def tested_per_trained(self) -> float:
         """Images of a fold's test part for each one that it trains on."""
         return (1 / self.folds) / (1 - 1 / self.folds - self.validation)
 

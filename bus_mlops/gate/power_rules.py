@@ -145,7 +145,7 @@ def _p(differences: Array, cohort: Cohort, pair: Pair, moments: Moments, cluster
     # The corrected resampled t-test, of single networks where there are several.
     single = np.sqrt(between_seeds(cohort, pair).whole[AREA, AREA]) if seeds > 1 else 0.0
     pairs = differences[:, :, None] + single * rng.normal(size=(DRAWS, folds, seeds))
-    error = np.sqrt((1 / (folds * seeds) + cohort.test_to_train) * pairs.var(axis=(1, 2), ddof=1))
+    error = np.sqrt((1 / (folds * seeds) + cohort.tested_per_trained) * pairs.var(axis=(1, 2), ddof=1))
     return np.asarray(stats.t.sf(pairs.mean(axis=(1, 2)) / error, folds * seeds - 1))
 
 

@@ -10,6 +10,7 @@ import pytest
 from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
+from bus_mlops.evaluation.intervals import ONE_SEED
 from bus_mlops.evaluation.metric import Metric
 from bus_mlops.evaluation.metrics import METRICS, interval_metrics, probability_metrics
 from bus_mlops.evaluation.report.rows import table_rows
@@ -54,7 +55,7 @@ def test_means_and_deviations_are_those_of_the_folds(table, frame):
     assert row["sensitivity_mean"] == pytest.approx(np.mean(recalls))
     assert row["roc_auc_pooled"] == pytest.approx(reference.roc_auc_score(part["label"], part["probability"]))
     assert row["roc_auc_pooled_low"] < row["roc_auc_pooled"] < row["roc_auc_pooled_high"]
-    assert row["interval"] == "groups drawn in 5 folds, and the variance between folds"
+    assert row["interval"] == f"groups drawn in 5 folds, and the variance between folds; {ONE_SEED}"
     for name in interval_metrics():
         if not METRICS[name].of_masks:
             assert row[f"{name}_low"] < row[f"{name}_mean"] < row[f"{name}_high"]

@@ -150,9 +150,18 @@ def external(outcome: Outcome) -> Any:
 
 
 def test_a_whole_life(project: Project) -> None:
-    ledger, client = project.inputs.ledger, project.inputs.ledger.client
+    check_that_nothing_is_opened_before_all_else_passed(project)
+    first = check_that_a_candidate_that_passed_is_judged_on_both_cohorts_once(project)
+    second = check_that_another_candidate_may_not_read_them_again(project)
+    amended = check_that_a_reason_allows_it_and_stays_on_record(project, second)
+    check_that_looks_without_a_record_or_decision_count(project)
+    check_that_all_of_it_is_verified(project, second, amended)
+    check_that_edited_images_and_answers_are_seen(project, first)
 
-    # Refused by another rule: nothing is opened, and no look is spent.
+
+def check_that_nothing_is_opened_before_all_else_passed(project: Project) -> None:
+    client = project.inputs.ledger.client
+    # Refused by another rule: no look is spent.
     refused = project.promote(project.weak)
     assert refused.decision == "refused"
     assert "G2" in [rule.id for rule in refused.report.failed]
@@ -166,7 +175,10 @@ def test_a_whole_life(project: Project) -> None:
     assert "G7 external: not judged" in shown.stdout
     assert looks_of(client, NAME) == []
 
-    # Passed: both cohorts are read once, by the package and by the baseline's networks.
+
+def check_that_a_candidate_that_passed_is_judged_on_both_cohorts_once(project: Project) -> Outcome:
+    client = project.inputs.ledger.client
+    # By the package and by the baseline's networks.
     first = project.promote(project.first)
     assert [rule.sentence for rule in first.report.failed] == []
     assert first.decision == "promoted"
@@ -191,16 +203,23 @@ def test_a_whole_life(project: Project) -> None:
     # The same evidence again costs nothing.
     again = project.promote(project.first)
     assert (again.fresh, len(looks_of(client, NAME))) == (False, 2)
+    return first
 
-    # Another candidate may not read them again.
+
+def check_that_another_candidate_may_not_read_them_again(project: Project) -> Outcome:
+    client = project.inputs.ledger.client
+    looks = looks_of(client, NAME)
     second = project.promote(project.second)
     assert [rule.id for rule in second.report.failed] == ["G7"]
     assert not external(second).judged
     assert f"was read on {looks[0].when}, for another decision ({looks[0].record})" in external(second).sentence
     assert len(looks_of(client, NAME)) == 2
     assert project.promote(project.second).fresh is False
+    return second
 
-    # Unless somebody says why, which stays on record and in history.
+
+def check_that_a_reason_allows_it_and_stays_on_record(project: Project, second: Outcome) -> Outcome:
+    client = project.inputs.ledger.client
     amended = project.promote(project.second, amend="the scanner's settings were corrected")
     assert [rule.sentence for rule in amended.report.failed] == []
     assert amended.decision == "promoted"
@@ -211,14 +230,20 @@ def test_a_whole_life(project: Project) -> None:
     assert told.count("once more, since: the scanner's settings were corrected") == 2
     written = json.loads(CliRunner().invoke(app, ["history", "--json"], catch_exceptions=False).stdout)
     assert [each["amended"] for each in written["cohort_looks"]] == ["", "", *[looks_of(client, NAME)[-1].amended] * 2]
+    return amended
 
-    # A record that is deleted has been read all the same, and one that came to no decision.
-    client.delete_run(looks[0].record)
-    assert [look.record for look in looks_of(client, NAME)][:2] == [looks[0].record] * 2
+
+def check_that_looks_without_a_record_or_decision_count(project: Project) -> None:
+    client = project.inputs.ledger.client
+    record_of_first = looks_of(client, NAME)[0].record
+    client.delete_run(record_of_first)
+    assert [look.record for look in looks_of(client, NAME)][:2] == [record_of_first] * 2
     told = CliRunner().invoke(app, ["history"], catch_exceptions=False).stdout
-    assert f"the record {looks[0].record} came to no decision; its look counts: busis" in told
-    client.restore_run(looks[0].record)
+    assert f"the record {record_of_first} came to no decision; its look counts: busis" in told
+    client.restore_run(record_of_first)
 
+
+def check_that_all_of_it_is_verified(project: Project, second: Outcome, amended: Outcome) -> None:
     # Everything is recomputed from what is stored, and a sample from the images.
     for version in (second.version, amended.version):
         checks = project.verify(version, project.inputs.benchmark)
@@ -229,6 +254,8 @@ def test_a_whole_life(project: Project) -> None:
     assert anew.checked
     assert "images were predicted anew" in anew.found
 
+
+def check_that_edited_images_and_answers_are_seen(project: Project, first: Outcome) -> None:
     # A cohort that was edited since is not taken for the one that was judged.
     frame = project.inputs.benchmark.frame
     edited = replace(
@@ -241,7 +268,8 @@ def test_a_whole_life(project: Project) -> None:
     assert project.verify(first.version)["G7 external"].holds
 
     # And answers that were edited since are no evidence.
-    run = ledger.client.get_run(str(client.get_model_version(NAME, first.version).run_id))
+    client = project.inputs.ledger.client
+    run = client.get_run(str(client.get_model_version(NAME, first.version).run_id))
     answers = Path(run.info.artifact_uri.removeprefix("file://")) / "gate" / "external_busis.csv"
     answers.write_text(answers.read_text().replace("0.", "0.1", 1))
     assert not project.verify(first.version)["evidence"].holds

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from bus_mlops.dataset.benchmark import flow_notes
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.families import compose, with_choice
+from bus_mlops.evaluation.intervals import ONE_SEED
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.report import plots
 from bus_mlops.evaluation.report.audit_pictures import Exclusions, excluded_sentence, read_conflicts, read_excluded
@@ -275,6 +276,7 @@ def _strategy(name: str, results: StrategyResults, inputs: ReportInputs) -> dict
         "scope": f"{_range(results.table['images'])} test images in {_range(results.table['folds'])} folds",
         "linked": any(row["runs"] for row in rows),
         "has_masks": any(cell["ours"] for row in rows for cell in row["masks"]),
+        "one_seed": any(ONE_SEED in row["interval"] for row in rows),
         "methods": list(dict.fromkeys(row["interval"] for row in rows if row["interval"])),
         "has_paper": any(cell["paper"] for row in rows for cell in row["cells"]),
         "roc": plots.roc_figure(test, areas, f"ROC curves: {title}") if test else "",
