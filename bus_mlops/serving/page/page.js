@@ -14,10 +14,9 @@ async function about() {
   find("model").textContent =
     `${model.model}, ${model.version ? "version " + model.version : "not registered"}, ${model.digest.slice(0, 12)}`;
   find("standing").textContent = model.standing.sentence;
-  // Above, and beside every answer.
+  // Above in full, and beside every answer in a few words.
   if (model.standing.gate === "refused") {
-    find("standing").className = "notice";
-    find("refused").textContent = model.standing.sentence;
+    find("standing").className = "refused";
     find("refused").hidden = false;
   }
   return model;
