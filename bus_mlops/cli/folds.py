@@ -72,7 +72,8 @@ def import_folds(
     manifest = Benchmark.open(paths.BENCHMARK).frame
     groups = read_groups(paths.AUDIT / "groups.csv")
     matched = match(rows, manifest)
-    found = defects(matched, manifest, groups, named, kind)
+    # of the images of sources that the folds are not about, nothing is to be reported
+    found = defects(matched, manifest[manifest["source"].isin(named)], groups, named, kind)
     with replacing(paths.OFFICIAL_FOLDS / IMPORTED_FILE) as temporary:
         write_imported(matched, temporary)
     write_json(paths.OFFICIAL_FOLDS / REPORT_FILE, found)

@@ -280,7 +280,7 @@ def _table(report: Report) -> Table:
         pairs = [(getattr(found, name), getattr(expected, name, None)) for name in fields]
         return [f"{have:,}" if want in (None, have) else f"{have:,} of {want:,}" for have, want in pairs]
 
-    fields = ("images", "benign", "malignant", "cases", "with_mask", "normal")
+    fields = ("images", "benign", "malignant", "cases", "with_mask")
     table = Table(
         title=escape(str(report.root)), caption="" if report.synthetic else "'of': what the official list has"
     )

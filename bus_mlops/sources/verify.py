@@ -253,6 +253,8 @@ def _compare(report: SourceReport, official: Official, survey: Survey) -> None:
     there = {record.name for record in survey.records}
     report.not_there += [name for name in official.names if name not in there]
     surplus = sorted(there - set(official.names)) if official.names else []
+    if official.normal is not None and official.normal != report.found.normal:
+        report.notes.append(f"{report.found.normal} normal images, where the official list has {official.normal}.")
     fewer = official.images - report.found.images
     if fewer > 0:
         named = f" Not there: {_list(report.not_there)}." if report.not_there else ""

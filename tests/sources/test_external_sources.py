@@ -238,6 +238,7 @@ def test_half_of_it_is_smaller_and_that_is_said(tmp_path, source):
     {"breast": breast_folder, "bus_uclm": bus_uclm_folder}[source](tmp_path / source)
     (report,) = verify(tmp_path).sources
     assert (report.status, report.errors, report.found.normal) == ("smaller", [], 1)
+    assert any(note.startswith("1 normal images, where the official list has") for note in report.notes)
 
 
 @pytest.mark.parametrize("source", ["breast", "bus_uclm", "buid"])

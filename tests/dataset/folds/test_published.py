@@ -160,7 +160,8 @@ def test_another_table_is_refused_and_the_known_ones_are_named(tmp_path):
 def test_they_are_imported_under_their_kind_and_number_and_under_no_other(folder, tmp_path, monkeypatch):
     manifest, groups = frames(folder)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Benchmark, "open", lambda _: SimpleNamespace(frame=manifest))
+    other = manifest.iloc[:1].assign(image_id="busi/benign (1)", source="busi", name="benign (1)")
+    monkeypatch.setattr(Benchmark, "open", lambda _: SimpleNamespace(frame=pd.concat([manifest, other])))
     paths.AUDIT.mkdir(parents=True)
     groups.to_csv(paths.AUDIT / "groups.csv", index=False)
     done = CliRunner().invoke(folds_app, ["import", str(folder / "5-fold-cv.csv")])
@@ -168,6 +169,7 @@ def test_they_are_imported_under_their_kind_and_number_and_under_no_other(folder
     words = " ".join(done.stdout.split())
     assert "set folds.kind to published and folds.count to 5 in params.yaml" in words
     assert "training.validation" in words
+    assert "busi/" not in words  # which these folds are not about
     rows = read_imported(paths.OFFICIAL_FOLDS, "published", 5)
     assert rows == imported(folder)
     for kind, count, complaint in (
