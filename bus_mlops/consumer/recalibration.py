@@ -80,8 +80,8 @@ def fit_threshold(labels: Array, probabilities: Array, claimed: tuple[float, flo
     """The probability from which on to say malignant that comes nearest to a claimed sensitivity and specificity.
 
     The lesser of what both exceed their claims by is as large as it can be; without a claim, they are alike. As the one
-    falls and the other rises with the threshold, this is where they cross, which few cases tell better than where
-    their sum is greatest (benchmarks/recalibration.py). In the middle of all thresholds that do so, by their logits.
+    falls and the other rises with the threshold, this is where they cross, which 20 cases and more tell better than
+    where their sum is greatest (benchmarks/recalibration.py). In the middle of all thresholds that do so, by logits.
 
     Args:
         labels: (N,), 0 or 1.

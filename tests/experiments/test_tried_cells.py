@@ -83,11 +83,11 @@ def start(place, programs, tiny_data, tmp_path, monkeypatch) -> Callable[..., Ru
     config = load_config(tiny_data / "params.yaml")
     load_extensions(folder / "extensions")  # in place of the project's, which were just loaded
 
-    def run(name: str, stop: Callable[[CellEvent], None] = lambda _: None) -> Runner:
+    def run(name: str, stop: Callable[[CellEvent], None] = lambda _: None, folds: Path | None = None) -> Runner:
         own = tracking.model_copy(update={"experiment": f"{tmp_path.name} {name}"})
         data = tiny_data / "data"
         job = Job(
-            *(data / "benchmark", data / "folds/folds.csv", own, tmp_path / name, None),
+            *(data / "benchmark", folds or data / "folds/folds.csv", own, tmp_path / name, None),
             threads=1,
             driver="test",
             extensions=folder / "extensions",
@@ -189,6 +189,26 @@ def test_no_test_image_is_given_to_the_network_of_a_trial(start, seen, inner):
     parent = runner.ledger.client.get_run(run.data.tags["mlflow.parentRunId"])
     assert parent.info.status == "FINISHED"
     assert (parent.data.tags["folds_finished"], parent.data.tags["folds_tried"]) == ("", "1")
+
+
+@pytest.mark.parametrize("fold", [FOLD, REFIT], ids=["fold", "refit"])
+def test_no_image_of_an_external_source_is_given_to_any_network(start, seen, tiny_data, tmp_path, fold):
+    """Neither to train, stop, calibrate or be cut on, nor to test: not even in a cohort that names the source."""
+    frame = pd.read_csv(tiny_data / "data/folds/folds.csv")
+    outside = frame["source"] == "busis"
+    frame.loc[outside, [name for name in frame if name.startswith("fold_")]] = "external"
+    path = tmp_path / "folds.csv"
+    frame.to_csv(path, index=False)
+    runner = start("outside", folds=path)
+    what = spec(epochs=1).model_copy(update={"cohort": ("busi", "busis")})
+    (run_id,) = runner.run(runner.cells(what, [fold], "title", {}), "test").values()
+    images, rows = runner.benchmark.images(64), runner.benchmark.frame
+    external = prints(images[np.flatnonzero(rows["source"] == "busis")][..., np.newaxis])
+    assert external
+    assert seen
+    assert not seen & external
+    if fold != REFIT:  # a refit predicts nothing
+        assert not set(runner.ledger.predictions(run_id)["image_id"]) & set(frame.loc[outside, "image_id"])
 
 
 def test_a_trial_that_is_completed_has_the_numbers_of_a_training_and_costs_none(start, seen, tmp_path, caplog):
