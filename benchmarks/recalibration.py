@@ -15,9 +15,9 @@ with one to three images each; what is true is computed from 40,000 others. Line
     verdicts    how often each is given, where the model is as claimed, shifted, or worse
 
 With --repetitions 40 --seed 0 (a minute of one core): intervals hold the true value in 91 to 98 of 100 draws, and in 88
-to 90 where the area is .996; bands in 91 to 98. Intervals at fitted thresholds always did: they also carry which threshold
-a hospital happens to fit, and are wider than the mean over fits needs, so that "holds after recalibration" is said late
-rather than too early. Crossing loses 4.2 points with 50 cases, Youden's index 6.1, Platt's curve 2.8.
+to 90 where the area is .996; bands in 91 to 98. Intervals at fitted thresholds always did: they also carry which
+threshold a hospital happens to fit, and are wider than the mean over fits needs, so that "holds after recalibration"
+is said late rather than too early. Crossing loses 4.2 points with 50 cases, Youden's index 6.1, Platt's curve 2.8.
 """
 
 from __future__ import annotations
