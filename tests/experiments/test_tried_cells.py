@@ -17,6 +17,7 @@ from small_network import EXTENSION
 from without_workers import WithoutWorkers
 
 from bus_mlops.config import Training
+from bus_mlops.dataset.folds.assignment import fold_columns
 from bus_mlops.errors import RunError
 from bus_mlops.experiments.cell import REFIT, Cell, CellEvent, Job
 from bus_mlops.experiments.cohort_rows import cohort_rows
@@ -196,7 +197,7 @@ def test_no_image_of_an_external_source_is_given_to_any_network(start, seen, tin
     """Neither to train, stop, calibrate or be cut on, nor to test: not even in a cohort that names the source."""
     frame = pd.read_csv(tiny_data / "data/folds/folds.csv")
     outside = frame["source"] == "busis"
-    frame.loc[outside, [name for name in frame if name.startswith("fold_")]] = "external"
+    frame.loc[outside, fold_columns(frame)] = "external"
     path = tmp_path / "folds.csv"
     frame.to_csv(path, index=False)
     runner = start("outside", folds=path)
