@@ -207,6 +207,7 @@ def _report(
     kinds: tuple[Kind, ...] = ("masks_without_image", "misplaced_files", "unlisted_images", "rows_without_crop")
     for kind in kinds:
         getattr(report, kind).extend(survey.items(kind))
+    report.size_mismatches += survey.items("unfit_masks")
     report.left_out |= survey.left_out
     _add_pixels(report, inspected[: len(survey.records)])
     _add_normal(report, inspected[len(survey.records) :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -249,6 +250,19 @@ def test_a_lesion_mask_of_another_size_is_an_error_that_names_it(tmp_path, sourc
     mask(lost, size=(9, 8))
     (report,) = verify(tmp_path).sources
     assert any(lost.name in error and ("9 x 8" in error or "another size" in error) for error in report.errors)
+    assert report.size_mismatches == [lost.relative_to(tmp_path / source).as_posix()]
+
+
+def test_half_of_the_images_is_an_error_or_left_out_and_counted(tmp_path):
+    makers = {"breast": breast_folder, "bus_uclm": bus_uclm_folder, "gdph_sysucc": gdph_sysucc_folder}
+    for source, make in makers.items():
+        first = SOURCES[source].read(make(tmp_path / source))[0]
+        first.image.unlink()
+        with pytest.raises(SourceError, match=rf"lists 1 image\(s\) that are not in(.|\n)*{re.escape(first.name)}"):
+            SOURCES[source].read(tmp_path / source)
+        reading = incomplete(tmp_path, source)
+        assert first.name not in {record.name for record in reading.records}
+        assert reading.left_out == {"image not there": 1}
 
 
 def test_an_id_that_is_listed_twice_is_named(tmp_path):

@@ -22,10 +22,11 @@ from bus_mlops.dataset.folds.sealed import require_judgeable
 from bus_mlops.errors import DatasetError
 from bus_mlops.files import read_json
 from bus_mlops.sources.record import strip_suffix
-from bus_mlops.sources.source import Source
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bus_mlops.sources.source import Source
 
 FILES = {"train.csv": TRAIN, "valid.csv": VALIDATION, "test.csv": TEST}
 HEADER = ["img name", "tumor types"]
