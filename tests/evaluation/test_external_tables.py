@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -35,9 +37,9 @@ def answered(patients: int = 60, shift: float = 0.0, networks: int = 3) -> Answe
 
 def test_units_are_images_cases_scanners_and_networks_alone():
     given = answered()
-    frame = given.together
+    frame: Any = given.together
     scanners = {image: "A" if place < 80 else "B" for place, image in enumerate(frame["image_id"])}
-    lines = pd.DataFrame(metric_lines(given, scanners)).set_index(["answer", "unit", "metric"])
+    lines: Any = pd.DataFrame(metric_lines(given, scanners)).set_index(["answer", "unit", "metric"])
     whole = classification_metrics(frame["label"], frame["probability"], 0.4)
     for metric in ("roc_auc", "sensitivity", "specificity", "balanced_accuracy", "brier"):
         assert lines.loc[("together", "image", metric), "estimate"] == pytest.approx(whole[metric])
@@ -73,8 +75,8 @@ def test_a_shipped_model_has_no_networks_alone_and_unnamed_scanners_no_lines():
 def test_a_line_of_the_matrix_is_the_mean_over_networks_at_their_own_thresholds():
     given = answered()
     assert given.alone is not None
-    frame = given.alone.assign(fold=1)
-    lines = pd.DataFrame(matrix_lines({**NAMES, "train": "a + b", "test": "x", "how": "external"}, frame))
+    frame: Any = given.alone.assign(fold=1)
+    lines: Any = pd.DataFrame(matrix_lines({**NAMES, "train": "a + b", "test": "x", "how": "external"}, frame))
     assert set(lines["networks"]) == {3}
     values = [
         classification_metrics(p["label"], p["probability"], 0.5)["specificity"] for _, p in frame.groupby("seed")
@@ -83,8 +85,8 @@ def test_a_line_of_the_matrix_is_the_mean_over_networks_at_their_own_thresholds(
 
 
 def test_local_cases_mend_what_is_shifted():
-    lines = pd.DataFrame(recalibration_lines(answered(150, shift=2.0), (20, 50, 500), 30, 1))
-    table = lines.set_index(["local_cases", "what", "metric"])
+    lines: Any = pd.DataFrame(recalibration_lines(answered(150, shift=2.0), (20, 50, 500), 30, 1))
+    table: Any = lines.set_index(["local_cases", "what", "metric"])
     assert table.loc[(0, "as it is", "specificity"), "median"] < 0.5
     for count in (20, 50):
         assert table.loc[(count, "threshold", "specificity"), "median"] > 0.7
