@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def record(ledger: Ledger, spec, folder: Path, kind: str, fold: int) -> str:
     frame.to_csv(folder / PREDICTIONS, index=False)
     epochs = np.arange(1, spec.training.epochs + 1)
     pd.DataFrame({"epoch": epochs, "loss": 1 / epochs}).to_csv(folder / CURVES, index=False)
-    (folder / MODEL).write_bytes(rng.bytes(3_000_000))
+    (folder / MODEL).write_bytes(rng.bytes(1_500_000))
     own = {"kind": kind, "fingerprint": prints, "fold": str(fold), "protocol": "{}", "protocol.sha256": "f" * 64}
     run_id = ledger.start(parent, f"MobileNet TL / fold {fold}", spec, {**tags, **own})
     for epoch in epochs:
@@ -91,6 +91,15 @@ def export(origin, tmp_path_factory) -> Path:
 @pytest.fixture
 def target(tmp_path, empty_store) -> Place:
     return new_place(tmp_path / "target", empty_store)
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory, empty_store) -> Iterator[Place]:
+    """A store into which nothing was written, whatever tests have tried."""
+    place = new_place(tmp_path_factory.mktemp("untouched"), empty_store)
+    yield place
+    assert everything(place.ledger) == []
+    assert not list(Path(place.tracking.artifacts).glob("*/artifacts"))
 
 
 def new_place(folder: Path, empty_store: Path) -> Place:
@@ -200,20 +209,19 @@ def test_an_import_that_is_cut_off_goes_on_where_it_was(export, target, monkeypa
     assert len(Ledger(target.tracking).finished()) == 2
 
 
-def test_a_file_that_was_cut_short_is_refused_wherever_it_was_cut(export, target, tmp_path):
+def test_a_file_that_was_cut_short_is_refused_wherever_it_was_cut(export, untouched, tmp_path):
     content = export.read_bytes()
     cut = tmp_path / "cut.zip"
-    before = everything(target.ledger)
     for length in (0, 10, len(content) // 2, len(content) - 1):
         cut.write_bytes(content[:length])
         with pytest.raises(LedgerError, match=r"no zip, or was cut short .* Nothing was imported"):
-            import_runs(target.ledger, cut, against_metrics)
+            import_runs(untouched.ledger, cut, against_metrics)
     with pytest.raises(LedgerError, match="is not there"):
-        import_runs(target.ledger, tmp_path / "none.zip", against_metrics)
-    assert everything(target.ledger) == before
+        import_runs(untouched.ledger, tmp_path / "none.zip", against_metrics)
+    assert everything(untouched.ledger) == []
 
 
-def test_a_changed_byte_is_refused_wherever_it_is(export, target, tmp_path):
+def test_a_changed_byte_is_refused_wherever_it_is(export, untouched, tmp_path):
     content = export.read_bytes()
     with zipfile.ZipFile(export) as archive:
         places = [info.header_offset + 200 for info in archive.infolist()]
@@ -222,8 +230,8 @@ def test_a_changed_byte_is_refused_wherever_it_is(export, target, tmp_path):
         changed[place] ^= 0x20
         (tmp_path / "changed.zip").write_bytes(changed)
         with pytest.raises(LedgerError, match=r"damaged|no zip"):
-            import_runs(target.ledger, tmp_path / "changed.zip", against_metrics)
-    assert everything(target.ledger) == []
+            import_runs(untouched.ledger, tmp_path / "changed.zip", against_metrics)
+    assert everything(untouched.ledger) == []
 
 
 def forged(entries: dict[str, bytes], change: Callable[[dict[str, Any]], None]) -> None:
@@ -275,12 +283,11 @@ def moved(run: dict[str, Any], path: str) -> None:
         (lambda e: e.pop(HEADER), "a zip without export.json"),
     ],
 )
-def test_what_was_forged_or_is_foreign_is_refused_and_nothing_is_written(export, target, tmp_path, change, message):
+def test_what_was_forged_or_is_foreign_is_refused_and_nothing_is_written(export, untouched, tmp_path, change, message):
     path = rewritten(export, tmp_path / "forged.zip", change)
     with pytest.raises(LedgerError, match=message):
-        import_runs(target.ledger, path, against_metrics)
-    assert everything(target.ledger) == []
-    assert not list(Path(target.tracking.artifacts).glob("*/artifacts"))
+        import_runs(untouched.ledger, path, against_metrics)
+    assert everything(untouched.ledger) == []
     assert not list(tmp_path.rglob("*evil*"))
 
 
