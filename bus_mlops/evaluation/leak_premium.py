@@ -12,7 +12,7 @@ import numpy as np
 from bus_mlops.dataset.folds.leakage import exposed_images, leaking
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.cells import ROW
-from bus_mlops.evaluation.intervals import LARGEST_DEGENERATE_SHARE, FoldDraws, FoldInterval, TrainingPart
+from bus_mlops.evaluation.intervals import LARGEST_DEGENERATE_SHARE, FoldDraws, FoldInterval
 from bus_mlops.evaluation.resampling import weights_within
 from bus_mlops.evaluation.results import (
     PlannedRow,
@@ -23,6 +23,7 @@ from bus_mlops.evaluation.results import (
 )
 from bus_mlops.evaluation.tables import BOOTSTRAP_SEED, RESAMPLES
 from bus_mlops.evaluation.tidy import Evaluated
+from bus_mlops.evaluation.training_variance import TrainingPart
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,6 @@ import pytest
 from sklearn import metrics as reference
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.intervals import ONE_SEED
 from bus_mlops.evaluation.metric import Metric
 from bus_mlops.evaluation.metrics import METRICS, interval_metrics, probability_metrics
 from bus_mlops.evaluation.report.rows import table_rows
@@ -23,6 +22,7 @@ from bus_mlops.evaluation.results import (
     select_row,
 )
 from bus_mlops.evaluation.tables import fold_metrics, fold_table, metrics_summary, strategy_table
+from bus_mlops.evaluation.training_variance import ONE_SEED
 
 SINGLE = PlannedRow("approaches", "MobileNet", "Single", ("busi",), (1, 2, 3, 4, 5), (8, "MobileNet", "Single"))
 ESTAN = PlannedRow("approaches", "MT-ESTAN", "Multi", ("busi",), (1, 2, 3, 4, 5), None, "multitask")

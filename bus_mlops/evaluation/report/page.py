@@ -13,7 +13,6 @@ from markupsafe import Markup
 from bus_mlops.dataset.benchmark import flow_notes
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.families import compose, with_choice
-from bus_mlops.evaluation.intervals import ONE_SEED
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.report import plots
 from bus_mlops.evaluation.report.audit_pictures import Exclusions, excluded_sentence, read_conflicts, read_excluded
@@ -49,6 +48,7 @@ from bus_mlops.evaluation.results import (
 )
 from bus_mlops.evaluation.samples import Samples, read_samples
 from bus_mlops.evaluation.searched import SearchResult, read_results
+from bus_mlops.evaluation.training_variance import ONE_SEED
 from bus_mlops.files import read_json
 
 if TYPE_CHECKING:
