@@ -1,17 +1,19 @@
 """ConvNeXtTiny as keras.applications has it, of plain layers only: no model inside the model, no layer of its own.
 
-Keras's own holds models as layers, whose weights could not be reset between cells, and a layer whose variables are
-named by counting. The function, the names and the weights are the same (`take_weights`).
+Keras's own holds models as layers, whose weights could not be reset between cells, a layer whose variables are named by
+counting, and two operations that cannot be exported to ONNX. The function and the weights are the same
+(`take_weights`), and but for these layers the names.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from bus_mlops.models.blocks import Tensor
-from bus_mlops.models.framework import keras, layers
+from bus_mlops.models.framework import keras, layers, ops
 
 # Blocks and channels of the four stages: Liu et al., "A ConvNet for the 2020s", 2022, section 3.
 _BLOCKS = (3, 3, 9, 3)
@@ -56,7 +58,10 @@ def take_weights(ours: keras.Model, theirs: keras.Model) -> None:
     if {layer.name for layer in wanted} != set(found):
         raise ValueError(f"{theirs.name} has not the layers of {ours.name}")
     for layer in wanted:
-        layer.set_weights(found[layer.name].get_weights())
+        values = found[layer.name].get_weights()
+        if isinstance(layer, layers.DepthwiseConv2D):  # a convolution in as many groups as channels, which is no other
+            values[0] = values[0].swapaxes(2, 3)
+        layer.set_weights(values)
 
 
 def _plain_layers(model: keras.Model) -> Iterator[keras.Layer]:
@@ -74,10 +79,10 @@ def _normalized(x: Tensor, name: str) -> Tensor:
 
 def _block(x: Tensor, channels: int, name: str) -> Tensor:
     """Depthwise 7x7, layer normalisation, four times the channels and back, scaled by a factor a channel; residual."""
-    y = layers.Conv2D(channels, 7, padding="same", groups=channels, name=f"{name}_depthwise_conv")(x)
+    y = layers.DepthwiseConv2D(7, padding="same", name=f"{name}_depthwise_conv")(x)
     y = _normalized(y, f"{name}_layernorm")
     y = layers.Dense(4 * channels, name=f"{name}_pointwise_conv_1")(y)
-    y = layers.Activation("gelu", name=f"{name}_gelu")(y)
+    y = 0.5 * y * (1 + ops.erf(y * math.sqrt(0.5)))  # GELU; TensorFlow's own cannot be exported
     y = layers.Dense(channels, name=f"{name}_pointwise_conv_2")(y)
     y = layers.EinsumDense(
         "bhwc,c->bhwc",

@@ -212,7 +212,12 @@ def test_what_is_no_grid_is_named(values, message):
             "batch_size = 0.5: must be a whole number",
         ),
         ("mt_estan", "weights", ["random", "radiology"], "weights = 'radiology': must be one of random, imagenet"),
-        ("mt_estan", "weights", {"low": 1, "high": 2}, "needs choices: list the values, such as [random, imagenet]"),
+        (
+            "mt_estan",
+            "weights",
+            {"low": 1, "high": 2},
+            "needs choices: list the values, such as [random, imagenet, radimagenet]",
+        ),
         ("mt_estan", "augmentation.horizontal_flip", [True, 0], "horizontal_flip = 0: must be one of False, True"),
         ("mt_estan", "options.encoder", {"low": 1, "high": 2}, "needs choices: list the values, such as [resnet50,"),
         ("mt_estan", "options.encoder", ["vgg16"], "options.encoder = 'vgg16': must be one of resnet50, "),
@@ -300,7 +305,7 @@ def test_every_path_that_messages_list_can_be_searched(network):
             (64, 96) if path == "input_size" else (1, 2) if setting.type is int else (0.25, 0.5)
         )
         if path in ("weights", "scaling"):
-            values = tuple(each for each in values if each != "imagenet")
+            values = tuple(each for each in values if each not in ("imagenet", "radimagenet"))
         chosen = {path: list(values)}
         if setting.key and path != setting.kind_path:
             chosen[setting.kind_path] = [setting.kinds[0]]

@@ -267,7 +267,7 @@ def test_layers_without_names_beside_those_of_the_backbone_are_an_error(tmp_path
 @pytest.mark.parametrize("ours", [False, True])
 @pytest.mark.parametrize("backbone", ["convnexttiny", "efficientnetv2b0", "efficientnetv2s"])
 def test_what_came_since_sees_what_keras_feeds_it_from_either_file(backbone, ours, tmp_path):
-    """They scale inside; ConvNeXt is built of plain layers here, and of models and layers of its own by Keras."""
+    """They scale inside; ConvNeXt is built of plain layers here, and of models and a layer of its own by Keras."""
     path = write_pretrained(backbone, tmp_path, ours)
     builder = getattr(keras.applications, APPLICATIONS[backbone].builder)
     reference = builder(include_top=False, weights=None, input_shape=(64, 64, 3))
