@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import yaml
 from fold_examples import example, official_rows
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from bus_mlops.config import FoldsConfig
@@ -253,7 +253,10 @@ def test_grouped_folds_made_anew_over_images_are_those_of_the_kind_image_level(s
     config = FoldsConfig(count=3, locked=locked)
     external = ("hmss",) if outside else ()
     grouped = make_folds(manifest, groups, config, seed, external)
-    drawn = image_level_folds(grouped.sample(frac=1, random_state=0), config, seed)
+    try:
+        drawn = image_level_folds(grouped.sample(frac=1, random_state=0), config, seed)
+    except DatasetError:  # drawn without stratification, a small part may lack a label
+        reject()
     leaking_config = config.model_copy(update={"kind": "image-level"})
     pd.testing.assert_frame_equal(drawn, make_folds(manifest, groups, leaking_config, seed, external))
     sealed = grouped["fold_1"].isin(["locked", "external"])
