@@ -31,12 +31,14 @@ from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.experiments.digests import digests_of
 from bus_mlops.experiments.plan import make_plans
 from bus_mlops.experiments.strategies import Row
-from bus_mlops.files import write_json
-from bus_mlops.paths import BENCHMARK, FOLDS, PREMIUM, PROMOTION
+from bus_mlops.files import read_json, write_json
+from bus_mlops.paths import AUDIT, BENCHMARK, FOLDS, PREMIUM, PROMOTION
 from bus_mlops.project import load_config, profile_config
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import CURVES, PREDICTIONS, Ledger
 
+# Of audit.json.
+AUDITED = ("exact_duplicate_pairs", "near_duplicate_pairs", "clusters")
 METRICS = ("roc_auc", "balanced_accuracy", "sensitivity", "specificity", "dice")
 CELL_COLUMNS = (
     *("network", "fingerprint", "fold", "seed", "run", "commit", "clean", "tensorflow", "seconds"),
@@ -284,7 +286,7 @@ def about(project: Project) -> dict[str, Any]:
 
     spec = project.rows[0].row.spec
     data, folds = digests_of(project.benchmark, project.folds, spec.cohort, spec.network)
-    frame = project.benchmark.frame
+    frame, audit = project.benchmark.frame, read_json(AUDIT / "audit.json")
     decision = PROMOTION / "gate.md"
     return {
         "data_digest": data,
@@ -292,6 +294,7 @@ def about(project: Project) -> dict[str, Any]:
         "images": {str(name): int(count) for name, count in frame["source"].value_counts().sort_index().items()},
         "malignant": {str(name): int(part["label"].sum()) for name, part in frame.groupby("source")},
         "groups": int(project.folds.frame["group"].nunique()),
+        "audit": {**{name: audit[name] for name in AUDITED}, "conflicts": len(audit["conflicts"]["clusters"])},
         "seed": project.config.seed,
         "trainings": len(frozenset().union(*(row.done for row in project.rows))),
         "trainings_planned": len(frozenset().union(*(row.cells for row in project.rows))),

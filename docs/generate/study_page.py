@@ -72,7 +72,14 @@ def page(tables: dict[str, pd.DataFrame], about: dict[str, Any]) -> str:
         "gate": _gate(about),
         "cost": _cost(done),
     }
+    found = about["audit"]
+    clusters, parts = found["clusters"], found["clusters"]["images_per_source"]
+    shares = " and ".join(
+        f"{parts.get(name, 0)} of {count} in {NAMES[name]}" for name, count in about["images"].items()
+    )
     words = {
+        "audit": f"{clusters['count']} clusters of near-duplicates, which hold {clusters['images']} images ({shares}), "
+        f"{found['exact_duplicate_pairs']} identical pair, and {found['conflicts']} clusters with both labels",
         "standing": _standing(tables["rows"], about),
         "images": f"{sum(about['images'].values()):,}",
         "groups": f"{about['groups']:,}",
