@@ -45,9 +45,9 @@ from bus_mlops.probes.network import ProbedNetwork
 from bus_mlops.probes.rows import Trained
 from bus_mlops.promotion.external_cohorts import REPORTS, digest_of
 from bus_mlops.promotion.inputs import registered_name
-from bus_mlops.promotion.recomputation import TOLERANCE, answers_of_package
+from bus_mlops.promotion.recomputation import TOLERANCE, answers_of_package, members_of
 from bus_mlops.spec import CellKey
-from bus_mlops.tracking.ledger import MODEL, Ledger
+from bus_mlops.tracking.ledger import MODEL, PREDICTIONS, Ledger
 from bus_mlops.tracking.store import experiment_id
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def report_cohorts(inputs: ExternalInputs, target: Path, say: Say = print) -> No
     for cohort in cohorts:
         digest = digest_of(inputs.folds, inputs.benchmark, cohort.frame["image_id"])
         record = CohortAnswers.open(inputs.ledger, experiment, name, cohort, digest)
-        _announce(inputs, record, rows, say)
+        _announce(inputs, record, rows, shipped, say)
         for answered in _all_answers(inputs, record, rows, shipped, unasked, say):
             metrics += metric_lines(answered, scanners)
             recalibration += recalibration_lines(
@@ -153,16 +153,33 @@ def report_cohorts(inputs: ExternalInputs, target: Path, say: Say = print) -> No
     _write(target, metrics, matrix, recalibration, list(_left_out(inputs, cohorts)), whole)
 
 
-def _announce(inputs: ExternalInputs, record: CohortAnswers, rows: list[RecordedRow], say: Say) -> None:
+def _announce(
+    inputs: ExternalInputs, record: CohortAnswers, rows: list[RecordedRow], shipped: list[BusModel], say: Say
+) -> None:
     """Say on record who is about to read the cohort, if anybody does who has not."""
     predictions = {run: digest for row in rows for run, digest in predictions_of(inputs.ledger, row).items()}
-    known = record.known(predictions)
-    new = len(predictions) - len(known)
+    asked = {*predictions, *(model.digest for model in shipped)}
+    new = len(asked - record.known(asked))
+    # A version shows what its networks do, too, by whose predictions a candidate is known.
+    for model in shipped:
+        for run in members_of(model):
+            predictions.setdefault(run, _predicted(inputs.ledger, run))
     cohort = record.cohort
     near = f", {cohort.related} near-duplicates of others left out" if cohort.related else ""
-    say(f"[external] {cohort.name}: {len(cohort.frame)} images{near}; {new} of {len(predictions)} networks are new")
+    fresh = f"{new} of {len(asked)} networks and versions are new"
+    say(f"[external] {cohort.name}: {len(cohort.frame)} images{near}; {fresh}")
     if new:
         record.announce(inputs.benchmark, predictions.values())
+
+
+def _predicted(ledger: Ledger, run: str) -> str:
+    """The sha256 of what a version's network predicted; its run's id where the store has it no more."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ledger.artifact_digests(run).get(PREDICTIONS, run)
+    except MlflowException:
+        return run
 
 
 def _all_answers(
@@ -200,6 +217,11 @@ def _all_answers(
             continue
         say(f"[external] {model.name} {title} on {record.cohort.name}")
         told = record.ask(model.digest, partial(answers_of_package, model, inputs.benchmark, list(record.images)))
+        if np.isnan(told).any():
+            unasked.append(
+                f"{model.name} {title} gives no answer for {int(np.isnan(told).sum())} of {len(frame)} images"
+            )
+            continue
         judged = model.package.judged.numbers if model.package.judged else {}
         claimed = [judged[metric].estimate if metric in judged else 0.0 for metric in ("sensitivity", "specificity")]
         names = {"strategy": "shipped", "model": model.name, "variant": title, "network": ""}

@@ -245,6 +245,10 @@ def test_a_shipped_model_answers_at_its_own_threshold_unless_it_was_trained_ther
     assert set(own["threshold"]) == {opened.package.threshold}
     assert set(own["networks"]) == {2}
     assert "was trained on busis, which is not outside for it" in about["left_unasked"][0]
+    look = looks_of(project.inputs.ledger.client, NAME)[-1]
+    assert look.reported > 0
+    reported(project, tmp_path / "again")
+    assert looks_of(project.inputs.ledger.client, NAME)[-1] == look
 
 
 def load_package(folder: Path) -> Any:
