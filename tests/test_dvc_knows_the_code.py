@@ -148,7 +148,7 @@ def test_an_edit_runs_the_stages_that_it_may_change(project, file, stages):
 
 def test_what_python_leaves_behind_runs_nothing(project):
     caches = project / "bus_mlops" / "evaluation" / "__pycache__"
-    caches.mkdir()
+    caches.mkdir(exist_ok=True)
     (caches / "tables.cpython-311.pyc").write_bytes(b"made")
     assert changed(project) == set()
 

@@ -105,7 +105,7 @@ def report_cohorts(inputs: ExternalInputs, target: Path, say: Say = print) -> No
     if not cohorts:
         note = "Nothing was asked: `cohorts.external` is empty in params.yaml."
         say(f"[external] nothing to do: {note}")
-        _write(target, [], [], [], [], {"note": note, "cohorts": [], "left_unasked": []})
+        _write(target, [], [], [], [], _whole(inputs, note, [], []))
         return
     asked = inputs.config.external_reports
     unasked: list[str] = []
@@ -143,14 +143,18 @@ def report_cohorts(inputs: ExternalInputs, target: Path, say: Say = print) -> No
         about.append({"name": cohort.name, **cohort.counts, "digest": digest, "run": record.run})
     for line in unasked:
         say(f"[external] {line}")
-    whole = {
-        "note": "",
-        "cohorts": about,
+    whole = _whole(inputs, "", about, unasked)
+    _write(target, metrics, matrix, recalibration, list(_left_out(inputs, cohorts)), whole)
+
+
+def _whole(inputs: ExternalInputs, note: str, cohorts: list[dict[str, Any]], unasked: list[str]) -> dict[str, Any]:
+    return {
+        "note": note,
+        "cohorts": cohorts,
         "left_unasked": unasked,
         "threshold": inputs.config.promotion.threshold,
-        **asked.model_dump(mode="json"),
+        **inputs.config.external_reports.model_dump(mode="json"),
     }
-    _write(target, metrics, matrix, recalibration, list(_left_out(inputs, cohorts)), whole)
 
 
 def _announce(

@@ -15,7 +15,7 @@ from bus_mlops.cli.sources import sources_app
 from bus_mlops.errors import ConfigError
 
 COMMANDS = [
-    [*prefix, (each.name or each.callback.__name__)]
+    [*prefix, (each.name or each.callback.__name__.replace("_", "-"))]
     for prefix, group in (([], app), (["sources"], sources_app), (["folds"], folds_app))
     for each in group.registered_commands
     if each.callback is not None
