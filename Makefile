@@ -43,7 +43,7 @@ quick: install  ## the tests that need no TensorFlow, in a minute
 test: install  ## tests and docstring examples, about eleven minutes on two idle cores
 	$(PYTEST) $(FILES) --doctest-modules bus_mlops tests
 
-# Tracing makes Python's own part of a test a third slower, so that this is for continuous integration.
+# Tracing makes Python's own part of a test a third slower, too much beside the slow tests in one hour: run it before a release.
 coverage: install  ## the same, counting the lines that they run: nine of ten at least
 	$(PYTEST) $(FILES) --cov --doctest-modules bus_mlops tests
 
@@ -52,7 +52,7 @@ test-slow: install  ## the tests that make test leaves out
 	$(PYTEST) $(FILES) -W default -m 'slow and not alone'
 	$(PYTEST) -W default -m 'slow and alone'
 
-test-all: coverage test-slow test-oldest  ## all tests with coverage, on the oldest versions and on newer Pythons too
+test-all: test test-slow test-oldest  ## all tests, on the oldest versions and on newer Pythons too
 
 # Without TensorFlow, which has one allowed version: what reads, splits, measures, judges and predicts.
 ROOMS := tests/test_imports.py $(addprefix tests/,config consumer dataset evaluation gate images sources)
