@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from made_once import store_in
-from small_cells import SMALL, make_spec
+from small_cells import make_spec, small_in_the_zoo
 
 from bus_mlops.errors import TrainingError
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
-from bus_mlops.models import zoo
 from bus_mlops.tracking.ledger import CURVES, MODEL, Ledger
 
 
-def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data, empty_store, tmp_path, request):
+@pytest.fixture
+def _small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with small_in_the_zoo(tmp_path_factory.mktemp("empty")):
+        yield
+
+
+@pytest.mark.usefixtures("_small")
+def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data, empty_store, tmp_path):
     import keras
     import tensorflow as tf
 
@@ -24,8 +32,6 @@ def test_nan_in_the_third_epoch_leaves_the_checkpoint_of_the_best_one(tiny_data,
 
     tracking = store_in(tmp_path, empty_store)
     ledger = Ledger(tracking)
-    zoo.register(SMALL)
-    request.addfinalizer(lambda: zoo.NETWORKS.forget("small_cells"))
     spec = make_spec("small", input_size=64, epochs=5)
     benchmark, folds = tiny_data / "data/benchmark", tiny_data / "data/folds/folds.csv"
     parent = ledger.parents.find_or_create(spec, "f" * 64, "title", {})

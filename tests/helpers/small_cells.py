@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bus_mlops.config import Training
+from bus_mlops.extensions import load_extensions
 from bus_mlops.models import zoo
 from bus_mlops.models.entry import NetworkEntry
 from bus_mlops.spec import RunSpec, Task
@@ -28,7 +32,7 @@ OPTIONS: dict[str, dict[str, bool | int | float | str]] = {
 
 
 # A classifier of a few layers, where what is tested is not the network: MobileNet takes ten times as long to trace.
-# The tests of training register it (its `backbone`, whose features are none, lets it be scaled as MobileNet is).
+# `small_in_the_zoo` registers it (its `backbone`, whose features are none, lets it be scaled as MobileNet is).
 SMALL = NetworkEntry(
     name="small",
     label="Small",
@@ -52,6 +56,21 @@ def small(*, input_size: int, scaling: str, dropout: float) -> Any:
     x = conv_norm_relu(keras.layers.MaxPooling2D(4)(x), 64, 3, "second")
     pooled = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, {"malignancy": malignancy_head(pooled, (64, 32), (dropout, 0))})
+
+
+@contextmanager
+def small_in_the_zoo(empty: Path) -> Iterator[None]:
+    """The network of a few layers is in the zoo, and nothing that an earlier test took from a project is.
+
+    Args:
+        empty: A folder with nothing in it.
+    """
+    load_extensions(empty)
+    zoo.register(SMALL)
+    try:
+        yield
+    finally:
+        zoo.NETWORKS.forget("small_cells")
 
 
 def make_spec(network: str = "mobilenet", **training: object) -> RunSpec:

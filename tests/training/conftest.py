@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from small_cells import SMALL
-
-from bus_mlops.models import zoo
+from small_cells import small_in_the_zoo
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,8 +17,7 @@ def deterministic() -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _small_network() -> Iterator[None]:
+def _small_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The network of a few layers is in the zoo as long as a module's tests run."""
-    zoo.register(SMALL)
-    yield
-    zoo.NETWORKS.forget("small_cells")
+    with small_in_the_zoo(tmp_path_factory.mktemp("empty")):
+        yield
