@@ -33,7 +33,7 @@ class Fitted(NamedTuple):
 
 
 # Threads of BLAS wait for each other longer than they compute here: 30 times as long on a busy machine.
-@threadpool_limits.wrap(limits=1, user_api="blas")
+@threadpool_limits.wrap(limits=1, user_api="blas")  # type: ignore[untyped-decorator]  # it declares no types
 def logistic_regression(train: Floats, train_labels: Any, validation: Floats, validation_labels: Any) -> Fitted:
     """Logistic regression on standardised features; its penalty is the one of least validation loss.
 
