@@ -92,18 +92,22 @@ def fit_threshold(labels: Array, probabilities: Array, claimed: tuple[float, flo
         >>> round(fit_threshold(np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.7, 0.9])), 3)
         0.5
     """
-    scores = np.unique(logit(probabilities))
+    answers = np.unique(probabilities)
+    scores = logit(answers)
     step = np.diff(scores)
     # Halfway between scores; and beyond the ends, where all or nothing is called malignant.
     edge = float(step.mean()) / 2 if step.size else 1.0
     cuts = np.concatenate([scores[:1] - edge, scores[:-1] + step / 2, scores[-1:] + edge])
-    logits = logit(probabilities)
-    benign, malignant = np.sort(logits[labels == 0]), np.sort(logits[labels == 1])
-    sensitivity = 1 - np.searchsorted(malignant, cuts) / malignant.size
-    specificity = np.searchsorted(benign, cuts) / benign.size
+    # Below each cut, by the order of the answers: two of them may be too close for anything between.
+    below = np.append(answers, np.inf)
+    benign, malignant = (np.sort(probabilities[labels == label]) for label in (0, 1))
+    sensitivity = 1 - np.searchsorted(malignant, below) / malignant.size
+    specificity = np.searchsorted(benign, below) / benign.size
     worse = np.round(np.minimum(sensitivity - claimed[0], specificity - claimed[1]), 12)
     best = np.flatnonzero(worse == worse.max())
-    return float(sigmoid(np.array([(cuts[best[0]] + cuts[best[-1]]) / 2]))[0])
+    middle = float(sigmoid(np.array([(cuts[best[0]] + cuts[best[-1]]) / 2]))[0])
+    above = np.nextafter(answers[best[0] - 1], 1) if best[0] else 0.0
+    return float(np.clip(middle, above, below[best[-1]]))
 
 
 def fit_all(labels: Array, probabilities: Array, claimed: tuple[float, float] = (0.0, 0.0)) -> Fit:
