@@ -89,6 +89,11 @@ class PlannedRow:
         return f"{self.model} {self.variant}"
 
     @property
+    def names(self) -> dict[str, str]:
+        """What names it in a table of rows."""
+        return {"strategy": self.strategy, "model": self.model, "variant": self.variant, "network": self.network}
+
+    @property
     def classifies(self) -> bool:
         """Whether there are probabilities; a segmentation row has masks only."""
         return self.task != "segmentation"

@@ -48,8 +48,7 @@ class RecordedRow:
     @property
     def names(self) -> dict[str, str]:
         """What names it in a table."""
-        row = self.row
-        return {"strategy": row.strategy, "model": row.model, "variant": row.variant, "network": row.network}
+        return self.row.names
 
 
 def asked_rows(config: ExternalReports, trained: Trained) -> Iterator[PlannedRow]:

@@ -144,7 +144,7 @@ class RunProbe:
     def frame(self, part: str, compute: Callable[[], pd.DataFrame], **about: Any) -> pd.DataFrame:
         """What was computed of this run, marked with its row."""
         frame = self._inputs.cache.frame({**self._key, "part": part, **about}, compute)
-        return frame.assign(**self.row.columns, fold=self.fold, seed=int(self.test["seed"].iloc[0]))
+        return frame.assign(**self.row.names, fold=self.fold, seed=int(self.test["seed"].iloc[0]))
 
     def robustness(self, chosen: pd.DataFrame, kind: str, strength: float) -> pd.DataFrame:
         """The probability of each chosen image after a corruption of one strength."""
@@ -333,7 +333,7 @@ def _robustness(run: RunProbe, probes: ProbesConfig) -> Iterator[pd.DataFrame]:
 def _failures(inputs: ProbeInputs, run: RunProbe, own: pd.DataFrame) -> pd.DataFrame:
     found = run.neighbours(own)[["image_id", "neighbour", "neighbour_label", "similarity"]]
     masked = inputs.manifest.loc[own["image_id"], "has_mask"].to_numpy()
-    return own.assign(**run.row.columns, has_mask=masked).merge(found, on="image_id", how="left", validate="1:1")
+    return own.assign(**run.row.names, has_mask=masked).merge(found, on="image_id", how="left", validate="1:1")
 
 
 def _picture(inputs: ProbeInputs, run: RunProbe, line: Mapping[Any, Any]) -> dict[str, NDArray[np.uint8]]:

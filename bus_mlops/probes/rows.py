@@ -36,10 +36,9 @@ class ProbedRow:
     test: pd.DataFrame
 
     @property
-    def columns(self) -> dict[str, str]:
+    def names(self) -> dict[str, str]:
         """What names it in a table."""
-        row = self.row
-        return {"strategy": row.strategy, "model": row.model, "variant": row.variant, "network": row.network}
+        return self.row.names
 
 
 @dataclass(frozen=True)
