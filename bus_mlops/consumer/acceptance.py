@@ -66,7 +66,7 @@ class Band:
         >>> str(Band(0.5, 0.4, 0.6))
         '0.500 (0.400 to 0.600)'
         """
-        return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return str(Estimate(self.median, self.low, self.high))
 
 
 @dataclass(frozen=True)
