@@ -102,11 +102,15 @@ def print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> int
         answers.append(
             {
                 "file": printable(row.source),
+                "status": row.status,
+                "reasons": row.reasons,
                 "probability": row.probability,
                 "label": row.label,
                 "threshold": row.threshold,
                 "spread": row.spread,
                 "members": row.members,
+                "oddness": row.oddness,
+                "triage": row.triage,
                 "model": row.model,
                 "version": row.version,
                 "standing": row.standing.to_dict(),

@@ -36,6 +36,10 @@ BATCH = 16
 EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 
 
+Status = Literal["answered", "uncertain", "refused"]
+Triage = Literal["low", "high", "uncertain"]
+
+
 @dataclass(frozen=True)
 class Prediction:
     """The model's answer for one image, or the reason why there is none."""
@@ -63,6 +67,15 @@ class Prediction:
     """ImageSizeError (too many or too few pixels), ImageError (not a readable image) or ModelOutputError."""
     standing: Standing = UNKNOWN
     """What the gate and those who decide have said of the model; `str` of it is a sentence."""
+    status: Status = "answered"
+    """`refused`: no answer, because the image could not be read or is none that the model knows; `uncertain`: an
+    answer that the calibration cases do not support."""
+    reasons: tuple[str, ...] = ()
+    """Of a status that is not `answered`, each a sentence."""
+    oddness: float | None = None
+    """How unlike its training images the model finds the image, larger is odder; None if it cannot tell."""
+    triage: Triage | None = None
+    """Whether malignant (`low`) or benign (`high`) can be ruled out at the nominal rate; None if it cannot tell."""
 
 
 def load_model(uri: str | Path, tracking_uri: str | None = None) -> BusModel:
@@ -343,7 +356,7 @@ def _require_as_described(session: Any, package: Package, path: Path) -> None:
 
 
 def _failed(row: Prediction, error: BusMlopsError) -> Prediction:
-    return replace(row, error=str(error), error_type=type(error).__name__)
+    return replace(row, status="refused", reasons=(str(error),), error=str(error), error_type=type(error).__name__)
 
 
 def _source(image: Image, index: int) -> str:

@@ -223,6 +223,7 @@ class Package(BaseModel):
     lineage: dict[str, Any] = Field(default_factory=dict, description="run ids, digests, git commit")
     gate: str | None = Field(default=None, description="the promotion gate's verdict, if it has run")
     judged: JudgedNumbers | None = Field(default=None, description="what the gate measured, if it has run")
+    refusal: None = Field(default=None, description="how it tells what it cannot answer; None: it cannot")
     notice: str = NOTICE
 
     @field_validator("outputs")

@@ -24,11 +24,15 @@ def signature() -> ModelSignature:
     from mlflow.types.schema import Array, DataType
 
     always: list[ColSpec | TensorSpec] = [
+        ColSpec("string", "status"),
+        ColSpec(Array(DataType.string), "reasons"),
         ColSpec("double", "probability", required=False),
         ColSpec("string", "label", required=False),
         ColSpec("double", "threshold"),
         ColSpec("double", "spread", required=False),
         ColSpec(Array(DataType.double), "members", required=False),
+        ColSpec("double", "oddness", required=False),
+        ColSpec("string", "triage", required=False),
         ColSpec("string", "model"),
         ColSpec("string", "version"),
         ColSpec("string", "standing"),

@@ -54,11 +54,25 @@ class PackagedModel(PythonModel):
         masks, explanations = (bool((params or {}).get(name, False)) for name in ("masks", "explanations"))
         images = [Base64(v) if isinstance(v, str) else v for v in model_input["image"]]
         rows = self._model.predict(images, masks=masks, explanations=explanations)
-        columns = ("probability", "label", "threshold", "spread", "members", "model", "error", "error_type")
+        columns = (
+            "status",
+            "reasons",
+            "probability",
+            "label",
+            "threshold",
+            "spread",
+            "members",
+            "oddness",
+            "triage",
+            "model",
+            "error",
+            "error_type",
+        )
         frame = pd.DataFrame({name: _column(rows, name) for name in columns})
         # A package that was never registered is still to be told from every other.
-        frame.insert(6, "version", self._model.version or f"sha256:{self._model.digest[:12]}")
-        frame.insert(7, "standing", str(self._model.standing))
+        place = columns.index("error")
+        frame.insert(place, "version", self._model.version or f"sha256:{self._model.digest[:12]}")
+        frame.insert(place + 1, "standing", str(self._model.standing))
         if masks:
             frame["mask"] = pd.Series([None if r.mask is None else mask_png(r.mask) for r in rows], dtype=object)
         if explanations:

@@ -29,11 +29,15 @@ def answer(model: BusModel, asked: Asked, before_run: Callable[[], None]) -> byt
 
 def _row(model: BusModel, row: Prediction, asked: Asked) -> dict[str, Any]:
     values: dict[str, Any] = {
+        "status": row.status,
+        "reasons": row.reasons,
         "probability": row.probability,
         "label": row.label,
         "threshold": row.threshold,
         "spread": row.spread,
         "members": row.members,
+        "oddness": row.oddness,
+        "triage": row.triage,
         "model": row.model,
         # A package that was never registered is still to be told from every other.
         "version": model.version or f"sha256:{model.digest[:12]}",
