@@ -93,6 +93,10 @@ class StoreError(RegistryError):
     """The place that holds the models cannot be asked: it is away, refuses, or answers with an error."""
 
 
+class AnswerLogError(BusMlopsError):
+    """An answer cannot be written down, so it is not given; or a log of answers cannot be read."""
+
+
 class PromotionConflictError(RegistryError):
     """The champion is not the one that a decision was made against: somebody else has moved it meanwhile."""
 

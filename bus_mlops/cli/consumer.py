@@ -19,6 +19,10 @@ Store = Annotated[
         "--tracking-uri", help="MLflow store. Default: MLFLOW_TRACKING_URI, else params.yaml, else ./mlflow.db."
     ),
 ]
+Log = Annotated[
+    Path | None,
+    typer.Option("--log", metavar="FILE", help="Add a line for every answer to this file: no pixels, no names."),
+]
 
 
 def predict(
@@ -36,6 +40,7 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list on standard output, nothing else.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace masks that are there and differ.")] = False,
+    log: Log = None,
     tracking_uri: Store = None,
 ) -> None:
     """Predict malignancy with a registered model. Research use only.
@@ -50,7 +55,7 @@ def predict(
     targets = predictions.mask_paths(files, mask_dir) if mask_dir is not None else {}
     # A consumer at a terminal would rather know soon that the server is away than wait minutes.
     with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
-        loaded = load_model(model, tracking_uri)
+        loaded = load_model(model, tracking_uri, log=log)
     rows = predictions.with_masks(loaded.stream(files, masks=bool(targets)), targets, force)
     failed = predictions.print_json(rows) if as_json else predictions.print_table(loaded, rows, len(files))
     if failed:
@@ -105,6 +110,7 @@ def serve(
         list[str] | None,
         typer.Option(help="A name by which it is reached, beside this machine's own; may be given again."),
     ] = None,
+    log: Log = None,
     tracking_uri: Store = None,
 ) -> None:
     """Serve a model over HTTP: REST, and a page. Research use only.
@@ -120,7 +126,7 @@ def serve(
     from bus_mlops.serving.limits import Limits
     from bus_mlops.serving.server import run
 
-    loaded = load_model(model, tracking_uri)
+    loaded = load_model(model, tracking_uri, log=log)
     limits = Limits(max_images, max_megabytes, max_megapixels, max_requests, max_seconds)
     app = create_app(loaded, limits, [host, *(allow_host or [])])
     which = f"version {loaded.version}" if loaded.version else loaded.digest[:12]

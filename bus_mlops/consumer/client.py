@@ -9,8 +9,10 @@ for row in model.predict(["scan.png"], masks=True):
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from bus_mlops.consumer.answer_log import AnswerLog
 from bus_mlops.consumer.explanation import occlusion_map
 from bus_mlops.consumer.find import find
 from bus_mlops.consumer.package_files import OpenedPackage, open_package
@@ -29,7 +32,7 @@ from bus_mlops.errors import BusMlopsError, ImageError, ModelOutputError, Regist
 from bus_mlops.files import printable
 from bus_mlops.images.contrast import require_contrast
 from bus_mlops.images.geometry import prepare
-from bus_mlops.images.model_input import Base64, Image, as_rgb, read_pixels, require_size, restore_mask
+from bus_mlops.images.model_input import Base64, Image, as_rgb, contents, read_pixels, require_size, restore_mask
 from bus_mlops.limits import core_count
 
 BATCH = 16
@@ -76,20 +79,28 @@ class Prediction:
     """How unlike its training images the model finds the image, larger is odder; None if it cannot tell."""
     triage: Triage | None = None
     """Whether malignant (`low`) or benign (`high`) can be ruled out at the nominal rate; None if it cannot tell."""
+    input: str | None = None
+    """sha256 of the image's bytes, or of an array's; None if its file could not be read."""
+    seconds: float | None = field(default=None, compare=False)
+    """From the reading of the image to its answer; images of one batch are answered together."""
 
 
-def load_model(uri: str | Path, tracking_uri: str | None = None) -> BusModel:
+def load_model(uri: str | Path, tracking_uri: str | None = None, *, log: str | Path | None = None) -> BusModel:
     """Load a model, checking every file's sha256.
 
     Args:
         uri: `models:/name@alias`, `models:/name/3`, a package folder or `s3://...`.
         tracking_uri: The store; else MLFLOW_TRACKING_URI, else `tracking.uri` of ./params.yaml, else ./mlflow.db.
+        log: A file that every answer is added to, as a line (`AnswerLog`).
 
     Raises:
         RegistryError: There is no such model (it names what there is) or a file was changed (it names the file).
+        AnswerLogError: The log cannot be written.
     """
     location, opened = find(str(uri), tracking_uri)
-    return BusModel(location.folder, opened.package, location.name, location.version, opened, location.standing)
+    model = BusModel(location.folder, opened.package, location.name, location.version, opened, location.standing)
+    model.log = None if log is None else AnswerLog(log)
+    return model
 
 
 class BusModel:
@@ -113,6 +124,8 @@ class BusModel:
         self.name = name or package.name
         self.version = version
         self.standing = reconciled(standing, package.gate)
+        self.log: AnswerLog | None = None
+        """Where each answer is written down before it is given."""
         self._given = opened
         self._sessions: dict[int, Any] = {}
         self._opening = Lock()
@@ -151,6 +164,7 @@ class BusModel:
 
         Raises:
             RegistryError: Masks are asked of a model that has none, or a member that it has not.
+            AnswerLogError: The model has a log that an answer cannot be added to.
         """
         if isinstance(images, str | bytes | Path):
             raise TypeError(f"predict takes a list of images but got one {type(images).__name__}: put it in a list.")
@@ -175,7 +189,8 @@ class BusModel:
         asked = tuple(range(count) if members is None else members)
         if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(range(count)):
             raise RegistryError(f"{self.name} has the members 0 to {count - 1}: it cannot answer with {list(asked)}.")
-        return self._batches(enumerate(images), masks, explanations, asked, before_run)
+        rows = self._batches(enumerate(images), masks, explanations, asked, before_run)
+        return rows if self.log is None else self.log.noting(self.digest, rows)
 
     def check_example(self) -> float:
         """Predict the package's own example.
@@ -184,7 +199,8 @@ class BusModel:
             The distance from the stored probability (0-1). A large one means that this machine's runtime computes
             something else than the one that wrote it.
         """
-        row = self.predict([self.opened.contents[EXAMPLE_IMAGE]])[0]
+        example = enumerate([self.opened.contents[EXAMPLE_IMAGE]])
+        row = next(self._batches(example, False, False, tuple(range(len(self.package.members))), lambda: None))
         if row.probability is None:
             raise RegistryError(f"the example of {self.folder} cannot be predicted: {row.error}")
         return abs(row.probability - self.opened.example.probability)
@@ -213,12 +229,16 @@ class BusModel:
     ) -> Iterator[Prediction]:
         while chunk := list(islice(images, BATCH)):
             rows = [self._blank(_source(image, i)) for i, image in chunk]
+            began: dict[int, float] = {}
             shapes: dict[int, tuple[int, int]] = {}
             inputs: list[NDArray[np.uint8]] = []
             for k, (_, image) in enumerate(chunk):
                 before_run()
+                began[k] = time.monotonic()
                 try:
-                    pixels = require_size(read_pixels(image, self.package.color))
+                    content = contents(image)
+                    rows[k] = replace(rows[k], input=hashlib.sha256(_bytes(content)).hexdigest())
+                    pixels = require_size(read_pixels(content, self.package.color, _name(image)))
                     require_contrast(pixels, printable(rows[k].source))
                     inputs.append(as_rgb(prepare(pixels, self.package.input_size)))
                     shapes[k] = (pixels.shape[0], pixels.shape[1])
@@ -229,13 +249,13 @@ class BusModel:
             # One after the other, since a mask or a map is as large as its image.
             for k, row in enumerate(rows):
                 if k not in places:
-                    yield row
+                    yield replace(row, seconds=time.monotonic() - began[k])
                     continue
                 answer = self._answer(row, outputs, places[k], shapes[k])
                 if explanations and answer.probability is not None:
                     explanation = self._explain(answer.probability, inputs[places[k]], shapes[k], members, before_run)
                     answer = replace(answer, explanation=explanation)
-                yield answer
+                yield replace(answer, seconds=time.monotonic() - began[k])
 
     def _blank(self, source: str) -> Prediction:
         package = self.package
@@ -360,5 +380,17 @@ def _failed(row: Prediction, error: BusMlopsError) -> Prediction:
 
 
 def _source(image: Image, index: int) -> str:
-    named = isinstance(image, str | Path) and not isinstance(image, Base64)
-    return str(image) if named else f"image[{index}]"
+    return str(image) if _is_path(image) else f"image[{index}]"
+
+
+def _name(image: Image) -> str:
+    """What its errors call it."""
+    return printable(str(image)) if _is_path(image) else "the image"
+
+
+def _bytes(content: bytes | NDArray[Any]) -> bytes:
+    return content if isinstance(content, bytes) else content.tobytes()
+
+
+def _is_path(image: Image) -> bool:
+    return isinstance(image, str | Path) and not isinstance(image, Base64)

@@ -26,7 +26,7 @@ _MOST_HIDDEN = 0.05
 _OPAQUE = 250
 
 
-def decode_image(source: Path | bytes, color: Color = "gray") -> NDArray[np.uint8]:
+def decode_image(source: Path | bytes, color: Color = "gray", what: str = "the image") -> NDArray[np.uint8]:
     """The pixels of an image, 0-255: (H, W) for gray, (H, W, 3) for rgb.
 
     The content decides the format, never the suffix; of a phone's JPEG of several frames (MPO) the first is taken.
@@ -37,12 +37,17 @@ def decode_image(source: Path | bytes, color: Color = "gray") -> NDArray[np.uint
     - An alpha channel of one value throughout says nothing and is ignored. Other transparency is laid on black, unless
       more than a twentieth of the pixels is half transparent, or is transparent with a picture beneath.
 
+    Args:
+        source: The file or its bytes.
+        color: What is wanted.
+        what: Stands in messages for the name of bytes.
+
     Raises:
         ImageError: The file, which it names, is not one complete still image of at most 100 million pixels, or its
             depth or transparency fits none of these rules.
         ImageSizeError: It claims more pixels than that, or a side of more than 16,384.
     """
-    decoded = open_image(source, "the image")
+    decoded = open_image(source, what)
     with conversion_errors(decoded):
         flat = _eight_bit(decoded)
         target = "L" if color == "gray" else "RGB"

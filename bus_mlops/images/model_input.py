@@ -8,14 +8,15 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bus_mlops.errors import ImageError, ImageSizeError
+from bus_mlops.files import printable
 from bus_mlops.images.decode import decode_image
-from bus_mlops.images.opening import MAX_SIDE
+from bus_mlops.images.opening import MAX_SIDE, read_file
 
 
 class Base64(str):
@@ -40,21 +41,38 @@ def from_base64(text: str) -> bytes:
         raise ImageError(f"not base64: {text[:40]!r}. Send the image file's bytes, base64-encoded.") from None
 
 
-def read_pixels(image: Image, color: Literal["gray", "rgb"]) -> NDArray[np.uint8]:
+def contents(image: Image) -> bytes | NDArray[Any]:
+    """What an image is told by: the bytes of its file, read once, or an array as it was given.
+
+    Raises:
+        ImageError: The file cannot be read, or it is none of what a model takes.
+    """
+    if isinstance(image, np.ndarray):
+        return image
+    if isinstance(image, Base64):
+        return from_base64(image)
+    if isinstance(image, str | Path):
+        return read_file(Path(image), printable(image))
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    raise ImageError(f"an image is a path, bytes, Base64 or a uint8 array but got {type(image).__name__}.")
+
+
+def read_pixels(image: Image, color: Literal["gray", "rgb"], what: str = "the image") -> NDArray[np.uint8]:
     """The uint8 pixels (H, W) or (H, W, 3), 0-255, of any image a model takes.
+
+    Args:
+        image: As in `contents`, or what that returned.
+        color: What is wanted.
+        what: Stands in messages for the name of an image that has none.
 
     Raises:
         ImageError: It cannot be read, or is an array of another kind.
     """
-    if isinstance(image, np.ndarray):
-        return _array_pixels(image, color)
-    if isinstance(image, Base64):
-        return decode_image(from_base64(image), color)
-    if isinstance(image, str | Path):
-        return decode_image(Path(image), color)
-    if isinstance(image, bytes | bytearray | memoryview):
-        return decode_image(bytes(image), color)
-    raise ImageError(f"an image is a path, bytes, Base64 or a uint8 array but got {type(image).__name__}.")
+    content = contents(image)
+    if isinstance(image, str | Path) and not isinstance(image, Base64):
+        what = printable(image)
+    return _array_pixels(content, color) if isinstance(content, np.ndarray) else decode_image(content, color, what)
 
 
 def require_size(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -58,7 +58,7 @@ def open_image(source: Path | bytes, what: str) -> Decoded:
         ImageError: As in `decode_image`.
     """
     name = printable(source) if isinstance(source, Path) else what
-    data = _read(source, name) if isinstance(source, Path) else source
+    data = read_file(source, name) if isinstance(source, Path) else source
     if not data:
         raise ImageError(f"{name} is empty (0 bytes). Copy or download it again.")
     try:
@@ -137,7 +137,12 @@ def _refusing_truncated() -> Iterator[None]:
                 ImageFile.LOAD_TRUNCATED_IMAGES = bool(_HOLDERS[1])
 
 
-def _read(path: Path, name: str) -> bytes:
+def read_file(path: Path, name: str) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        ImageError: There is none that can be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bus_mlops
-from bus_mlops.errors import RegistryError
+from bus_mlops.errors import AnswerLogError, RegistryError
 from bus_mlops.serving.answers import answer
 from bus_mlops.serving.guard import Guard, Message, Receive, Scope, Send
 from bus_mlops.serving.limits import Limits
@@ -30,6 +32,10 @@ SMALL_BODY = 8 * 2**20
 # So much of any body is always taken: it is what single images need, and connections are few.
 FREE_BYTES = 2**20
 RETRY = {"Retry-After": "2"}
+UNLOGGED = "the log of answers cannot be written, and no answer is given without its line."
+# So long after a failed write no work is asked for; then the next request tries again.
+UNLOGGED_SECONDS = 10.0
+LOG = logging.getLogger(__name__)
 
 
 def create_app(model: BusModel, limits: Limits, hosts: Iterable[str] = ()) -> Guard:
@@ -60,6 +66,7 @@ def _routes(model: BusModel, limits: Limits, work: Work) -> Starlette:
     from starlette.routing import Route
 
     about = describe(model, limits)
+    scoring = Scoring(model, work)
 
     async def version(_: Asking) -> Response:
         return JSONResponse(about)
@@ -68,7 +75,7 @@ def _routes(model: BusModel, limits: Limits, work: Work) -> Starlette:
         return Response("\n")
 
     async def ready(_: Asking) -> Response:
-        return Response("\n") if work.is_ready() else JSONResponse({"error": "too much is under way."}, 503, RETRY)
+        return Response("\n") if scoring.is_ready() else JSONResponse({"error": "not ready to answer."}, 503, RETRY)
 
     async def not_known(_: Asking, error: HTTPException) -> Response:
         return JSONResponse({"error": error.detail.lower()}, error.status_code, error.headers)
@@ -86,7 +93,7 @@ def _routes(model: BusModel, limits: Limits, work: Work) -> Starlette:
             Route("/health", alive),
             Route("/ping", alive),
             Route("/ready", ready),
-            Route("/invocations", Scoring(model, work), methods=["POST"]),
+            Route("/invocations", scoring, methods=["POST"]),
         ],
         exception_handlers={404: not_known, 405: not_known},  # type: ignore[dict-item]  # any exception, it says
     )
@@ -124,6 +131,11 @@ class Scoring:
         self.model = model
         self.work = work
         self.limits = work.limits
+        self._unlogged = float("-inf")
+
+    def is_ready(self) -> bool:
+        """Whether a request of one image would be answered soon."""
+        return self.work.is_ready() and time.monotonic() - self._unlogged > UNLOGGED_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; what it took of the budgets is given back when nothing is done for it any more."""
@@ -137,6 +149,11 @@ class Scoring:
             # What was not read of the body would be taken for the next request.
             headers = {"Connection": "close", **(RETRY if error.status == 503 else {})}
             response = JSONResponse({"error": error.message}, error.status, headers)
+        except AnswerLogError as error:
+            # The message names a path of this machine: it is for who runs the service.
+            LOG.error("%s", error)
+            self._unlogged = time.monotonic()
+            response = JSONResponse({"error": UNLOGGED}, 503, {"Connection": "close", **RETRY})
         except ClientLeftError:
             return
         finally:
