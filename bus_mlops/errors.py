@@ -33,6 +33,14 @@ class ImageSizeError(ImageError):
     """An image has too many pixels to be decoded safely, or too few to mean anything."""
 
 
+class DicomError(ImageError):
+    """A DICOM file cannot be read, holds no ultrasound picture, or the libraries of the extra `dicom` are missing."""
+
+
+class DicomArchiveError(BusMlopsError):
+    """A DICOM archive is away, refuses, or did not take an answer."""
+
+
 class DatasetError(BusMlopsError):
     """The assembled benchmark, its manifest or its fold assignment is missing, stale or inconsistent."""
 

@@ -40,15 +40,19 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list on standard output, nothing else.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace masks that are there and differ.")] = False,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a DICOM clip to look at, at most.")] = 32,
     log: Log = None,
     tracking_uri: Store = None,
 ) -> None:
     """Predict malignancy with a registered model. Research use only.
 
+    DICOM images of ultrasound are read where the extra is installed: pip install 'bus-mlops[dicom]'.
+
     Exits with 1 if any image could not be read; the others are answered all the same.
     """
     from bus_mlops.cli import predictions
     from bus_mlops.consumer.client import load_model
+    from bus_mlops.dicom.files import FileAnswers
     from bus_mlops.environment import settings
 
     files = predictions.expand(images)
@@ -56,8 +60,11 @@ def predict(
     # A consumer at a terminal would rather know soon that the server is away than wait minutes.
     with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
         loaded = load_model(model, tracking_uri, log=log)
-    rows = predictions.with_masks(loaded.stream(files, masks=bool(targets)), targets, force)
-    failed = predictions.print_json(rows) if as_json else predictions.print_table(loaded, rows, len(files))
+    answers = FileAnswers(loaded, frames)
+    rows = predictions.with_masks(answers.stream(files, masks=bool(targets)), targets, force)
+    failed = (
+        predictions.print_json(rows, answers.details) if as_json else predictions.print_table(loaded, rows, len(files))
+    )
     if failed:
         raise typer.Exit(1)
 

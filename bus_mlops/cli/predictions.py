@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,8 +89,12 @@ def _write_mask(target: Path, content: bytes, force: bool) -> str | None:
     return None
 
 
-def print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> int:
+def print_json(rows: Iterable[tuple[Prediction, str | None, str | None]], details: Mapping[str, dict[str, Any]]) -> int:
     """Print a JSON list, an object an image.
+
+    Args:
+        rows: As `with_masks` gives them.
+        details: By source, what is told of DICOM images beside the row; filled while the rows come.
 
     Returns:
         How many images failed.
@@ -117,6 +121,7 @@ def print_json(rows: Iterable[tuple[Prediction, str | None, str | None]]) -> int
                 "mask": written,
                 "error": problem,
                 "error_type": row.error_type,
+                "dicom": details.get(row.source),
             }
         )
     sys.stdout.write(json.dumps(answers, indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""Ultrasound studies in DICOM: images in; a structured report (SR) and a segmentation (SEG) out."""
