@@ -15,16 +15,21 @@ if TYPE_CHECKING:
     from bus_mlops.consumer.client import BusModel, Prediction
 
 
-def answer(model: BusModel, asked: Asked, before_run: Callable[[], None]) -> bytes:
+def answer(model: BusModel, asked: Asked, before_run: Callable[[], None], seen: Callable[[Prediction], None]) -> bytes:
     """`{"predictions": [...]}`.
 
     Args:
         model: Answers.
         asked: The images, and what is wanted of them.
         before_run: Called before each step of the work; what it raises ends it.
+        seen: Called with each answer.
     """
     rows = model.stream(asked.images, masks=asked.masks, explanations=asked.explanations, before_run=before_run)
-    return json.dumps({"predictions": [_row(model, row, asked) for row in rows]}, allow_nan=False).encode()
+    values = []
+    for row in rows:
+        seen(row)
+        values.append(_row(model, row, asked))
+    return json.dumps({"predictions": values}, allow_nan=False).encode()
 
 
 def _row(model: BusModel, row: Prediction, asked: Asked) -> dict[str, Any]:

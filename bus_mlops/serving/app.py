@@ -15,6 +15,7 @@ from bus_mlops.errors import AnswerLogError, RegistryError
 from bus_mlops.serving.answers import answer
 from bus_mlops.serving.guard import Guard, Message, Receive, Scope, Send
 from bus_mlops.serving.limits import Limits
+from bus_mlops.serving.metrics import CONTENT_TYPE, Metrics
 from bus_mlops.serving.requests import RefusedError, parse
 from bus_mlops.serving.work import ClientLeftError, Request, Work
 
@@ -31,6 +32,8 @@ SENDING_SECONDS = 60
 SMALL_BODY = 8 * 2**20
 # So much of any body is always taken: it is what single images need, and connections are few.
 FREE_BYTES = 2**20
+# As others count requests that nobody waited for.
+CLIENT_LEFT = 499
 RETRY = {"Retry-After": "2"}
 UNLOGGED = "the log of answers cannot be written, and no answer is given without its line."
 # So long after a failed write no work is asked for; then the next request tries again.
@@ -66,7 +69,8 @@ def _routes(model: BusModel, limits: Limits, work: Work) -> Starlette:
     from starlette.routing import Route
 
     about = describe(model, limits)
-    scoring = Scoring(model, work)
+    metrics = Metrics(model)
+    scoring = Scoring(model, work, metrics)
 
     async def version(_: Asking) -> Response:
         return JSONResponse(about)
@@ -76,6 +80,9 @@ def _routes(model: BusModel, limits: Limits, work: Work) -> Starlette:
 
     async def ready(_: Asking) -> Response:
         return Response("\n") if scoring.is_ready() else JSONResponse({"error": "not ready to answer."}, 503, RETRY)
+
+    async def counted(_: Asking) -> Response:
+        return Response(metrics.text(work.requests.held, scoring.is_ready()), headers={"Content-Type": CONTENT_TYPE})
 
     async def not_known(_: Asking, error: HTTPException) -> Response:
         return JSONResponse({"error": error.detail.lower()}, error.status_code, error.headers)
@@ -93,6 +100,7 @@ def _routes(model: BusModel, limits: Limits, work: Work) -> Starlette:
             Route("/health", alive),
             Route("/ping", alive),
             Route("/ready", ready),
+            Route("/metrics", counted),
             Route("/invocations", scoring, methods=["POST"]),
         ],
         exception_handlers={404: not_known, 405: not_known},  # type: ignore[dict-item]  # any exception, it says
@@ -127,8 +135,9 @@ def describe(model: BusModel, limits: Limits) -> dict[str, Any]:
 class Scoring:
     """`POST /invocations`: read the body, count it, have it worked on, answer; or say with 4xx or 5xx why not."""
 
-    def __init__(self, model: BusModel, work: Work) -> None:
+    def __init__(self, model: BusModel, work: Work, metrics: Metrics) -> None:
         self.model = model
+        self.metrics = metrics
         self.work = work
         self.limits = work.limits
         self._unlogged = float("-inf")
@@ -153,12 +162,18 @@ class Scoring:
             # The message names a path of this machine: it is for who runs the service.
             LOG.error("%s", error)
             self._unlogged = time.monotonic()
+            self.metrics.count_unlogged()
             response = JSONResponse({"error": UNLOGGED}, 503, {"Connection": "close", **RETRY})
         except ClientLeftError:
+            self.metrics.count_request(CLIENT_LEFT)
             return
+        except Exception:
+            self.metrics.count_request(500)
+            raise
         finally:
             # Before the last byte leaves: a client that has its answer may ask again at once.
             request.end()
+        self.metrics.count_request(response.status_code)
         async with asyncio.timeout(SENDING_SECONDS):
             await response(scope, receive, send)
 
@@ -175,7 +190,8 @@ class Scoring:
             raise RefusedError(400, f"{self.model.name} has no mask output: it only classifies. Ask without masks.")
         request.take(self.work.pixels, asked.pixels)
         is_single = len(asked.images) == 1 and not asked.explanations
-        return await request.run(is_single, partial(answer, self.model, asked, request.require_wanted), receive)
+        work = partial(answer, self.model, asked, request.require_wanted, self.metrics.observe)
+        return await request.run(is_single, work, receive)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive, request: Request) -> bytes:
         announced = headers.get(b"content-length", b"0")

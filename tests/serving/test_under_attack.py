@@ -209,7 +209,9 @@ def test_names_that_were_allowed_are_answered(package_folder):
         assert post(url, ONE, Host="other.example.org").status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/", "/page.js", "/version", "/health", "/ready", "/invocations", "/nothing"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page.js", "/version", "/health", "/ready", "/metrics", "/invocations", "/nothing"]
+)
 def test_every_answer_has_the_headers_that_a_scanner_looks_for(service, path):
     headers = requests.get(f"{service}{path}", timeout=10).headers
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -219,7 +221,10 @@ def test_every_answer_has_the_headers_that_a_scanner_looks_for(service, path):
 
 
 def test_no_answer_shows_a_path_of_the_server(service, package_folder):
-    said = [requests.get(f"{service}{path}", timeout=10).text for path in ("/version", "/x", "/%2e%2e/etc/passwd")]
+    said = [
+        requests.get(f"{service}{path}", timeout=10).text
+        for path in ("/version", "/metrics", "/x", "/%2e%2e/etc/passwd")
+    ]
     bad = {"dataframe_records": [{"image": base64.b64encode(b"no image").decode()}]}
     said += [post(service, document).text for document in (ONE, bad, {"dataframe_records": 5})]
     for text in said:
