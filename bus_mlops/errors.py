@@ -97,6 +97,14 @@ class DamagedPackageError(RegistryError):
     """A file of a package is missing, changed, not listed, no regular file or too large: another copy may be whole."""
 
 
+class UnsafeGraphError(RegistryError):
+    """A network asks for more than its own weights and ONNX's own operators: another file, somebody's function."""
+
+
+class UntrustedError(RegistryError):
+    """A package or a decision is not signed by a key that is trusted here, or the keys themselves cannot be used."""
+
+
 class StoreError(RegistryError):
     """The place that holds the models cannot be asked: it is away, refuses, or answers with an error."""
 

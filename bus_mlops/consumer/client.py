@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from bus_mlops.consumer.answer_log import AnswerLog
 from bus_mlops.consumer.explanation import occlusion_map
 from bus_mlops.consumer.find import find
+from bus_mlops.consumer.onnx_graph import require_plain_graph
 from bus_mlops.consumer.package_files import OpenedPackage, open_package
 from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, Member, Package, combine
 from bus_mlops.consumer.standing import UNKNOWN, Standing, reconciled
@@ -323,6 +324,7 @@ class BusModel:
         import onnxruntime
 
         contents = self.opened.contents
+        require_plain_graph(contents[member.onnx], self.folder / member.onnx)
         try:
             session = onnxruntime.InferenceSession(
                 contents[member.onnx], self._options, providers=["CPUExecutionProvider"]
@@ -352,6 +354,8 @@ class BusModel:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # A graph is all in its file: one that names another is not followed.
         options.add_session_config_entry(EXTERNAL_DATA, str(self.folder / "none"))
+        # The runtime's own format is recognised by its first bytes otherwise, and nothing here has looked into that.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         return options
 
 

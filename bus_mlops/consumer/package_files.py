@@ -161,7 +161,7 @@ def parse_origin(content: bytes, where: Path | str) -> Origin:
         DamagedPackageError: It is not one.
     """
     try:
-        return Origin.model_validate_json(content)
+        return Origin.model_validate_json(content, strict=True)
     except ValidationError as error:
         message = f"{where} was changed: {error.errors()[0]['msg']}. Export the package again."
         raise DamagedPackageError(message) from None
@@ -261,7 +261,7 @@ def _opened(folder: Path, name: str, use: Callable[[IO[bytes]], Content]) -> Con
 
 def _parsed(kind: type[T], content: bytes, where: Path) -> T:
     try:
-        return kind.model_validate_json(content)
+        return kind.model_validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or where.name
