@@ -11,6 +11,7 @@ from bus_mlops.cli import (
     acceptance,
     consumer,
     data,
+    drift,
     layout,
     project_folder,
     registry,
@@ -47,7 +48,14 @@ _GROUPS = {
         registry.rollback,
         registry.verify,
     ),
-    "Use a promoted model": (consumer.predict, acceptance.accept, consumer.serve, consumer.export, consumer.pull),
+    "Use a promoted model": (
+        consumer.predict,
+        acceptance.accept,
+        consumer.serve,
+        drift.drift,
+        consumer.export,
+        consumer.pull,
+    ),
     STORE: (reproduce.reconcile, repair.repair, repair.relocate, transfer.export_runs, transfer.import_runs),
     COMPLETION: (completion,),
 }

@@ -37,6 +37,7 @@ EXAMPLES = {
     "predict": "bus-mlops predict --model models:/bus-mt-estan@champion scan.png --mask-dir masks",
     "accept": "bus-mlops accept models:/bus-mt-estan@champion our-cases --k 20 --k 50",
     "serve": "bus-mlops serve models:/bus-mt-estan@champion --port 8080",
+    "drift": "bus-mlops drift answers.jsonl --model models:/bus-mt-estan@champion --svg drift.svg",
     "export": "bus-mlops export models:/bus-mt-estan@champion model",
     "pull": "bus-mlops pull models:/bus-mt-estan@champion",
     "completion": 'eval "$(bus-mlops completion bash)"',

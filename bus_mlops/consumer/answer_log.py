@@ -1,9 +1,10 @@
 """The log of answers: a line for each, added at the end and never changed, by which an answer can be accounted for.
 
 A line is a JSON object: when (`time`, UTC), which model (`model`, the package's digest), which image (`input`, the
-sha256 of its bytes), what was said (`status`, `probability`, `spread`, `oddness`, `triage`, `error_type`) and how long
-it took (`seconds`). No pixel, no path, no name and no sentence: those may hold what a file is called. `before` is the
-sha256 of the line before, also across rotated files, so that a line that was changed, removed or put in shows.
+sha256 of its bytes), what was said (`status`, `probability`, `spread`, `members`, `oddness`, `triage`, `error_type`)
+and how long it took (`seconds`). No pixel, no path, no name and no sentence: those may hold what a file is called.
+`before` is the sha256 of the line before, also across rotated files, so that a line that was changed, removed or put
+in shows.
 
 Several threads and processes may write to one file: each line is one write, at the end, under the file's lock. It is
 on the disk (`fdatasync`) before the answer leaves. An answer that cannot be written down is not given.
@@ -33,7 +34,7 @@ MAX_BYTES = 64 * 2**20
 BEGINNING = "0" * 64
 # Longer than any line that is written here.
 _LONGEST = 4096
-_FIELDS = ("status", "probability", "spread", "oddness", "triage", "error_type", "seconds")
+_FIELDS = ("status", "probability", "spread", "members", "oddness", "triage", "error_type", "seconds")
 
 
 def digest(line: bytes) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from bus_mlops.consumer.standing import Standing
 
@@ -134,6 +134,39 @@ class ExternalNumbers(BaseModel):
     numbers: dict[str, JudgedNumber] = Field(description="by metric; at the threshold that ships")
 
 
+class ScoreBins(BaseModel):
+    """How probabilities were spread among the images that were judged, one of each case."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edges: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        max_length=100, description="between the bins, rising; a probability on an edge lies above it"
+    )
+    counts: tuple[Annotated[int, Field(ge=0)], ...] = Field(max_length=101, description="cases, by bin")
+
+    @model_validator(mode="after")
+    def _fit(self) -> ScoreBins:
+        if len(self.counts) != len(self.edges) + 1 or list(self.edges) != sorted(set(self.edges)):
+            raise ValueError("edges rise, and there is one bin more than edges")
+        return self
+
+    @classmethod
+    def of(cls, probabilities: npt.ArrayLike, bins: int = 20) -> ScoreBins:
+        """Bins of about as many of these probabilities (N,) each.
+
+        >>> ScoreBins.of([0.1, 0.2, 0.6, 0.9], bins=2)
+        ScoreBins(edges=(0.4,), counts=(2, 2))
+        """
+        values = np.asarray(probabilities, dtype=np.float64)
+        edges = np.unique(np.quantile(values, np.arange(1, bins) / bins).round(6))
+        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+        return cls(edges=tuple(edges.tolist()), counts=tuple(counts.tolist()))
+
+    def place(self, probabilities: npt.ArrayLike) -> npt.NDArray[np.intp]:
+        """The bin (N,) of each probability, from 0."""
+        return np.searchsorted(np.array(self.edges), np.asarray(probabilities), side="right")
+
+
 class JudgedNumbers(BaseModel):
     """What the gate measured of what ships, on images that no network behind an answer had seen."""
 
@@ -159,6 +192,7 @@ class JudgedNumbers(BaseModel):
     external: dict[str, ExternalNumbers] = Field(
         default_factory=dict, description="by `locked` or source: what no fold touches, judged once"
     )
+    scores: ScoreBins | None = Field(default=None, description="of the answers that were judged; for `bus-mlops drift`")
     alone: dict[str, float] = Field(
         default_factory=dict, description="the same as `numbers` of one network alone, in the mean over all networks"
     )

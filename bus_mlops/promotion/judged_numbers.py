@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bus_mlops.consumer.package_format import JudgedNumber, JudgedNumbers, Package
+from bus_mlops.consumer.package_format import JudgedNumber, JudgedNumbers, Package, ScoreBins
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.intervals import bootstrap_interval
 from bus_mlops.evaluation.metrics import METRICS
@@ -52,6 +52,7 @@ def judged_numbers(comparison: Comparison, members: str, package: Package, answe
         threshold=package.threshold,
         numbers={**ships, **_calibration_error(comparison, test)},
         at_fold_thresholds=numbers_at(comparison, test, AT_A_THRESHOLD, test["threshold"].to_numpy()),
+        scores=ScoreBins.of(test.groupby("case_id")["probability"].first()),
         alone=_alone(comparison.candidate.members, package.threshold),
     )
 
