@@ -52,6 +52,7 @@ _GROUPS = {
         consumer.predict,
         acceptance.accept,
         consumer.serve,
+        consumer.watch,
         drift.drift,
         consumer.export,
         consumer.pull,

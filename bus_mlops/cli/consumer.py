@@ -1,18 +1,20 @@
-"""`bus-mlops predict`, `serve`, `export` and `pull`: using a promoted model. Heavy imports happen inside."""
+"""`bus-mlops predict`, `watch`, `serve`, `export` and `pull`: using a promoted model. Heavy imports happen inside."""
 
 from __future__ import annotations
 
 import importlib.util
 import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bus_mlops.errors import RegistryError
+from bus_mlops.errors import DicomError, RegistryError
 
 LOG = logging.getLogger(__name__)
 VERSION_HELP = "models:/NAME/VERSION, models:/NAME@champion, or a number if only one model is registered."
+FRAMES_HELP = "Frames of a DICOM clip to look at, at most, evenly spaced."
 Store = Annotated[
     str | None,
     typer.Option(
@@ -40,7 +42,15 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON list on standard output, nothing else.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace masks that are there and differ.")] = False,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of a DICOM clip to look at, at most.")] = 32,
+    dicom_out: Annotated[
+        Path | None,
+        typer.Option(help="Answer DICOM (files, or folders however deep) in DICOM: SR and SEG are written here."),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="TITLE@HOST:PORT", help="Send what --dicom-out writes there, too (C-STORE)."),
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help=FRAMES_HELP)] = 32,
     log: Log = None,
     tracking_uri: Store = None,
 ) -> None:
@@ -53,20 +63,78 @@ def predict(
     from bus_mlops.cli import predictions
     from bus_mlops.consumer.client import load_model
     from bus_mlops.dicom.files import FileAnswers
+    from bus_mlops.dicom.sending import Receiver
     from bus_mlops.environment import settings
 
-    files = predictions.expand(images)
+    if store is not None and dicom_out is None:
+        raise DicomError("--store sends what --dicom-out writes: name a folder with it, too.")
+    receiver = None if store is None else Receiver.parsed(store)
+    files = images if dicom_out is not None else predictions.expand(images)
     targets = predictions.mask_paths(files, mask_dir) if mask_dir is not None else {}
     # A consumer at a terminal would rather know soon that the server is away than wait minutes.
     with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
         loaded = load_model(model, tracking_uri, log=log)
-    answers = FileAnswers(loaded, frames)
-    rows = predictions.with_masks(answers.stream(files, masks=bool(targets)), targets, force)
-    failed = (
-        predictions.print_json(rows, answers.details) if as_json else predictions.print_table(loaded, rows, len(files))
-    )
+    answers = FileAnswers(loaded, frames, dicom_out, None if receiver is None else receiver.store)
+    found = answers.stream(files, masks=bool(targets)) if dicom_out is None else answers.stream_studies(files)
+    rows = predictions.with_masks(found, targets, force)
+    if as_json:
+        failed = predictions.print_json(rows, answers.details)
+    else:
+        failed = predictions.print_table(loaded, rows, len(files))
+        for line in answers.studies:
+            print(line)
+    if answers.left_out:
+        print(f"note: skipped: {answers.left_out}", file=sys.stderr)
+    if dicom_out is not None and not answers.details and not failed:
+        raise DicomError("there is no ultrasound image among them, so nothing was answered. Name the study's folder.")
     if failed:
         raise typer.Exit(1)
+
+
+def watch(
+    dicomweb: Annotated[
+        str, typer.Option(metavar="URL", help="The archive's DICOMweb root: http(s)://HOST:PORT/dicom-web.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="models:/NAME@champion, models:/NAME/VERSION, a package folder or s3://..."),
+    ],
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="TITLE@HOST:PORT", help="Send the answers there (C-STORE) instead of over DICOMweb."),
+    ] = None,
+    interval: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks.")] = 3,
+    days: Annotated[int, typer.Option(min=0, help="Age of a study by its date, at most; 0: any, dated or not.")] = 1,
+    frames: Annotated[int, typer.Option(min=1, help=FRAMES_HELP)] = 32,
+    log: Log = None,
+    tracking_uri: Store = None,
+) -> None:
+    """Answer ultrasound images that come into a DICOM archive. Research use only.
+
+    Each gets a report (SR) and, where a lesion was marked, a segmentation (SEG) in its own study, once for each model.
+
+    A login stands in BUS_MLOPS_DICOMWEB_USERNAME and _PASSWORD, or BUS_MLOPS_DICOMWEB_TOKEN. SIGTERM or Ctrl-C ends it.
+    """
+    from bus_mlops.dicom.libraries import require_libraries
+
+    require_libraries()
+    import signal
+
+    from bus_mlops.consumer.client import load_model
+    from bus_mlops.dicom.archive import Archive
+    from bus_mlops.dicom.sending import Receiver
+    from bus_mlops.dicom.watch import Watch
+
+    archive = Archive(dicomweb)
+    deliver = archive.store if store is None else Receiver.parsed(store).store
+    loaded = load_model(model, tracking_uri, log=log)
+    watched = Watch(loaded, archive, deliver, interval, frames, days)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: watched.stop.set())
+    which = f"version {loaded.version}" if loaded.version else loaded.digest[:12]
+    LOG.info("%s %s watches %s (Ctrl-C to stop). %s", loaded.name, which, archive.url, loaded.package.notice)
+    watched.run()
+    LOG.info("Stopped; %d images were answered.", watched.answered)
 
 
 def export(

@@ -35,6 +35,7 @@ EXAMPLES = {
     "rollback": 'bus-mlops rollback --reason "misses small tumours at the clinic"',
     "verify": "bus-mlops verify 3 --full",
     "predict": "bus-mlops predict --model models:/bus-mt-estan@champion scan.png --mask-dir masks",
+    "watch": "bus-mlops watch --dicomweb http://localhost:8042/dicom-web --model models:/bus-mt-estan@champion",
     "accept": "bus-mlops accept models:/bus-mt-estan@champion our-cases --k 20 --k 50",
     "serve": "bus-mlops serve models:/bus-mt-estan@champion --port 8080",
     "drift": "bus-mlops drift answers.jsonl --model models:/bus-mt-estan@champion --svg drift.svg",

@@ -89,8 +89,21 @@ def read_image(source: Path | bytes, name: str = "the image") -> UltrasoundImage
         DicomError: It cannot be read, or lacks what an answer needs.
     """
     called = printable(source) if isinstance(source, Path) else name
-    dataset = _parsed(source, called)
+    return image_of(_parsed(source, called), called)
+
+
+def image_of(dataset: Dataset, called: str) -> UltrasoundImage:
+    """As `read_image`, of what was read already.
+
+    Args:
+        dataset: With its pixel data.
+        called: For messages.
+
+    Raises:
+        DicomError: As in `read_image`.
+    """
     try:
+        _decode(dataset)
         _require_ultrasound(dataset)
         return UltrasoundImage(dataset, called, regions_of(dataset), frame_count(dataset))
     except OtherContentError as error:
@@ -119,12 +132,21 @@ def _parsed(source: Path | bytes, name: str) -> Dataset:
                 dataset.file_meta.TransferSyntaxUID = _found_syntax(dataset)
             if dataset.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
                 raise OtherContentError(f"{name} is a DICOMDIR: name the folder that it is of.", "DICOMDIR")
-            dataset.decode()
             return dataset
     except DicomError:
         raise
     except Exception as error:  # hostile bytes surface as almost any exception of the parser, some with values in it
         raise DicomError(f"{name} is damaged ({type(error).__name__}). Copy or export it again.") from error
+
+
+def _decode(dataset: Dataset) -> None:
+    """Texts as texts, whatever the script."""
+    try:
+        with warnings.catch_warnings(), silenced(logging.getLogger("pydicom")):
+            warnings.simplefilter("ignore")
+            dataset.decode()
+    except Exception as error:  # hostile bytes surface as almost any exception, some with values in it
+        raise DicomError(f"it is damaged ({type(error).__name__}). Copy or export it again.") from error
 
 
 def _content(path: Path, name: str) -> bytes:

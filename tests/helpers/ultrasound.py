@@ -75,6 +75,7 @@ def ultrasound(pixels: Any = None, *, kind: Any = "MONOCHROME2", frames: Any = 1
     image.StudyDate, image.StudyTime, image.StudyID, image.AccessionNumber = "20260102", "101112", "S1", "A1"
     image.ReferringPhysicianName, image.Manufacturer, image.Modality = "", "Phantoms Ltd", "US"
     image.SeriesNumber, image.InstanceNumber, image.PatientOrientation = 3, 7, ""
+    image.Laterality = ""
     image.ImageType = ["ORIGINAL", "PRIMARY"]
     image.Rows, image.Columns = shape[:2]
     image.SamplesPerPixel = 3 if len(shape) == 3 else 1
