@@ -58,7 +58,10 @@ def finished_keys(project: Path, kind: str = "fold") -> list[tuple[str, str]]:
 
 
 def wait_for_the_middle(project: Path, finished: int = 1, kind: str = "fold") -> Any:
-    """Wait until so many cells are finished and another one is in the first half of its epochs; returns its run."""
+    """Wait until so many cells are finished and another one is in the first half of its epochs; returns its run.
+
+    An epoch of the small network takes 12 ms: the half of 300 leaves time to see it, also on a busy machine.
+    """
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         # A look at the store takes as long as an epoch: not before there is one.
