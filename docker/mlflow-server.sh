@@ -10,6 +10,9 @@ set -eu
 here=$(dirname "$(command -v "$0")")
 export AWS_DEFAULT_REGION="${AWS_DEFAULT_REGION:-us-east-1}" AWS_EC2_METADATA_DISABLED=true MLFLOW_DISABLE_TELEMETRY=true
 export MLFLOW_AUTH_CONFIG_PATH="${MLFLOW_AUTH_CONFIG_PATH:-$here/auth.ini}"
+# Who asked to change what, where no account of MLflow can reach it: audit.py.
+export AUDIT_LOG="${AUDIT_LOG:-$PWD/audit.jsonl}" PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+touch "$AUDIT_LOG" && chmod 600 "$AUDIT_LOG"
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false     # of language models
 # Other names are refused, and so are the pages of other origins: a browser at http://NAME:5000 sends that as its own.
 export MLFLOW_SERVER_ALLOWED_HOSTS="$SERVER_NAMES"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -43,8 +44,11 @@ def test_the_image_installs_the_versions_that_are_tested() -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
     with shared_server(tmp_path_factory.mktemp("shared") / "server") as running:
-        for user in ("anna", "ben"):
+        for user in ("anna", "ben", "reader", "promoter"):
             running.add_user(user)
+        running.accounts("setup", "bus-mt-estan", "--experiment", "bus-benchmark", "--experiment", "of-anna")
+        for user, role in {"anna": "trainer", "ben": "trainer", "promoter": "promoter", "reader": "reader"}.items():
+            running.accounts("give", user, role)
         yield running
 
 
@@ -128,6 +132,101 @@ def test_who_may_not_end_a_promotion_does_not_begin_one(server, monkeypatch):
         roll_back(client, tracking, "model", "a reason", to="1")
     assert "may not do this: who owns the experiment or the model" in str(explain(refused.value))
     assert client.get_registered_model("model").tags == {}
+
+
+def ask(server: SharedServer, user: str, method: str, path: str, **values: str | bytes) -> int:
+    """The status that an account gets."""
+    import requests
+
+    login = server.login(user)
+    return requests.request(
+        method,
+        f"{server.url}/api/2.0/{path}",
+        auth=(login["MLFLOW_TRACKING_USERNAME"], login["MLFLOW_TRACKING_PASSWORD"]),
+        data=values.get("data"),
+        json=None if "data" in values else values,
+        timeout=60,
+    ).status_code
+
+
+@pytest.mark.slow
+def test_only_promoters_write_decisions_and_move_champion(server, monkeypatch):
+    log_in(server, "promoter", monkeypatch)
+    client = open_client(TrackingConfig(uri=server.url))
+    experiments = {name: client.get_experiment_by_name(name) for name in ("promotions", "bus-benchmark", "external")}
+    ids = {name: each.experiment_id for name, each in experiments.items() if each is not None}
+    record = client.create_run(ids["promotions"])
+    client.log_text(record.info.run_id, "decided", "decision.json")
+    version = client.create_model_version("bus-mt-estan", f"{record.info.artifact_uri}/model", record.info.run_id)
+    client.set_registered_model_alias("bus-mt-estan", "champion", version.version)
+    proxied = f"mlflow-artifacts/artifacts/{ids['promotions']}/{record.info.run_id}/artifacts/decision.json"
+    elsewhere = {"name": "bus-mt-estan", "source": "s3://elsewhere/model"}
+    model = {"name": "bus-mt-estan", "key": "package.sha256", "value": "0" * 64, "version": version.version}
+    attacks = {
+        ("POST", "mlflow/registered-models/alias"): {"name": "bus-mt-estan", "alias": "champion", "version": "1"},
+        ("DELETE", "mlflow/registered-models/alias"): {"name": "bus-mt-estan", "alias": "champion"},
+        ("POST", "mlflow/model-versions/set-tag"): model,
+        ("POST", "mlflow/registered-models/set-tag"): {**model, "key": "promotion.claim.x"},
+        ("POST", "mlflow/model-versions/create"): elsewhere,
+        ("DELETE", "mlflow/model-versions/delete"): {"name": "bus-mt-estan", "version": version.version},
+        ("POST", "mlflow/registered-models/rename"): {"name": "bus-mt-estan", "new_name": "mine"},
+        ("POST", "mlflow/runs/create"): {"experiment_id": ids["promotions"]},
+        ("POST", "mlflow/runs/set-tag"): {"run_id": record.info.run_id, "key": "decision", "value": "promoted"},
+        ("POST", "mlflow/runs/delete"): {"run_id": record.info.run_id},
+        ("PUT", proxied): {"data": b"forged"},
+        ("DELETE", proxied): {},
+        ("PUT", f"mlflow-artifacts/artifacts/../artifacts/{ids['promotions']}/x"): {"data": b"forged"},
+        ("PUT", "mlflow-artifacts/artifacts/loose.txt"): {"data": b"forged"},
+        ("POST", "mlflow/users/create"): {"username": "second", "password": "password-of-second"},
+        ("PATCH", "mlflow/users/update-admin"): {"username": "anna", "is_admin": "true"},
+        ("PATCH", "mlflow/users/update-password"): {"username": "promoter", "password": "password-of-anna"},
+    }
+    for user in ("anna", "reader"):
+        got = {action: ask(server, user, *action, **values) for action, values in attacks.items()}
+        assert {action: status for action, status in got.items() if status not in (400, 403, 404)} == {}
+        refused = [status for (_, path), status in got.items() if "alias" in path or path == proxied]
+        assert set(refused) == {403}
+    # Nothing has happened.
+    assert client.get_model_version_by_alias("bus-mt-estan", "champion").version == version.version
+    assert client.get_model_version("bus-mt-estan", version.version).tags == {}
+    assert ask(server, "anna", "GET", proxied) == 200
+    # Who trains does so where it is meant; who only reads does not.
+    run = {"experiment_id": ids["bus-benchmark"]}
+    assert [ask(server, user, "POST", "mlflow/runs/create", **run) for user in ("anna", "reader")] == [200, 403]
+    check_right(client, "bus-mt-estan")
+
+
+@pytest.mark.slow
+def test_the_audit_log_says_who_asked_to_change_what(server):
+    asked = {"name": "bus-mt-estan", "alias": "champion", "version": "7"}
+    assert ask(server, "ben", "POST", "mlflow/registered-models/alias", **asked) == 403
+    assert ask(server, "nobody", "POST", "mlflow/registered-models/alias", **asked) == 401
+    lines = [json.loads(line) for line in server.audit.read_text().splitlines()]
+    of_aliases = [line for line in lines if line["path"].endswith("/registered-models/alias")]
+    assert [line["user"] for line in of_aliases[-2:]] == ["ben", None]
+    assert {**of_aliases[-2], **asked} == of_aliases[-2]
+    assert "password-of" not in server.audit.read_text()
+    assert server.audit.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.slow
+def test_roles_are_given_one_at_a_time_and_may_be_set_up_again(server):
+    server.add_user("carl")
+    run = {"experiment_id": open_experiment(server)}
+    for role, status in (("trainer", 200), ("reader", 403), ("promoter", 200)):
+        assert server.accounts("give", "carl", role) == f"carl: {role}\n"
+        assert ask(server, "carl", "POST", "mlflow/runs/create", **run) == status
+    server.accounts("setup", "bus-mt-estan", "--experiment", "bus-benchmark")
+
+
+def open_experiment(server: SharedServer) -> str:
+    from mlflow import MlflowClient
+
+    with pytest.MonkeyPatch.context() as patch:
+        log_in(server, "reader", patch)
+        found = MlflowClient(server.url).get_experiment_by_name("bus-benchmark")
+    assert found is not None
+    return str(found.experiment_id)
 
 
 def log_in(server: SharedServer, user: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,7 @@ class SharedServer:
 
     url: str
     log: Path
+    audit: Path
 
     def login(self, user: str) -> dict[str, str]:
         """The environment of a user's commands."""
@@ -68,6 +69,14 @@ class SharedServer:
         )
         assert answer.status_code == 200, answer.text
 
+    def accounts(self, *arguments: str) -> str:
+        """What docker/accounts.py says, run by the administrator."""
+        command = [sys.executable, str(ROOT / "docker" / "accounts.py"), *arguments]
+        environment = {**os.environ, **self.login(ADMIN), "MLFLOW_TRACKING_URI": self.url}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     @staticmethod
     def _password(user: str) -> str:
         return VALUES["MLFLOW_AUTH_ADMIN_PASSWORD"] if user == ADMIN else f"password-of-{user}"
@@ -79,7 +88,7 @@ def shared_server(folder: Path) -> Iterator[SharedServer]:
     with postgres() as port, s3_server(folder / "s3") as store:
         own_port = free_port()
         log = folder / "mlflow.log"
-        server = SharedServer(f"http://localhost:{own_port}", log)
+        server = SharedServer(f"http://localhost:{own_port}", log, folder / "audit.jsonl")
         values = VALUES | {"SERVER_NAMES": f"localhost:{own_port},{NAME}"}
         changed = {
             "PGHOST": "127.0.0.1",
@@ -88,6 +97,7 @@ def shared_server(folder: Path) -> Iterator[SharedServer]:
             "MLFLOW_ADDRESS": "127.0.0.1",
             "MLFLOW_PORT": str(own_port),
             "MLFLOW_WORKERS": "1",
+            "AUDIT_LOG": str(server.audit),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         environment = {**os.environ, **store.environment, **compose_environment("mlflow", values), **changed}
