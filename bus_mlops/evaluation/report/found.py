@@ -19,8 +19,8 @@ _LEAD = re.compile(
 
 
 def finding_lines(findings: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The lines on what the paper claims and this run tests, and all others."""
-    lines = [_line(each) for each in findings]
+    """The lines on what the paper claims and this run tests, and all others; in each, what was found stands first."""
+    lines = sorted((_line(each) for each in findings), key=lambda line: list(MARKS).index(line["verdict"]))
     first = [line for line in lines if line["claim"] and line["verdict"] != "not tested"]
     return first, [line for line in lines if line not in first]
 
