@@ -56,7 +56,7 @@ test-all: test test-slow test-oldest  ## all tests, on the oldest versions and o
 
 # Without TensorFlow, which has one allowed version: what reads, splits, measures, judges and predicts.
 ROOMS := tests/test_imports.py $(addprefix tests/,config consumer dataset evaluation gate images sources)
-UNTRAINED := -m pytest $(FILES) --without-tensorflow $(ROOMS)
+UNTRAINED := -m pytest $(FILES) --without-tensorflow --hypothesis-profile brief $(ROOMS)
 # The first that starts: a shim of pyenv for a version that is not active does not.
 starting = $(shell for python in python$(1) $(HOME)/.pyenv/versions/$(1)*/bin/python$(1); do \
     if $$python -c '' 2> /dev/null; then echo $$python; break; fi; done)

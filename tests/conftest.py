@@ -30,6 +30,8 @@ environment.quiet()
 # How long an example takes says how busy the machine is, no more.
 hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
+# What only another version of a library can break needs no hundred examples: --hypothesis-profile brief.
+hypothesis.settings.register_profile("brief", deadline=None, max_examples=20)
 
 # A module that names one of these, or a test with such a fixture, does what takes seconds: it starts processes, makes
 # an MLflow store, assembles images or renders reports.
