@@ -87,11 +87,16 @@ test-313: .venv-313/.installed
 	$(BIN)/uv pip install --quiet --python .venv-$* --constraints requirements.lock --editable '.[pipeline,test]'
 	@touch $@
 
-lint: install  ## ruff, mypy and the contracts of imports
+# A mirror of advisories, as the note says that stands in its place: no network is asked.
+ADVISORIES ?=
+
+lint: install  ## ruff, mypy, the contracts of imports, bandit, and pip-audit (ADVISORIES=all.zip)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy bus_mlops pipelines benchmarks tests docs/generate
 	$(BIN)/lint-imports
+	$(BIN)/python tests/helpers/bandit_beside_ruff.py bus_mlops pipelines benchmarks docs/generate docker
+	@$(BIN)/python tests/helpers/known_vulnerabilities.py "$(ADVISORIES)"
 
 docs: export NO_MKDOCS_2_WARNING := true
 docs: install  ## the site of docs/, into build/site: open build/site/index.html

@@ -81,7 +81,8 @@ def honest_wait(url: str) -> float:
     begun = time.monotonic()
     while (waited := time.monotonic() - begun) < PATIENCE:
         try:
-            answer = requests.post(f"{url}/invocations", HONEST, headers=JSON, timeout=PATIENCE - waited)
+            left = PATIENCE - waited
+            answer = requests.post(f"{url}/invocations", HONEST, headers=JSON, timeout=left)
             if answer.status_code == 200:
                 break
         except requests.RequestException:

@@ -31,7 +31,7 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell that you t
     """
     from typer.completion import get_completion_script  # type: ignore[attr-defined]  # typer names no exports
 
-    script = get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value)
+    script = get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value)  # nosec B604 - a name
     if shell is Shell.ZSH:
         # Where it is evaluated, a zsh may not have loaded what completes yet. Typer doubles the apostrophes of help
         # texts, which is one apostrophe where this option is set, and none where it is not.
