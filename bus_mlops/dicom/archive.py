@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -84,33 +85,28 @@ class Archive:
             dates: Of the study, as `20260101-20260102`; "" for all.
         """
         filters = {"ModalitiesInStudy": MODALITY} | ({"StudyDate": dates} if dates else {})
-        with self._asked():
-            found = self._client.search_for_studies(
-                search_filters=filters, fields=["NumberOfStudyRelatedInstances"], get_remaining=True
-            )
-        return [Study(str(_value(each, _STUDY)), _number(each, _IN_STUDY)) for each in found if _value(each, _STUDY)]
+        search = partial(
+            self._client.search_for_studies, search_filters=filters, fields=["NumberOfStudyRelatedInstances"]
+        )
+        return [Study(name, _number(each, _IN_STUDY)) for name, each in self._found(search, _STUDY).items()]
 
     def images(self, study: str) -> list[Place]:
         """The ultrasound images of a study."""
-        with self._asked():
-            series = self._client.search_for_series(study, search_filters={"Modality": MODALITY}, get_remaining=True)
+        search = partial(self._client.search_for_series, study, search_filters={"Modality": MODALITY})
         places: list[Place] = []
-        for each in filter(None, (_value(item, _SERIES) for item in series)):
-            with self._asked():
-                found = self._client.search_for_instances(study, str(each), get_remaining=True)
+        for series in self._found(search, _SERIES):
+            found = self._found(partial(self._client.search_for_instances, study, series), _INSTANCE)
             places += [
-                Place(study, str(each), str(_value(item, _INSTANCE)), _size(item))
-                for item in found
-                if _value(item, _INSTANCE) and str(_value(item, _CLASS) or IMAGE_CLASSES[0]) in IMAGE_CLASSES
+                Place(study, series, name, _size(item))
+                for name, item in found.items()
+                if str(_value(item, _CLASS) or IMAGE_CLASSES[0]) in IMAGE_CLASSES
             ]
         return places
 
     def reports(self, study: str, digest: str) -> set[str]:
         """The UIDs of the reports that a package has given in a study."""
         series = uid("SR series", study, digest)
-        with self._asked():
-            found = self._client.search_for_instances(study, search_filters={"SeriesInstanceUID": series})
-        return {str(_value(item, _INSTANCE)) for item in found}
+        return set(self._found(partial(self._client.search_for_instances, study, series), _INSTANCE))
 
     def retrieve(self, place: Place) -> UltrasoundImage:
         """An image.
@@ -141,6 +137,17 @@ class Archive:
                 f"{self.url} did not take {len(failed)} of {len(instances)} objects ({', '.join(reasons)})."
             )
 
+    def _found(self, search: Callable[..., list[dict[str, Any]]], key: str) -> dict[str, dict[str, Any]]:
+        """All that a search finds, by its identifier: an archive may give it in parts, or all of it again."""
+        found: dict[str, dict[str, Any]] = {}
+        while True:
+            with self._asked():
+                part = search(offset=len(found) or None)
+                new = {str(_value(item, key)): item for item in part if _value(item, key)}
+            if not new.keys() - found.keys():
+                return found
+            found |= new
+
     @contextmanager
     def _asked(self, *, alone: bool = False) -> Iterator[None]:
         """Turn what goes wrong on the way into an error of ours; nothing that was sent or received is quoted.
@@ -161,9 +168,9 @@ class Archive:
             raise kind(f"{self.url} answers with status {status}. {_REMEDIES.get(status, _REMEDY)}") from None
         except requests.Timeout:
             raise DicomArchiveError(f"{self.url} does not answer in time. {_REMEDY}") from None
-        except requests.RequestException as error:
+        except (requests.ConnectionError, requests.exceptions.InvalidURL) as error:
             raise DicomArchiveError(f"{self.url} cannot be reached ({type(error).__name__}). {_REMEDY}") from None
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        except Exception as error:  # what is no DICOMweb surfaces as almost any exception of the libraries
             if alone:
                 raise DicomError(f"{self.url} gives an image that is damaged ({type(error).__name__}).") from None
             what = "answers with what is no DICOMweb"
@@ -182,12 +189,10 @@ def _client(url: str) -> DICOMwebClient:
     from dicomweb_client import DICOMwebClient
 
     class Session(requests.Session):
-        """Waits no longer than it should."""
+        """Waits as long as we say, not as the client does."""
 
         def request(self, *arguments: Any, **options: Any) -> requests.Response:
-            if options.get("timeout") is None:
-                options["timeout"] = PATIENCE
-            return super().request(*arguments, **options)
+            return super().request(*arguments, **options | {"timeout": PATIENCE})
 
     session = Session()
     if token := os.environ.get(TOKEN):
