@@ -68,6 +68,8 @@ def predict(
 
     if store is not None and dicom_out is None:
         raise DicomError("--store sends what --dicom-out writes: name a folder with it, too.")
+    if mask_dir is not None and dicom_out is not None:
+        raise DicomError("--dicom-out writes masks as segmentations (SEG): leave --mask-dir out.")
     receiver = None if store is None else Receiver.parsed(store)
     files = images if dicom_out is not None else predictions.expand(images)
     targets = predictions.mask_paths(files, mask_dir) if mask_dir is not None else {}

@@ -58,16 +58,21 @@ class FileAnswers:
         """A row a file, in order; one that cannot be read gives a row with `error` set."""
         for are_dicom, group in groupby(files, is_dicom):
             if are_dicom:
-                yield from (self._row(file) for file in group)
+                rows = (self._row(file) for file in group)
+                yield from (row if masks else replace(row, mask=None) for row in rows)
             else:
                 yield from self.model.stream(group, masks=masks)
 
     def stream_studies(self, paths: Sequence[Path]) -> Iterator[Prediction]:
         """A row for each ultrasound image among files and in folders, however deep, each answered in DICOM.
 
-        What else is in the folders is counted in `skipped`; named itself, it gives a row with `error` set.
+        What else is in the folders is counted in `skipped`; named itself, it gives a row with `error` set. Masks are in
+        the segmentations only.
         """
         require_libraries()
+        yield from (replace(row, mask=None) for row in self._study_rows(paths))
+
+    def _study_rows(self, paths: Sequence[Path]) -> Iterator[Prediction]:
         for path in paths:
             if not path.is_dir():
                 yield self._row(path)

@@ -63,6 +63,8 @@ def test_what_holds_no_ultrasound_and_a_receiver_without_answers_are_errors(stud
     (empty := tmp_path / "empty").mkdir()
     assert isinstance(run(empty, "--model", package_folder, "--dicom-out", tmp_path / "out").exception, DicomError)
     assert isinstance(run(study, "--model", package_folder, "--store", "A@b:1").exception, DicomError)
+    masks = run(study, "--model", package_folder, "--dicom-out", tmp_path / "out", "--mask-dir", tmp_path / "masks")
+    assert isinstance(masks.exception, DicomError)
 
 
 def test_without_the_extra_it_says_what_to_install_and_other_images_are_answered(study, package_folder, monkeypatch):
