@@ -85,6 +85,9 @@ def lines_of(found: Acceptance) -> Iterator[str]:
     if found.failed:
         name, why = found.failed[0]
         yield f"note: {len(found.failed)} images got no answer, the first is {name}: {why}"
+    if found.triage:
+        yield "\nRefused and triaged, shares of these images:"
+        yield from (f"  {name} {share}" for name, share in found.triage.items() if not math.isnan(share.value))
     yield f"\nAs it ships (malignant from {found.threshold:.3f} on):"
     yield from (_compared(each) for each in found.shipped)
     more = [each for each in found.measured if each.unit != "image" and not math.isnan(each.here.value)]

@@ -144,15 +144,19 @@ def print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, st
     for column in ("probability of malignancy", "spread"):
         table.add_column(column, justify="right")
     table.add_column("label")
-    failures: list[str] = []
+    table.add_column("triage")
+    failures, unsure = list[str](), list[str]()
     for row, _, problem in rows:
         name = printable(row.source)
         if problem is not None:
             failures.append(problem if name in problem else f"{name}: {problem}")
         if row.probability is None or row.spread is None or row.label is None:
-            cells = ["", "", "[red]no answer[/red]"]
+            cells = ["", "", "[red]refused[/red]" if problem is None else "[red]no answer[/red]"]
         else:
             cells = [f"{row.probability:.3f}", f"{row.spread:.3f}", row.label]
+        if problem is None:
+            unsure += [f"{name}: {row.status}. {reason}" for reason in row.reasons]
+        cells.append(row.triage or "")
         table.add_row(escape(name), *cells)
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -166,6 +170,10 @@ def print_table(model: BusModel, rows: Iterable[tuple[Prediction, str | None, st
     console.print(escape(model.package.notice), highlight=False, soft_wrap=True)
     if model.package.phantom:
         console.print("This model was trained on synthetic images (phantoms): its answers mean nothing for patients.")
+    for each in unsure:
+        console.print(escape(each), highlight=False, soft_wrap=True)
+    if model.package.refusal is None:
+        console.print("This package was made before models could refuse: it answers to any picture.", highlight=False)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     if failures:

@@ -62,3 +62,15 @@ class PackageConfig(Strict):
         description="the networks of all folds and seeds, the one that is best on its validation part, or one a seed "
         "trained anew on all images, which the gate cannot test",
     )
+    refusal_rate: float = Field(
+        default=0.01,
+        gt=0,
+        lt=0.5,
+        description="share of looks at training images, held out and perturbed, that may be refused as odd [fraction]",
+    )
+    miss_rate: float = Field(
+        default=0.05, gt=0, lt=0.5, description="nominal share of malignant cases that triage may call low [fraction]"
+    )
+    false_alarm_rate: float = Field(
+        default=0.1, gt=0, lt=0.5, description="nominal share of benign cases that triage may call high [fraction]"
+    )

@@ -96,6 +96,7 @@ class Acceptance:
         fitted: What all cases fit: threshold, slope, intercept, temperature.
         local: Beside the claims at thresholds fitted to `judged_with` cases, on the others; empty where there are none.
         reasons: Of the verdict.
+        triage: Shares of what was refused and ruled out, by name; empty of a package that can neither.
     """
 
     model: str
@@ -117,6 +118,7 @@ class Acceptance:
     verdict: Verdict
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    triage: dict[str, Estimate] = field(default_factory=dict)
     answers: tuple[tuple[LocalImage, float | None], ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,10 +167,12 @@ def accept(
     Raises:
         SourceError: Of the images that the model answers, all are of one label.
     """
-    answers = [
-        (image, row.probability, row.error or "")
-        for image, row in zip(cases.images, model.stream([each.path for each in cases.images]), strict=True)
-    ]
+    answers, triage = [], []
+    for image, row in zip(cases.images, model.stream([each.path for each in cases.images]), strict=True):
+        answers.append((image, row.probability, row.error or " ".join(row.reasons)))
+        # What cannot be read is no picture that a rule has refused.
+        if row.error is None:
+            triage.append((image, row.triage or row.status))
     told = [(image, probability) for image, probability, _ in answers if probability is not None]
     rows = _Rows(
         np.array([image.label for image, _ in told], np.int64),
@@ -215,8 +219,24 @@ def accept(
         verdict=verdict,
         reasons=reasons,
         notes=cases.notes,
+        triage={} if model.package.refusal is None else _triage(triage),
         answers=tuple((image, probability) for image, probability, _ in answers),
     )
+
+
+def _triage(rows: Sequence[tuple[LocalImage, str]]) -> dict[str, Estimate]:
+    """What the rules of a package do to images that all are true ones."""
+    said = np.array([word for _, word in rows], np.str_)
+    labels = np.array([image.label for image, _ in rows], np.int64)
+    cases = np.array([image.patient for image, _ in rows], np.str_)
+    shares = {
+        "refused": (said == "refused", labels >= 0),
+        "uncertain": (said == "uncertain", labels >= 0),
+        "malignant called low": (said == "low", labels == 1),
+        "benign called high": (said == "high", labels == 0),
+        "benign among low": (labels == 0, said == "low"),
+    }
+    return {name: share_of(event[of].astype(np.float64), cases[of]) for name, (event, of) in shares.items()}
 
 
 def claims_of(model: BusModel) -> dict[str, Estimate]:

@@ -28,6 +28,7 @@ from bus_mlops.consumer.find import find
 from bus_mlops.consumer.onnx_graph import require_plain_graph
 from bus_mlops.consumer.package_files import OpenedPackage, open_package
 from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, Member, Package, combine
+from bus_mlops.consumer.refusal import Status, Triage
 from bus_mlops.consumer.standing import UNKNOWN, Standing, reconciled
 from bus_mlops.errors import BusMlopsError, ImageError, ModelOutputError, RegistryError
 from bus_mlops.files import printable
@@ -38,10 +39,6 @@ from bus_mlops.limits import core_count
 
 BATCH = 16
 EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
-
-
-Status = Literal["answered", "uncertain", "refused"]
-Triage = Literal["low", "high", "uncertain"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +150,7 @@ class BusModel:
         masks: bool = False,
         explanations: bool = False,
         members: Sequence[int] | None = None,
+        refuse: bool = True,
     ) -> list[Prediction]:
         """One `Prediction` an image, in order; an image that cannot be read gives a row with `error` set.
 
@@ -162,6 +160,7 @@ class BusModel:
             masks: Also predict the lesion's mask.
             explanations: Also draw what the probability rests on; costs 64 more predictions an image.
             members: The places (from 0) of the networks that answer, for what only they have not seen; else all do.
+            refuse: Whether pictures that the package finds odd get no probability; else every picture gets one.
 
         Raises:
             RegistryError: Masks are asked of a model that has none, or a member that it has not.
@@ -169,7 +168,7 @@ class BusModel:
         """
         if isinstance(images, str | bytes | Path):
             raise TypeError(f"predict takes a list of images but got one {type(images).__name__}: put it in a list.")
-        return list(self.stream(images, masks=masks, explanations=explanations, members=members))
+        return list(self.stream(images, masks=masks, explanations=explanations, members=members, refuse=refuse))
 
     def stream(
         self,
@@ -179,6 +178,7 @@ class BusModel:
         explanations: bool = False,
         members: Sequence[int] | None = None,
         before_run: Callable[[], None] = lambda: None,
+        refuse: bool = True,
     ) -> Iterator[Prediction]:
         """As `predict`, but lazily: holds at most 16 images at a time, and one mask.
 
@@ -190,7 +190,7 @@ class BusModel:
         asked = tuple(range(count) if members is None else members)
         if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(range(count)):
             raise RegistryError(f"{self.name} has the members 0 to {count - 1}: it cannot answer with {list(asked)}.")
-        rows = self._batches(enumerate(images), masks, explanations, asked, before_run)
+        rows = self._batches(enumerate(images), masks, explanations, asked, before_run, refuse)
         return rows if self.log is None else self.log.noting(self.digest, rows)
 
     def check_example(self) -> float:
@@ -201,7 +201,8 @@ class BusModel:
             something else than the one that wrote it.
         """
         example = enumerate([self.opened.contents[EXAMPLE_IMAGE]])
-        row = next(self._batches(example, False, False, tuple(range(len(self.package.members))), lambda: None))
+        everyone = tuple(range(len(self.package.members)))
+        row = next(self._batches(example, False, False, everyone, lambda: None, refuse=False))
         if row.probability is None:
             raise RegistryError(f"the example of {self.folder} cannot be predicted: {row.error}")
         return abs(row.probability - self.opened.example.probability)
@@ -227,6 +228,7 @@ class BusModel:
         explanations: bool,
         members: tuple[int, ...],
         before_run: Callable[[], None],
+        refuse: bool,
     ) -> Iterator[Prediction]:
         while chunk := list(islice(images, BATCH)):
             rows = [self._blank(_source(image, i)) for i, image in chunk]
@@ -241,8 +243,11 @@ class BusModel:
                     rows[k] = replace(rows[k], input=hashlib.sha256(_bytes(content)).hexdigest())
                     pixels = require_size(read_pixels(content, self.package.color, _name(image)))
                     require_contrast(pixels, printable(rows[k].source))
-                    inputs.append(as_rgb(prepare(pixels, self.package.input_size)))
-                    shapes[k] = (pixels.shape[0], pixels.shape[1])
+                    square = as_rgb(prepare(pixels, self.package.input_size))
+                    rows[k] = self._looked_at(rows[k], square, refuse)
+                    if rows[k].status != "refused":
+                        inputs.append(square)
+                        shapes[k] = (pixels.shape[0], pixels.shape[1])
                 except ImageError as error:
                     rows[k] = _failed(rows[k], error)
             outputs = self._run(np.stack(inputs).astype(np.float32), masks, members, before_run) if inputs else {}
@@ -262,6 +267,31 @@ class BusModel:
         package = self.package
         blank = Prediction(source, None, None, None, None, package.threshold, self.name, self.version)
         return replace(blank, standing=self.standing)
+
+    def _looked_at(self, row: Prediction, square: NDArray[np.uint8], refuse: bool) -> Prediction:
+        """The row with the picture's oddness, refused if that is too great."""
+        rule = self.package.refusal and self.package.refusal.oddity
+        if not rule:
+            return row
+        oddness = rule.of_square(square)
+        row = replace(row, oddness=oddness)
+        if not refuse or oddness <= rule.threshold:
+            return row
+        reason = (
+            f"It does not look like the images that the model learnt from (oddness {oddness:.2f}, at most "
+            f"{rule.threshold:.2f} is answered): is it an unprocessed B-mode image of a breast?"
+        )
+        return replace(row, status="refused", reasons=(reason,))
+
+    def _triaged(self, row: Prediction) -> Prediction:
+        """The row with what can be ruled out at the nominal rates; uncertain if that is nothing."""
+        rule = self.package.refusal and self.package.refusal.triage
+        if not rule or row.probability is None:
+            return row
+        triage = rule.of(row.probability)
+        if triage != "uncertain":
+            return replace(row, triage=triage)
+        return replace(row, triage=triage, status="uncertain", reasons=(rule.reason(row.probability),))
 
     def _run(
         self, batch: NDArray[np.float32], masks: bool, members: tuple[int, ...], before_run: Callable[[], None]
@@ -291,7 +321,7 @@ class BusModel:
             reason = "the model's output is not a number from 0 to 1 for this image; no answer is given."
             return _failed(row, ModelOutputError(reason))
         probability = float(outputs["malignancy"][position])
-        return replace(
+        answer = replace(
             row,
             probability=probability,
             spread=float(np.ptp(members)),
@@ -299,6 +329,8 @@ class BusModel:
             label="malignant" if probability >= self.package.threshold else "benign",
             mask=restore_mask(outputs["mask"][position], shape) if "mask" in outputs else None,
         )
+        # The rule was calibrated on answers of all members that have not seen an image, not on any choice of them.
+        return self._triaged(answer)
 
     def _explain(
         self,

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from bus_mlops.consumer.refusal import Refusal
 from bus_mlops.consumer.standing import Standing
 
 PACKAGE_FILE = "package.json"
@@ -257,7 +258,7 @@ class Package(BaseModel):
     lineage: dict[str, Any] = Field(default_factory=dict, description="run ids, digests, git commit")
     gate: str | None = Field(default=None, description="the promotion gate's verdict, if it has run")
     judged: JudgedNumbers | None = Field(default=None, description="what the gate measured, if it has run")
-    refusal: None = Field(default=None, description="how it tells what it cannot answer; None: it cannot")
+    refusal: Refusal | None = Field(default=None, description="how it tells what it cannot answer; None: it cannot")
     notice: str = NOTICE
 
     @field_validator("outputs")

@@ -11,6 +11,7 @@ from bus_mlops.consumer.package_format import (
     JudgedNumbers,
     Package,
 )
+from bus_mlops.consumer.refusal import Refusal
 from bus_mlops.packaging.card_evidence import CardEvidence
 from bus_mlops.packaging.card_items import NO_EVIDENCE, checklist
 
@@ -38,7 +39,8 @@ def model_card(package: Package, evidence: CardEvidence | None = None) -> str:
             "an artifact of the run that registered this version; `bus-mlops verify VERSION` recomputes it.",
             *_evidence(package.judged, package.phantom),
         ],
-        "## Limits": [_limits()],
+        "## What it refuses": [_refusal(package.refusal)],
+        "## Limits": [_limits(package)],
         "## What it learnt from": [f"Sources: {package.trained_on}.", _data(package)],
         "## Members": [_members(package)],
         "## Where it comes from": [_lineage(package)],
@@ -144,10 +146,56 @@ def _lineage(package: Package) -> str:
     return "\n".join([f"- written by bus-mlops {package.bus_mlops_version}", *rows])
 
 
-def _limits() -> str:
+def _refuses(package: Package) -> str:
+    if package.refusal is None or package.refusal.oddity is None:
+        return "It answers to any picture, also to one that shows no lesion or no breast."
+    return (
+        "It refuses pictures that look unlike its images, and answers to a breast without a lesion, to ultrasound of "
+        "other organs that looks like its own, and to what a rule on gray levels and texture cannot tell."
+    )
+
+
+def _refusal(refusal: Refusal | None) -> str:
+    """What it refuses and what it leaves open, with measured shares."""
+    if refusal is None:
+        return "It cannot refuse: it was made before packages could."
+    parts = []
+    if refusal.oddity is None:
+        parts.append("It had too few images to learn what is unlike them: it refuses no picture for its looks.")
+    else:
+        rows = "\n".join(f"| {name} | {share} |" for name, share in refusal.oddity.refused.items())
+        parts.append(
+            f"Pictures of an oddness above {refusal.oddity.threshold:.2f} are **refused**: at most "
+            f"{100 * refusal.oddity.rate:g} % of looks at training images that the rule had not seen, each as it is "
+            f"and as another scanner may show it. Measured, with 95 % intervals over whole cases:\n\n"
+            f"| of | refused |\n|---|---|\n{rows}"
+        )
+    if (rule := refusal.triage) is None:
+        parts.append("No case was held out to calibrate triage on.")
+        return "\n\n".join(parts)
+    cuts = [f"below {rule.low:.4f} malignant is ruled out (**low**)"] if rule.low is not None else []
+    cuts += [f"above {rule.high:.4f} benign is ruled out (**high**)"] if rule.high is not None else []
+    npv = (
+        ""
+        if rule.nominal_npv is None
+        else f" At that rate {100 * rule.nominal_npv:.1f} % of calibration images called low are benign."
+    )
+    lines = "\n".join(f"| {name} | {share} |" for name, share in rule.measured.items())
+    missed, alarms = 100 * rule.miss_rate, 100 * rule.false_alarm_rate
+    parts.append(
+        f"Triage: {' and '.join(cuts) or 'too few cases for that'}; all else is **uncertain**. Of malignant "
+        f"cases like the {rule.malignant_cases} of the validation parts at most {missed:g} % are called low, of benign "
+        f"ones like the {rule.benign_cases} at most {alarms:g} % high; at other places nothing is promised.{npv}"
+    )
+    if lines:
+        parts.append(f"On test images:\n\n| share | of answers that were judged |\n|---|---|\n{lines}")
+    return "\n\n".join(parts)
+
+
+def _limits(package: Package) -> str:
     return (
         "- One still image a lesion; no video, no Doppler, no elastography, no other modality.\n"
-        "- It answers to any picture, also to one that shows no lesion or no breast.\n"
+        f"- {_refuses(package)}\n"
         "- Scanners, settings and populations other than those of its sources were not tested.\n"
         f"- {EXAMPLE_PREDICTION} holds its answer to {EXAMPLE_IMAGE}, and {SUMS_FILE} the sha256 of every file: "
         "a copy that fails either is not this model."

@@ -27,6 +27,7 @@ from bus_mlops.consumer.package_format import (
     Member,
     Package,
 )
+from bus_mlops.consumer.refusal import Refusal
 from bus_mlops.environment import restored
 from bus_mlops.errors import ImageError, RegistryError
 from bus_mlops.files import anchored, replaced_folder, write_json
@@ -62,7 +63,8 @@ def write_package(
         color: `gray` or `rgb`.
         threshold: A probability (0-1), from which on the label is malignant; the ensemble's is the mean over the
             members, each after its own calibration.
-        metadata: `name`, `phantom` (trained on synthetic images) and `trained_on`; may hold `lineage` and `gate`.
+        metadata: `name`, `phantom` (trained on synthetic images) and `trained_on`; may hold `lineage`,
+            `gate` and `refusal`.
         example_image: Bytes of an image file, or uint8 0-255; stored no larger than 96 px a side, with its prediction.
         calibrations: One a member; none by default.
     """
@@ -89,7 +91,9 @@ def write_package(
     return folder
 
 
-def complete_package(folder: Path, *, gate: str, judged: JudgedNumbers, evidence: CardEvidence) -> None:
+def complete_package(
+    folder: Path, *, gate: str, judged: JudgedNumbers, evidence: CardEvidence, refusal: Refusal | None = None
+) -> None:
     """Write into a finished package, and onto its card, what the gate said of it and measured of its answers.
 
     Args:
@@ -97,8 +101,10 @@ def complete_package(folder: Path, *, gate: str, judged: JudgedNumbers, evidence
         gate: The verdict.
         judged: What was measured.
         evidence: What the card alone says.
+        refusal: The same as in the package, with what was measured of it; as it is by default.
     """
-    package = read_package(folder).model_copy(update={"gate": gate, "judged": judged})
+    known = read_package(folder)
+    package = known.model_copy(update={"gate": gate, "judged": judged, "refusal": refusal or known.refusal})
     write_json(folder / PACKAGE_FILE, package.model_dump(mode="json"))
     (folder / CARD_FILE).write_text(model_card(package, evidence), encoding="utf-8")
     write_sums(folder)
@@ -259,7 +265,7 @@ def _write_example(folder: Path, package: Package, image: bytes | np.ndarray) ->
     small.save(folder / EXAMPLE_IMAGE)
     networks = {member.onnx: (folder / member.onnx).read_bytes() for member in package.members}
     unfinished = OpenedPackage(folder, package, "", {}, networks)
-    row = BusModel(folder, package, opened=unfinished).predict([folder / EXAMPLE_IMAGE])[0]
+    row = BusModel(folder, package, opened=unfinished).predict([folder / EXAMPLE_IMAGE], refuse=False)[0]
     if row.error is not None:
         raise RegistryError(f"the package cannot predict its own example: {row.error}")
     values = {

@@ -68,7 +68,7 @@ def ask(package: BusModel, candidate: TrainedModel, folds: Folds, benchmark: Ben
         names = sorted(test.loc[test["fold"] == fold, "image_id"].unique())
         places = [of_run[candidate.runs[cell]] for cell in cells]
         squares = (np.asarray(images[i]) for i in index.reindex(names).to_numpy())
-        for name, row in zip(names, package.stream(squares, members=places), strict=True):
+        for name, row in zip(names, package.stream(squares, members=places, refuse=False), strict=True):
             if row.members is None:
                 raise RegistryError(f"the package gives no answer for {name}, on which it is judged: {row.error}")
             found += [(*cell, name, p) for cell, p in zip(cells, row.members, strict=True)]

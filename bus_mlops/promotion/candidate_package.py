@@ -11,14 +11,15 @@ import pandas as pd
 
 from bus_mlops.consumer.client import BusModel
 from bus_mlops.consumer.package_files import open_package, read_package
-from bus_mlops.consumer.package_format import ARTIFACT, Calibration
+from bus_mlops.consumer.package_format import ARTIFACT, Calibration, Package
+from bus_mlops.consumer.refusal import Refusal
 from bus_mlops.dataset.folds.assignment import SEALED, fold_columns
 from bus_mlops.errors import LedgerError, RegistryError
 from bus_mlops.evaluation.roc import youden_threshold
 from bus_mlops.experiments.cell import REFIT
 from bus_mlops.gate.calibration import fit_calibration
 from bus_mlops.gate.comparison import PLACE, Comparison
-from bus_mlops.gate.ensemble import best_network, calibrated, ensemble_of
+from bus_mlops.gate.ensemble import best_network, calibrated, calibrations_of, ensemble_of
 from bus_mlops.gate.gate import run_gate
 from bus_mlops.gate.report import GateReport
 from bus_mlops.git import git_tags
@@ -34,6 +35,7 @@ from bus_mlops.promotion.judged_numbers import judged_numbers
 from bus_mlops.promotion.judgement import Judgement
 from bus_mlops.promotion.recomputation import recompute
 from bus_mlops.promotion.refit import UNTESTED, refit, refitted_folds
+from bus_mlops.promotion.refusal import fit_oddity, fit_triage, measured_triage
 from bus_mlops.promotion.trained_model import TrainedModel
 from bus_mlops.spec import CellKey
 from bus_mlops.tracking.ledger import MODEL, Ledger
@@ -76,6 +78,7 @@ def package_candidate(
     card = card_evidence(inputs, judgement, comparison, report, opened.package)
     complete_package(
         package,
+        refusal=_measured(opened.package, comparison),
         evidence=card,
         gate=_verdict(report, members),
         judged=judged_numbers(comparison, members, opened.package, len(answers.frame.drop_duplicates(PLACE))),
@@ -153,10 +156,38 @@ def write_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path)
             "phantom": config.data.kind == "phantom",
             "trained_on": _trained_on(candidate, members),
             "lineage": lineage_of(candidate, runs),
+            "refusal": refusal_of(inputs, candidate, input_size),
         },
         example_image=np.asarray(benchmark.images(input_size)[_example(inputs)]),
         calibrations=calibrations,
     )
+
+
+def refusal_of(inputs: PromotionInputs, candidate: TrainedModel, input_size: int) -> Refusal:
+    """The rules by which the package refuses: fitted to images of its folds, calibrated on validation parts."""
+    terms, benchmark = inputs.config.package, inputs.benchmark
+    of_folds = candidate.predictions.drop_duplicates("image_id").set_index("image_id")
+    frame = benchmark.frame[benchmark.frame["image_id"].isin(of_folds.index)]
+    oddity = fit_oddity(
+        np.asarray(benchmark.images(input_size)[frame["index"].to_numpy()]),
+        of_folds["group"].reindex(frame["image_id"]).to_numpy(),
+        frame["source"].to_numpy(),
+        terms.refusal_rate,
+    )
+    calibrations = calibrations_of(candidate.predictions)
+    if calibrations is None:
+        return Refusal(oddity=oddity)
+    answers = ensemble_of(calibrated(candidate.part("validation"), calibrations))
+    return Refusal(oddity=oddity, triage=fit_triage(answers, terms.miss_rate, terms.false_alarm_rate))
+
+
+def _measured(package: Package, comparison: Comparison) -> Refusal | None:
+    """The package's rules, with what triage does to the answers that were judged."""
+    known = package.refusal
+    if known is None or known.triage is None:
+        return known
+    measured = dict(measured_triage(known.triage, comparison.candidate.test))
+    return known.model_copy(update={"triage": known.triage.model_copy(update={"measured": measured})})
 
 
 def _example(inputs: PromotionInputs) -> int:

@@ -205,7 +205,7 @@ def predict_with_keras(
 def answers_of_package(package: BusModel, benchmark: Benchmark, images: list[str]) -> npt.NDArray[np.float64]:
     """Probabilities (N,) of a whole package; NaN where it gives none."""
     pixels, index = benchmark.images(package.package.input_size), places_of(benchmark, images)
-    answered = package.stream(np.asarray(pixels[place]) for place in index)
+    answered = package.stream((np.asarray(pixels[place]) for place in index), refuse=False)
     return np.array([np.nan if each.probability is None else each.probability for each in answered], np.float64)
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 
-from bus_mlops.consumer.acceptance import Acceptance, accept
+from bus_mlops.consumer.acceptance import Acceptance, _triage, accept
 from bus_mlops.consumer.client import Prediction
 from bus_mlops.consumer.local_cases import LocalCases, LocalImage
 from bus_mlops.consumer.package_format import JudgedNumber, sigmoid
+from bus_mlops.consumer.refusal import Refusal
 from bus_mlops.errors import SourceError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Judged:
 @dataclass
 class Said:
     threshold: float = 0.5
+    refusal: Refusal | None = None
     judged: Judged | None = field(
         default_factory=lambda: Judged(
             {name: JudgedNumber(estimate=e, low=low, high=high) for name, (e, low, high) in CLAIMED.items()}
@@ -155,3 +157,21 @@ def test_a_model_that_learns_nothing_from_the_verdicts_labels():
     after = {each.metric: each.here.value for each in found.local}
     assert after["sensitivity"] + after["specificity"] == pytest.approx(1, abs=0.12)
     assert found.verdict == "does not hold"
+
+
+def test_what_a_package_refused_and_ruled_out_is_told(tmp_path):
+    found = _triage(
+        [
+            (LocalImage(tmp_path / "a", "a", 1, "p1"), "low"),
+            (LocalImage(tmp_path / "b", "b", 0, "p2"), "low"),
+            (LocalImage(tmp_path / "c", "c", 0, "p3"), "refused"),
+            (LocalImage(tmp_path / "d", "d", 0, "p4"), "uncertain"),
+        ]
+    )
+    assert {name: each.value for name, each in found.items()} == {
+        "refused": 0.25,
+        "uncertain": 0.25,
+        "malignant called low": 1.0,
+        "benign called high": 0.0,
+        "benign among low": 0.5,
+    }

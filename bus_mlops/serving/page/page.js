@@ -76,7 +76,28 @@ async function predict(file) {
   }
 }
 
+const TRIAGE = {
+  low: "low: malignant is ruled out at the nominal rate",
+  high: "high: benign is ruled out at the nominal rate",
+  uncertain: "uncertain: neither is ruled out",
+};
+
+// Words first: whoever sees no colour must see that there is no answer, or none to rely on.
 function report(row) {
+  const refused = row.status === "refused";
+  find("verdict").textContent = { refused: "No answer: refused.", uncertain: "Uncertain:" }[row.status] || "";
+  find("reasons").replaceChildren(...row.reasons.map((reason) => {
+    const line = document.createElement("li");
+    line.textContent = reason;
+    return line;
+  }));
+  for (const id of ["scale", "numbers"]) find(id).hidden = refused;
+  find("result").className = row.status;
+  if (refused) {
+    find("probability").textContent = find("label").textContent = "";
+    return;
+  }
+  find("triage").textContent = TRIAGE[row.triage] || "this model was made before models could tell";
   find("probability").textContent = row.probability.toFixed(3);
   find("label").textContent = row.label;
   find("threshold").textContent = `${row.threshold.toFixed(3)} (malignant from here on)`;
