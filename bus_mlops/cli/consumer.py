@@ -131,6 +131,7 @@ def watch(
     deliver = archive.store if store is None else Receiver.parsed(store).store
     loaded = load_model(model, tracking_uri, log=log)
     watched = Watch(loaded, archive, deliver, interval, frames, days)
+    watched.prepare()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: watched.stop.set())
     which = f"version {loaded.version}" if loaded.version else loaded.digest[:12]

@@ -56,8 +56,10 @@ def frame_pixels(dataset: Dataset, index: int) -> NDArray[np.uint8]:
             if kind in _MONOCHROME:
                 return _gray(values, dataset, inverted=kind == "MONOCHROME1")
             return _colours(values, dataset, is_palette=kind == "PALETTE COLOR")
-    except ImageError:
+    except DicomError:
         raise
+    except ImageError as error:  # half a JPEG
+        raise DicomError(str(error)) from error
     except Exception as error:  # hostile bytes surface as almost any exception of the decoders
         raise DicomError(
             f"frame {index + 1} cannot be decoded ({type(error).__name__}: {_first_line(error)}). Send or export it "

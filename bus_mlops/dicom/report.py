@@ -96,7 +96,8 @@ def sentences(model: BusModel, found: ImageAnswer) -> Iterator[str]:
     else:
         verdict = f"Probability of malignancy {row.probability:.3f}, threshold {row.threshold:.3f}"
         label = f": labelled {row.label}" if row.label else ""
-        yield f"{row.status.upper()}. {verdict}{label}. {' '.join(row.reasons)}".strip()
+        apart = f" Its networks lie {row.spread:.3f} apart." if row.members and len(row.members) > 1 else ""
+        yield f"{row.status.upper()}. {verdict}{label}.{apart} {' '.join(row.reasons)}".strip()
     if found.combined:
         yield found.combined[0].upper() + found.combined[1:]
     if row.probability is not None:
@@ -191,11 +192,12 @@ def _measurements(look: Look) -> list[Measurement]:
 
     found = []
     if look.prediction.probability is not None:
-        percent = round(100 * look.prediction.probability, 4)
+        # No more digits than mean something.
+        percent = round(100 * look.prediction.probability, 1)
         found.append(Measurement(codes.DCM.ProbabilityOfCancer, percent, codes.UCUM.Percent))
     if look.size is not None:
-        found.append(Measurement(codes.SCT.LongAxis, round(look.size.long_axis, 3), codes.UCUM.Millimeter))
-        found.append(Measurement(codes.SCT.ShortAxis, round(look.size.short_axis, 3), codes.UCUM.Millimeter))
+        found.append(Measurement(codes.SCT.LongAxis, round(look.size.long_axis, 1), codes.UCUM.Millimeter))
+        found.append(Measurement(codes.SCT.ShortAxis, round(look.size.short_axis, 1), codes.UCUM.Millimeter))
     return found
 
 

@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bus_mlops.dicom.answer import FRAMES, answer
 from bus_mlops.dicom.archive import Archive, Place, RejectedError, Study
 from bus_mlops.dicom.identity import uid
@@ -74,6 +76,15 @@ class Watch:
                 wait = min(self.interval * 2 ** min(failures, 10), LONGEST_WAIT)
                 LOG.warning("%s Trying again in %.0f s.", error, wait)
             self.stop.wait(wait)
+
+    def prepare(self) -> None:
+        """Open the networks and load the libraries, which the first image would wait for."""
+        import highdicom.seg
+        import highdicom.sr  # noqa: F401
+
+        size = self.model.package.input_size
+        for member in range(len(self.model.package.members)):
+            self.model.raw(member, np.zeros((1, size, size, 3), dtype=np.uint8))
 
     def look(self) -> None:
         """Answer what has no answer yet.

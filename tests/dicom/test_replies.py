@@ -68,7 +68,7 @@ def test_the_report_is_a_measurement_report_of_the_study_with_size_and_probabili
     assert "RESEARCH USE ONLY" in title.CodeMeaning
     (group,) = read.content.get_planar_roi_measurement_groups()
     measured = values(group)
-    assert measured["Probability of cancer"] == pytest.approx(100 * DISC.mean(), abs=1e-3)
+    assert measured["Probability of cancer"] == pytest.approx(100 * DISC.mean(), abs=0.051)
     assert measured["Long axis"] == pytest.approx(12.2, abs=0.25)
     assert measured["Short axis"] == pytest.approx(6.1, abs=0.15)
     assert {"answered", "benign"} <= codes_of(group)
@@ -130,7 +130,7 @@ def test_a_clip_is_answered_by_its_highest_frame_with_every_frame_told_and_drawn
     content = highdicom.sr.ComprehensiveSR.from_dataset(report).content
     groups = [*content.get_planar_roi_measurement_groups(), *content.get_image_measurement_groups()]
     told = sorted(values(group)["Probability of cancer"] for group in groups)
-    assert told == pytest.approx(sorted(100 * (look.prediction.probability or 0) for look in found.looks), abs=1e-3)
+    assert told == pytest.approx(sorted(100 * (look.prediction.probability or 0) for look in found.looks), abs=0.051)
     assert "4 pictures in 4 of 4 frames" in comments(report)
     assert "of frame 4" in comments(report)
     read = highdicom.seg.Segmentation.from_dataset(drawn)
