@@ -17,6 +17,7 @@ from bus_mlops.cli import (
     registry,
     repair,
     reproduce,
+    signing,
     transfer,
     verbosity,
 )
@@ -47,6 +48,7 @@ _GROUPS = {
         registry.protocol,
         registry.rollback,
         registry.verify,
+        signing.sign,
     ),
     "Use a promoted model": (
         consumer.predict,
@@ -95,7 +97,12 @@ def options(
 for _panel, _commands in _GROUPS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
-_SUBGROUPS = {"search": (search_app, PLAN), "sources": (sources_app, DATA), "folds": (folds_app, DATA)}
+_SUBGROUPS = {
+    "search": (search_app, PLAN),
+    "sources": (sources_app, DATA),
+    "folds": (folds_app, DATA),
+    "keys": (signing.keys_app, "Use a promoted model"),
+}
 for _name, (_group, _panel) in _SUBGROUPS.items():
     app.add_typer(_group, name=_name, rich_help_panel=_panel, cls=layout.Group)
 for _before, _each in {"": app, **{f"{name} ": group for name, (group, _) in _SUBGROUPS.items()}}.items():

@@ -41,6 +41,9 @@ EXAMPLES = {
     "drift": "bus-mlops drift answers.jsonl --model models:/bus-mt-estan@champion --svg drift.svg",
     "export": "bus-mlops export models:/bus-mt-estan@champion model",
     "pull": "bus-mlops pull models:/bus-mt-estan@champion",
+    "sign": "bus-mlops sign bus-mt-estan --key ~/keys/clinic.key",
+    "keys new": "bus-mlops keys new clinic --folder ~/keys",
+    "keys list": "bus-mlops keys list --json",
     "completion": 'eval "$(bus-mlops completion bash)"',
 }
 EXIT_CODES = "Exit codes: 0 done, 1 an error or a refusal, 2 wrong usage, 130 stopped (Ctrl-C)."

@@ -216,13 +216,15 @@ def rollback(
 
     On the record like every other decision.
     """
+    from bus_mlops.packaging.signing import configured_signer
     from bus_mlops.project import load_config
     from bus_mlops.promotion.inputs import registered_name
     from bus_mlops.promotion.rollback import roll_back
     from bus_mlops.tracking.store import open_client
 
     config = load_config()
-    done = roll_back(open_client(config.tracking), config.tracking, registered_name(config), reason, to)
+    signer = configured_signer(config.promotion)
+    done = roll_back(open_client(config.tracking), config.tracking, registered_name(config), reason, to, signer)
     say(f"{done.model}: version {done.version} is champion again, version {done.champion_before} is previous")
 
 

@@ -16,9 +16,9 @@ from bus_mlops.config.schema import Config
 
 # A run's tags: the statement, and its sha256, which is a parameter too, since MLflow lets nobody change those.
 INTENT_TAG, INTENT_DIGEST = "protocol", "protocol.sha256"
-# Whose network it is and who competes are no terms: other models are another look (`gate.look`). What params.yaml pins
-# is the digest of all this.
-NOT_TERMS = {"candidate_network", "candidates", "challengers", "protocol"}
+# Whose network it is, who competes and who signs are no terms: other models are another look (`gate.look`). What
+# params.yaml pins is the digest of all this.
+NOT_TERMS = {"candidate_network", "candidates", "challengers", "protocol", "signing_key", "signing_certificate"}
 # A server may take no more characters than these in a tag; a longer value stands as its sha256.
 LONGEST, LONG = 5000, 300
 

@@ -45,6 +45,15 @@ class PromotionConfig(Strict):
     protocol: str | None = Field(
         default=None, description="the digest of the terms, as `bus-mlops protocol` prints it; null: not pinned"
     )
+    signing_key: str | None = Field(
+        default=None,
+        description="the private key (PEM), outside of the project, that signs what is registered and decided; "
+        "BUS_MLOPS_SIGNING_KEY goes before it; null: nothing is signed",
+    )
+    signing_certificate: str | None = Field(
+        default=None,
+        description="the key's certificate and those between it and an authority (PEM); null: consumers trust the key",
+    )
     bootstrap: int = Field(
         default=2000, ge=100, description="resamples of each interval, of whole leakage groups [resamples]"
     )

@@ -9,14 +9,17 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bus_mlops.consumer.package_format import Origin
 from bus_mlops.consumer.standing import Standing
 from bus_mlops.files import settle, write_json
 
 INDEX = "pulled.json"
+# The latest signed decision that was seen of each model of each store: one that is older now has been replayed.
+SEEN = "decisions.json"
 
 
 class Pulled(BaseModel):
@@ -31,9 +34,11 @@ class Pulled(BaseModel):
     version: str | None
     when: str
     standing: Standing | None = None
+    decision: dict[str, str] | None = None
 
 
 _ENTRIES = TypeAdapter(list[Pulled])
+_TIMES: TypeAdapter[dict[str, list[str]]] = TypeAdapter(dict[str, Annotated[list[str], Field(min_length=2)]])
 
 
 def cache_folder() -> Path:
@@ -52,6 +57,7 @@ def remember(store: str, uri: str, origin: Origin) -> Pulled:
         name=origin.name,
         version=origin.version,
         standing=origin.standing,
+        decision=origin.decision,
         when=time.strftime("%Y-%m-%d %H:%M:%S %z"),
     )
     others = [each for each in _entries() if (each.store, each.uri) != (store, uri)]
@@ -65,6 +71,25 @@ def recall(store: str, uri: str) -> Pulled | None:
         if (each.store, each.uri) == (store, uri) and (cache_folder() / each.digest).is_dir():
             return each
     return None
+
+
+def latest_seen(store: str, name: str) -> tuple[str, str]:
+    """Time and record of the latest signed decision on a model that this machine has seen; both empty without one."""
+    found = _seen().get(f"{name} in {store}", ["", ""])
+    return found[0], found[1]
+
+
+def remember_seen(store: str, name: str, when: str, record: str) -> None:
+    """Write down a signed decision that is later than all seen before; a cache that cannot be written holds none."""
+    with contextlib.suppress(OSError):
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        write_json(cache_folder() / SEEN, {**_seen(), f"{name} in {store}": [when, record]})
+
+
+def _seen() -> dict[str, list[str]]:
+    with contextlib.suppress(OSError, ValidationError):
+        return _TIMES.validate_json((cache_folder() / SEEN).read_bytes())
+    return {}
 
 
 def _entries() -> list[Pulled]:

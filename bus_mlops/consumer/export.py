@@ -6,13 +6,13 @@ import errno
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bus_mlops.consumer.cache import Pulled, cache_folder, put, remember
 from bus_mlops.consumer.find import find
 from bus_mlops.consumer.package_files import OpenedPackage, open_package, parse_origin, read_origin
-from bus_mlops.consumer.package_format import ORIGIN_FILE, SUMS_FILE, Origin
+from bus_mlops.consumer.package_format import ORIGIN_FILE, SIGNATURE_FILE, SUMS_FILE, Origin
 from bus_mlops.consumer.resolve import default_tracking_uri
 from bus_mlops.consumer.standing import reconciled
 from bus_mlops.errors import DamagedPackageError, RegistryError
@@ -41,7 +41,10 @@ def checked(uri: str, tracking_uri: str | None = None) -> Checked:
     location, opened = find(uri, tracking_uri)
     name = location.name or opened.package.name
     standing = reconciled(location.standing, opened.package.gate).copied()
-    return Checked(opened, Origin(name=name, version=location.version, digest=opened.digest, standing=standing))
+    decision = None if location.decision is None else dict(location.decision)
+    return Checked(
+        opened, Origin(name=name, version=location.version, digest=opened.digest, standing=standing, decision=decision)
+    )
 
 
 def export(uri: str, target: str, tracking_uri: str | None = None) -> Origin:
@@ -55,7 +58,7 @@ def export(uri: str, target: str, tracking_uri: str | None = None) -> Origin:
     Raises:
         RegistryError: The target holds something else, or cannot be written.
     """
-    source = checked(uri, tracking_uri)
+    source = _of_the_version(checked(uri, tracking_uri))
     if target.startswith("s3://"):
         _to_s3(source, target)
         return source.origin
@@ -70,11 +73,17 @@ def export(uri: str, target: str, tracking_uri: str | None = None) -> Origin:
     return source.origin
 
 
+def _of_the_version(source: Checked) -> Checked:
+    """Without what is strange about the alias that it was asked for by: a copy is asked for by its place."""
+    standing = source.origin.standing and source.origin.standing.model_copy(update={"unexplained": ""})
+    return replace(source, origin=source.origin.model_copy(update={"standing": standing}))
+
+
 def pull(uri: str, tracking_uri: str | None = None) -> tuple[Path, Pulled]:
     """Keep a package in the cache, by digest; from then on `load_model` finds it though the store be away."""
     source = checked(uri, tracking_uri)
     target = cache_folder() / source.origin.digest
-    if not _is_whole(target, source.origin.digest):
+    if not _is_whole(target, source):
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix="pulling-") as temporary:
             _copy(source, Path(temporary) / "package")
@@ -83,12 +92,11 @@ def pull(uri: str, tracking_uri: str | None = None) -> tuple[Path, Pulled]:
     return target, remember(store, uri, source.origin)
 
 
-def _is_whole(folder: Path, digest: str) -> bool:
+def _is_whole(folder: Path, source: Checked) -> bool:
     try:
-        open_package(folder, digest, keep=False)
+        return open_package(folder, source.origin.digest, keep=False).signature == source.opened.signature
     except RegistryError:  # not there, cut off or damaged
         return False
-    return True
 
 
 def _to_folder(source: Checked, folder: Path) -> None:
@@ -101,6 +109,7 @@ def _to_folder(source: Checked, folder: Path) -> None:
         _require_same(str(folder), present, source.origin)
         if (folder / SUMS_FILE).exists():
             open_package(folder, source.origin.digest, keep=False)
+            _write_signature(source, folder)
             if present.timeless != source.origin.timeless:
                 write_json(folder / ORIGIN_FILE, source.origin.model_dump())
             return
@@ -114,6 +123,7 @@ def _copy(source: Checked, folder: Path) -> None:
     """Copy what the sums list, nothing else that may lie there, SHA256SUMS last, and check the copy."""
     folder.mkdir(exist_ok=True)
     write_json(folder / ORIGIN_FILE, source.origin.model_dump())
+    _write_signature(source, folder)
     for name in (*source.opened.sums, SUMS_FILE):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.folder / name, folder / name)
@@ -122,6 +132,13 @@ def _copy(source: Checked, folder: Path) -> None:
     except DamagedPackageError:
         (folder / SUMS_FILE).unlink(missing_ok=True)  # what is not whole must not look so
         raise
+
+
+def _write_signature(source: Checked, folder: Path) -> None:
+    """The signature as it was checked; another that lay there before is none of this copy's."""
+    (folder / SIGNATURE_FILE).unlink(missing_ok=True)
+    if source.opened.signature is not None:
+        (folder / SIGNATURE_FILE).write_bytes(source.opened.signature)
 
 
 def _to_s3(source: Checked, uri: str) -> None:
@@ -140,6 +157,8 @@ def _to_s3(source: Checked, uri: str) -> None:
             client.put_object(Bucket=bucket, Key=f"{prefix}/{ORIGIN_FILE}", Body=origin)
         for name, digest in source.opened.sums.items():
             upload(client, source.folder / name, bucket, f"{prefix}/{name}", digest)
+        if source.opened.signature is not None:
+            client.put_object(Bucket=bucket, Key=f"{prefix}/{SIGNATURE_FILE}", Body=source.opened.signature)
         upload(client, source.folder / SUMS_FILE, bucket, f"{prefix}/{SUMS_FILE}", source.origin.digest)
 
 

@@ -25,6 +25,7 @@ from bus_mlops.consumer.package_format import (
     EXAMPLE_PREDICTION,
     ORIGIN_FILE,
     PACKAGE_FILE,
+    SIGNATURE_FILE,
     SUMS_FILE,
     ExamplePrediction,
     Origin,
@@ -42,7 +43,10 @@ MAX_TEXT = 2**20
 MAX_OTHER = 64 * 2**20
 MAX_NETWORK = 2**31 - 1
 MAX_FILES = 1000
-LIMITS = {PACKAGE_FILE: MAX_TEXT, SUMS_FILE: MAX_TEXT, ORIGIN_FILE: MAX_TEXT, CARD_FILE: MAX_TEXT}
+TEXTS = (PACKAGE_FILE, SUMS_FILE, ORIGIN_FILE, CARD_FILE, SIGNATURE_FILE)
+LIMITS = dict.fromkeys(TEXTS, MAX_TEXT)
+# What no sum is of: the sums themselves, their signature, and what is said of a copy.
+APART = (SUMS_FILE, SIGNATURE_FILE, ORIGIN_FILE)
 NETWORKS = (".onnx", ".keras")
 # Hashing leaves the interpreter's lock: two files at a time are read in half the time.
 READERS = 2
@@ -58,6 +62,7 @@ class OpenedPackage:
         digest: The sha256 of SHA256SUMS, which identifies the package whatever it is called.
         sums: The sha256 of every file, by its path within the package.
         contents: The bytes, as they were hashed, of the files that a model answers with: networks as ONNX, example.
+        signature: The content of model.sig, which nobody has checked yet; None where there is none.
     """
 
     folder: Path
@@ -65,6 +70,7 @@ class OpenedPackage:
     digest: str
     sums: Mapping[str, str]
     contents: dict[str, bytes]
+    signature: bytes | None = None
 
     @property
     def example(self) -> ExamplePrediction:
@@ -110,7 +116,7 @@ def open_package(folder: Path, digest: str | None = None, *, keep: bool = True) 
         )
     kept = {EXAMPLE_IMAGE, EXAMPLE_PREDICTION, *(member.onnx for member in package.members)} if keep else set()
     contents = dict(_checked(folder, sums, kept))
-    return OpenedPackage(folder, package, found, sums, contents)
+    return OpenedPackage(folder, package, found, sums, contents, read_signature(folder))
 
 
 def read_package(folder: Path) -> Package:
@@ -146,6 +152,12 @@ def parse_sums(content: bytes, where: Path) -> dict[str, str]:
             )
         sums[match[2]] = match[1]
     return sums
+
+
+def read_signature(folder: Path) -> bytes | None:
+    """The content of a package's model.sig; None where it has none."""
+    path = folder / SIGNATURE_FILE
+    return _read(folder, SIGNATURE_FILE) if path.exists() or path.is_symlink() else None
 
 
 def read_origin(folder: Path) -> Origin | None:
@@ -188,7 +200,7 @@ def sha256_below(folder: Path) -> dict[str, str]:
 
 def _require_listed(folder: Path, sums: Mapping[str, str]) -> None:
     there = files_below(folder)
-    for name in sorted(there.keys() - sums.keys() - {SUMS_FILE, ORIGIN_FILE}):
+    for name in sorted(there.keys() - sums.keys() - set(APART)):
         raise DamagedPackageError(
             f"{folder / name} is not listed in {SUMS_FILE}: it is no part of the package. Remove it, or fetch the "
             "package again."
@@ -273,7 +285,7 @@ def _parsed(kind: type[T], content: bytes, where: Path) -> T:
 
 def write_sums(folder: Path) -> Path:
     """Write SHA256SUMS over every file of a package."""
-    apart = (folder / SUMS_FILE, folder / ORIGIN_FILE)
+    apart = tuple(folder / name for name in APART)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p not in apart)
     lines = [f"{sha256_file(p)}  {p.relative_to(folder).as_posix()}\n" for p in files]
     path = folder / SUMS_FILE

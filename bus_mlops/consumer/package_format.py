@@ -5,7 +5,9 @@ MODEL_CARD.md           the same for people: use, data, evidence, limits
 members/fold_1.keras    a network without compile state, to go on training with
 members/fold_1.onnx     the same network for consumers
 example.png, example_prediction.json
+sbom.cdx.json           what trained it and what runs it, with licences (CycloneDX); none in packages of before
 SHA256SUMS              one line a file, as `sha256sum -c` reads it
+model.sig               where it was signed: a signature over all of these files (`signatures`), not among the sums
 registry.json           in an exported copy only: this module's `Origin`
 """
 
@@ -25,6 +27,8 @@ PACKAGE_FILE = "package.json"
 CARD_FILE = "MODEL_CARD.md"
 SUMS_FILE = "SHA256SUMS"
 ORIGIN_FILE = "registry.json"
+SIGNATURE_FILE = "model.sig"
+SBOM_FILE = "sbom.cdx.json"
 EXAMPLE_IMAGE = "example.png"
 EXAMPLE_PREDICTION = "example_prediction.json"
 # Name of the package among the artifacts of the MLflow model.
@@ -309,6 +313,7 @@ class Origin(BaseModel):
     version: str | None
     digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of SHA256SUMS")
     standing: Standing | None = Field(default=None, description="what was decided about it, as of the copy")
+    decision: dict[str, str] | None = Field(default=None, description="the signed record that says so")
 
     def is_of(self, other: Origin) -> bool:
         """Whether both are copies of one version, whatever was decided about it between them."""

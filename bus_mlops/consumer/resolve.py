@@ -10,17 +10,29 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from bus_mlops.consumer.cache import Pulled, cache_folder, put, recall
+from bus_mlops.consumer.cache import Pulled, cache_folder, latest_seen, put, recall, remember_seen
 from bus_mlops.consumer.package_files import parse_origin, read_origin
 from bus_mlops.consumer.package_format import DIGEST_TAG, ORIGIN_FILE, Origin
-from bus_mlops.consumer.standing import DECISION_DIGEST, EXPERIMENT, GATE_TAG, Standing, of_version, unread
+from bus_mlops.consumer.signatures import SIGNATURE_TAG, authentic
+from bus_mlops.consumer.standing import (
+    CLAIM_TAG,
+    DECISION_DIGEST,
+    EXPERIMENT,
+    GATE_TAG,
+    Standing,
+    of_version,
+    unexplained_alias,
+    unread,
+)
+from bus_mlops.consumer.trusted_keys import TrustedKeys, trusted_keys
 from bus_mlops.environment import MLFLOW, settings
-from bus_mlops.errors import ConfigError, DamagedPackageError, RegistryError, StoreError, store_remedy
+from bus_mlops.errors import ConfigError, DamagedPackageError, RegistryError, StoreError, UntrustedError, store_remedy
 from bus_mlops.files import anchored, local_path, sqlite_file, sqlite_problem
 
 if TYPE_CHECKING:
@@ -31,6 +43,8 @@ PARAMS = Path("params.yaml")
 DEFAULT_STORE = "sqlite:///mlflow.db"
 FORMS = "`models:/NAME@champion`, `models:/NAME/VERSION`, `s3://BUCKET/PREFIX` or the folder of a package"
 ELSEWHERE = "Mend it, or say where the models are with --tracking-uri or MLFLOW_TRACKING_URI."
+# Somebody who moves the aliases takes a second; his decision is on record before.
+TRIES, PAUSE_SECONDS = 4, 0.5
 T = TypeVar("T")
 
 _MODEL_URI = re.compile(r"^models:/+([^/@:]+)(?:@([^/@]+)|/(\d+))$")
@@ -46,6 +60,8 @@ class Location:
     digest: str | None = None
     standing: Standing | None = None
     """What was decided about it, as its store or its copy says; None where neither says anything."""
+    decision: Mapping[str, str] | None = None
+    """The signed record of the decision on this version, with the record's id; None where there is none."""
 
     @property
     def is_cached(self) -> bool:
@@ -115,27 +131,71 @@ def _from_s3(uri: str, fresh: bool) -> Location:
 
 
 def _at(folder: Path, origin: Origin) -> Location:
-    return Location(folder, origin.name, origin.version, origin.digest, origin.standing)
+    return Location(folder, origin.name, origin.version, origin.digest, origin.standing, origin.decision)
 
 
 def _from_registry(store: str, name: str, alias: str | None, number: str | None, fresh: bool) -> Location:
-    client = open_registry(store)
-    version = _find(client, store, name, alias, number)
+    client, keys = open_registry(store), trusted_keys()
+    for left in range(TRIES - 1, -1, -1):
+        version = _find(client, store, name, alias, number)
+        decisions, problem = _recorded(client, store, version)
+        believed = decisions if keys is None else authentic(decisions, keys)
+        unexplained = unexplained_alias(alias, str(version.version), believed) if alias and not problem else ""
+        if not (unexplained and left and _is_moving(client, store, name)):
+            break
+        time.sleep(PAUSE_SECONDS)
+    own = [each for each in believed if each.get("version") == str(version.version) and each.get("package")]
+    decision = own[-1] if own and SIGNATURE_TAG in own[-1] else None
+    if keys is not None:
+        _require_decided(store, version, believed, decision, problem or unexplained, keys)
+    standing = unread(version.tags, problem) if problem else of_version(str(version.version), version.tags, believed)
+    standing = standing.model_copy(update={"unexplained": unexplained})
     folder = _fetch(client, store, version, fresh)
-    standing = _standing(client, store, version)
-    return Location(folder, name, str(version.version), version.tags.get(DIGEST_TAG), standing)
+    digest = version.tags.get(DIGEST_TAG) if decision is None else decision["package"]
+    return Location(folder, name, str(version.version), digest, standing, decision)
 
 
-def _standing(client: MlflowClient, store: str, version: ModelVersion) -> Standing:
-    """What the store's record of decisions says of a version; an account may read models and not records."""
+def _require_decided(
+    store: str,
+    version: ModelVersion,
+    believed: list[Mapping[str, str]],
+    decision: Mapping[str, str] | None,
+    problem: str,
+    keys: TrustedKeys,
+) -> None:
+    """Raise unless signed decisions explain why this version is what is asked for, and none of them was taken away."""
+    which = f"{version.name} version {version.version}"
+    if not problem and decision is None:
+        problem = "no decision on it is signed"
+    when, record = latest_seen(store, version.name)
+    latest = believed[-1] if believed else {}
+    if not problem and latest.get("when", "") < when:
+        problem = f"the decision {record[:12]} of {when} was seen here before and is gone: the record was set back"
+    if problem:
+        raise UntrustedError(
+            f"{which} in {store}: {problem}; what counts is signed by a key that is trusted here ({keys.names}). "
+            "Do not use it; whoever promotes looks at `bus-mlops history` and decides on the record, with "
+            "promotion.signing_key."
+        )
+    if latest.get("when", "") > when:
+        remember_seen(store, version.name, latest.get("when", ""), latest.get("record", ""))
+
+
+def _is_moving(client: MlflowClient, store: str, name: str) -> bool:
+    """Whether somebody is moving the aliases just now: his decision is on record, and the aliases follow."""
+    model = _ask(store, lambda: client.get_registered_model(name))
+    return any(key.startswith(CLAIM_TAG) for key in model.tags or {})
+
+
+def _recorded(client: MlflowClient, store: str, version: ModelVersion) -> tuple[list[Mapping[str, str]], str]:
+    """The decisions on a model, the first one first, and why they cannot be read: an account may read models only."""
     try:
-        decisions = _ask(store, lambda: list(_decisions(client, version.name)))
+        return _ask(store, lambda: list(_decisions(client, version.name))), ""
     except RegistryError as error:
-        return unread(version.tags, f"the record of decisions cannot be read: {error}")
-    return of_version(str(version.version), version.tags, decisions)
+        return [], f"the record of decisions cannot be read: {error}"
 
 
-def _decisions(client: MlflowClient, name: str) -> Iterator[dict[str, str]]:
+def _decisions(client: MlflowClient, name: str) -> Iterator[Mapping[str, str]]:
     """The tags of all closed records of a model, the first one first."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
@@ -162,7 +222,7 @@ def _ask_or_recall(store: str, uri: str, ask: Callable[[], Location], fresh: boo
             raise
         logging.getLogger(__name__).warning("%s", _pulled_note(uri, pulled, error))
         folder = cache_folder() / pulled.digest
-        return Location(folder, pulled.name, pulled.version, pulled.digest, pulled.standing)
+        return Location(folder, pulled.name, pulled.version, pulled.digest, pulled.standing, pulled.decision)
 
 
 def _pulled_note(uri: str, pulled: Pulled, error: StoreError) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from bus_mlops.consumer.cache import cache_folder, put
 from bus_mlops.consumer.package_files import MAX_NETWORK, MAX_TEXT, parse_sums
-from bus_mlops.consumer.package_format import ORIGIN_FILE, SUMS_FILE
+from bus_mlops.consumer.package_format import ORIGIN_FILE, SIGNATURE_FILE, SUMS_FILE
 from bus_mlops.errors import RegistryError, StoreError
 from bus_mlops.files import sha256_file
 
@@ -125,6 +125,9 @@ def fetch(uri: str, *, fresh: bool = False) -> tuple[Path, bytes | None]:
         (partial / SUMS_FILE).write_bytes(sums)
         for name, expected in parse_sums(sums, partial / SUMS_FILE).items():
             _download(client, bucket, f"{prefix}/{name}", partial / name, expected)
+        signature = get(client, bucket, f"{prefix}/{SIGNATURE_FILE}")
+        if signature is not None:
+            (partial / SIGNATURE_FILE).write_bytes(signature)
         if origin is not None:
             (partial / ORIGIN_FILE).write_bytes(origin)
     return put(partial, target), origin

@@ -6,6 +6,7 @@ a record only its own package speaks, which was written when the gate had judged
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Literal
@@ -21,6 +22,14 @@ MAKES_CHAMPION = (PROMOTED, FORCED, ROLLBACK)
 DECISION_DIGEST = "decision.sha256"
 # Tags of a version: the gate's verdict, and which rules refused it.
 GATE_TAG, FAILED_TAG = "gate", "gate.failed"
+# Tags of a registered model while somebody moves its aliases.
+CLAIM_TAG = "promotion.claim."
+SIGNED = {
+    "": "",
+    "trusted": " Signed by {0}, whom this machine trusts.",
+    "unchecked": " SIGNED, BUT NOT CHECKED: no keys are trusted here.",
+    "unsigned": " UNSIGNED: who made it is not known.",
+}
 
 
 class Standing(BaseModel):
@@ -34,6 +43,10 @@ class Standing(BaseModel):
         decision: The record of the decision: id of a run in the store's experiment `promotions`.
         why: The rules that refuse, the reason of whoever decided, or what is missing.
         as_of: When the record was read for this copy (ISO 8601, UTC); "" where it was read just now.
+        unexplained: What no decision on record explains, such as the alias that it was asked for by; "" for nothing.
+        signed: `trusted` was checked against the keys that are trusted here; `unchecked` has a signature, and no keys
+            are; "" where nobody has looked.
+        signer: Of a trusted signature: the fingerprint of its key, and what names it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +57,9 @@ class Standing(BaseModel):
     decision: str = ""
     why: str = ""
     as_of: str = ""
+    unexplained: str = ""
+    signed: Literal["", "trusted", "unchecked", "unsigned"] = ""
+    signer: str = ""
 
     @property
     def is_refused(self) -> bool:
@@ -74,7 +90,9 @@ class Standing(BaseModel):
         when = f" on {_short(self.when)}" if self.when else ""
         record = f" (decision {self.decision[:12]})" if self.decision else ""
         known = f" As of {_short(self.as_of)}, when it was copied." if self.as_of else ""
-        return f"{heads[self.state]}{why}{when}{record}.{known}"
+        strange = f" UNEXPLAINED: {self.unexplained}." if self.unexplained else ""
+        signed = SIGNED[self.signed].format(self.signer)
+        return f"{heads[self.state]}{why}{when}{record}.{known}{strange}{signed}"
 
     def to_dict(self) -> dict[str, str]:
         """For JSON: all fields, and the sentence."""
@@ -83,7 +101,8 @@ class Standing(BaseModel):
     def copied(self) -> Standing:
         """For a copy made now; one of a copy keeps the time at which the record was read."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return self if self.as_of or self.state == "unknown" else self.model_copy(update={"as_of": now})
+        own = self.model_copy(update={"signed": "", "signer": ""})
+        return own if own.as_of or own.state == "unknown" else own.model_copy(update={"as_of": now})
 
 
 UNKNOWN = Standing()
@@ -103,11 +122,14 @@ def reconciled(recorded: Standing | None, verdict: str | None) -> Standing:
     A record of a promotion by the gate, of a package that the gate refused, is not believed.
     """
     own = of_package(verdict)
-    if recorded is None or recorded.state == "unknown":
+    if recorded is None:
         return own
+    kept = recorded.model_dump(include={"unexplained", "signed", "signer"})
+    if recorded.state == "unknown":
+        return own.model_copy(update=kept)
     if own.is_refused and not recorded.is_refused:
         why = f"its package says: {verdict}; a record that says {recorded.state} contradicts it"
-        return Standing(state="refused", gate="refused", why=why, as_of=recorded.as_of)
+        return Standing(state="refused", gate="refused", why=why, as_of=recorded.as_of, **kept)
     return recorded
 
 
@@ -139,6 +161,38 @@ def of_version(version: str, tags: Mapping[str, str], decisions: Iterable[Mappin
     if last["decision"] == PROMOTED:
         return _standing("promoted", "passed", last, "")
     return _standing("refused", "refused", last, why or last.get("why", ""))
+
+
+def unexplained_alias(alias: str, version: str, decisions: Iterable[Mapping[str, str]]) -> str:
+    """Why no decision explains that an alias points to a version; "" where one does.
+
+    Args:
+        alias: Its name.
+        version: To which it points.
+        decisions: As in `of_version`.
+    """
+    moved = [each for each in decisions if each.get("decision") in (*MAKES_CHAMPION, REFUSED)]
+    if not moved:
+        return f"the alias {alias} points to version {version}, and no decision on record set it"
+    last = moved[-1]
+    known = _aliases(last.get("aliases", ""))
+    if known is None:  # decided by an earlier version: of the aliases it names the champion only
+        known = {"champion": last.get("champion_after") or None}
+        if alias != "champion":
+            return ""
+    if known.get(alias) == version:
+        return ""
+    left = f"version {known[alias]}" if known.get(alias) else "none"
+    by = f"the latest decision ({last.get('record', '')[:12]}) left it at {left}"
+    return f"the alias {alias} points to version {version}, and {by}"
+
+
+def _aliases(text: str) -> dict[str, str | None] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def unread(version_tags: Mapping[str, str], problem: str) -> Standing:

@@ -21,6 +21,7 @@ from bus_mlops.consumer.package_format import (
     EXAMPLE_IMAGE,
     EXAMPLE_PREDICTION,
     PACKAGE_FILE,
+    SBOM_FILE,
     Calibration,
     ExternalNumbers,
     JudgedNumbers,
@@ -34,6 +35,7 @@ from bus_mlops.files import anchored, replaced_folder, write_json
 from bus_mlops.packaging.card_evidence import CardEvidence
 from bus_mlops.packaging.model_card import model_card
 from bus_mlops.packaging.pyfunc import pyfunc_options
+from bus_mlops.packaging.sbom import bill_of_materials
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -87,6 +89,7 @@ def write_package(
         write_json(partial / PACKAGE_FILE, package.model_dump(mode="json"))
         (partial / CARD_FILE).write_text(model_card(package), encoding="utf-8")
         _write_example(partial, package, example_image)
+        write_json(partial / SBOM_FILE, bill_of_materials(package))
         write_sums(partial)
     return folder
 

@@ -18,7 +18,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bus_mlops.consumer.signatures import SIGNATURE_TAG
+from bus_mlops.consumer.standing import CLAIM_TAG
 from bus_mlops.errors import PromotionConflictError, RegistryError
+from bus_mlops.packaging.signing import Signer
 from bus_mlops.promotion import descriptions, records
 from bus_mlops.tracking import processes
 from bus_mlops.tracking.tag_lock import enter
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
 
 # The tag of every version so far: a store may hold one that an earlier version left.
-LOCK_TAG = "promotion.claim."
+LOCK_TAG = CLAIM_TAG
 NEVER_SET = "may-this-account-promote"
 # A move takes a second. A lock of another machine, whose processes cannot be looked at, is dead after ten minutes.
 DEAD_AFTER_SECONDS = 600.0
@@ -134,14 +137,16 @@ class AliasLock:
             )
         return present
 
-    def move(self, wanted: Aliases, record: str, decision: Mapping[str, str]) -> None:
-        """Close the record (a run id) with its decision, then point the aliases, `champion` last."""
+    def move(self, wanted: Aliases, record: str, decision: Mapping[str, str], signer: Signer | None = None) -> None:
+        """Close the record (a run id) with its decision, signed, then point the aliases, `champion` last."""
+        whole = {**decision, **self._state(wanted, record)}
+        signed = {} if signer is None else {SIGNATURE_TAG: signer.sign_decision(whole, record)}
         self.intent = {
             **processes.identity(),
             "wanted": asdict(wanted),
             "described": self._described(),
             "record": record,
-            "decision": {**decision, **self._state(wanted, record)},
+            "decision": {**whole, **signed},
         }
         self.client.set_registered_model_tag(self.name, self.key, json.dumps(self.intent))
         _carry_out(self.client, self.name, self.intent)

@@ -27,6 +27,7 @@ from bus_mlops.packaging.card_evidence import CardEvidence
 from bus_mlops.packaging.clean_load import check_package
 from bus_mlops.packaging.package import complete_package, write_package
 from bus_mlops.packaging.pyfunc import pyfunc_options
+from bus_mlops.packaging.sbom import INITIAL_WEIGHTS
 from bus_mlops.promotion.answers import Answers, ask, distance_from_recorded
 from bus_mlops.promotion.card import card_evidence
 from bus_mlops.promotion.comparing import compare_models
@@ -155,7 +156,7 @@ def write_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path)
             "name": inputs.model_name,
             "phantom": config.data.kind == "phantom",
             "trained_on": _trained_on(candidate, members),
-            "lineage": lineage_of(candidate, runs),
+            "lineage": {**lineage_of(candidate, runs), **_initial_weights(ledger, list(runs.values()))},
             "refusal": refusal_of(inputs, candidate, input_size),
         },
         example_image=np.asarray(benchmark.images(input_size)[_example(inputs)]),
@@ -188,6 +189,11 @@ def _measured(package: Package, comparison: Comparison) -> Refusal | None:
         return known
     measured = dict(measured_triage(known.triage, comparison.candidate.test))
     return known.model_copy(update={"triage": known.triage.model_copy(update={"measured": measured})})
+
+
+def _initial_weights(ledger: Ledger, runs: Sequence[str]) -> dict[str, str]:
+    """What the members' networks began with, whose licences the bill of materials names."""
+    return {INITIAL_WEIGHTS: ", ".join(sorted({str(ledger.spec(run).training.weights) for run in runs}))}
 
 
 def _example(inputs: PromotionInputs) -> int:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from bus_mlops.consumer.signatures import check_decision
+from bus_mlops.consumer.trusted_keys import trusted_keys
+from bus_mlops.errors import UntrustedError
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import LOCK_TAG, read_aliases, registered
 from bus_mlops.promotion.looks import Looks
@@ -27,7 +31,21 @@ def contradictions(client: MlflowClient, name: str) -> list[str]:
     for decision in found:
         problem = records.check_record(client, decision.record)
         said += [problem] if problem else []
-    return said
+    return said + list(_unsigned(client, found))
+
+
+def _unsigned(client: MlflowClient, found: list[records.Decision]) -> Iterator[str]:
+    """Decisions that no trusted key has signed, where keys are trusted."""
+    keys = trusted_keys()
+    if keys is None:
+        return
+    for each in found:
+        if each.decision in records.MOVE_NOTHING:
+            continue
+        try:
+            check_decision(client.get_run(each.record).data.tags, each.record, keys)
+        except UntrustedError as error:
+            yield str(error)
 
 
 def unexplained_state(client: MlflowClient, model: RegisteredModel, found: list[records.Decision]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from bus_mlops.errors import PromotionConflictError
 from bus_mlops.files import read_json, write_json
 from bus_mlops.gate.report import GateReport, RuleResult
 from bus_mlops.packaging.package import log_package
+from bus_mlops.packaging.signing import KEY, Signer, configured_signer, sign_package
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import check_right, locked, read_aliases, settle
 from bus_mlops.promotion.answers import write_answers
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+LOG = logging.getLogger(__name__)
 REPORT_TAG = "gate.sha256"
 
 
@@ -175,7 +178,7 @@ def _decide_alone(
         found = records.decisions(client, name)
         require_as_registered(client, version, records.later_tags(found, str(version.version)))
         record = _record_for(inputs, version, judgement)
-        former = _decide(client, version, record, judgement, force_reason)
+        former = _decide(client, version, record, judgement, force_reason, configured_signer(inputs.config.promotion))
         fresh = True
     is_champion = read_aliases(client, name).champion == str(version.version)
     return Outcome(name, str(version.version), former.decision, is_champion, judgement.report, digest, fresh)
@@ -217,6 +220,7 @@ def read_report(ledger: Ledger, run_id: str) -> GateReport:
 def _register(inputs: PromotionInputs, judgement: Judgement, digest: str, full: bool) -> ModelVersion:
     """A record with the evidence and the package, and a version that points to it; no alias yet."""
     client, tracking = inputs.ledger.client, inputs.config.tracking
+    signer = configured_signer(inputs.config.promotion)  # before anything takes time
     title = f"promotion of {judgement.candidate.title}"
     tags = _decision_tags(judgement, digest)
     record = records.open_record(client, tracking, records.PROMOTION_KIND, title, tags)
@@ -238,6 +242,7 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str, full: 
                 **_verdict(report),
                 REPORT_TAG: hashlib.sha256((folder / FOLDER / REPORT_FILE).read_bytes()).hexdigest(),
             }
+            _sign(packaged.folder, signer)
             version = log_package(
                 packaged.folder,
                 registered_name=inputs.model_name,
@@ -251,6 +256,16 @@ def _register(inputs: PromotionInputs, judgement: Judgement, digest: str, full: 
     # Logging a model has ended the run, which stays open until there is a decision.
     client.update_run(record, "RUNNING")
     return client.get_model_version(version.name, str(version.version))
+
+
+def _sign(package: Path, signer: Signer | None) -> None:
+    if signer is not None:
+        sign_package(package, signer)
+        return
+    LOG.warning(
+        "the package is registered UNSIGNED: who made it cannot be checked. promotion.signing_key, or %s, names a key.",
+        KEY,
+    )
 
 
 def _record_for(inputs: PromotionInputs, version: ModelVersion, judgement: Judgement) -> str:
@@ -271,7 +286,12 @@ def _record_for(inputs: PromotionInputs, version: ModelVersion, judgement: Judge
 
 
 def _decide(
-    client: MlflowClient, version: ModelVersion, record: str, judgement: Judgement, force_reason: str | None
+    client: MlflowClient,
+    version: ModelVersion,
+    record: str,
+    judgement: Judgement,
+    force_reason: str | None,
+    signer: Signer | None,
 ) -> records.Decision:
     """Close the record and move the aliases, if the champion is still the one of the judgement."""
     report, number = judgement.report, str(version.version)
@@ -297,7 +317,7 @@ def _decide(
         with locked(client, version.name) as lock:
             present = lock.expect(judgement.champion)
             wanted = present.promoted(number) if becomes_champion else present.refused(number)
-            lock.move(wanted, record, decision)
+            lock.move(wanted, record, decision, signer)
     except PromotionConflictError as error:
         unchanged = {"decision": records.CONFLICT, "champion_after": judgement.champion or "", "why": str(error)}
         records.close_record(client, record, {**decision, **unchanged})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from bus_mlops.consumer.package_files import open_package, sha256_below
-from bus_mlops.consumer.package_format import DIGEST_TAG
+from bus_mlops.consumer.package_format import DIGEST_TAG, SIGNATURE_FILE
 from bus_mlops.errors import RegistryError
 from bus_mlops.files import write_json
 from bus_mlops.packaging.clean_load import packaged
@@ -101,7 +101,8 @@ def differences(version: ModelVersion, written: Registration, later_tags: Mappin
 def changed_files(model: Path, written: Registration) -> list[str]:
     """What differs between an MLflow model folder and the one that was registered."""
     now = sha256_below(model)
-    names = sorted({*now, *written.files})
+    # A signature may come later, or another in its place: it is checked by itself.
+    names = sorted(name for name in {*now, *written.files} if Path(name).name != SIGNATURE_FILE)
     return [
         f"{name} {'is missing' if name not in now else 'was added' if name not in written.files else 'was changed'}"
         for name in names

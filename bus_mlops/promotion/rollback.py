@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bus_mlops.config import TrackingConfig
 from bus_mlops.consumer.package_format import DIGEST_TAG
 from bus_mlops.errors import PromotionConflictError, RegistryError
+from bus_mlops.packaging.signing import Signer
 from bus_mlops.promotion import records
 from bus_mlops.promotion.aliases import Aliases, check_right, locked, read_aliases, settle
 from bus_mlops.promotion.registration import EVIDENCE_TAG, check_files, require_as_registered
@@ -16,9 +17,16 @@ if TYPE_CHECKING:
 
 
 def roll_back(
-    client: MlflowClient, tracking: TrackingConfig, name: str, reason: str, to: str | None = None
+    client: MlflowClient,
+    tracking: TrackingConfig,
+    name: str,
+    reason: str,
+    to: str | None = None,
+    signer: Signer | None = None,
 ) -> records.Decision:
     """Make `to`, by default the version with the alias `previous`, champion again; the present one becomes previous.
+
+    `signer` signs the decision.
 
     Raises:
         RegistryError: There is nothing to go back to, `to` was never champion, or its package was changed.
@@ -49,7 +57,7 @@ def roll_back(
     }
     try:
         with locked(client, name) as lock:
-            lock.move(lock.expect(present.champion).promoted(target), record, decision)
+            lock.move(lock.expect(present.champion).promoted(target), record, decision, signer)
     except PromotionConflictError as error:
         unchanged = {"decision": records.CONFLICT, "champion_after": present.champion or "", "why": str(error)}
         records.close_record(client, record, {**decision, **unchanged})

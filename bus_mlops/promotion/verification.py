@@ -15,6 +15,9 @@ from bus_mlops.config.intent import Intent
 from bus_mlops.consumer.client import BusModel
 from bus_mlops.consumer.package_files import open_package
 from bus_mlops.consumer.package_format import DIGEST_TAG
+from bus_mlops.consumer.signatures import check_package as check_signature
+from bus_mlops.consumer.standing import SIGNED
+from bus_mlops.consumer.trusted_keys import VARIABLE, trusted_keys
 from bus_mlops.errors import BusMlopsError, RegistryError
 from bus_mlops.gate.comparison import PackageCheck
 from bus_mlops.gate.gate import run_gate
@@ -104,6 +107,7 @@ def verify_version(
     checks = [
         _check("package files", lambda: _files(ledger, version)),
         *_registration(ledger, version, decided),
+        _check("signature", lambda: _signature(ledger, version)),
         _check("record", lambda: _record(ledger, version, decided)),
         _check("registered model", lambda: _model(ledger, name)),
     ]
@@ -276,6 +280,18 @@ def _version(ledger: Ledger, name: str, number: str) -> ModelVersion:
 def _files(ledger: Ledger, version: ModelVersion) -> str:
     check_files(ledger.client, version)
     return "every file has the sha256 that was registered, and no other is there"
+
+
+def _signature(ledger: Ledger, version: ModelVersion) -> str:
+    """Who signed the package, where keys are trusted; else that nobody can know."""
+    keys = trusted_keys()
+    opened = open_package(packaged(check_files(ledger.client, version)), keep=False)
+    if keys is None:
+        said = SIGNED["unsigned" if opened.signature is None else "unchecked"].strip()
+        return f"{said} {VARIABLE} names the keys that are trusted"
+    what = f"{version.name} version {version.version}"
+    signed = check_signature(opened.signature, opened.sums, opened.digest, what, keys)
+    return f"of {signed.signer}, whom this machine trusts"
 
 
 def _registration(ledger: Ledger, version: ModelVersion, decided: list[records.Decision]) -> list[Check]:

@@ -109,7 +109,8 @@ def test_an_account_that_may_not_read_the_record_is_told_so_and_served(tiny_regi
     monkeypatch.setattr("bus_mlops.consumer.resolve._decisions", _raise)
     told = str(load_model("models:/tiny-phantom/1", tiny_registry.uri).standing)
     assert told == (
-        "REFUSED by the gate; no decision is known (the record of decisions cannot be read: the store is away)."
+        "REFUSED by the gate; no decision is known (the record of decisions cannot be read: the store is away). "
+        "UNSIGNED: who made it is not known."
     )
 
 
@@ -121,7 +122,9 @@ def test_copies_of_earlier_versions_and_folders_without_a_record_say_what_they_c
     origin = json.loads((copy / "registry.json").read_text())
     del origin["standing"]
     (copy / "registry.json").write_text(json.dumps(origin))
-    assert str(load_model(copy).standing) == "Passed the gate; no decision is known."
+    assert (
+        str(load_model(copy).standing) == "Passed the gate; no decision is known. UNSIGNED: who made it is not known."
+    )
     for verdict, said in (
         (None, "No gate's decision known."),
         ("refused by G2", "REFUSED by the gate; no decision is"),
