@@ -40,7 +40,7 @@ from bus_mlops.promotion.odd_pictures import Pixels, drawn
 Floats = npt.NDArray[np.float64]
 Score = Callable[[Floats], Floats]
 SIDE = 96
-RATE = 0.01
+RATE = 0.02
 
 
 def gray_square(path: Path) -> Pixels:
@@ -104,8 +104,8 @@ def energy(_: Floats) -> Score:
     return lambda logits: -np.abs(logits[:, 0])
 
 
-def features(network: Any, layers: list[str], squares: Pixels) -> dict[str, Floats]:
-    """Pooled outputs of layers, mean and standard deviation over places."""
+def features(network: Any, layers: list[str], squares: Pixels, scaled: bool) -> dict[str, Floats]:
+    """Pooled outputs of layers, mean and standard deviation over places; `scaled`: the input goes from -1 to 1."""
     import keras
 
     known = {layer.name for layer in network.layers}
@@ -114,14 +114,14 @@ def features(network: Any, layers: list[str], squares: Pixels) -> dict[str, Floa
     rows: list[list[Floats]] = []
     for start in range(0, len(squares), 64):
         batch = np.repeat(squares[start : start + 64, ..., None], 3, axis=-1).astype(np.float32)
-        found = inner.predict_on_batch(batch)
+        found = inner.predict_on_batch(batch / 127.5 - 1 if scaled else batch)
         pooled = [np.asarray(x, np.float64) for x in (found if isinstance(found, list) else [found])]
         rows.append([np.hstack([x.mean((1, 2)), x.std((1, 2))]) if x.ndim == 4 else x for x in pooled])
     return {name: np.concatenate([row[k] for row in rows]) for k, name in enumerate(chosen)}
 
 
-def networks(weights: Path, members: list[Path]) -> Iterator[tuple[str, Any, list[str]]]:
-    """(name, network, layers) of the shared encoder and of trained members."""
+def networks(weights: Path, members: list[Path]) -> Iterator[tuple[str, Any, list[str], bool]]:
+    """(name, network, layers, whether its input must be scaled) of the shared encoder and of trained members."""
     import keras
 
     from bus_mlops.packaging.onnx_export import load_network
@@ -129,10 +129,9 @@ def networks(weights: Path, members: list[Path]) -> Iterator[tuple[str, Any, lis
     path = weights / "mobilenet_1_0_224_notop.weights.h5"
     if path.is_file():
         encoder = keras.applications.MobileNet(include_top=False, input_shape=(SIDE, SIDE, 3), weights=str(path))
-        scaled = keras.Model(encoder.inputs, encoder.outputs)
-        yield "MobileNet, ImageNet", scaled, ["conv_pw_3_relu", "conv_pw_13_relu"]
+        yield "MobileNet, ImageNet", encoder, ["conv_pw_3_relu", "conv_pw_13_relu"], True
     for member in members:
-        yield member.stem, load_network(member), ["class_pool", "class_dense_2", "malignancy_logit"]
+        yield member.stem, load_network(member), ["class_pool", "class_dense_2", "malignancy_logit"], False
 
 
 def compare(name: str, fit: Callable[[Floats], Score], own: dict[str, Floats], cases: dict[str, Any]) -> Iterator[Any]:
@@ -211,8 +210,8 @@ def main() -> None:
     statistics = {kind: np.array([picture_statistics(s) for s in found]) for kind, found in squares.items()}
     for name, fit in (("Mahalanobis", mahalanobis), ("5 neighbours", neighbours)):
         lines += compare(f"statistics, {name}", fit, statistics, cases)
-    for title, network, layers in networks(chosen.weights, chosen.members):
-        found = {kind: features(network, layers, x) for kind, x in squares.items()}
+    for title, network, layers, scaled in networks(chosen.weights, chosen.members):
+        found = {kind: features(network, layers, x, scaled) for kind, x in squares.items()}
         for layer in found["busi"]:
             own = {kind: each[layer] for kind, each in found.items()}
             if "logit" in layer:

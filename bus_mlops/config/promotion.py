@@ -72,7 +72,7 @@ class PackageConfig(Strict):
         "trained anew on all images, which the gate cannot test",
     )
     refusal_rate: float = Field(
-        default=0.01,
+        default=0.02,
         gt=0,
         lt=0.5,
         description="share of looks at training images, held out and perturbed, that may be refused as odd [fraction]",

@@ -36,6 +36,7 @@ FEWEST_GROUPS = 20
 MOST_IMAGES = 1500
 COPIES = 2
 PICTURES = 24
+FRESH_PICTURES = 6
 PARTS = 5
 # Inverse strength of the penalty: of .0003, .001, .003 and .01 the one that refuses most other pictures, fitted to BUSI
 # or to BUS-BRA alone (benchmarks/refusal.py).
@@ -64,12 +65,12 @@ def fit_oddity(
     looks = _looks(squares, chosen, seed)
     own_groups, own_sources = places[chosen], np.asarray(sources)[chosen]
     side = int(squares.shape[1])
-    pictures, fresh = odd_statistics(side, seed), odd_statistics(side, seed + 1)
+    pictures, fresh = odd_statistics(side, PICTURES, seed), odd_statistics(side, FRESH_PICTURES, seed + 1)
     rule, held = _with_threshold(looks, own_groups, pictures, rate, seed)
     found = {"training images, held out": _share(held[:, 0] > rule.threshold, own_groups)}
     for source in np.unique(own_sources):
         out = own_sources == source
-        if len(np.unique(own_groups[~out])) >= FEWEST_GROUPS:
+        if min(len(np.unique(own_groups[each])) for each in (out, ~out)) >= FEWEST_GROUPS:
             other, _ = _with_threshold(looks[~out], own_groups[~out], pictures, rate, seed)
             found[f"{source}, when it was left out"] = _share(
                 other.of(looks[out, 0]) > other.threshold, own_groups[out]
@@ -108,10 +109,10 @@ def _looks(squares: Pixels, chosen: npt.NDArray[np.intp], seed: int) -> Floats:
 
 
 @cache
-def odd_statistics(side: int, seed: int) -> Floats:
-    """The statistics (M, 71) of drawn pictures that show anything, each followed by a perturbed copy."""
+def odd_statistics(side: int, count: int, seed: int) -> Floats:
+    """The statistics (M, 71) of drawn pictures, `count` of a kind that show anything, each before a perturbed copy."""
     found: list[Floats] = []
-    for _, _, pixels in drawn(PICTURES, seed):
+    for _, _, pixels in drawn(count, seed):
         gray = _gray(pixels)
         if not _shows_anything(gray):
             continue

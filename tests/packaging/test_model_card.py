@@ -10,7 +10,9 @@ import pytest
 
 from bus_mlops.config import Training
 from bus_mlops.consumer.package_format import JudgedNumber, JudgedNumbers, Member, Package
+from bus_mlops.consumer.refusal import Oddity, Refusal, Share, TriageRule
 from bus_mlops.gate.report import GateReport, RuleResult
+from bus_mlops.images.picture_statistics import STATISTICS_VERSION
 from bus_mlops.packaging.card_evidence import (
     AuditCounts,
     CardEvidence,
@@ -216,3 +218,35 @@ def test_of_phantoms_every_answer_about_images_says_that_they_are() -> None:
     assert all(said[name].startswith("Synthetic images: ") for name in answered)
     assert "Synthetic" not in model_card(package(numbers()), evidence())
     assert f"Of synthetic images: {numbers().sentence[:40]}" in model_card(drawn)
+
+
+def test_the_card_says_what_is_refused_and_with_which_numbers():
+    oddity = Oddity(
+        statistics_version=STATISTICS_VERSION,
+        center=(0.0,),
+        scale=(1.0,),
+        linear=(1.0,),
+        square=(0.0,),
+        bias=0.0,
+        threshold=0.25,
+        rate=0.02,
+        images=600,
+        refused={"busi, when it was left out": Share(of=617, share=0.041, low=0.028, high=0.059)},
+    )
+    triage = TriageRule(
+        miss_rate=0.05,
+        false_alarm_rate=0.1,
+        malignant_cases=195,
+        benign_cases=12,
+        low=0.1234,
+        high=None,
+        nominal_npv=0.935,
+        measured={"malignant called low": Share(of=506, share=0.067)},
+    )
+    card = model_card(package(None).model_copy(update={"refusal": Refusal(oddity=oddity, triage=triage)}))
+    assert "| busi, when it was left out | 4.1 % (2.8 to 5.9) of 617 |" in card
+    assert "below 0.1234 malignant is ruled out (**low**); all else is **uncertain**" in card
+    assert "93.5 % of calibration images called low are benign" in card
+    assert "| malignant called low | 6.7 % of 506 |" in card
+    assert "answers to any picture" not in card
+    assert "answers to any picture" in model_card(package(None))
