@@ -201,6 +201,9 @@ def test_a_rollback_is_signed_and_a_record_set_back_is_noticed(store_of_mine, ke
     with pytest.raises(UntrustedError, match="was seen here before and is gone"):
         load(store_of_mine)
     client.restore_run(done.record)
+    client.set_registered_model_alias(NAME, "champion", "1")
+    client.set_registered_model_alias(NAME, "previous", "2")
+    assert load(store_of_mine).version == "1"
     monkeypatch.setattr(records, "now", lambda: "2999-01-02T00:00:00+00:00")
     roll_back(client, tracking, NAME, "better")
     with pytest.raises(UntrustedError, match="points to version 2, and the latest decision"):
