@@ -22,12 +22,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 from bus_mlops.errors import AnswerLogError
-
-if TYPE_CHECKING:
-    from bus_mlops.consumer.client import Prediction
 
 MAX_BYTES = 64 * 2**20
 # Before the first line of all.
@@ -35,6 +32,17 @@ BEGINNING = "0" * 64
 # Longer than any line that is written here.
 _LONGEST = 4096
 _FIELDS = ("status", "probability", "spread", "members", "oddness", "triage", "error_type", "seconds")
+
+
+class Answer(Protocol):
+    """What is written down of an answer: a `Prediction`, which has more."""
+
+    @property
+    def input(self) -> str | None:
+        """sha256 of the image."""
+
+
+Row = TypeVar("Row", bound=Answer)
 
 
 def digest(line: bytes) -> str:
@@ -73,7 +81,7 @@ class AnswerLog:
         with self._lock, self._explained(), self._open():
             pass
 
-    def add(self, model: str, row: Prediction) -> None:
+    def add(self, model: str, row: Answer) -> None:
         """Write one line.
 
         Args:
@@ -89,7 +97,7 @@ class AnswerLog:
             self._append(file, values)
             self.lines += 1
 
-    def noting(self, model: str, rows: Iterable[Prediction]) -> Iterator[Prediction]:
+    def noting(self, model: str, rows: Iterable[Row]) -> Iterator[Row]:
         """The same rows, each once it is written down."""
         for row in rows:
             self.add(model, row)
