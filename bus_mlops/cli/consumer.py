@@ -121,6 +121,7 @@ def watch(
 
     require_libraries()
     import signal
+    import threading
 
     from bus_mlops.consumer.client import load_model
     from bus_mlops.dicom.archive import Archive
@@ -133,7 +134,8 @@ def watch(
     watched = Watch(loaded, archive, deliver, interval, frames, days)
     watched.prepare()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: watched.stop.set())
+        # By a thread: a signal may come while this one holds the event's own lock.
+        signal.signal(number, lambda *_: threading.Thread(target=watched.stop.set).start())
     which = f"version {loaded.version}" if loaded.version else loaded.digest[:12]
     LOG.info("%s %s watches %s (Ctrl-C to stop). %s", loaded.name, which, archive.url, loaded.package.notice)
     watched.run()
