@@ -41,8 +41,8 @@ def test_json_is_all_of_standard_output(tiny_registry, scans):
     assert {row["error"] for row in rows} == {None}
     (sentence,) = {row["standing"]["sentence"] for row in rows}
     assert sentence == (
-        "Passed the gate; no decision is known. UNEXPLAINED: the alias champion points to version 2, and no decision on "
-        "record set it. UNSIGNED: who made it is not known."
+        "Passed the gate; no decision is known. UNEXPLAINED: the alias champion points to version 2, and no decision "
+        "on record set it. UNSIGNED: who made it is not known."
     )
 
 

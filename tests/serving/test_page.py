@@ -44,7 +44,7 @@ def test_a_dropped_image_is_answered(browser, service, package_folder, tmp_path)
     browser.wait("document.getElementById('model').textContent")
     assert "tiny-phantom" in text(browser, "model")
     assert "Research use only" in text(browser, "notice")
-    assert text(browser, "standing") == "Passed the gate; no decision is known."
+    assert text(browser, "standing") == "Passed the gate; no decision is known. UNSIGNED: who made it is not known."
     assert browser.run("document.getElementById('refused').hidden")
     assert not browser.run("document.getElementById('phantom').hidden")
 
