@@ -272,7 +272,7 @@ def test_without_keys_it_says_so_once_and_with_them_revoked_ones_do_not_count(co
         (lambda trust: (trust / "revoked.txt").write_text("abc"), "no sha256 of 64 digits"),
         (
             lambda trust: (trust / "a.pub").write_text("-----BEGIN PUBLIC KEY-----\nAA\n-----END PUBLIC KEY-----"),
-            "holds no",
+            "cannot be read as a public key",
         ),
     ],
 )
