@@ -89,8 +89,9 @@ def compare(scores: npt.ArrayLike, reference: ScoreBins, alpha: float = ALPHA, a
 def index_of(here: npt.ArrayLike, there: npt.ArrayLike) -> Values:
     """The population stability index of counts (..., bins).
 
-    >>> round(float(index_of([30, 10], [20, 20])), 3)
-    0.264
+    Example:
+        >>> round(float(index_of([30, 10], [20, 20])), 3)
+        0.26
     """
     a, b = (np.asarray(counts, dtype=np.float64) + SMOOTHING for counts in (here, there))
     a, b = a / a.sum(axis=-1, keepdims=True), b / b.sum(axis=-1, keepdims=True)

@@ -25,7 +25,7 @@ _WORDS = (
     "of",
     "patient",
     "lesion",
-    "breast",
+    "Breast",
     "report",
     "12",
     "3.5",

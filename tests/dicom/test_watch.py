@@ -92,7 +92,10 @@ def test_an_image_goes_in_and_report_and_segmentation_come_back(archive, server,
         process = start()
         try:
             assert process.stdout is not None
-            said += process.stdout.readline()  # it is ready, and says what it watches
+            for line in process.stdout:
+                said += line
+                if " watches " in line:  # it is ready
+                    break
             if study not in {each.uid for each in archive.studies("")}:
                 archive.store([image])
             complete = wait_for(lambda: len(objects(archive, study)) == 3, process)

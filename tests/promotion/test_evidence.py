@@ -76,7 +76,7 @@ def test_a_version_registered_with_earlier_evidence_is_verified(store: Store, mo
     assert "`bus-mlops promote` judges the same runs in today's way (2)" in unseen["gate"]
     predictions = ["predictions of the candidate", "predictions of the baseline", "predictions made anew"]
     assert [check.what for check in checks][-4:] == [*predictions, "gate"]
-    assert len(checks) == 9
+    assert len(checks) == 10
     assert "`bus-mlops promote` decides on the same runs anew" in unseen["version and its model folder"]
 
 
