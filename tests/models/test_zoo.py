@@ -96,11 +96,10 @@ def test_networks_for_ultrasound_know_their_row_of_the_paper():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FACTS)
-def test_builds_at_the_ends_of_its_sizes(name):
-    sizes = allowed_sizes(zoo.entry(name))
-    for size in (sizes[0], sizes[-1]):
-        model = zoo.build(network_spec(name, input_size=size, scaling="unit"))
-        assert model.input_shape == (None, size, size, 3)
+def test_builds_at_its_smallest_size(name):
+    size = allowed_sizes(zoo.entry(name))[0]
+    model = zoo.build(network_spec(name, input_size=size, scaling="unit"))
+    assert model.input_shape == (None, size, size, 3)
 
 
 @pytest.mark.parametrize("name", FACTS)
