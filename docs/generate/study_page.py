@@ -266,7 +266,7 @@ def draw(tables: dict[str, pd.DataFrame]) -> None:
             axes.errorbar(done["roc_auc"], places, xerr=reach, fmt="o", color="#00695c", capsize=3)
             labels = done["strategy"].str.replace("_", " ") + ": " + done["model"] + " " + done["variant"]
             axes.set_yticks(list(places), list(labels))
-            axes.set_xlabel("area under the ROC curve, mean over folds, 95 % interval")
+            axes.set_xlabel("ROC AUC, mean over folds")
             axes.grid(axis="x", alpha=0.3)
             figure.savefig(FOLDER / "areas.svg", metadata={"Date": None})
             plt.close(figure)
