@@ -94,9 +94,13 @@ def test_single_images_are_answered_beside_batches_and_liveness_is_not_readiness
 
 
 def test_refusals_say_when_to_come_again(busy):
+    shed: list[requests.Response] = []
     with ThreadPoolExecutor(12) as pool:
-        answers = list(pool.map(lambda _: post(busy, ENDLESS), range(12)))
-    shed = [answer for answer in answers if answer.status_code == 503]
+        for _ in range(3):  # on a busy machine twelve may come one after the other
+            answers = pool.map(lambda _: post(busy, ENDLESS), range(12))
+            shed += [answer for answer in answers if answer.status_code == 503]
+            if shed:
+                break
     assert shed
     assert {answer.headers["Retry-After"] for answer in shed} == {"2"}
 
