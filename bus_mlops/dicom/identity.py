@@ -81,6 +81,29 @@ def contributing_equipment(model: BusModel) -> ContributingEquipment:
     )
 
 
+def header(kind: Literal["SR", "SEG"], model: BusModel, study: Dataset, source: str) -> dict[str, Any]:
+    """What highdicom asks of any answer: its identifiers, and the model as its equipment.
+
+    Args:
+        kind: Of the answer.
+        model: Which answers.
+        study: The attributes of the image, as `study_of` takes them over.
+        source: The UID of the image.
+    """
+    return {
+        "series_instance_uid": uid(
+            "SR series" if kind == "SR" else "SEG series", str(study.StudyInstanceUID), model.digest
+        ),
+        "sop_instance_uid": uid(kind, source, model.digest),
+        "instance_number": numbers_of(study),
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": short(model.name),
+        "software_versions": f"bus-mlops {__version__}",
+        "device_serial_number": model.digest,
+        "contributing_equipment": [contributing_equipment(model)],
+    }
+
+
 def study_of(image: Dataset) -> Dataset:
     """An image's attributes without its pixels, such as an answer can take them over: in UTF-8, and valid.
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bus_mlops import __version__
 from bus_mlops.dicom.answer import ImageAnswer, Look
 from bus_mlops.dicom.identity import (
     MANUFACTURER,
     RESEARCH,
-    contributing_equipment,
-    numbers_of,
+    header,
     short,
     study_of,
     uid,
@@ -65,22 +63,15 @@ def report(model: BusModel, found: ImageAnswer, drawn: Segmentation | None) -> C
     return ComprehensiveSR(
         evidence=[study] if drawn is None else [study, drawn],
         content=content[0],
-        series_instance_uid=uid("SR series", str(study.StudyInstanceUID), model.digest),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=uid("SR", found.image.uid, model.digest),
-        instance_number=numbers_of(study),
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=short(model.name),
-        software_versions=f"bus-mlops {__version__}",
-        device_serial_number=model.digest,
         series_description=f"{RESEARCH}: answers of a model",
         is_complete=True,
-        contributing_equipment=[contributing_equipment(model)],
         coding_schemes=[
             CodingSchemeIdentificationItem(
                 designator=SCHEME, name="Codes of bus-mlops", responsible_organization=MANUFACTURER
             )
         ],
+        **header("SR", model, study, found.image.uid),
     )
 
 

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bus_mlops import __version__
 from bus_mlops.dicom.answer import ImageAnswer
 from bus_mlops.dicom.identity import (
     MANUFACTURER,
     RESEARCH,
-    contributing_equipment,
-    numbers_of,
+    header,
     short,
     study_of,
     uid,
@@ -59,24 +57,16 @@ def segmentation(model: BusModel, found: ImageAnswer) -> Segmentation | None:
     # highdicom takes of a clip only what the newer classes hold: it is given one frame, and told the class afterwards.
     study.pop("NumberOfFrames", None)
     study.SOPClassUID = IMAGE_CLASSES[0]
-    digest = model.digest
     made = Segmentation(
         [study],
         next(iter(masks.values()))[np.newaxis],
         "BINARY",
         [_segment(model, found)],
-        series_instance_uid=uid("SEG series", str(study.StudyInstanceUID), digest),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=uid("SEG", found.image.uid, digest),
-        instance_number=numbers_of(study),
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=short(model.name),
-        software_versions=f"bus-mlops {__version__}",
-        device_serial_number=digest,
         content_description=f"{RESEARCH}: lesion drawn by a model",
         content_label="LESION",
         series_description=f"{RESEARCH}: lesion drawn by a model",
-        contributing_equipment=[contributing_equipment(model)],
+        **header("SEG", model, study, found.image.uid),
     )
     made.PatientOrientation = ""
     _set_frames(made, found)
