@@ -26,6 +26,9 @@ def repair(
             help="Record the files of runs of earlier versions as they are, where they agree with the run's metrics.",
         ),
     ] = False,
+    without_networks: Annotated[
+        bool, typer.Option("--without-networks", help="Forget also runs that were imported without their network.")
+    ] = False,
 ) -> None:
     """Mend the store of params.yaml; asks before each step.
 
@@ -39,7 +42,7 @@ def repair(
     if not dry_run:
         _set_aside(tracking, yes)
         _relocate(tracking, yes)
-    _forget_damaged(tracking, yes, dry_run, record)
+    _forget_damaged(tracking, yes, dry_run, record, without_networks)
     if not dry_run:
         _give_up(tracking, yes)
 
@@ -99,7 +102,7 @@ def _first(paths: Sequence[Path], most: int = 3) -> str:
     return ", ".join(str(path) for path in paths[:most]) + (" ..." if len(paths) > most else "")
 
 
-def _forget_damaged(tracking: TrackingConfig, yes: bool, dry_run: bool, record: bool) -> None:
+def _forget_damaged(tracking: TrackingConfig, yes: bool, dry_run: bool, record: bool, networks: bool) -> None:
     from bus_mlops.files import sqlite_file
     from bus_mlops.tracking.holdings import give_up, resting_on
     from bus_mlops.tracking.inspection import forget, inspect, remove_extra
@@ -111,9 +114,9 @@ def _forget_damaged(tracking: TrackingConfig, yes: bool, dry_run: bool, record: 
         print(f"files: {file} is not there yet, so there are no runs")
         return
     ledger = Ledger(tracking)
-    found = inspect(ledger, progress("runs"))
+    found = inspect(ledger, progress("runs"), networks)
     if record:
-        found = _record(ledger, found, yes or dry_run, dry_run)
+        found = _record(ledger, found, yes or dry_run, dry_run, networks)
     print(f"files: {found.sentence}")
     for line in (*found.unreachable, *(damage.sentence for damage in found.damages)):
         print(f"files: {line}")
@@ -136,7 +139,7 @@ def _forget_damaged(tracking: TrackingConfig, yes: bool, dry_run: bool, record: 
         print(f"files: {len(found.lost)} runs forgotten, what rests on them removed. Next: dvc repro")
 
 
-def _record(ledger: Ledger, found: Inspection, yes: bool, dry_run: bool) -> Inspection:
+def _record(ledger: Ledger, found: Inspection, yes: bool, dry_run: bool, networks: bool) -> Inspection:
     from bus_mlops.promotion.repair import record_undocumented
     from bus_mlops.tracking.inspection import inspect
     from bus_mlops.tracking.run_files import UNRECORDED
@@ -148,7 +151,7 @@ def _record(ledger: Ledger, found: Inspection, yes: bool, dry_run: bool) -> Insp
     _ask(f"Record the files of {count} runs as they are now? What the gate and verify say of them will name it.", yes)
     for line in record_undocumented(ledger, found):
         print(f"record: {line}")
-    return inspect(ledger, progress("runs"))
+    return inspect(ledger, progress("runs"), networks)
 
 
 def show_versions(ledger: Ledger) -> int:

@@ -20,6 +20,13 @@ def export_runs(
     finished: Annotated[
         bool, typer.Option("--finished", help="What is finished by now, though other cells are still being trained.")
     ] = False,
+    without_networks: Annotated[
+        bool,
+        typer.Option(
+            "--without-networks",
+            help="Leave the networks behind: no table needs them, and the file is small enough to be published.",
+        ),
+    ] = False,
     experiment: Experiment = None,
 ) -> None:
     """Write all finished trainings into one file.
@@ -31,10 +38,9 @@ def export_runs(
     from bus_mlops.tracking.run_transfer import export_runs as write
 
     tracking = _tracking(experiment)
-    done = write(Ledger(tracking), file, tracking.experiment, finished)
-    print(
-        f"{done.runs} runs of {done.specs} specs with {done.files} files, {file.stat().st_size / 1e6:,.1f} MB: {file}"
-    )
+    done = write(Ledger(tracking), file, tracking.experiment, finished, not without_networks)
+    what = f"{done.files} files{', without networks' if without_networks else ''}"
+    print(f"{done.runs} runs of {done.specs} specs with {what}, {file.stat().st_size / 1e6:,.1f} MB: {file}")
     print(f"sha256 {done.sha256}")
 
 
@@ -45,7 +51,8 @@ def import_runs(
     """Add the finished trainings of a file.
 
     Everything in it is checked before anything is written: sha256 of every file, metrics against predictions, specs
-    against fingerprints. What is there already stays as it is; the same import again adds nothing.
+    against fingerprints. What is there already stays as it is; the same import again adds nothing. A run that had come
+    without its network gets it from an export that has it.
     """
     from bus_mlops.promotion.repair import against_metrics
     from bus_mlops.tracking.ledger import Ledger
@@ -53,6 +60,8 @@ def import_runs(
 
     done = read(Ledger(_tracking(experiment)), file, against_metrics)
     print(f"{done.added} runs imported, {done.there} were there already; all as they were recorded: {file}")
+    if done.completed:
+        print(f"{done.completed} of those that were there had come without their network, and have it now")
     if done.other_results:
         print(
             f"{done.other_results} of those that were there have other files than the export's; they stay as they are"

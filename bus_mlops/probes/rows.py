@@ -117,8 +117,9 @@ def with_runs(row: PlannedRow, trained: Trained, ledger: Ledger) -> ProbedRow:
             lost = f"the run of fold {fold} is not in the store" if run is None else f"run {run} has no {MODEL}"
             raise LedgerError(
                 f"{row.strategy}: {row.title} cannot be probed: {lost}, though its predictions are here. Bring the "
-                "store back; or forget what is damaged (`bus-mlops repair`) and train it anew (`dvc repro`); or leave "
-                "the row out of probes.rows in params.yaml."
+                "store back; or forget what is damaged (`bus-mlops repair`, with --without-networks also what was "
+                "imported without its network) and train it anew (`dvc repro`); or leave the row out of probes.rows in "
+                "params.yaml."
             )
     return ProbedRow(row, {fold: finished[key] for fold, key in keys.items()}, test.reset_index(drop=True))
 

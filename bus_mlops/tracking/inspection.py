@@ -13,10 +13,19 @@ from typing import TYPE_CHECKING
 from bus_mlops.errors import LedgerError
 from bus_mlops.files import sha256_file
 from bus_mlops.tracking.kinds import CELLS
-from bus_mlops.tracking.ledger import Ledger, key_of
+from bus_mlops.tracking.ledger import MODEL, Ledger, key_of
 from bus_mlops.tracking.params import DIGEST_PREFIX
 from bus_mlops.tracking.parents import FOLDS_FINISHED, FOLDS_TRIED
-from bus_mlops.tracking.run_files import EXTRA, RECORDED_LATER, TAGS, UNRECORDED, Damage
+from bus_mlops.tracking.run_files import (
+    ELSEWHERE,
+    EXTRA,
+    LEFT_BEHIND,
+    RECORDED_LATER,
+    TAGS,
+    UNRECORDED,
+    Damage,
+    digests_of,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -60,8 +69,14 @@ class Inspection:
         return f"{self.runs} runs with {self.files} files: {state}{later}"
 
 
-def inspect(ledger: Ledger, advance: Advance = lambda *_: None) -> Inspection:
-    """Compare every file of every finished run, of search trials and refits too, with what the runs recorded."""
+def inspect(ledger: Ledger, advance: Advance = lambda *_: None, networks: bool = False) -> Inspection:
+    """Compare every file of every finished run, of search trials and refits too, with what the runs recorded.
+
+    Args:
+        ledger: Of the project.
+        advance: Told how far it is.
+        networks: Whether it counts as damage that a run was imported without its network.
+    """
     runs = [run for kind in CELLS for run in ledger.runs(f"attributes.status = 'FINISHED' and tags.kind = '{kind}'")]
     damages, unreachable = [], []
     with tempfile.TemporaryDirectory(prefix="bus-inspect-") as folder:
@@ -69,6 +84,9 @@ def inspect(ledger: Ledger, advance: Advance = lambda *_: None) -> Inspection:
             advance(number, len(runs))
             if key_of(run) is None:
                 damages.append(Damage(run.info.run_id, str(run.info.run_name), "", TAGS, "fingerprint or fold"))
+                continue
+            if networks and LEFT_BEHIND in run.data.tags and MODEL not in digests_of(run):
+                damages.append(Damage(run.info.run_id, str(run.info.run_name), MODEL, ELSEWHERE))
                 continue
             try:
                 damages += ledger.files.damages(run, Path(folder))

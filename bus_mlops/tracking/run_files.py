@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 # A tag: when the digests of a run were recorded, if that was not when it ended.
 RECORDED_LATER = "files.recorded_later"
+# A tag: the sha256 of the network of a run that was imported without it (`bus-mlops export-runs --without-networks`).
+LEFT_BEHIND = "files.network_left_behind"
 # Folders that somebody looked into have these; nobody's evidence.
 LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 MISSING, CHANGED, EXTRA, UNRECORDED, TAGS = "missing", "changed", "not recorded", "without digests", "tags"
+ELSEWHERE = "without its network"
 REMEDY = (
     "If you have a copy, put it back. Else `bus-mlops repair` lists all that is damaged and, after a question, forgets "
     "those runs; the next `dvc repro` trains exactly these."
@@ -34,7 +37,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that is `missing`, `changed` or `not recorded`, a run `without digests`, or one whose `tags` are gone."""
+    """A file that is `missing`, `changed` or `not recorded`; or what a run as a whole lacks, such as `tags`."""
 
     run_id: str
     run_name: str
@@ -48,6 +51,8 @@ class Damage:
         where = f"run {self.run_id} ({self.run_name})"
         if self.kind == UNRECORDED:
             return f"{where} has no sha256 of its files on record"
+        if self.kind == ELSEWHERE:
+            return f"{where} was imported without its network"
         if self.kind == TAGS:
             return f"{where} has lost the tags that say what it is: {self.detail}"
         return f"{where}: {self.file} is {self.kind}{f': {self.detail}' if self.detail else ''}"
@@ -113,6 +118,8 @@ class RunFiles:
             if _is_cell(run):
                 self._listed.add(run_id)
         wanted = _below(name, recorded)
+        if not wanted and LEFT_BEHIND in run.data.tags:
+            raise DamagedRunError(_left_behind(run, name))
         if not wanted:
             raise DamagedRunError(f"run {run_id} ({run.info.run_name}) has no {name} {_where(run)}. {REMEDY}")
         destination = folder / run_id
@@ -256,6 +263,15 @@ def _undocumented(run: Run) -> str:
         "bus-mlops trained it, or the record was damaged, so nothing says that they are what the training wrote. "
         "`bus-mlops repair --record` compares them with the run's metrics and records what is there now; "
         "`bus-mlops repair` forgets the run after a question, and the next `dvc repro` trains it anew."
+    )
+
+
+def _left_behind(run: Run, name: str) -> str:
+    return (
+        f"run {run.info.run_id} ({run.info.run_name}) was imported without its network, so it has no {name}: its "
+        "predictions count in every table, but no package can be made of it. Import an export that has its network "
+        "(`bus-mlops import-runs`), or let `bus-mlops repair --without-networks` forget such runs, so that the next "
+        "`dvc repro` trains exactly these."
     )
 
 

@@ -19,11 +19,12 @@ from bus_mlops.errors import DamagedRunError, LedgerError
 from bus_mlops.files import replacing, sha256_file
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking import processes
-from bus_mlops.tracking.kinds import CELLS, FOLD, NOTE, TRIED
-from bus_mlops.tracking.ledger import Ledger, key_of
+from bus_mlops.tracking.kinds import CELLS, FOLD, NOTE, TRIED, kind_of
+from bus_mlops.tracking.ledger import MODEL, Ledger, key_of
+from bus_mlops.tracking.params import DIGEST_PREFIX
 from bus_mlops.tracking.parents import FOLDS_FINISHED, FOLDS_TRIED
 from bus_mlops.tracking.run_archive import ArchiveReader, ArchiveWriter, PackedParent, PackedRun, opened_archive
-from bus_mlops.tracking.run_files import REMEDY, digests_of
+from bus_mlops.tracking.run_files import LEFT_BEHIND, REMEDY, digests_of
 from bus_mlops.tracking.run_writer import HOUSEKEEPING
 
 if TYPE_CHECKING:
@@ -54,14 +55,24 @@ class Exported:
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of an import: how many runs were added, how many were there, and how many of these differ."""
+    """What came of an import.
+
+    Attributes:
+        added: How many runs the ledger did not have.
+        there: How many it had.
+        other_results: How many of these have other files than the export's.
+        completed: How many of these had come without their network, and have it from this export now.
+    """
 
     added: int
     there: int
     other_results: int = 0
+    completed: int = 0
 
 
-def export_runs(ledger: Ledger, path: Path, experiment: str, at_work_too: bool = False) -> Exported:
+def export_runs(
+    ledger: Ledger, path: Path, experiment: str, at_work_too: bool = False, networks: bool = True
+) -> Exported:
     """Write all finished cells of a ledger, trials and refits too, into one file, each of whose files is as recorded.
 
     Args:
@@ -69,6 +80,7 @@ def export_runs(ledger: Ledger, path: Path, experiment: str, at_work_too: bool =
         path: Takes the place of what is there, when all of it has been written.
         experiment: Its name.
         at_work_too: Whether to export what is finished while other cells are still trained.
+        networks: Without them only tested cells travel: a trial cannot be completed, nor a refit used, without its own.
 
     Raises:
         LedgerError: Nothing is finished, or cells are at work and this was not asked for.
@@ -79,40 +91,46 @@ def export_runs(ledger: Ledger, path: Path, experiment: str, at_work_too: bool =
         raise LedgerError(
             f"{len(at_work)} cells are being trained now. Wait for them, or export what is finished with --finished."
         )
-    runs = [run for kind in CELLS for run in ledger.runs(f"attributes.status = 'FINISHED' and tags.kind = '{kind}'")]
+    kinds = CELLS if networks else (FOLD,)
+    runs = [run for kind in kinds for run in ledger.runs(f"attributes.status = 'FINISHED' and tags.kind = '{kind}'")]
     newest = {(key, run.data.tags["kind"]): run for run in reversed(runs) if (key := key_of(run)) is not None}
+    if not networks:
+        newest = {(key, kind): run for (key, kind), run in newest.items() if key.fold}
     if not newest:
-        raise LedgerError(f"the experiment {experiment!r} has no finished run yet: there is nothing to export.")
+        what = "finished run" if networks else "run of a tested cell"
+        raise LedgerError(f"the experiment {experiment!r} has no {what} yet: there is nothing to export.")
     parents: dict[str, PackedParent] = {}
     with replacing(path) as partial:
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             writer = ArchiveWriter(archive)
             for run in newest.values():
-                _export(ledger, run, parents, writer)
+                _export(ledger, run, parents, writer, networks)
             header = writer.close(__version__, experiment)
         digest = sha256_file(partial)
     specs = {key.fingerprint for key, _ in newest}
     return Exported(len(header.runs), len(specs), writer.files, digest)
 
 
-def _export(ledger: Ledger, run: Run, parents: dict[str, PackedParent], writer: ArchiveWriter) -> None:
+def _export(ledger: Ledger, run: Run, parents: dict[str, PackedParent], writer: ArchiveWriter, networks: bool) -> None:
     run_id = run.info.run_id
-    digests = digests_of(run)
+    params, tags = dict(run.data.params), _kept(run.data.tags, LEFT_OUT)
+    if not networks and f"{DIGEST_PREFIX}{MODEL}" in params:
+        tags[LEFT_BEHIND] = params.pop(f"{DIGEST_PREFIX}{MODEL}")
     packed = PackedRun(
         run_id=run_id,
         name=str(run.info.run_name),
         started=run.info.start_time,
         ended=run.info.end_time,
-        params=run.data.params,
+        params=params,
         metrics=_history(ledger, run),
-        tags=_kept(run.data.tags, LEFT_OUT),
+        tags=tags,
         parent=_parent(ledger, run, parents),
     )
     problem = packed.problem()
     if problem:
         raise DamagedRunError(f"run {run_id} ({run.info.run_name}) cannot be exported: {problem}. {REMEDY}")
     with tempfile.TemporaryDirectory(prefix="bus-export-") as folder:
-        for name in digests:
+        for name in packed.digests:
             ledger.artifact(run_id, name, Path(folder))
         writer.add(packed, Path(folder) / run_id)
 
@@ -141,8 +159,8 @@ def _kept(tags: Mapping[str, str], without: tuple[str, ...]) -> dict[str, str]:
 def import_runs(ledger: Ledger, path: Path, check: Check) -> Imported:
     """Add the runs of an export that the ledger does not have; all of it is checked before anything is written.
 
-    A cell that is there stays as it is, whatever the file says of it. A run that is cut off is no finished one, so that
-    the same import again adds what is missing.
+    A cell that is there stays as it is, whatever the file says of it; only one that had come without its network gets
+    it, if this is it. A run that is cut off is no finished one, so that the same import again adds what is missing.
 
     Args:
         ledger: To add to.
@@ -159,13 +177,17 @@ def import_runs(ledger: Ledger, path: Path, check: Check) -> Imported:
         for run in runs:
             _check(archive, run, check, Path(scratch))
         ledger.reconcile()
-        missing, other = _missing(ledger, runs)
+        missing, there = _missing(ledger, runs)
+        waiting = [(run, found) for run, found in there if _is_network_of(run, found)]
+        for run, found in waiting:
+            _complete(ledger, archive, run, found, Path(scratch))
+        other = sum(run.kind == kind_of(found) and _differ(ledger, run, found) for run, found in there)
         # Trials first: what was completed from one names it.
         names: dict[str, str] = {}
         for run in sorted(missing, key=lambda each: each.kind != TRIED):
             names[run.run_id] = _import(ledger, archive, run, names, Path(scratch))
         _summarise(ledger, missing)
-    return Imported(len(missing), len(runs) - len(missing), other)
+    return Imported(len(missing), len(there), other, len(waiting))
 
 
 def _check(archive: ArchiveReader, run: PackedRun, check: Check, scratch: Path) -> None:
@@ -180,19 +202,43 @@ def _check(archive: ArchiveReader, run: PackedRun, check: Check, scratch: Path) 
         )
 
 
-def _missing(ledger: Ledger, runs: list[PackedRun]) -> tuple[list[PackedRun], int]:
-    """The runs of cells that the ledger does not have, and how many of the others have other files there."""
-    there = ledger.finished_cells({run.fingerprint for run in runs})
-    missing, other = [], 0
+def _missing(ledger: Ledger, runs: list[PackedRun]) -> tuple[list[PackedRun], list[tuple[PackedRun, Run]]]:
+    """The runs of cells that the ledger does not have, and the others with the run that it has."""
+    recorded = ledger.finished_cells({run.fingerprint for run in runs})
+    missing, there = [], []
     for run in runs:
         key = LedgerKey(run.fingerprint, run.fold)
         # A tested cell serves whoever asks for a trial.
-        found = there[run.kind].get(key) or (there[FOLD].get(key) if run.kind == TRIED else None)
+        found = recorded[run.kind].get(key) or (recorded[FOLD].get(key) if run.kind == TRIED else None)
         if found is None:
             missing.append(run)
         else:
-            other += run.kind in there and ledger.artifact_digests(found) != dict(sorted(run.digests.items()))
-    return missing, other
+            there.append((run, ledger.files.run(found)))
+    return missing, there
+
+
+def _differ(ledger: Ledger, run: PackedRun, found: Run) -> bool:
+    """Whether a run of an export and the ledger's have other files, a network that either lacks apart."""
+    ours, theirs = ledger.artifact_digests(found.info.run_id), dict(run.digests)
+    if not (MODEL in ours and MODEL in theirs):
+        ours.pop(MODEL, None)
+        theirs.pop(MODEL, None)
+    return ours != dict(sorted(theirs.items()))
+
+
+def _is_network_of(run: PackedRun, found: Run) -> bool:
+    """Whether the ledger's run of a cell had come without the network that this run of an export has."""
+    network = run.digests.get(MODEL)
+    lacks = MODEL not in digests_of(found)
+    return lacks and network is not None and network == found.data.tags.get(LEFT_BEHIND)
+
+
+def _complete(ledger: Ledger, archive: ArchiveReader, run: PackedRun, found: Run, scratch: Path) -> None:
+    run_id = found.info.run_id
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        archive.extract(run, MODEL, Path(folder))
+        ledger.writer.write(run_id, params=ledger.files.store(run_id, Path(folder)))
+    ledger.files.forget(run_id)
 
 
 def _import(ledger: Ledger, archive: ArchiveReader, run: PackedRun, names: Mapping[str, str], scratch: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zipfile
@@ -23,8 +24,10 @@ from bus_mlops.experiments.cell_predictions import cell_metrics
 from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.promotion.repair import against_metrics
 from bus_mlops.spec import LedgerKey
+from bus_mlops.tracking.inspection import inspect
 from bus_mlops.tracking.ledger import CURVES, MODEL, PREDICTIONS, Ledger
 from bus_mlops.tracking.run_archive import HEADER
+from bus_mlops.tracking.run_files import ELSEWHERE
 from bus_mlops.tracking.run_transfer import IMPORTED_FROM, Imported, export_runs, import_runs
 
 DATA, SPLIT = "d" * 64, "e" * 64
@@ -188,6 +191,68 @@ def test_what_is_there_stays_as_it_is_and_what_came_goes_on(origin, export, targ
     assert {each["tags"].get(IMPORTED_FROM, own) for each in packed} <= {own, *origin.ledger.files._known}
 
 
+def test_without_networks_results_travel_and_networks_follow(
+    origin, export, target, tmp_path, monkeypatch, demo_values
+):
+    light = tmp_path / "light.zip"
+    done = export_runs(origin.ledger, light, "origin", networks=False)
+    assert (done.runs, done.files) == (2, 4)  # what was only tried stays: it could not be completed
+    assert light.stat().st_size < export.stat().st_size / 50
+    assert import_runs(target.ledger, light, against_metrics) == Imported(2, 0)
+    ledger = Ledger(target.tracking)
+    key, run_id = min(ledger.finished().items())
+    then = origin.ledger.finished()[key]
+    pd.testing.assert_frame_equal(ledger.predictions(run_id), origin.ledger.predictions(then))
+    assert set(ledger.artifact_digests(run_id)) == {PREDICTIONS, CURVES}
+    with pytest.raises(DamagedRunError, match=r"imported without its network.* repair --without-networks"):
+        ledger.artifact(run_id, MODEL, tmp_path)
+    # nothing is damaged, unless somebody wants them trained anew
+    assert inspect(ledger).damages == []
+    found = inspect(ledger, networks=True)
+    assert [damage.kind for damage in found.damages] == [ELSEWHERE] * 2
+    assert set(found.lost) == set(ledger.finished().values())
+    # as they came they travel on
+    again = export_runs(ledger, tmp_path / "again.zip", "target")
+    assert (again.runs, again.files) == (2, 4)
+
+    # the same runs with networks bring them in; a network of other bytes does not count as theirs
+    def another(entries: dict[str, bytes]) -> None:
+        kind = forged(entries, lambda run: run["params"].update({f"sha256.{MODEL}": digest}))["tags"]["kind"]
+        name = f"runs/{min(n for n in entries if n.endswith('run.json')).split('/')[1]}/files/{MODEL}"
+        entries[name] = b"another"
+        kinds.append(kind)
+
+    digest, kinds = hashlib.sha256(b"another").hexdigest(), list[str]()
+    strange = rewritten(export, tmp_path / "strange.zip", another)
+    first = import_runs(Ledger(target.tracking), strange, against_metrics)
+    assert first.completed == (2 if kinds == ["tried"] else 1)
+    last = import_runs(Ledger(target.tracking), export, against_metrics)
+    assert (last.added, last.other_results, first.completed + last.completed) == (0, 0, 2)
+    ledger = Ledger(target.tracking)
+    for run_id in ledger.finished().values():
+        assert ledger.artifact(run_id, MODEL, tmp_path / "networks").stat().st_size == 1_500_000
+    assert inspect(ledger, networks=True).damages == []
+
+
+def test_runs_without_networks_are_forgotten_where_that_is_asked_for(
+    origin, target, tmp_path, monkeypatch, demo_values
+):
+    export_runs(origin.ledger, tmp_path / "light.zip", "origin", networks=False)
+    import_runs(target.ledger, tmp_path / "light.zip", against_metrics)
+    project = tmp_path / "project"
+    project.mkdir()
+    values = {**demo_values, "tracking": target.tracking.model_dump(mode="json")}
+    (project / "params.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.chdir(project)
+    done = CliRunner().invoke(app, ["repair", "--yes"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert len(Ledger(target.tracking).finished()) == 2
+    done = CliRunner().invoke(app, ["repair", "--yes", "--without-networks"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "2 runs forgotten" in done.output
+    assert Ledger(target.tracking).finished() == {}
+
+
 def test_an_import_that_is_cut_off_goes_on_where_it_was(export, target, monkeypatch):
     stored: list[str] = []
 
@@ -234,10 +299,8 @@ def test_a_changed_byte_is_refused_wherever_it_is(export, untouched, tmp_path):
     assert everything(untouched.ledger) == []
 
 
-def forged(entries: dict[str, bytes], change: Callable[[dict[str, Any]], None]) -> None:
-    """Change what one run.json says, and its sha256 in the header with it."""
-    import hashlib
-
+def forged(entries: dict[str, bytes], change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Change what one run.json says, and its sha256 in the header with it; returns what it says now."""
     name = min(name for name in entries if name.endswith("run.json"))
     run = json.loads(entries[name])
     change(run)
@@ -245,6 +308,7 @@ def forged(entries: dict[str, bytes], change: Callable[[dict[str, Any]], None]) 
     header = json.loads(entries[HEADER])
     header["runs"][name.split("/")[1]] = hashlib.sha256(entries[name]).hexdigest()
     entries[HEADER] = json.dumps(header).encode()
+    return run
 
 
 def better(run: dict[str, Any]) -> None:
