@@ -4,8 +4,9 @@
 
 PROJECT has trained rows of the profile `study` on grouped folds, the one after `--across` with `folds.kind: source`,
 which trains on one source and tests the other. Neither needs to be done: rows count whose folds a seed has finished,
-whatever stage of `dvc repro` they belong to, and the page says which are not. Written are the tables in `docs/study/`;
-then by `study_page.py`, from these alone, the page, its figures, and the README's part between marks.
+whatever stage of `dvc repro` they belong to, and the page says which are not. Written are the tables in `docs/study/`,
+and the finished trainings without their networks, from which anybody can compute them (`runs.zip`, `across-runs.zip`);
+then by `study_page.py`, from the tables alone, the page, its figures, and the README's part between marks.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from bus_mlops.paths import AUDIT, BENCHMARK, FOLDS, PREMIUM, PROMOTION
 from bus_mlops.project import load_config, profile_config
 from bus_mlops.spec import LedgerKey
 from bus_mlops.tracking.ledger import CURVES, PREDICTIONS, Ledger
+from bus_mlops.tracking.run_transfer import export_runs
 
 # Of audit.json.
 AUDITED = ("exact_duplicate_pairs", "near_duplicate_pairs", "clusters")
@@ -170,6 +172,7 @@ def rows_table(project: Project) -> pd.DataFrame:
             "cells": len(trained.done),
             "cells_planned": len(trained.cells),
             "epochs": trained.row.spec.training.epochs,
+            "fingerprints": " ".join(sorted({key.fingerprint for key in trained.runs})),
         }
         if trained.seeds:
             frame = project.predictions(trained)
@@ -303,6 +306,12 @@ def about(project: Project) -> dict[str, Any]:
     }
 
 
+def publish(project: Project, name: str) -> None:
+    """Write the finished trainings of a project, without their networks, beside the page."""
+    experiment = project.config.tracking.experiment
+    export_runs(project.ledger, study_page.FOLDER / name, experiment, at_work_too=True, networks=False)
+
+
 @contextlib.contextmanager
 def inside(folder: Path) -> Iterator[None]:
     """Work in a project's folder."""
@@ -322,6 +331,7 @@ def main() -> None:
     parser.add_argument("--across", type=Path, help="the same profile with folds.kind: source")
     arguments = parser.parse_args()
     assert "study" in profiles.NAMES  # noqa: S101 - what all of this is about
+    study_page.FOLDER.mkdir(exist_ok=True)
     with inside(arguments.project):
         project = Project()
         tables = {"rows": rows_table(project), "findings": findings_table(project), "cells": cells_table(project)}
@@ -329,12 +339,14 @@ def main() -> None:
         finished = [row for row in project.rows if row.seeds and row.row.spec.training.epochs > 1]
         curves = [project.curves(row).assign(**row.identity) for row in finished]
         told = about(project)
+        publish(project, "runs.zip")
     tables["curves"] = pd.concat(curves) if curves else pd.DataFrame(columns=["strategy", "model", "variant", "epoch"])
     if arguments.across:
         with inside(arguments.across):
-            tables["across"] = across_table(Project())
+            across = Project()
+            tables["across"] = across_table(across)
+            publish(across, "across-runs.zip")
     folder = study_page.FOLDER
-    folder.mkdir(exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
     write_json(folder / "about.json", told)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import sys
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 from predictions import two_models
 from projects import ROOT
+from sklearn.metrics import roc_auc_score
 
 from bus_mlops.experiments.plan import make_plans
 from bus_mlops.files import read_json
 from bus_mlops.project import profile_config
 from bus_mlops.spec import LedgerKey
+from bus_mlops.tracking.ledger import MODEL, PREDICTIONS
 
 sys.path.insert(0, str(ROOT / "docs" / "generate"))
 
@@ -51,6 +57,30 @@ def test_the_page_is_the_one_that_follows_from_its_tables():
     assert (study_page.FOLDER / "index.md").read_text("utf-8") == study_page.page(tables, ABOUT)
     readme = study_page.README.read_text("utf-8")
     assert study_page.MARKS.sub(lambda marks: f"{marks[1]}{study_page.lead(tables, ABOUT)}{marks[2]}", readme) == readme
+
+
+def test_published_trainings_give_the_published_numbers():
+    tables = study_page.read()
+    with zipfile.ZipFile(study_page.FOLDER / "runs.zip") as archive:
+        names = [name for name in archive.namelist() if name.endswith("run.json")]
+        runs = {name.split("/")[1]: json.loads(archive.read(name)) for name in names}
+        bytes_of = {run: archive.read(f"runs/{run}/files/{PREDICTIONS}") for run in runs}
+    assert not [name for name in names if name.endswith(MODEL)]
+    recorded = tables["cells"].set_index("run")["predictions_sha256"]
+    assert set(recorded.index) <= set(runs)  # and those of seeds that are not finished yet
+    areas: dict[str, list[float]] = {}
+    for run, packed in runs.items():
+        digest = hashlib.sha256(bytes_of[run]).hexdigest()
+        assert packed["params"][f"sha256.{PREDICTIONS}"] == digest
+        assert recorded.get(run, digest) == digest
+        frame = pd.read_csv(io.BytesIO(bytes_of[run]))
+        test = frame[frame["part"] == "test"]
+        areas.setdefault(packed["tags"]["fingerprint"], []).append(roc_auc_score(test["label"], test["probability"]))
+    rows = study_page.finished(tables["rows"])
+    for row in rows.to_dict("records"):
+        own = [area for fingerprint in row["fingerprints"].split() for area in areas[fingerprint]]
+        assert np.mean(own) == pytest.approx(row["roc_auc"], abs=1e-6)
+        assert len(own) == 5 * row["seeds"]
 
 
 def test_every_row_of_the_profile_is_in_the_table_finished_or_not():
