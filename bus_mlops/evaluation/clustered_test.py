@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bus_mlops.errors import EvaluationError
-from bus_mlops.evaluation.intervals import LARGEST_DEGENERATE_SHARE, bootstrap_values
+from bus_mlops.evaluation.intervals import LARGEST_DEGENERATE_SHARE, bootstrap_values, rarer_groups, unseen_share
 from bus_mlops.evaluation.metric import validated
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.resampling import GroupWeights, weights_within
 from bus_mlops.spec import CellKey
 
+# Of a variance: what rounding leaves of none. Standard errors that a 95 % interval reaches to either side.
+EQUAL, REACH = 1e-24, 1.959964
 # Degrees of freedom from which on Student's t is the normal distribution.
 LARGE = 10_000
 # Draws that tell what the variance between seeds shares with the error of cases: a mean over folds and seeds.
@@ -182,7 +184,11 @@ def clustered_difference(
     direction = METRICS.get_known(metric).direction
     found = [_fold(metric, images, int(fold), resamples, seed) for fold in np.unique(images.folds)]
     count, groups = len(found), sum(each.groups for each in found)
-    parts = [(sum(each.variance for each in found) / count**2, groups - count)]
+    cases = sum(each.variance for each in found) / count**2
+    if cases <= EQUAL and not np.array_equal(images.candidate, images.baseline):
+        # No resample differs. That is little to say of few groups: as if by Wilson's end of a share that none shows.
+        cases = (unseen_share(rarer_groups(images.labels, images.groups)) / REACH) ** 2
+    parts = [(cases, groups - count)]
     fewer = min(resamples, SHARED_RESAMPLES)
     parts += [each.variance(each.shared_with_cases(metric, fewer, seed)) for each in trainings]
     total = sum(variance for variance, _ in parts)

@@ -6,13 +6,14 @@ cover which cases were collected, not how trainings differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bus_mlops.evaluation.cells import ROW
+from bus_mlops.evaluation.intervals import opened
 from bus_mlops.evaluation.resampling import GroupWeights, group_weights
 from bus_mlops.evaluation.results import PlannedRow, split_rows
 from bus_mlops.evaluation.tidy import Evaluated
@@ -35,6 +36,7 @@ MODEL, TREAT_ALL, TREAT_NONE = "model", "treat all", "treat none"
 _TAIL = (0.025, 0.975)
 _VALUE = ("metric", "estimate", "low", "high", "method")
 _BOOTSTRAP = "percentiles over draws of leakage groups; trainings as they are"
+_OF_SHARES = f"{_BOOTSTRAP}; of 0 and 1 Wilson's end"
 _ONE_GROUP = "one leakage group: no interval"
 
 
@@ -131,10 +133,10 @@ def _reliabilities(labels: Array, probabilities: Array, groups: Array) -> Iterat
     weights = _draw(groups)
     with np.errstate(invalid="ignore", divide="ignore"):
         drawn = _group_sums(inside * labels[:, None], weights) / _group_sums(inside, weights)
-    low, high = _ends(drawn)
+    observed = labels @ inside / counts
+    low, high = _opened(observed, _ends(drawn), [np.unique(groups[bins == each]).size for each in range(counts.size)])
     right = _if_right(probabilities, weights.member, inside) / counts
     from_consistent, to_consistent = np.quantile(right, _TAIL, axis=0)
-    observed = labels @ inside / counts
     for number in range(counts.size):
         own = probabilities[bins == number]
         yield {
@@ -142,7 +144,7 @@ def _reliabilities(labels: Array, probabilities: Array, groups: Array) -> Iterat
             **{"mean_probability": mean[number], "images": int(counts[number])},
             **{"from_consistent": from_consistent[number], "to_consistent": to_consistent[number]},
             **{"metric": "observed", "estimate": observed[number], "low": low[number], "high": high[number]},
-            "method": _method(groups),
+            "method": _method(groups, _OF_SHARES),
         }
     errors = np.abs(right - mean) @ counts / labels.size
     error, chance = float(np.abs(observed - mean) @ counts / labels.size), float(errors.mean())
@@ -185,18 +187,18 @@ def _shares(labels: Array, probabilities: Array, groups: Array) -> Iterator[dict
             continue
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn = _group_sums(inside * own[:, None], weights) / _group_sums(own[:, None], weights)
-        low, high = _ends(drawn)
         estimate = own @ inside / own.sum()
+        low, high = _opened(estimate, _ends(drawn), [np.unique(groups[labels == label]).size] * SCORE_BINS)
         for number in range(SCORE_BINS):
             yield {
                 **{"label": name, "from_probability": edges[number], "to_probability": edges[number + 1]},
                 **{"metric": "share", "estimate": estimate[number], "low": low[number], "high": high[number]},
-                "method": _method(groups),
+                "method": _method(groups, _OF_SHARES),
             }
 
 
-def _method(groups: Array) -> str:
-    return _BOOTSTRAP if np.unique(groups).size > 1 else _ONE_GROUP
+def _method(groups: Array, several: str = _BOOTSTRAP) -> str:
+    return several if np.unique(groups).size > 1 else _ONE_GROUP
 
 
 def _draw(groups: Array) -> GroupWeights:
@@ -208,6 +210,13 @@ def _draw(groups: Array) -> GroupWeights:
 def _ends(drawn: Array) -> Array:
     """Both ends of the 95 % interval of (resamples, K) values, (2, K); NaN of a single draw."""
     return np.nanquantile(drawn, _TAIL, axis=0) if len(drawn) > 1 else np.full((2, drawn.shape[1]), np.nan)
+
+
+def _opened(shares: Array, ends: Array, groups: Sequence[int]) -> Array:
+    """The ends of intervals of shares, each of so many groups; of 0 and 1, which no resample widens, with Wilson's."""
+    low, high = ends
+    found = [opened(*each) for each in zip(shares, low, high, groups, strict=True)]
+    return np.array(found).T
 
 
 def _group_sums(values: Array, weights: GroupWeights) -> Array:

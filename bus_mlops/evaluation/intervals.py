@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,7 +100,8 @@ def bootstrap_interval(
 
     Whole groups (the images of a case, and their near-duplicates) are drawn with replacement, because images
     of one case are not independent: drawing images would give an interval that is too narrow. It carries the
-    chance of which cases were collected, not that of a training.
+    chance of which cases were collected, not that of a training. A rate of 0 or 1, of which all resamples say the
+    same, gets Wilson's end for the groups of the rarer class.
 
     Args:
         metric: A name in `METRICS`.
@@ -119,7 +121,32 @@ def bootstrap_interval(
     drawn = bootstrap_values(metric, y, p, weights, threshold)
     estimate = float(bootstrap_values(metric, y, p, GroupWeights.identity(y.size), threshold)[0])
     low, high, valid = percentiles(drawn, confidence)
+    if METRICS.get_known(metric).scale == "logit":
+        low, high = opened(estimate, low, high, rarer_groups(y, groups), confidence)
     return Interval(estimate, low, high, confidence, valid)
+
+
+def unseen_share(groups: float, confidence: float = 0.95) -> float:
+    """What share (fraction) may be there of what none of so many groups showed: Wilson's upper end at 0.
+
+    >>> round(unseen_share(10), 3), round(unseen_share(210), 3)
+    (0.278, 0.018)
+    """
+    square = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    return square / (groups + square)
+
+
+def opened(estimate: float, low: float, high: float, groups: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of a rate, which at 0 and 1 no resample widens: there with Wilson's end for so many groups."""
+    if estimate >= 1:
+        return min(low, 1 - unseen_share(groups, confidence)), high
+    return (low, max(high, unseen_share(groups, confidence))) if estimate <= 0 else (low, high)
+
+
+def rarer_groups(labels: Array, groups: npt.ArrayLike) -> int:
+    """How many groups have an image of the class that fewer have; at least 1."""
+    names = np.asarray(groups).astype(str)
+    return max(1, min(np.unique(names[labels == label]).size for label in (0, 1)))
 
 
 def bootstrap_values(
@@ -298,8 +325,7 @@ class _Cell:
     @property
     def rarer(self) -> int:
         """Groups of the class that has fewer."""
-        labels, groups = self.columns["label"], self.columns["group"].astype(str)
-        return max(1, min(np.unique(groups[labels == label]).size for label in (0, 1)))
+        return rarer_groups(self.columns["label"], self.columns["group"])
 
     def has_no(self, metric: Metric) -> bool:
         column = self.columns.get(metric.name)

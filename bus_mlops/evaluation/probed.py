@@ -2,12 +2,13 @@
 
 Intervals (95 %): of levels as everywhere (`mean_of_folds_interval`). Those of paired differences and of means over
 images are percentiles of the bootstrap over leakage groups within folds: they cover which images were tested, not how
-trainings differ, since of each fold one network is probed.
+trainings differ, since of each fold one network is probed. Where no resample differs they have Wilson's ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,14 @@ import numpy.typing as npt
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation.cells import ROW
-from bus_mlops.evaluation.intervals import FoldInterval, mean_of_folds_interval, percentiles
+from bus_mlops.evaluation.intervals import (
+    FoldInterval,
+    mean_of_folds_interval,
+    opened,
+    percentiles,
+    rarer_groups,
+    unseen_share,
+)
 from bus_mlops.evaluation.metrics import METRICS
 from bus_mlops.evaluation.resampling import GroupWeights, group_weights
 from bus_mlops.evaluation.tidy import Evaluated
@@ -137,7 +145,12 @@ def paired_drop(metric: str, clean: pd.DataFrame, changed: pd.DataFrame) -> Fold
         )
         return known.direction * (before - after)
 
-    return _over_folds(pairs, fall)
+    found = _over_folds(pairs, fall)
+    if found.high - found.low > 1e-12 or pairs["probability"].equals(pairs["probability_changed"]):
+        return found
+    # No resample differs: what so few groups do not show may be there all the same.
+    reach = unseen_share(rarer_groups(pairs["label"].to_numpy(), pairs["group"]))
+    return replace(found, low=max(found.low - reach, -1.0), high=min(found.high + reach, 1.0))
 
 
 def mean_over_images(frame: pd.DataFrame, values: npt.NDArray[np.float64]) -> FoldInterval:
@@ -149,7 +162,11 @@ def mean_over_images(frame: pd.DataFrame, values: npt.NDArray[np.float64]) -> Fo
         drawn: npt.NDArray[np.float64] = sums / (weights.counts @ np.bincount(weights.member, minlength=groups))
         return drawn
 
-    return _over_folds(frame.assign(_value=values), mean)
+    found = _over_folds(frame.assign(_value=values), mean)
+    if not np.isin(values, (0, 1)).all():
+        return found
+    low, high = opened(found.estimate, found.low, found.high, frame["group"].nunique())
+    return replace(found, low=low, high=high)
 
 
 def _over_folds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bus_mlops.evaluation.clustered_test import chance_to_find
+from bus_mlops.evaluation.intervals import unseen_share
 
 # One-sided, of the bounds of a 95 % interval.
 TAIL = 0.025
@@ -33,7 +34,8 @@ def chance_of_an_equal(margin: float, standard_error: float, degrees_of_freedom:
 def chance_over_floor(rate: float, floor: float, images: float) -> float:
     """The probability (0-1) that the lower 95 % bound of a rate reaches a floor.
 
-    Of independent images, so many, each right with the true rate; the bound is the bootstrap's, a binomial quantile.
+    Of independent images, so many, each right with the true rate; the bound is the bootstrap's, a binomial quantile,
+    and Wilson's where all are right.
 
     Args:
         rate: The true one (0-1).
@@ -50,4 +52,5 @@ def chance_over_floor(rate: float, floor: float, images: float) -> float:
     count = max(1, round(images))
     right = np.arange(count + 1)
     bounds = stats.binom.ppf(TAIL, count, right / count) / count
+    bounds[-1] = 1 - unseen_share(count)
     return float(stats.binom.pmf(right, count, rate) @ (bounds >= floor))

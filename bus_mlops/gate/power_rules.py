@@ -15,6 +15,7 @@ import numpy.typing as npt
 from numpy.random import Generator
 
 from bus_mlops.config.base import Strict
+from bus_mlops.evaluation.intervals import unseen_share
 from bus_mlops.gate.power_calibration import Rise, rise_of
 from bus_mlops.gate.power_cohort import Cohort
 from bus_mlops.gate.power_scores import AREA, LOSS, SENSITIVITY, SPECIFICITY, Moments, Pair, between_seeds, fold_moments
@@ -114,7 +115,8 @@ def chances(cohort: Cohort, pair: Pair, limits: Limits, level: float, rise: Rise
 def _reaches(rates: Array, images: int, cohort: Cohort, floor: float) -> Array:
     rates = rates.clip(0, 1)
     error = np.sqrt(rates * (1 - rates) * cohort.design_effect / images)
-    return np.asarray(rates - REACH * error >= floor)
+    bounds = np.where(rates < 1, rates - REACH * error, 1 - unseen_share(images / cohort.design_effect))
+    return np.asarray(bounds >= floor)
 
 
 def _errors(measure: int, cohort: Cohort, pair: Pair, moments: Moments, rng: Generator) -> tuple[Array, Array]:

@@ -135,3 +135,14 @@ def test_each_model_is_judged_at_its_own_threshold():
     )
     assert found.estimate == pytest.approx(2 / 4 - 3 / 4)
     assert found.low < found.estimate < found.high <= 0
+
+
+def test_two_models_that_are_right_about_few_cases_rule_no_fall_out():
+    labels = np.repeat([0, 1], [40, 5])
+    candidate, baseline = np.where(labels == 1, 0.9, 0.1), np.where(labels == 1, 0.8, 0.2)
+    for metric in ("sensitivity", "roc_auc"):
+        found = paired_bootstrap_difference(metric, labels, candidate, baseline, np.arange(45), resamples=100)
+        upper = stats.binomtest(0, 5).proportion_ci(method="wilson").high
+        assert (found.estimate, found.low, found.high) == pytest.approx((0, -upper, upper))
+    same = paired_bootstrap_difference("sensitivity", labels, candidate, candidate, np.arange(45), resamples=100)
+    assert (same.low, same.high) == (0, 0)  # one and the same model

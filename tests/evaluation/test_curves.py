@@ -10,6 +10,7 @@ import pytest
 from dcurves import dca
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.calibration import calibration_curve
 
 from bus_mlops.evaluation.curves import (
@@ -88,6 +89,21 @@ def test_reliability_is_that_of_scikit_learn(frame, test):
         assert (bins[value] <= bins[high] + 0.05).all()
     error = table.set_index("metric").loc["calibration_error", "estimate"]
     assert error == pytest.approx(np.mean(np.abs(observed - mean)))
+
+
+def test_what_no_image_of_a_bin_shows_may_be_there_all_the_same(frame, test):
+    sure = frame.assign(probability=0.05 + 0.9 * frame["label"])
+    groups = test.groupby("label")["group"].nunique()
+    unseen = [stats.binomtest(0, int(groups[label])).proportion_ci(method="wilson").high for label in (0, 1)]
+    bins = reliability(evaluated(sure, SINGLE)).query("metric == 'observed'")
+    assert bins["estimate"].tolist() == [0, 1]
+    assert bins["high"].tolist() == pytest.approx([unseen[0], 1])
+    assert bins["low"].tolist() == pytest.approx([0, 1 - unseen[1]])
+    table = scores(evaluated(sure, SINGLE))
+    for label, name in enumerate(("benign", "malignant")):
+        own = table[table["label"] == name]
+        assert own.loc[own["estimate"] == 0, "high"].to_numpy() == pytest.approx(unseen[label])
+        assert own.loc[own["estimate"] == 1, "low"].to_numpy() == pytest.approx(1 - unseen[label])
 
 
 def test_right_probabilities_have_no_excess_error_and_wrong_ones_do(frame):

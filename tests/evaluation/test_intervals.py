@@ -96,6 +96,15 @@ def test_interval_of_accuracy_is_near_the_binomial_one():
     assert (ours.low, ours.high) == pytest.approx((exact.low, exact.high), abs=0.012)
 
 
+def test_what_all_are_right_about_has_wilsons_end():
+    labels = np.repeat([0, 1], [30, 8])
+    found = bootstrap_interval("sensitivity", labels, labels.astype(float), np.arange(38), resamples=100)
+    missed = bootstrap_interval("false_negative_rate", labels, labels.astype(float), np.arange(38), resamples=100)
+    exact = stats.binomtest(8, 8).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((exact.low, 1))
+    assert (missed.low, missed.high) == pytest.approx((0, 1 - exact.low))
+
+
 def test_images_of_one_case_widen_the_interval():
     labels, probabilities, _ = sample(100)
     copies = 4

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from bus_mlops.errors import EvaluationError
 from bus_mlops.evaluation import probed
@@ -103,6 +104,17 @@ def test_an_interval_of_a_mean_covers_it_and_widens_with_the_groups():
     widths = [probed.mean_over_images(frame, values.astype(float)) for values in (alone, grouped)]
     assert widths[0].high - widths[0].low < 1e-9
     assert widths[1].high - widths[1].low == pytest.approx(2 * 1.96 * 0.5 / 60**0.5, rel=0.15)
+
+
+def test_what_no_image_shows_is_not_taken_for_impossible():
+    frame = images()
+    clean = frame.assign(probability=np.where(frame["label"] == 1, 0.9, 0.1))
+    found = probed.paired_drop("sensitivity", clean, clean.assign(probability=clean["probability"] * 0.8 + 0.1))
+    unseen = stats.binomtest(0, 30).proportion_ci(method="wilson").high  # of 30 malignant groups
+    assert (found.estimate, found.low, found.high) == pytest.approx((0, -unseen, unseen))
+    never = probed.mean_over_images(frame, np.zeros(IMAGES))
+    unseen = stats.binomtest(0, 60).proportion_ci(method="wilson").high
+    assert (never.estimate, never.low, never.high) == pytest.approx((0, 0, unseen))
 
 
 def test_the_sections_are_drawn_from_files_alone(tables):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from bus_mlops.config.base import Strict
-from bus_mlops.evaluation.intervals import bootstrap_values, percentiles
+from bus_mlops.evaluation.intervals import bootstrap_values, opened, percentiles
 from bus_mlops.evaluation.metric import validated
 from bus_mlops.evaluation.resampling import GroupWeights, weights_within
 from bus_mlops.gate.chances import chance_over_floor, in_percent
@@ -33,7 +33,10 @@ class FloorLimits(Strict):
 
 @rule("G1", "floors")
 def floors(comparison: Comparison, limits: FloorLimits) -> Verdict:
-    """The clustered 95 % intervals of sensitivity and specificity lie above their floors."""
+    """The clustered 95 % intervals of sensitivity and specificity lie above their floors.
+
+    Where all are right no resample differs, and the bound is Wilson's for the groups of the class.
+    """
     test = comparison.candidate.test
     y, p = validated(test["label"].to_numpy(), test["probability"].to_numpy())
     thresholds, groups = test["threshold"].to_numpy(), test["group"].to_numpy(str)
@@ -45,6 +48,7 @@ def floors(comparison: Comparison, limits: FloorLimits) -> Verdict:
         drawn = bootstrap_values(name, y, p, weights, thresholds)
         low, _, _ = percentiles(drawn, CONFIDENCE)
         value = float(bootstrap_values(name, y, p, GroupWeights.identity(y.size), thresholds)[0])
+        low, _ = opened(value, low, 1.0, np.unique(groups[y == label]).size, CONFIDENCE)
         values |= {name: value, f"{name}_low": low, f"{name}_floor": least[name]}
         passed = passed and low >= least[name]
         floor = f"floor {least[name]:.3f}" if least[name] > 0 else "no floor set"

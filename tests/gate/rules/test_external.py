@@ -12,6 +12,7 @@ import pytest
 import yaml
 from pages import PAGES, blocks
 from predictions import two_models
+from scipy import stats
 
 from bus_mlops.errors import ConfigError
 from bus_mlops.evaluation.intervals import bootstrap_interval
@@ -160,6 +161,25 @@ def test_a_floor_is_held_by_the_bound_on_its_side(packaged, metric):
     assert isinstance(bound, float)
     assert judged(packaged, cohort(answers(0.8)), external_floors={metric: bound})[1].passed
     assert not judged(packaged, cohort(answers(0.8)), external_floors={metric: bound + step * HAIR})[1].passed
+
+
+def test_five_malignant_images_that_both_models_find_rule_no_fall_out(packaged):
+    rows = answers(0.8).iloc[:80]
+    rows = rows[(rows["label"] == 0) | (rows.index < 10)]
+    right = rows["label"] == 1
+    rows = rows.assign(
+        group=rows["image_id"],
+        probability=np.where(right, 0.9, rows["probability"]),
+        probability_baseline=np.where(right, 0.8, rows["probability_baseline"]),
+    )
+    _, rule = judged(packaged, cohort(rows), external_floors={"sensitivity": 0.8}, external_margin=0.99)
+    assert (rule.values["busis_malignant"], rule.values["busis_sensitivity"]) == (5, 1.0)
+    unseen = stats.binomtest(0, 5).proportion_ci(method="wilson").high
+    assert rule.values["busis_sensitivity_low"] == pytest.approx(1 - unseen)
+    assert rule.values["busis_sensitivity_difference_low"] == pytest.approx(-unseen)
+    assert not rule.passed
+    assert "a fall of sensitivity by 0.05 or more is not ruled out" in rule.sentence
+    assert "does not reach 0.8" in rule.sentence
 
 
 def test_several_cohorts_must_all_hold(packaged):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from predictions import two_models
+from scipy import stats
 
 from bus_mlops.evaluation.clustered_test import chance_to_find
 from bus_mlops.evaluation.comparison import corrected_resampled_test, holm
@@ -78,6 +79,34 @@ def test_floors_and_differences_are_those_of_whole_groups(comparison: Comparison
     apart = replace(comparison, candidate=replace(comparison.candidate, test=test.assign(group=test["image_id"])))
     for rule, name in (("G1", "sensitivity_low"), ("G3", "low"), ("G5", "high"), ("G4", "busi_low")):
         assert number(rule_of(apart, rule), name) != number(rule_of(comparison, rule), name)
+
+
+def test_few_cases_that_are_all_right_reach_no_floor_and_rule_no_loss_out(comparison: Comparison) -> None:
+    """A bootstrap of what never differs has no width; what thirty cancers cannot show must not pass for shown."""
+    first = comparison.candidate.test.sort_values("image_id")
+    few_ids = first[(first["label"] == 0) | (first.groupby(["fold", "label"]).cumcount() < 6)]["image_id"]
+
+    def right(test: pd.DataFrame, sure: float) -> pd.DataFrame:
+        few = test[test["image_id"].isin(few_ids)]
+        said = np.where(few["label"] == 1, sure, 1 - sure)
+        return few.assign(probability=said, threshold=0.5, threshold_at_specificity=0.5)
+
+    models = comparison.candidate, comparison.baseline
+    ours, theirs = (
+        replace(model, test=right(model.test, sure), members=right(model.members, sure))
+        for model, sure in zip(models, (0.9, 0.8), strict=True)
+    )
+    perfect = replace(comparison, candidate=ours, baseline=theirs)
+    groups = ours.test.loc[ours.test["label"] == 1, "group"].nunique()
+    assert groups <= 30
+    unseen = stats.binomtest(0, groups).proportion_ci(method="wilson").high
+    floors, lost = rule_of(perfect, "G1", minimum_sensitivity=0.95), rule_of(perfect, "G3")
+    assert number(floors, "sensitivity") == 1
+    assert number(floors, "sensitivity_low") == pytest.approx(1 - unseen)
+    assert not floors.passed
+    assert number(lost, "difference") == 0
+    assert number(lost, "low") == pytest.approx(-unseen, rel=0.05)
+    assert not lost.passed
 
 
 def test_a_metric_that_is_better_when_lower_has_its_bounds_around_it(models: tuple[pd.DataFrame, pd.DataFrame]) -> None:
