@@ -7,10 +7,11 @@ import importlib
 import io
 import logging
 import pkgutil
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,15 +58,57 @@ def export_onnx(keras_path: Path, onnx_path: Path) -> float:
 
 
 def write_onnx(network: Any, onnx_path: Path) -> list[str]:
-    """Write a Keras network as ONNX as it is, unchecked; returns the names of its outputs, sorted."""
+    """Write a Keras network as ONNX as it is, unchecked; returns the names of its outputs, sorted.
+
+    As `network.export` does, which traces anew each time; the members of an ensemble are traced once. The network is
+    kept for that, and may be given the weights of a later one.
+    """
     with _quiet():
-        _fix_normalizations(network)
-        size = int(network.input_shape[1])
-        # An unbuilt network has no concrete function to trace.
-        network(np.zeros((1, size, size, 3), np.float32))
+        import tf2onnx
+        from keras.src.export.tf2onnx_lib import patch_tf2onnx  # without it tf2onnx fails with numpy 2
+
+        patch_tf2onnx()
+        traced = _traced(network)
         onnx_path.parent.mkdir(parents=True, exist_ok=True)
-        network.export(str(onnx_path), format="onnx", verbose=False)
+        tf2onnx.convert.from_function(traced.function, traced.signature, output_path=str(onnx_path))
     return _name_dimensions(onnx_path)
+
+
+def how_built(network: Any) -> str:
+    """How a Keras network is built, without the seeds that its weights began with: alike ones can swap weights."""
+    return re.sub(r'"seed": \d+', '"seed": null', network.to_json())
+
+
+class _Traced(NamedTuple):
+    """A network with its traced answer to images, whose weights are read when it is converted."""
+
+    built: str
+    network: Any
+    function: Any
+    signature: list[Any]
+
+
+# The latest one, which has the weights of the latest network.
+_LATEST: list[_Traced] = []
+
+
+def _traced(network: Any) -> _Traced:
+    """The traced answer of a network; that of one built alike before it takes its weights instead."""
+    from bus_mlops.models.framework import keras, tf
+
+    built = how_built(network)
+    if _LATEST and _LATEST[0].built == built:
+        _LATEST[0].network.set_weights(network.get_weights())
+        return _LATEST[0]
+    _fix_normalizations(network)
+    size = int(network.input_shape[1])
+    signature = [tf.TensorSpec((None, size, size, 3), tf.float32, name="image")]
+    function = tf.function(lambda image: network(image, training=False), input_signature=signature)
+    traced = _Traced(built, network, function, signature)
+    # Constants that were made of weights would stay those of the first network.
+    if not any(isinstance(layer, keras.layers.Normalization) for layer in network.layers):
+        _LATEST[:] = [traced]
+    return traced
 
 
 def _fix_normalizations(network: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bus_mlops.images.model_input import as_rgb
+from bus_mlops.packaging.onnx_export import how_built
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -52,7 +52,7 @@ class ProbedNetwork:
 
     def take(self, other: Any) -> bool:
         """Take the weights of another Keras network; whether it is built alike, else nothing is taken."""
-        alike = _built(self._network) == _built(other)
+        alike = how_built(self._network) == how_built(other)
         if alike:
             self._network.set_weights(other.get_weights())
         return alike
@@ -99,11 +99,6 @@ class ProbedNetwork:
         step = np.sign(np.asarray(tape.gradient(loss, pixels)))
         moved: Floats = np.clip(images + epsilon * step, 0, 255).astype(np.float32)
         return moved
-
-
-def _built(network: Any) -> str:
-    """How a network is built, without the seeds that its weights began with."""
-    return re.sub(r'"seed": \d+', '"seed": null', network.to_json())
 
 
 def _rgb(images: NDArray[Any]) -> Floats:

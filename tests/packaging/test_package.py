@@ -113,6 +113,24 @@ def test_export_equals_keras_in_both_outputs(members, tmp_path):
         np.testing.assert_allclose(session.run([name], {"image": images})[0], expected[name], atol=1e-4)
 
 
+def test_what_is_built_alike_is_traced_once_and_each_has_its_own_weights(members, tmp_path, monkeypatch):
+    import onnxruntime
+
+    from bus_mlops.packaging import onnx_export
+
+    monkeypatch.setattr(onnx_export, "_LATEST", [])
+    images = np.random.default_rng(3).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
+    answers = []
+    for number, member in enumerate((members[0], members[1], members[0])):
+        assert export_onnx(member, tmp_path / f"{number}.onnx") <= 1e-4  # from what this member answers
+        session = onnxruntime.InferenceSession(str(tmp_path / f"{number}.onnx"))
+        answers.append(session.run(["malignancy"], {"image": images})[0])
+    (traced,) = onnx_export._LATEST
+    assert traced.function.experimental_get_tracing_count() == 1
+    assert not np.allclose(answers[0], answers[1], atol=1e-4)
+    np.testing.assert_array_equal(answers[0], answers[2])
+
+
 def test_export_refuses_weights_that_are_not_finite(tmp_path):
     network = tiny_network(1)
     kernel = network.get_layer("malignancy_logit").kernel
