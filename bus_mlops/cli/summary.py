@@ -150,6 +150,7 @@ def read_summary(
     if record and record.get("example"):  # the one that the decision names
         image = Path(record["example"])
     phantom, report = config.data.kind == "phantom", results / "report.html"
+    variants = [name for name, search in config.searches.items() if search.is_variant]
     return Summary(
         profile=config.profile,
         phantom=phantom,
@@ -159,7 +160,7 @@ def read_summary(
         findings=tuple(_finding(each) for each in _read(results / "findings.json") or ()),
         left_out=tuple(_table(results / "plan" / "left_out.csv")),
         left_to_paper=tuple(left_to_paper),
-        searches={name: search_line(each) for name, each in read_results(results).items()},
+        searches={name: search_line(each) for name, each in read_results(results).items() if name not in variants},
         time=_read(results / "timing.json"),
         report=str(report) if report.is_file() else None,
         next=tuple(_next(verdict, challengers, phantom, image, report.is_file())),

@@ -264,6 +264,11 @@ class Search(Strict):
         return found
 
     @property
+    def is_variant(self) -> bool:
+        """Whether its space is one point: nothing is chosen, and it names a variant of its networks."""
+        return all(isinstance(each, Choices) and len(each.choices) == 1 for each in self.space.values())
+
+    @property
     def steps(self) -> int:
         """The trainings of a trial that is not stopped, for one test fold if it is nested."""
         parts = (self.inner_folds or 1) if self.nested else len(self.folds or (1,))

@@ -108,24 +108,27 @@ def _tuned_plan(config: Config, name: str, starts: list[Start], order: int) -> S
     return StrategyPlan(
         strategy=tuned_name(name),
         order=order,
-        title=f"{models} after the search {name}",
-        explanation=f"As in the strategy {search.strategy}, with what the search {name} chose {how}: "
-        f"{', '.join(search.space)}.",
+        title=f"{models}, {name}" if search.is_variant else f"{models} after the search {name}",
+        explanation=f"As in the strategy {search.strategy}, with what the search {name} "
+        f"{'sets' if search.is_variant else f'chose {how}'}: {', '.join(search.space)}.",
         folds=config.folds_of(starts[0].row.spec.cohort if starts else config.cohorts["multitask"]),
         seeds=tuple(range(config.seed, config.seed + settings.seeds)),
-        rows=tuple(_tuned_row(each, search) for each in starts),
+        rows=tuple(_tuned_row(each, search, name) for each in starts),
     )
 
 
-def _tuned_row(start: Start, search: Search) -> Row:
-    """Named as the paper's row that it stands beside, without what was chosen: `WBCE, tuned` or `Multi, tuned`."""
+def _tuned_row(start: Start, search: Search, name: str) -> Row:
+    """Named as the paper's row that it stands beside, without what was chosen: `WBCE, tuned` or `Multi, tuned`.
+
+    Where nothing was chosen it bears the search's name instead.
+    """
     spec, scratch = start.row.spec, ", from scratch"
     kept = {name: value for name, value in spec.options.items() if f"options.{name}" not in search.space}
     variant = start.beside.family or start.beside.variant.removesuffix(scratch)
     end = scratch if start.row.variant.endswith(scratch) else ""
     return Row(
         model=entry(spec.network).title(kept),
-        variant=f"{variant}, tuned{end}",
+        variant=f"{variant}, {name.replace('_', ' ') if search.is_variant else 'tuned'}{end}",
         paper=start.beside.paper,
         spec=spec,
         choice="nested" if search.nested else "flat",

@@ -191,13 +191,24 @@ class Runner:
         )
 
 
-def run_plan(runner: Runner, plan: StrategyPlan) -> dict[LedgerKey, str]:
-    """Train a strategy's missing cells.
+def run_plan(runner: Runner, plan: StrategyPlan, shared: Sequence[Cell] = ()) -> dict[LedgerKey, str]:
+    """Train a strategy's missing cells, and `shared` ones of others beside them.
 
     Returns:
-        (fingerprint, fold) -> run id of all of them.
+        (fingerprint, fold) -> run id of all of its own.
+
+    Raises:
+        CellsFailedError: Some of its own failed. Of others' a warning is enough: their own stage tries again.
     """
-    return runner.run(plan_cells(runner, plan), plan.strategy)
+    own = plan_cells(runner, plan)
+    try:
+        runs = runner.run([*own, *shared], plan.strategy)
+    except CellsFailedError as error:
+        if any(cell.key in error.failed for cell in own):
+            raise
+        LOG.warning("%d runs of other strategies failed here; their own stages try them again", len(error.failed))
+        runs = dict(error.finished)
+    return {cell.key: runs[cell.key] for cell in own}
 
 
 def plan_cells(runner: Runner, plan: StrategyPlan) -> list[Cell]:

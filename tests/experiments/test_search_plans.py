@@ -244,3 +244,19 @@ def test_a_search_that_is_not_planned_is_told(tmp_path):
     write_plans(config_with({}, "busi"), tmp_path)
     with pytest.raises(DatasetError, match=r"no plan 'search-mine' in .* Put 'mine' into `searches` of params.yaml"):
         read_search_plan(tmp_path, "mine")
+
+
+def test_a_search_without_a_choice_names_a_variant(demo_values):
+    grid = {"network": ["mt_estan"], "strategy": "approaches", "sampler": "grid", "trials": None}
+    demo_values["searches"] = {
+        "in_haste": {**grid, "space": {"epochs": [2]}, "first": {"epochs": 2}},
+        "choosing": {**grid, "space": {"epochs": [2], "loss.mask_weight": [1, 2]}, "first": {"epochs": 2}},
+    }
+    demo_values["promotion"].update(candidates=["approaches"])
+    plans = make_plans(parse_config(demo_values))
+    variant, chosen = (plans[f"tuned-{name}"] for name in ("in_haste", "choosing"))
+    assert [row.variant.removesuffix(", from scratch") for row in variant.rows] == ["Multi, in haste"]
+    assert variant.title == "MT-ESTAN, in_haste"
+    assert variant.explanation == "As in the strategy approaches, with what the search in_haste sets: epochs."
+    assert [row.variant.removesuffix(", from scratch") for row in chosen.rows] == ["Multi, tuned"]
+    assert chosen.title == "MT-ESTAN after the search choosing"
