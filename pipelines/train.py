@@ -1,6 +1,6 @@
 """DVC stage `train@<strategy>`: train the strategy's missing cells and collect their predictions.
 
-With `engine.share_programs` it trains others' cells too, into the ledger alone: what the stage writes depends on its
+With `engine.together` it trains others' cells too, into the ledger alone: what the stage writes depends on its
 own plan file only, whatever it reads of the others.
 """
 
@@ -15,7 +15,7 @@ from bus_mlops.experiments.driver import open_runner
 from bus_mlops.experiments.plan import StrategyPlan, tuned_name
 from bus_mlops.experiments.plan_files import read_plan, read_search_plan
 from bus_mlops.experiments.runner import Runner, run_plan
-from bus_mlops.experiments.sharing import known_beforehand, shared_cells
+from bus_mlops.experiments.together import known_beforehand, shared_cells
 from bus_mlops.paths import PLAN, PREDICTIONS
 
 
@@ -28,7 +28,7 @@ def main(config: Config) -> None:
     with open_runner(config) as runner:
         for line in sealed_words(sealed_counts(runner.folds.frame)):
             print(f"[train] {line}")
-        shared = _shared(config, runner, plan) if config.engine.share_programs else []
+        shared = _shared(config, runner, plan) if config.engine.together else []
         collect(runner, plan, run_plan(runner, plan, shared), PREDICTIONS)
 
 
@@ -38,7 +38,7 @@ def _shared(config: Config, runner: Runner, plan: StrategyPlan) -> list[Cell]:
     searches = {name: read_search_plan(PLAN, name) for name in config.searches}
     shared = shared_cells(runner, plan, known_beforehand(others, searches))
     if shared:
-        print(f"[train] with {len(shared)} runs of other strategies on the same programs (engine.share_programs)")
+        print(f"[train] with {len(shared)} runs of other strategies (engine.together)")
     return shared
 
 

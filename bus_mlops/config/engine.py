@@ -18,10 +18,10 @@ class _Workers(Strict):
     threads: int = Field(
         default=1, ge=1, description="threads of each worker; may change numbers in their last digits [threads]"
     )
-    share_programs: bool = Field(
+    together: bool = Field(
         default=False,
-        description="whether a training stage also trains what other strategies need of the programs that it compiles, "
-        "for their own stages to find; saves a tracing a stage, and changes no number",
+        description="whether a training stage also trains what other strategies miss, for their own stages to find: "
+        "workers start once and trace each network once, which saves time where trainings are short; changes no number",
     )
 
 

@@ -1,6 +1,6 @@
-"""What other strategies need of the programs that a stage compiles: to trace one costs more than a short training.
+"""What all strategies train, in the stage of the first one: where trainings are short, to start and trace costs more.
 
-With `engine.share_programs` such cells are trained beside the stage's own; their own stages find them in the ledger.
+With `engine.together` the cells of others are trained beside the stage's own; their own stages find them in the ledger.
 """
 
 from __future__ import annotations
@@ -14,13 +14,10 @@ from bus_mlops.experiments.search_plan import SearchPlan
 
 
 def shared_cells(runner: Runner, plan: StrategyPlan, others: Iterable[StrategyPlan]) -> list[Cell]:
-    """The cells of other plans with a program that the missing cells of `plan` compile, if any are missing."""
-    programs = {cell.spec.program_key() for cell in runner.missing(plan_cells(runner, plan))}
-    cells: list[Cell] = []
-    for other in others:
-        rows = tuple(row for row in other.rows if all(part.spec.program_key() in programs for part in row.parts))
-        cells += plan_cells(runner, other.model_copy(update={"rows": rows}))
-    return cells
+    """The missing cells of other plans; none where `plan` has nothing to train, as workers are not started then."""
+    if not runner.missing(plan_cells(runner, plan)):
+        return []
+    return runner.missing([cell for other in others for cell in plan_cells(runner, other)])
 
 
 def known_beforehand(plans: Mapping[str, StrategyPlan], searches: Mapping[str, SearchPlan]) -> Iterator[StrategyPlan]:

@@ -1,4 +1,4 @@
-"""Cells of other strategies on the programs of a stage: trained beside its own, and found by their own stages."""
+"""Cells of other strategies, trained beside those of a stage, and found by their own stages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from trainings import TRAIN, change, change_plan, statuses, train
 
 from bus_mlops.experiments import runner
@@ -15,7 +16,7 @@ from bus_mlops.experiments.cell import CellEvent
 from bus_mlops.experiments.failures import CellsFailedError
 from bus_mlops.experiments.plan import make_plans
 from bus_mlops.experiments.search_plan import make_search_plans
-from bus_mlops.experiments.sharing import known_beforehand
+from bus_mlops.experiments.together import known_beforehand
 from bus_mlops.project import parse_config
 from bus_mlops.spec import LedgerKey
 
@@ -25,11 +26,13 @@ AUGMENTATION = [*TRAIN[:-1], "augmentation"]
 @pytest.fixture
 def sharing_project(tiny_project, small_network):
     """Two strategies of one network on one fold each: two rows of `losses`, and one more of `augmentation`."""
-    change(tiny_project, "strategy_settings", augmentation={"networks": ["small"], "singles": {}})
-    change(tiny_project, "engine", share_programs=True)
     path = tiny_project / "params.yaml"
-    path.write_text(path.read_text().replace("strategies:\n- losses\n", "strategies:\n- losses\n- augmentation\n"))
-    change(tiny_project, "engine")
+    values = yaml.safe_load(path.read_text())
+    values["strategies"], values["searches"] = ["losses", "augmentation"], {}
+    values["promotion"]["candidates"] = ["approaches"]
+    values["strategy_settings"]["augmentation"] = {"networks": ["small"], "singles": {}}
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    change(tiny_project, "engine", together=True)
     for strategy in ("losses", "augmentation"):
         change_plan(tiny_project, strategy, folds=[1])
     return tiny_project
@@ -39,16 +42,16 @@ def row(project, strategy: str, number: int) -> dict[str, Any]:
     return json.loads((project / f"results/plan/{strategy}.json").read_text())["rows"][number]
 
 
-def test_a_stage_trains_what_others_need_of_its_program_and_they_find_it(sharing_project):
+def test_a_stage_trains_what_others_miss_and_they_find_it(sharing_project):
     first = train(sharing_project)
     assert first.returncode == 0, first.stderr
-    assert "with 2 runs of other strategies on the same programs" in first.stdout
+    assert "with 2 runs of other strategies (engine.together)" in first.stdout
     assert "3 runs, 0 of them recorded already, 3 to train" in first.stdout  # both have the row with augmentation
     frame = pd.read_parquet(sharing_project / "results/predictions/losses.parquet")
     assert set(frame["variant"]) == {row(sharing_project, "losses", each)["variant"] for each in (0, 1)}
     second = train(sharing_project, AUGMENTATION)
     assert "2 runs, 2 of them recorded already, 0 to train" in second.stdout
-    assert "other strategies" not in second.stdout  # it compiles nothing
+    assert "other strategies" not in second.stdout  # it starts no worker
     assert statuses(sharing_project) == ["FINISHED"] * 3
 
 
