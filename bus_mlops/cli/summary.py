@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ RANKED_BY = "roc_auc"
 SHOWN_METRICS = (RANKED_BY, "sensitivity", "specificity")
 FINDINGS = 5
 # What a sentence on a finding begins with, beside what it is about.
-_LEADS = ("It does not show that ", "The opposite shows: ", "Not tested: ")
+_LEAD = re.compile(
+    r"^(Not beyond chance among .*?, though alone: )?(It does not show that |[Tt]he opposite shows: |Not tested: )?"
+)
 # The most telling ones first.
 _VERDICTS = ("shown", "opposite", "not shown", "not tested")
 
@@ -258,9 +261,7 @@ def _verdict(record: Mapping[str, Any] | None, gate: Mapping[str, Any] | None, n
 
 def _finding(values: Mapping[str, Any]) -> Finding:
     statement, overall = values["statement"], values["overall"]
-    text = statement
-    for lead in _LEADS:
-        text = text.removeprefix(lead)
+    text = _LEAD.sub("", statement)
     text = text.partition(": ")[0].partition(" (")[0].rstrip(".")
     if values["verdict"] == "not tested":
         text = values["claim"].rstrip(".") or values["name"].replace("_", " ")

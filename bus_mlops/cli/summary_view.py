@@ -83,8 +83,17 @@ def _show_verdict(verdict: Verdict, console: Console, name: str = "") -> None:
     _hanging(text.append(verdict.baseline), console)
     state = "champion" if verdict.is_champion else "not champion"
     _hanging(Text(f"{verdict.model} version {verdict.version} is {state}"), console, 2)
-    for reason in verdict.reasons:
+    for reason in _main_reason(verdict.reasons) if name else verdict.reasons:
         _hanging(Text(reason), console, 2)
+
+
+def _main_reason(reasons: tuple[str, ...]) -> tuple[str, ...]:
+    """Of a challenger what the report says of it, too: superiority, if that is among several; its gate.md has all."""
+    if len(reasons) < 2:
+        return reasons
+    main = next((each for each in reasons if " superiority: " in each), reasons[0])
+    more = len(reasons) - 1
+    return (f"{main} {more} further rule{'s' if more > 1 else ''} refused it too.",)
 
 
 def _ranking(rows: tuple[Row, ...], wide: bool) -> Table:

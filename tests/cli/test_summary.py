@@ -295,3 +295,30 @@ def test_the_command_prints_json_alone(results, monkeypatch):
     CliRunner().invoke(app, ["profile", "demo", "--force"], catch_exceptions=False)
     done = CliRunner().invoke(app, ["summary", "--json"], catch_exceptions=False)
     assert json.loads(done.stdout)["profile"] == "demo"
+
+
+def test_of_a_refused_challenger_the_terminal_says_the_main_reason(results):
+    decide(results, passed=True)
+    decide(results, passed=False, name="hasty", version=2)
+    gate = results / "promotion/challengers/hasty/gate.json"
+    values = json.loads(gate.read_text())
+    floors = {**RULES[0], "id": "G1", "title": "floors", "passed": False, "sentence": "Below the floor."}
+    write_json(gate, {**values, "rules": [floors, *values["rules"][1:]]})
+    text = printed(read(results))
+    assert "hasty: REFUSED" in text
+    assert "G2 superiority: " in text.partition("hasty: REFUSED")[2]
+    assert "1 further rule refused it too." in " ".join(text.split())
+    assert "Below the floor." not in text
+
+
+def test_a_finding_that_is_not_beyond_chance_is_told_by_what_it_is_about(results):
+    path = results / "findings.json"
+    findings = json.loads(path.read_text())
+    lead = "Not beyond chance among 19 findings (p = 0.832 after Holm), though alone: "
+    for each in findings:
+        if each["name"] == "sgd":
+            each.update(verdict="not shown", statement=f"{lead}{each['statement']}")
+    write_json(path, findings)
+    assert {each.name: each.text for each in read(results).findings}[
+        "sgd"
+    ] == "SGD lowers balanced accuracy against ADAM"

@@ -45,7 +45,8 @@ def _judged(finding: Finding, p: float, count: int) -> Finding:
         return finding
     first = finding.statement.split()[0]
     named = {metric.phrase or metric.heading for metric in METRICS.values()}
-    # A name, such as Dice, keeps its capital.
-    said = finding.statement if first in named else first[0].lower() + finding.statement[1:]
+    # A name, such as Dice or SGD, keeps its capital.
+    kept = first in named or first[1:2].isupper()
+    said = finding.statement if kept else first[0].lower() + finding.statement[1:]
     said = f"Not beyond chance among {count} findings ({probability(p)} after Holm), though alone: {said}"
     return replace(finding, verdict="not shown", statement=said)
