@@ -32,6 +32,7 @@ from threadpoolctl import threadpool_limits
 
 from bus_mlops.consumer.refusal import conformal_cut
 from bus_mlops.gate.calibration import fit_calibration
+from bus_mlops.images.color import color_share
 from bus_mlops.images.geometry import prepare
 from bus_mlops.images.picture_statistics import picture_statistics
 from bus_mlops.promotion import refusal
@@ -62,13 +63,14 @@ def breasts(data: Path) -> tuple[dict[str, Pixels], dict[str, npt.NDArray[np.str
     return squares, {kind: np.array(found, np.str_) for kind, found in names.items()}
 
 
-def others(folders: list[Path]) -> Iterator[tuple[str, Pixels]]:
-    """(kind, square) of pictures that should be refused: drawn anew, and real ones."""
+def others(folders: list[Path]) -> Iterator[tuple[str, Pixels, float]]:
+    """(kind, square, share that is coloured) of pictures that should be refused: drawn anew, and real ones."""
     for found in (drawn(20, seed=100), photographs(folders), scans_of_pydicom()):
         for kind, _, pixels in found:
-            gray = np.asarray(Image.fromarray(pixels).convert("L"))
+            picture = Image.fromarray(pixels)
+            gray = np.asarray(picture.convert("L"))
             if refusal._shows_anything(gray):  # noqa: SLF001 - what does not is refused before any score
-                yield kind, prepare(gray, SIDE)
+                yield kind, prepare(gray, SIDE), color_share(picture)
 
 
 def mahalanobis(own: Floats) -> Score:
@@ -165,8 +167,8 @@ def row_of(name: str, source: str, other: str, scores: dict[str, Floats], cut: f
     return {**known, "all others": 100 * float((odd > cut).mean()), **kinds}
 
 
-def shipped(own: dict[str, Pixels], cases: dict[str, Any]) -> Iterator[Any]:
-    """The rule that packages carry, with its threshold."""
+def shipped(own: dict[str, Pixels], cases: dict[str, Any], colors: dict[str, list[float]]) -> Iterator[Any]:
+    """The rules that packages carry, with their threshold: of all pictures in gray, and of them as they are stored."""
     from sklearn.metrics import roc_auc_score
 
     for source, other in (("busi", "busbra"), ("busbra", "busi")):
@@ -174,6 +176,9 @@ def shipped(own: dict[str, Pixels], cases: dict[str, Any]) -> Iterator[Any]:
         assert rule is not None  # noqa: S101 - there are cases enough
         scores = {k: rule.of(np.array([picture_statistics(s) for s in squares])) for k, squares in own.items()}
         yield row_of("statistics, discriminant", source, other, scores, rule.threshold, roc_auc_score)
+        for kind, shares in colors.items():
+            scores[kind] = np.where(np.array(shares) > refusal.MOST_COLOR, 1e6, scores[kind])
+        yield row_of("the same, and colour", source, other, scores, rule.threshold, roc_auc_score)
 
 
 def triage(path: Path) -> None:
@@ -204,9 +209,11 @@ def main() -> None:
     if chosen.triage:
         return
     squares, cases = breasts(chosen.data)
-    for kind, square in others(chosen.photographs):
+    colors: dict[str, list[float]] = {}
+    for kind, square, color in others(chosen.photographs):
         squares[kind] = np.concatenate([squares[kind], square[None]]) if kind in squares else square[None]
-    lines = list(shipped(squares, cases))
+        colors.setdefault(kind, []).append(color)
+    lines = list(shipped(squares, cases, colors))
     statistics = {kind: np.array([picture_statistics(s) for s in found]) for kind, found in squares.items()}
     for name, fit in (("Mahalanobis", mahalanobis), ("5 neighbours", neighbours)):
         lines += compare(f"statistics, {name}", fit, statistics, cases)

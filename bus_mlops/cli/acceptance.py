@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bus_mlops.consumer.acceptance import Acceptance, Compared
 
-ANSWERS_FILE, ACCEPTANCE_FILE = "answers.csv", "acceptance.json"
+ANSWERS_FILE, ACCEPTANCE_FILE, TRIAGE_FILE = "answers.csv", "acceptance.json", "triage.json"
 _HEADINGS = {"roc_auc": "ROC AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
 
 
@@ -43,7 +43,9 @@ def accept(
         float, typer.Option(min=0.0, max=1.0, help="The fall of a metric that must be ruled out (fraction).")
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws of cases.")] = 0,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write acceptance.json and answers.csv here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write acceptance.json, answers.csv and triage.json here.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else.")] = False,
     tracking_uri: Store = None,
 ) -> None:
@@ -55,6 +57,7 @@ def accept(
     from bus_mlops.consumer.acceptance import accept as judge
     from bus_mlops.consumer.client import load_model
     from bus_mlops.consumer.local_cases import read_cases
+    from bus_mlops.consumer.local_triage import write_triage
     from bus_mlops.environment import settings
 
     cases = read_cases(folder)
@@ -64,6 +67,8 @@ def accept(
     found = judge(loaded, cases, k or COUNTS, margin, seed)
     if out is not None:
         _write(found, out)
+        if found.local_triage is not None:
+            write_triage(out / TRIAGE_FILE, loaded.name, loaded.digest, found.local_triage)
     if as_json:
         sys.stdout.write(json.dumps(found.to_dict(), indent=2) + "\n")
         return
@@ -105,6 +110,11 @@ def lines_of(found: Acceptance) -> Iterator[str]:
             f"    Brier score {bands['brier']}; after Platt {bands['brier_platt']}, after temperature "
             f"{bands['brier_temperature']}"
         )
+        if "npv" in bands:
+            yield (
+                f"    triage: benign among low {bands['npv']}, nominal {bands['nominal_npv']}; malignant called low "
+                f"{bands['missed']}; low {bands['low']}"
+            )
     fitted = found.fitted
     yield "\nFitted to all of them (and how sure that is):"
     yield f"  malignant from {fitted['threshold']} on"

@@ -21,6 +21,10 @@ Store = Annotated[
         "--tracking-uri", help="MLflow store. Default: MLFLOW_TRACKING_URI, else params.yaml, else ./mlflow.db."
     ),
 ]
+TriageFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Triage by this triage.json of `bus-mlops accept` instead of by the package's."),
+]
 Log = Annotated[
     Path | None,
     typer.Option("--log", metavar="FILE", help="Add a line for every answer to this file: no pixels, no names."),
@@ -52,6 +56,7 @@ def predict(
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help=FRAMES_HELP)] = 32,
     log: Log = None,
+    triage: TriageFile = None,
     tracking_uri: Store = None,
 ) -> None:
     """Predict malignancy with a registered model. Research use only.
@@ -75,7 +80,7 @@ def predict(
     targets = predictions.mask_paths(files, mask_dir) if mask_dir is not None else {}
     # A consumer at a terminal would rather know soon that the server is away than wait minutes.
     with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
-        loaded = load_model(model, tracking_uri, log=log)
+        loaded = load_model(model, tracking_uri, log=log, triage=triage)
     answers = FileAnswers(loaded, frames, dicom_out, None if receiver is None else receiver.store)
     found = answers.stream(files, masks=bool(targets)) if dicom_out is None else answers.stream_studies(files)
     rows = predictions.with_masks(found, targets, force)
@@ -109,6 +114,7 @@ def watch(
     days: Annotated[int, typer.Option(min=0, help="Age of a study by its date, at most; 0: any, dated or not.")] = 1,
     frames: Annotated[int, typer.Option(min=1, help=FRAMES_HELP)] = 32,
     log: Log = None,
+    triage: TriageFile = None,
     tracking_uri: Store = None,
 ) -> None:
     """Answer ultrasound images that come into a DICOM archive. Research use only.
@@ -130,7 +136,7 @@ def watch(
 
     archive = Archive(dicomweb)
     deliver = archive.store if store is None else Receiver.parsed(store).store
-    loaded = load_model(model, tracking_uri, log=log)
+    loaded = load_model(model, tracking_uri, log=log, triage=triage)
     watched = Watch(loaded, archive, deliver, interval, frames, days)
     watched.prepare()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -191,6 +197,7 @@ def serve(
         typer.Option(help="A name by which it is reached, beside this machine's own; may be given again."),
     ] = None,
     log: Log = None,
+    triage: TriageFile = None,
     tracking_uri: Store = None,
 ) -> None:
     """Serve a model over HTTP: REST, and a page. Research use only.
@@ -206,7 +213,7 @@ def serve(
     from bus_mlops.serving.limits import Limits
     from bus_mlops.serving.server import run
 
-    loaded = load_model(model, tracking_uri, log=log)
+    loaded = load_model(model, tracking_uri, log=log, triage=triage)
     limits = Limits(max_images, max_megabytes, max_megapixels, max_requests, max_seconds)
     app = create_app(loaded, limits, [host, *(allow_host or [])])
     which = f"version {loaded.version}" if loaded.version else loaded.digest[:12]

@@ -9,12 +9,15 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel
 
 from bus_mlops.consumer.client import BusModel
 from bus_mlops.consumer.local_cases import LocalCases, LocalImage
 from bus_mlops.consumer.local_statistics import NOTHING, Estimate, difference, roc_area, share_of
+from bus_mlops.consumer.local_triage import called_by, fit_rule
 from bus_mlops.consumer.package_format import Calibration, JudgedNumber
 from bus_mlops.consumer.recalibration import Draw, band, draws_of, fit_all, refits, too_few
+from bus_mlops.consumer.refusal import TriageRule
 from bus_mlops.errors import SourceError
 
 Array = npt.NDArray[Any]
@@ -76,7 +79,9 @@ class Recalibrated:
     Attributes:
         cases: How many are drawn.
         bands: By name: threshold; sensitivity, specificity (there, of the other cases); slope, intercept (Platt's);
-            temperature; brier, brier_platt, brier_temperature (of the other cases).
+            temperature; brier, brier_platt, brier_temperature (of the other cases); of triage calibrated on them,
+            where so many can be: nominal_npv, and of the other cases npv (share of benign images among those called
+            low), missed (of malignant ones), low (of all).
     """
 
     cases: int
@@ -97,6 +102,7 @@ class Acceptance:
         local: Beside the claims at thresholds fitted to `judged_with` cases, on the others; empty where there are none.
         reasons: Of the verdict.
         triage: Shares of what was refused and ruled out, by name; empty of a package that can neither.
+        local_triage: The package's rule of triage, calibrated on all of these cases; None where it has none.
     """
 
     model: str
@@ -119,6 +125,7 @@ class Acceptance:
     reasons: tuple[str, ...]
     notes: tuple[str, ...] = ()
     triage: dict[str, Estimate] = field(default_factory=dict)
+    local_triage: TriageRule | None = None
     answers: tuple[tuple[LocalImage, float | None], ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -195,7 +202,7 @@ def accept(
             recalibrated.append(Recalibrated(count, why_not=why))
             continue
         drawn = list(draws_of(rows.labels, rows.probabilities, rows.cases, count, wanted, seed=seed))
-        recalibrated.append(Recalibrated(count, _bands(rows, drawn)))
+        recalibrated.append(Recalibrated(count, _bands(rows, drawn, _rates(model))))
         local, judged_with = _compared(_local(rows, drawn), claims, margin), count
     of_patients = rows.of_patients(MAXIMUM)
     verdict, reasons = _verdict(shipped, local, judged_with, of_patients.labels, margin)
@@ -220,6 +227,7 @@ def accept(
         reasons=reasons,
         notes=cases.notes,
         triage={} if model.package.refusal is None else _triage(triage),
+        local_triage=_fitted_triage(rows, _rates(model)),
         answers=tuple((image, probability) for image, probability, _ in answers),
     )
 
@@ -300,7 +308,27 @@ def _compared(found: dict[str, Estimate], claims: dict[str, Estimate], margin: f
     return tuple(lines)
 
 
-def _bands(rows: _Rows, drawn: Sequence[Draw]) -> dict[str, Band]:
+def _rates(model: BusModel) -> tuple[float, float] | None:
+    """Nominal rates of missed cases and of false alarms; None of a package without triage."""
+    rule = model.package.refusal and model.package.refusal.triage
+    return (rule.miss_rate, rule.false_alarm_rate) if rule else None
+
+
+def _fitted_triage(rows: _Rows, rates: tuple[float, float] | None) -> TriageRule | None:
+    return None if rates is None else fit_rule(rows.labels, rows.probabilities, rows.cases, *rates)
+
+
+def _triaged(rows: _Rows, rule: TriageRule | None) -> dict[str, float]:
+    """What a rule does to images that it was not calibrated on; nothing where it calls none low."""
+    if rule is None or rule.low is None or rule.nominal_npv is None:
+        return {}
+    low = called_by(rule, rows.probabilities) == "low"
+    shares = {"nominal_npv": rule.nominal_npv, "low": float(low.mean())}
+    shares["missed"] = float(low[rows.labels == 1].mean())
+    return shares | ({"npv": float(1 - rows.labels[low].mean())} if low.any() else {})
+
+
+def _bands(rows: _Rows, drawn: Sequence[Draw], rates: tuple[float, float] | None) -> dict[str, Band]:
     lines: dict[str, list[float]] = {}
     for each in drawn:
         fit, own = each.fit, rows.only(each.rest)
@@ -313,6 +341,7 @@ def _bands(rows: _Rows, drawn: Sequence[Draw]) -> dict[str, Band]:
             "brier": _brier(own, Calibration()),
             "brier_platt": _brier(own, fit.platt),
             "brier_temperature": _brier(own, fit.temperature),
+            **_triaged(own, _fitted_triage(rows.only(~each.rest), rates)),
         }
         for name, value in values.items():
             lines.setdefault(name, []).append(value)
@@ -390,4 +419,6 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
     return _plain(asdict(value)) if hasattr(value, "__dataclass_fields__") else value

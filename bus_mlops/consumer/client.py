@@ -25,16 +25,17 @@ from numpy.typing import NDArray
 from bus_mlops.consumer.answer_log import AnswerLog
 from bus_mlops.consumer.explanation import occlusion_map
 from bus_mlops.consumer.find import find
+from bus_mlops.consumer.local_triage import read_triage
 from bus_mlops.consumer.onnx_graph import require_plain_graph
 from bus_mlops.consumer.package_files import OpenedPackage, open_package
 from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, Member, Package, combine
-from bus_mlops.consumer.refusal import Status, Triage
+from bus_mlops.consumer.refusal import Refusal, Status, Triage
 from bus_mlops.consumer.standing import UNKNOWN, Standing, reconciled
 from bus_mlops.errors import BusMlopsError, ImageError, ModelOutputError, RegistryError
 from bus_mlops.files import printable
 from bus_mlops.images.contrast import require_contrast
 from bus_mlops.images.geometry import prepare
-from bus_mlops.images.model_input import Base64, Image, as_rgb, contents, read_pixels, require_size, restore_mask
+from bus_mlops.images.model_input import Base64, Image, as_rgb, contents, read_with_color, require_size, restore_mask
 from bus_mlops.limits import core_count
 
 BATCH = 16
@@ -83,20 +84,32 @@ class Prediction:
     """From the reading of the image to its answer; images of one batch are answered together."""
 
 
-def load_model(uri: str | Path, tracking_uri: str | None = None, *, log: str | Path | None = None) -> BusModel:
+def load_model(
+    uri: str | Path,
+    tracking_uri: str | None = None,
+    *,
+    log: str | Path | None = None,
+    triage: str | Path | None = None,
+) -> BusModel:
     """Load a model, checking every file's sha256.
 
     Args:
         uri: `models:/name@alias`, `models:/name/3`, a package folder or `s3://...`.
         tracking_uri: The store; else MLFLOW_TRACKING_URI, else `tracking.uri` of ./params.yaml, else ./mlflow.db.
         log: A file that every answer is added to, as a line (`AnswerLog`).
+        triage: A file of `bus-mlops accept`, whose rule of triage takes the place of the package's.
 
     Raises:
-        RegistryError: There is no such model (it names what there is) or a file was changed (it names the file).
+        RegistryError: There is no such model (it names what there is), a file was changed (it names the file), or
+            the triage is not for it.
         AnswerLogError: The log cannot be written.
     """
     location, opened = find(str(uri), tracking_uri)
     model = BusModel(location.folder, opened.package, location.name, location.version, opened, location.standing)
+    if triage is not None:
+        known = model.package.refusal or Refusal()
+        local = known.model_copy(update={"triage": read_triage(triage, model.name, model.digest)})
+        model.package = model.package.model_copy(update={"refusal": local})
     model.log = None if log is None else AnswerLog(log)
     return model
 
@@ -241,10 +254,11 @@ class BusModel:
                 try:
                     content = contents(image)
                     rows[k] = replace(rows[k], input=hashlib.sha256(_bytes(content)).hexdigest())
-                    pixels = require_size(read_pixels(content, self.package.color, _name(image)))
+                    pixels, colored = read_with_color(content, self.package.color, _name(image))
+                    require_size(pixels)
                     require_contrast(pixels, printable(rows[k].source))
                     square = as_rgb(prepare(pixels, self.package.input_size))
-                    rows[k] = self._looked_at(rows[k], square, refuse)
+                    rows[k] = self._looked_at(rows[k], square, colored, refuse)
                     if rows[k].status != "refused":
                         inputs.append(square)
                         shapes[k] = (pixels.shape[0], pixels.shape[1])
@@ -268,20 +282,15 @@ class BusModel:
         blank = Prediction(source, None, None, None, None, package.threshold, self.name, self.version)
         return replace(blank, standing=self.standing)
 
-    def _looked_at(self, row: Prediction, square: NDArray[np.uint8], refuse: bool) -> Prediction:
-        """The row with the picture's oddness, refused if that is too great."""
-        rule = self.package.refusal and self.package.refusal.oddity
-        if not rule:
+    def _looked_at(self, row: Prediction, square: NDArray[np.uint8], colored: float, refuse: bool) -> Prediction:
+        """The row with the picture's oddness, refused if that is too great or too much of it is coloured."""
+        known = self.package.refusal
+        if known is None:
             return row
-        oddness = rule.of_square(square)
-        row = replace(row, oddness=oddness)
-        if not refuse or oddness <= rule.threshold:
-            return row
-        reason = (
-            f"It does not look like the images that the model learnt from (oddness {oddness:.2f}, at most "
-            f"{rule.threshold:.2f} is answered): is it an unprocessed B-mode image of a breast?"
-        )
-        return replace(row, status="refused", reasons=(reason,))
+        oddness, reasons = known.look(square, colored)
+        if not refuse or not reasons:
+            return replace(row, oddness=oddness)
+        return replace(row, oddness=oddness, status="refused", reasons=reasons)
 
     def _triaged(self, row: Prediction) -> Prediction:
         """The row with what can be ruled out at the nominal rates; uncertain if that is nothing."""

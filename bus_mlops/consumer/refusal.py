@@ -132,7 +132,33 @@ class Refusal(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     oddity: Oddity | None = Field(default=None, description="None where there were too few images to fit one to")
+    most_color: Fraction | None = Field(
+        default=None, description="pictures of which more is coloured are refused; None: colour is no reason"
+    )
     triage: TriageRule | None = Field(default=None, description="None where nothing was held out to calibrate on")
+
+    def look(self, square: Pixels, colored: float) -> tuple[float | None, tuple[str, ...]]:
+        """How odd a picture is, if that can be told, and why it gets no answer: a sentence a reason, none if it may.
+
+        Args:
+            square: As the network gets it.
+            colored: The share (0-1) of the picture that is coloured, by `images.color`.
+        """
+        reasons = []
+        if self.most_color is not None and colored > self.most_color:
+            reasons.append(
+                f"{100 * colored:.0f} % of it is coloured, and the model learnt from gray images (at most "
+                f"{100 * self.most_color:g} % is answered): is it an unprocessed B-mode image, without Doppler?"
+            )
+        if self.oddity is None:
+            return None, tuple(reasons)
+        oddness = self.oddity.of_square(square)
+        if oddness > self.oddity.threshold:
+            reasons.append(
+                f"It does not look like the images that the model learnt from (oddness {oddness:.2f}, at most "
+                f"{self.oddity.threshold:.2f} is answered): is it an unprocessed B-mode image of a breast?"
+            )
+        return oddness, tuple(reasons)
 
 
 def conformal_cut(scores: Floats, rate: float) -> float | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bus_mlops.errors import ImageError
+from bus_mlops.images.color import color_share
 from bus_mlops.images.opening import Decoded, open_image
 
 Color = Literal["gray", "rgb"]
@@ -49,9 +50,20 @@ def decode_image(source: Path | bytes, color: Color = "gray", what: str = "the i
     """
     decoded = open_image(source, what)
     with conversion_errors(decoded):
+        return _converted(_eight_bit(decoded), color)
+
+
+def decode_with_color(source: Path | bytes, color: Color, what: str) -> tuple[NDArray[np.uint8], float]:
+    """The same pixels, and the share (0-1) of the picture that was coloured before they were converted."""
+    decoded = open_image(source, what)
+    with conversion_errors(decoded):
         flat = _eight_bit(decoded)
-        target = "L" if color == "gray" else "RGB"
-        return np.asarray(flat if flat.mode == target else flat.convert(target), dtype=np.uint8)
+        return _converted(flat, color), color_share(flat)
+
+
+def _converted(flat: Image.Image, color: Color) -> NDArray[np.uint8]:
+    target = "L" if color == "gray" else "RGB"
+    return np.asarray(flat if flat.mode == target else flat.convert(target), dtype=np.uint8)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from bus_mlops.errors import ImageError, ImageSizeError
 from bus_mlops.files import printable
-from bus_mlops.images.decode import decode_image
+from bus_mlops.images.color import color_share
+from bus_mlops.images.decode import decode_image, decode_with_color
 from bus_mlops.images.opening import MAX_SIDE, read_file
 
 
@@ -72,7 +73,18 @@ def read_pixels(image: Image, color: Literal["gray", "rgb"], what: str = "the im
     content = contents(image)
     if isinstance(image, str | Path) and not isinstance(image, Base64):
         what = printable(image)
-    return _array_pixels(content, color) if isinstance(content, np.ndarray) else decode_image(content, color, what)
+    return _array_pixels(content, color)[0] if isinstance(content, np.ndarray) else decode_image(content, color, what)
+
+
+def read_with_color(
+    content: bytes | NDArray[Any], color: Literal["gray", "rgb"], what: str
+) -> tuple[NDArray[np.uint8], float]:
+    """The same pixels of what `contents` returned, and the share (0-1) of it that is coloured.
+
+    Raises:
+        ImageError: As `read_pixels`.
+    """
+    return _array_pixels(content, color) if isinstance(content, np.ndarray) else decode_with_color(content, color, what)
 
 
 def require_size(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -130,11 +142,12 @@ def png(pixels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _array_pixels(image: np.ndarray, color: Literal["gray", "rgb"]) -> NDArray[np.uint8]:
+def _array_pixels(image: np.ndarray, color: Literal["gray", "rgb"]) -> tuple[NDArray[np.uint8], float]:
     from PIL import Image as Pillow
 
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)) or not image.size:
         raise ImageError(
             f"an image array must be uint8 (H, W) or (H, W, 3) of 0-255 but is {image.dtype} {image.shape}."
         )
-    return np.asarray(Pillow.fromarray(image).convert("L" if color == "gray" else "RGB"))
+    picture = Pillow.fromarray(image)
+    return np.asarray(picture.convert("L" if color == "gray" else "RGB")), color_share(picture)

@@ -161,7 +161,7 @@ def _refusal(refusal: Refusal | None) -> str:
         return "It cannot refuse: it was made before packages could."
     parts = []
     if refusal.oddity is None:
-        parts.append("It had too few images to learn what is unlike them: it refuses no picture for its looks.")
+        parts.append("It had too few images to learn what is unlike them: it refuses no picture for its oddness.")
     else:
         rows = "\n".join(f"| {name} | {share} |" for name, share in refusal.oddity.refused.items())
         parts.append(
@@ -170,6 +170,8 @@ def _refusal(refusal: Refusal | None) -> str:
             f"and as another scanner may show it. Measured, with 95 % intervals over whole cases:\n\n"
             f"| of | refused |\n|---|---|\n{rows}"
         )
+    if refusal.most_color is not None:
+        parts.append(f"Pictures of which more than {100 * refusal.most_color:g} % is coloured are **refused**, too.")
     if (rule := refusal.triage) is None:
         parts.append("No case was held out to calibrate triage on.")
         return "\n\n".join(parts)

@@ -36,7 +36,7 @@ from bus_mlops.promotion.judged_numbers import judged_numbers
 from bus_mlops.promotion.judgement import Judgement
 from bus_mlops.promotion.recomputation import recompute
 from bus_mlops.promotion.refit import UNTESTED, refit, refitted_folds
-from bus_mlops.promotion.refusal import fit_oddity, fit_triage, measured_triage
+from bus_mlops.promotion.refusal import MOST_COLOR, fit_oddity, fit_triage, measured_triage
 from bus_mlops.promotion.trained_model import TrainedModel
 from bus_mlops.spec import CellKey
 from bus_mlops.tracking.ledger import MODEL, Ledger
@@ -175,11 +175,13 @@ def refusal_of(inputs: PromotionInputs, candidate: TrainedModel, input_size: int
         frame["source"].to_numpy(),
         terms.refusal_rate,
     )
+    most_color = MOST_COLOR if benchmark.color == "gray" else None
     calibrations = calibrations_of(candidate.predictions)
     if calibrations is None:
-        return Refusal(oddity=oddity)
+        return Refusal(oddity=oddity, most_color=most_color)
     answers = ensemble_of(calibrated(candidate.part("validation"), calibrations))
-    return Refusal(oddity=oddity, triage=fit_triage(answers, terms.miss_rate, terms.false_alarm_rate))
+    triage = fit_triage(answers, terms.miss_rate, terms.false_alarm_rate)
+    return Refusal(oddity=oddity, most_color=most_color, triage=triage)
 
 
 def _measured(package: Package, comparison: Comparison) -> Refusal | None:

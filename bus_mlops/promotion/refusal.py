@@ -19,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bus_mlops.consumer.local_statistics import share_of
+from bus_mlops.consumer.local_triage import called_by, fit_rule
 from bus_mlops.consumer.refusal import CLIP, Oddity, Share, TriageRule, conformal_cut
 from bus_mlops.images.contrast import require_contrast
 from bus_mlops.images.geometry import prepare
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+# Log odds of 3 to 1: below them a picture is answered, however even the hand of the scanners that were learnt from.
+LEAST_THRESHOLD = float(np.log(3))
+# Share of a picture that may be coloured where the images are gray: marks and rulers are, of BUSI and BUS-BRA nothing.
+MOST_COLOR = 0.05
 # Fewer groups than this are no sample of what a scanner gives: nothing is fitted, and the package says so.
 FEWEST_GROUPS = 20
 # So many images, drawn evenly, describe a source; more only cost time.
@@ -87,9 +92,8 @@ def _with_threshold(
     parts = (np.random.default_rng(seed).permutation(len(names)) % PARTS)[places]
     held = _held_out(looks, pictures, parts)
     cut = conformal_cut(-held[:, 1:].ravel(), rate)
-    # So few looks that the rate allows none of them: all are answered. At log odds below 0 a picture is likelier
-    # to be one of the model's than not: a scanner's even hand (a low quantile) is no reason to refuse another scanner.
-    threshold = max(0.0, float(held.max()) if cut is None else -cut)
+    # So few looks that the rate allows none of them: all are answered.
+    threshold = max(LEAST_THRESHOLD, float(held.max()) if cut is None else -cut)
     rule = _discriminant(looks, pictures)
     return rule.model_copy(update={"threshold": threshold, "rate": rate, "images": len(looks)}), held
 
@@ -193,21 +197,8 @@ def fit_triage(rows: pd.DataFrame, miss_rate: float, false_alarm_rate: float) ->
     column = "group" if "group" in rows else "case_id"
     images = rows.groupby("image_id").agg({column: "first", "label": "first", "probability": "mean"})
     images = images[np.isfinite(images["probability"])]
-    malignant, benign = (images[images["label"] == label].groupby(column)["probability"] for label in (1, 0))
-    least, most = malignant.min().to_numpy(np.float64), benign.max().to_numpy(np.float64)
-    high = conformal_cut(-most, false_alarm_rate)
-    rule = TriageRule(
-        miss_rate=miss_rate,
-        false_alarm_rate=false_alarm_rate,
-        malignant_cases=len(least),
-        benign_cases=len(most),
-        low=conformal_cut(least, miss_rate),
-        high=None if high is None else -high,
-    )
-    called, labels = np.array([rule.of(p) == "low" for p in images["probability"]], bool), images["label"].to_numpy()
-    low_benign, low_malignant = float((called & (labels == 0)).mean()), miss_rate * float((labels == 1).mean())
-    npv = low_benign / (low_benign + low_malignant) if called.any() else None
-    return rule.model_copy(update={"nominal_npv": npv})
+    labels, probabilities = images["label"].to_numpy(), images["probability"].to_numpy(np.float64)
+    return fit_rule(labels, probabilities, images[column].to_numpy(np.str_), miss_rate, false_alarm_rate)
 
 
 def measured_triage(rule: TriageRule, rows: pd.DataFrame) -> Mapping[str, Share]:
@@ -217,7 +208,7 @@ def measured_triage(rule: TriageRule, rows: pd.DataFrame) -> Mapping[str, Share]
         rule: The triage.
         rows: One an image: `case_id` or `group`, `label`, `probability`.
     """
-    called = np.array([rule.of(p) for p in rows["probability"]], np.str_)
+    called = called_by(rule, rows["probability"].to_numpy())
     labels = rows["label"].to_numpy()
     groups = rows["group" if "group" in rows else "case_id"].to_numpy().astype(np.str_)
     events = {

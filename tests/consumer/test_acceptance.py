@@ -15,7 +15,7 @@ from bus_mlops.consumer.acceptance import Acceptance, _triage, accept
 from bus_mlops.consumer.client import Prediction
 from bus_mlops.consumer.local_cases import LocalCases, LocalImage
 from bus_mlops.consumer.package_format import JudgedNumber, sigmoid
-from bus_mlops.consumer.refusal import Refusal
+from bus_mlops.consumer.refusal import Refusal, TriageRule
 from bus_mlops.errors import SourceError
 
 if TYPE_CHECKING:
@@ -175,3 +175,18 @@ def test_what_a_package_refused_and_ruled_out_is_told(tmp_path):
         "benign called high": 0.0,
         "benign among low": 0.5,
     }
+
+
+def test_triage_calibrated_on_local_cases_is_judged_on_the_others():
+    rule = TriageRule(
+        miss_rate=0.05, false_alarm_rate=0.1, malignant_cases=40, benign_cases=60, low=0.01, high=0.99, nominal_npv=0.9
+    )
+    found = judged(hospital(300, shift=1.5), Model(Said(refusal=Refusal(triage=rule))), counts=[20, 100])
+    few, many = (each.bands for each in found.recalibrated)
+    assert not {"npv", "missed"} & few.keys()
+    assert many["npv"].median == pytest.approx(many["nominal_npv"].median, abs=0.03)
+    assert many["missed"].median <= 0.05
+    assert found.local_triage is not None
+    assert found.local_triage.malignant_cases == 120
+    assert found.to_dict()["local_triage"]["malignant_cases"] == 120
+    assert judged(hospital(30), counts=[20]).local_triage is None

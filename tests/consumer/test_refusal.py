@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,30 @@ def test_an_odd_picture_gets_no_answer_but_its_reason(package_folder):
     asked = model.predict(scans(), refuse=False)
     assert [row.probability is None for row in asked] == [False, False]
     assert asked[1].oddness == refused.oddness
+
+
+def colored(share: float) -> np.ndarray:
+    """A gray picture seen through one tint, of which the upper part is painted in a second colour."""
+    gray = np.repeat(scans()[0][..., None], 3, axis=-1).astype(np.float64)
+    tinted = gray * (1.0, 0.85, 0.6)
+    rows = round(share * len(gray))
+    tinted[:rows] = gray[:rows] * (0.3, 0.6, 1.0) + (0, 0, 60)
+    return np.clip(tinted, 0, 255).astype(np.uint8)
+
+
+def test_a_coloured_picture_gets_no_answer_and_a_tint_is_no_colour(package_folder, tmp_path: Path):
+    model = with_refusal(load_model(package_folder), Refusal(most_color=0.05))
+    Image.fromarray(colored(0.3)).save(tmp_path / "doppler.png")
+    tint, marked, painted, read = model.predict(
+        [colored(0), colored(0.02), colored(0.3), tmp_path / "doppler.png"], masks=model.package.has_mask
+    )
+    assert [row.status for row in (tint, marked)] == ["answered"] * 2
+    for row in (painted, read):
+        assert (row.status, row.probability, row.mask, row.error) == ("refused", None, None, None)
+        assert re.match(r"(29|30|31) % of it is coloured, and the model learnt from gray images", row.reasons[0])
+    assert model.predict([colored(0.3)], refuse=False)[0].probability is not None
+    (before,) = with_refusal(load_model(package_folder), Refusal()).predict([colored(0.3)])
+    assert before.status == "answered"
 
 
 def test_what_neither_cut_rules_out_is_uncertain_and_keeps_its_probability(package_folder):

@@ -1,0 +1,90 @@
+"""Whether triage that is calibrated on a few local cases keeps its nominal rates there, where a package's does not.
+
+    python benchmarks/local_triage.py predictions.csv...
+
+Takes the `predictions.csv` of runs whose test part is another source (folds.kind: source). Of its cases k are drawn
+again and again, triage is calibrated on them, and asked about the others. *gap* is the share of benign images among
+those called low, minus what the calibration says of it: its mean over draws with an interval over whole cases (of which
+as many are drawn anew, with replacement, as there are), and between which two 95 of 100 draws lie.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+import pandas as pd
+
+from bus_mlops.consumer.local_triage import called_by, fit_rule
+from bus_mlops.gate.calibration import fit_calibration
+
+DRAWS, RESAMPLES = 100, 20
+MISS, FALSE_ALARM = 0.05, 0.1
+
+
+def drawn(rows: pd.DataFrame, count: int, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Gap, missed malignant images and images called low among the others of one draw; NaN where none is low."""
+    cases = rng.permutation(rows["case"].unique())[:count]
+    inside = rows["case"].isin(cases)
+    own, rest = rows[inside], rows[~inside]
+    labels, answers = own["label"].to_numpy(), own["probability"].to_numpy()
+    rule = fit_rule(labels, answers, own["case"].to_numpy(np.str_), MISS, FALSE_ALARM)
+    low = called_by(rule, rest["probability"].to_numpy()) == "low"
+    benign = rest["label"].to_numpy() == 0
+    if rule.nominal_npv is None or not low.any():
+        return np.nan, float(low[~benign].mean()), float(low.mean())
+    return float(benign[low].mean()) - rule.nominal_npv, float(low[~benign].mean()), float(low.mean())
+
+
+def resampled(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """As many cases, drawn with replacement, each of its own name."""
+    of_case = dict(iter(rows.groupby("case")))
+    names = rng.choice(list(of_case), len(of_case))
+    return pd.concat([of_case[name].assign(case=str(place)) for place, name in enumerate(names)])
+
+
+def line(rows: pd.DataFrame, count: int) -> dict[str, Any]:
+    """What so many local cases give."""
+    rng = np.random.default_rng(count)
+    found = np.array([drawn(rows, count, rng) for _ in range(DRAWS)])
+    means = []
+    for _ in range(RESAMPLES):
+        again = resampled(rows, rng)
+        gaps = np.array([drawn(again, count, rng)[0] for _ in range(5)])
+        means.append(gaps[np.isfinite(gaps)].mean() if np.isfinite(gaps).any() else np.nan)
+    gap, low, high = np.nanmean(found[:, 0]), *np.nanquantile(found[:, 0], [0.025, 0.975])
+    # Each mean of five draws differs by the draws, too: the interval is rather too wide.
+    least, most = np.nanquantile(means, [0.025, 0.975])
+    return {
+        "k": count,
+        "gap": f"{100 * gap:+.1f} ({100 * least:+.1f} to {100 * most:+.1f})",
+        "one draw": f"{100 * low:+.1f} to {100 * high:+.1f}",
+        "missed": f"{100 * found[:, 1].mean():.1f} %",
+        "low": f"{100 * found[:, 2].mean():.1f} %",
+    }
+
+
+def main() -> None:
+    """Print a table for each file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("predictions", type=Path, nargs="+")
+    parser.add_argument("--cases", type=int, nargs="*", default=[100, 200, 300])
+    chosen = parser.parse_args()
+    for path in chosen.predictions:
+        rows = pd.read_csv(path)
+        rows["case"] = rows["group" if "group" in rows else "case_id"].astype(str)
+        known, test = rows[rows["part"] == "validation"], rows[rows["part"] == "test"].copy()
+        calibration = fit_calibration(known["label"].to_numpy(), known["probability"].to_numpy())
+        test["probability"] = calibration.apply(test["probability"].to_numpy())
+        print(f"\n{path.name}: {len(test)} images, {test['case'].nunique()} cases")
+        counts = [count for count in chosen.cases if count < test["case"].nunique()]
+        print(pd.DataFrame([line(test, count) for count in counts]).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
