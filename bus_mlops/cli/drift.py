@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bus_mlops.consumer.answer_log_reading import Answers, Line
     from bus_mlops.consumer.client import BusModel
-    from bus_mlops.consumer.drift import Drift
+    from bus_mlops.consumer.drift import Drift, Refusals
     from bus_mlops.consumer.package_format import ScoreBins
 
 _BAR = 24
@@ -56,6 +56,7 @@ def drift(
     counted = reading.apart(window, apart)
     given = sum(line.probability is not None for line in window)
     found = compare(reading.scores(counted, networks), reference, alpha, given)
+    refused = _refusals(loaded, reading.spaced(window, apart), alpha)
     if svg is not None:
         from bus_mlops.consumer.drift_picture import picture
         from bus_mlops.files import replacing
@@ -63,12 +64,12 @@ def drift(
         with replacing(svg) as temporary:
             temporary.write_text(picture(found, reference), encoding="utf-8")
     if as_json:
-        sys.stdout.write(json.dumps(_values(loaded, answers, window, found, reference), indent=2) + "\n")
+        sys.stdout.write(json.dumps(_values(loaded, answers, window, found, reference, refused), indent=2) + "\n")
     else:
-        print("\n".join(_told(loaded, answers, window, found, reference, apart)))
+        print("\n".join(_told(loaded, answers, window, found, reference, apart, refused)))
     for problem in answers.problems:
         print(f"error: {problem}", file=sys.stderr)
-    if answers.problems or found.noticed is not None:
+    if answers.problems or found.noticed is not None or (refused is not None and refused.noticed is not None):
         raise typer.Exit(1)
 
 
@@ -111,8 +112,25 @@ def _reference(model: BusModel) -> tuple[ScoreBins, int]:
     return judged.scores, judged.networks
 
 
+def _refusals(model: BusModel, lines: list[Line], alpha: float) -> Refusals | None:
+    """Refusals of the window beside those of images that the rule of the package was fitted to."""
+    from bus_mlops.consumer.drift import refusals
+    from bus_mlops.consumer.refusal import HELD_OUT
+
+    rule = model.package.refusal and model.package.refusal.oddity
+    known = rule.refused.get(HELD_OUT) if rule else None
+    if known is None or known.share is None:
+        return None
+    return refusals([line.status == "refused" for line in lines], known.of, known.share, alpha)
+
+
 def _values(
-    model: BusModel, answers: Answers, window: list[Line], found: Drift, reference: ScoreBins
+    model: BusModel,
+    answers: Answers,
+    window: list[Line],
+    found: Drift,
+    reference: ScoreBins,
+    refused: Refusals | None,
 ) -> dict[str, Any]:
     stable = found.stability
     return {
@@ -132,6 +150,14 @@ def _values(
         "evidence_most": float(found.evidence.max()) if found.counted else 1.0,
         "alpha": found.alpha,
         "noticed": found.noticed,
+        "refusals": refused
+        and {
+            "counted": refused.counted,
+            "refused": refused.refused,
+            "expected": refused.expected,
+            "evidence": float(refused.evidence[-1]) if refused.counted else 1.0,
+            "noticed": refused.noticed,
+        },
         "other_lines": len(answers.lines) - len(window),
         "end": answers.end,
         "problems": answers.problems,
@@ -139,13 +165,20 @@ def _values(
 
 
 def _told(
-    model: BusModel, answers: Answers, window: list[Line], found: Drift, reference: ScoreBins, apart: float
+    model: BusModel,
+    answers: Answers,
+    window: list[Line],
+    found: Drift,
+    reference: ScoreBins,
+    apart: float,
+    refused: Refusals | None,
 ) -> Iterator[str]:
     yield f"{model.name} {model.digest[:12]}: {len(window)} images in the window, each counted once"
     if window:
         yield f"  from {window[0].time:%Y-%m-%d %H:%M} to {window[-1].time:%Y-%m-%d %H:%M} UTC"
     uncertain = sum(line.status == "uncertain" for line in window)
     yield f"  {len(window) - found.answers} without an answer, {uncertain} uncertain"
+    yield from _told_refusals(refused)
     others = sum(line.model != model.digest for line in answers.lines)
     yield from [f"  {others} lines of other models left out"] * (others > 0)
     judged = sum(reference.counts)
@@ -169,6 +202,18 @@ def _told(
         yield f"DRIFT: answers are spread otherwise than those that were judged; shown by answer {found.noticed}."
         yield "  Look at recent images (scanner, settings, patients), then try `bus-mlops accept` on labelled cases."
     yield f"End of the log: {answers.end}"
+
+
+def _told_refusals(found: Refusals | None) -> Iterator[str]:
+    if found is None or not found.counted:
+        return
+    yield (
+        f"  {found.refused} of {found.counted} images counted were refused ({found.refused / found.counted:.1%}; of "
+        f"training images, held out, {found.expected:.1%}); evidence of a change {found.evidence[-1]:.3g}"
+    )
+    if found.noticed is not None:
+        yield f"DRIFT: more or fewer images are refused than of those that the model knows; shown by {found.noticed}."
+        yield "  Look at what was refused: another scanner, another examination, a screen instead of its image?"
 
 
 def _bars(found: Drift, reference: ScoreBins) -> Iterator[str]:

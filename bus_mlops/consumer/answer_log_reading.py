@@ -116,10 +116,15 @@ def apart(lines: Iterable[Line], seconds: float) -> list[Line]:
 
     Images of one patient come together and are alike: counted each, they would look like evidence.
     """
+    return spaced((line for line in lines if line.probability is not None), seconds)
+
+
+def spaced(lines: Iterable[Line], seconds: float) -> list[Line]:
+    """Of lines in order none within so many seconds after the one before it, whatever they say."""
     found: list[Line] = []
     gap = timedelta(seconds=seconds)
     for line in lines:
-        if line.probability is not None and (not found or line.time - found[-1].time >= gap):
+        if not found or line.time - found[-1].time >= gap:
             found.append(line)
     return found
 

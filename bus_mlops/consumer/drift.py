@@ -86,6 +86,41 @@ def compare(scores: npt.ArrayLike, reference: ScoreBins, alpha: float = ALPHA, a
     )
 
 
+@dataclass(frozen=True)
+class Refusals:
+    """Whether more or fewer images are refused than of those that the rule was fitted to, held out.
+
+    Attributes:
+        counted: Images, far enough apart to be of different patients.
+        refused: Of these, for their looks or because they could not be read.
+        expected: The share (0-1) of images that the model knows.
+        evidence: The bet's capital after each of those counted.
+        noticed: At which of them it was won, from 1; None: never.
+    """
+
+    counted: int
+    refused: int
+    expected: float
+    evidence: Values
+    noticed: int | None
+
+
+def refusals(refused: npt.ArrayLike, of: int, share: float, alpha: float = ALPHA) -> Refusals:
+    """Compare refusals with those of images that the model knows.
+
+    Args:
+        refused: Whether each of (N,) images was, in the order of time.
+        of: How many images the share is of.
+        share: Refused of them (0-1).
+        alpha: The chance of a false alarm, however often one looks.
+    """
+    events = np.asarray(refused, dtype=np.intp)
+    there = round(share * of)
+    evidence = bet(events, np.array([of - there, there]))
+    won = np.flatnonzero(evidence >= 1 / alpha)
+    return Refusals(len(events), int(events.sum()), share, evidence, int(won[0]) + 1 if len(won) else None)
+
+
 def index_of(here: npt.ArrayLike, there: npt.ArrayLike) -> Values:
     """The population stability index of counts (..., bins).
 

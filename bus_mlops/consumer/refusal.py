@@ -21,6 +21,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 # Standard deviations beyond which a statistic says no more: one wild number must not outweigh all others.
 CLIP = 3.5
+# What is measured of every rule: of its own images, by rules that were not fitted to them.
+HELD_OUT = "training images, held out"
 
 
 class Share(BaseModel):

@@ -68,19 +68,28 @@ def readable(uri: str) -> Iterator[None]:
 def upload(client: Any, path: Path, bucket: str, key: str, digest: str) -> bool:
     """Make an object hold a file with this sha256.
 
-    A file of more than one part goes on with the parts that an upload cut off has left behind.
+    A file of more than one part goes on with the parts that an upload cut off has left behind. It is read once: what is
+    sent is what has the sum.
 
     Returns:
         False if it did already.
+
+    Raises:
+        RegistryError: The file has another sum.
     """
-    size = path.stat().st_size
+    content = memoryview(path.read_bytes())
+    size = len(content)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise RegistryError(
+            f"{path} was changed after it was checked: nothing of it is sent. Export the package again."
+        )
     head = _head(client, bucket, key)
     if head is not None and head["ContentLength"] == size and head["Metadata"].get("sha256") == digest:
         return False
     if size <= PART_BYTES:
-        client.put_object(Bucket=bucket, Key=key, Body=path.read_bytes(), Metadata={"sha256": digest})
+        client.put_object(Bucket=bucket, Key=key, Body=content.tobytes(), Metadata={"sha256": digest})
         return True
-    there, upload_id = _unfinished(client, path, bucket, key)
+    there, upload_id = _unfinished(client, content, bucket, key)
     if upload_id is None:
         created = client.create_multipart_upload(Bucket=bucket, Key=key, Metadata={"sha256": digest})
         upload_id = str(created["UploadId"])
@@ -89,7 +98,7 @@ def upload(client: Any, path: Path, bucket: str, key: str, digest: str) -> bool:
         if number in there:
             return number, there[number]
         sent = client.upload_part(
-            Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=_part(path, number)
+            Bucket=bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=_part(content, number)
         )
         return number, str(sent["ETag"])
 
@@ -184,7 +193,7 @@ def _head(client: Any, bucket: str, key: str) -> dict[str, Any] | None:
     return head
 
 
-def _unfinished(client: Any, path: Path, bucket: str, key: str) -> tuple[dict[int, str], str | None]:
+def _unfinished(client: Any, content: memoryview, bucket: str, key: str) -> tuple[dict[int, str], str | None]:
     """Parts (number to ETag) of an upload that was cut off, and its id; one of other content is thrown away."""
     listed = client.list_multipart_uploads(Bucket=bucket, Prefix=key).get("Uploads", [])
     for each in listed:
@@ -193,16 +202,14 @@ def _unfinished(client: Any, path: Path, bucket: str, key: str) -> tuple[dict[in
         upload_id = str(each["UploadId"])
         pages = client.get_paginator("list_parts").paginate(Bucket=bucket, Key=key, UploadId=upload_id)
         parts = {int(p["PartNumber"]): str(p["ETag"]) for page in pages for p in page.get("Parts", [])}
-        if parts and all(tag.strip('"') == _md5(_part(path, number)) for number, tag in parts.items()):
+        if parts and all(tag.strip('"') == _md5(_part(content, number)) for number, tag in parts.items()):
             return parts, upload_id
         client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
     return {}, None
 
 
-def _part(path: Path, number: int) -> bytes:
-    with path.open("rb") as stream:
-        stream.seek((number - 1) * PART_BYTES)
-        return stream.read(PART_BYTES)
+def _part(content: memoryview, number: int) -> bytes:
+    return content[(number - 1) * PART_BYTES : number * PART_BYTES].tobytes()
 
 
 def _md5(data: bytes) -> str:

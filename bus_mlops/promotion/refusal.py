@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from bus_mlops.consumer.local_statistics import share_of
 from bus_mlops.consumer.local_triage import called_by, fit_rule
-from bus_mlops.consumer.refusal import CLIP, Oddity, Share, TriageRule, conformal_cut
+from bus_mlops.consumer.refusal import CLIP, HELD_OUT, Oddity, Share, TriageRule, conformal_cut
 from bus_mlops.images.contrast import require_contrast
 from bus_mlops.images.geometry import prepare
 from bus_mlops.images.picture_statistics import STATISTICS_VERSION, Floats, Pixels, picture_statistics
@@ -72,7 +72,7 @@ def fit_oddity(
     side = int(squares.shape[1])
     pictures, fresh = odd_statistics(side, PICTURES, seed), odd_statistics(side, FRESH_PICTURES, seed + 1)
     rule, held = _with_threshold(looks, own_groups, pictures, rate, seed)
-    found = {"training images, held out": _share(held[:, 0] > rule.threshold, own_groups)}
+    found = {HELD_OUT: _share(held[:, 0] > rule.threshold, own_groups)}
     for source in np.unique(own_sources):
         out = own_sources == source
         if min(len(np.unique(own_groups[each])) for each in (out, ~out)) >= FEWEST_GROUPS:

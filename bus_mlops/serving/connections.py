@@ -8,7 +8,10 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from bus_mlops.serving.guard import HEADERS
 
 HEAD_SECONDS = 10.0
 # Beside connections: files of the model, the log, the loop's own.
@@ -53,6 +56,19 @@ class BoundedProtocol(H11Protocol):
         """Over."""
         super().connection_lost(exc)
         self._forget_head()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP at all never reaches the application: its answer gets the same headers here."""
+        send = self.conn.send
+
+        def sending(event: h11.Event) -> bytes | None:
+            if isinstance(event, h11.Response):
+                own = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                event = h11.Response(status_code=event.status_code, headers=[*event.headers, *own], reason=event.reason)
+            return send(event)
+
+        self.conn.send = sending  # type: ignore[method-assign]
+        super().send_400_response(msg)
 
     def is_incomplete(self) -> bool:
         """Whether nobody is at work for this connection, since its request is not there, or not whole."""

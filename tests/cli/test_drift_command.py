@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,8 +19,10 @@ from bus_mlops.consumer.answer_log import AnswerLog, digest, rotated
 from bus_mlops.consumer.client import BusModel, Prediction, load_model
 from bus_mlops.consumer.package_files import write_sums
 from bus_mlops.consumer.package_format import JudgedNumbers, ScoreBins
+from bus_mlops.consumer.refusal import HELD_OUT, Oddity, Refusal, Share
 from bus_mlops.errors import AnswerLogError, RegistryError
 from bus_mlops.files import write_json
+from bus_mlops.images.picture_statistics import STATISTICS_VERSION
 
 app = typer.Typer()
 app.command()(drift)
@@ -83,6 +86,40 @@ def test_a_log_without_and_with_drift(model, tmp_path, monkeypatch):
     assert values["evidence_most"] >= 100
     assert values["stability"]["index"] > values["stability"]["usual"] > values["stability"]["expected"]
     assert run(moved, "--model", model.folder, "--until", "2026-01-01T00:20:00").exit_code == 0
+
+
+def test_more_refusals_than_of_known_images_are_drift(model, tmp_path, monkeypatch):
+    rule = Oddity(
+        statistics_version=STATISTICS_VERSION,
+        center=(0.0,),
+        scale=(1.0,),
+        linear=(0.0,),
+        square=(0.0,),
+        bias=0.0,
+        threshold=1.0,
+        rate=0.02,
+        images=500,
+        refused={HELD_OUT: Share(of=500, share=0.01)},
+    )
+    package = model.package.model_copy(update={"refusal": Refusal(oddity=rule)})
+    write_json(model.folder / "package.json", package.model_dump(mode="json"))
+    write_sums(model.folder)
+    digest = load_model(model.folder).digest
+    rng = np.random.default_rng(2)
+    for name, share, said in (("calm", 0.01, False), ("odd", 0.25, True)):
+        log = AnswerLog(tmp_path / name)
+        for i in range(150):
+            monkeypatch.setattr(answer_log, "_now", lambda i=i: f"2026-01-01T{i // 30:02d}:{2 * i % 60:02d}:00.000Z")
+            row = Prediction("", 0.5, 0.0, (0.5,) * 2, "benign", 0.4, "m", None, input=f"{i:064x}")
+            score = rng.random()
+            answered = replace(row, probability=score, members=(score,) * 2)
+            refused = replace(row, probability=None, members=None, label=None, status="refused")
+            log.add(digest, refused if rng.random() < share else answered)
+        done = run(tmp_path / name, "--model", model.folder)
+        assert (done.exit_code == 1) == said, done.output
+        assert ("images are refused than of those that the model knows" in done.stdout) == said
+        values = json.loads(run(tmp_path / name, "--model", model.folder, "--json").stdout)["refusals"]
+        assert (values["counted"], values["expected"], values["noticed"] is not None) == (150, 0.01, said)
 
 
 def test_images_that_come_together_or_again_count_once(model, tmp_path, monkeypatch):

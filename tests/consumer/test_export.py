@@ -231,6 +231,15 @@ class TestMultipart:
         assert self.same(client, bucket, "other", large)
         assert client.head_object(Bucket=bucket, Key="other")["Metadata"]["sha256"] == digest
 
+    @pytest.mark.parametrize("size", [100, 6 * 2**20])
+    def test_what_was_changed_after_its_check_is_not_sent(self, large, bucket, size):
+        large.write_bytes(large.read_bytes()[:size])
+        digest = sha256_file(large)
+        large.write_bytes(b"x" + large.read_bytes()[1:])
+        with pytest.raises(RegistryError, match=r"large\.bin was changed after it was checked"):
+            s3.upload(s3.open_s3(), large, bucket, "raced", digest)
+        assert "Contents" not in s3.open_s3().list_objects_v2(Bucket=bucket, Prefix="raced")
+
     def test_a_short_failure_is_retried(self, large, bucket):
         with breaking(after=2, times=2):
             assert s3.upload(s3.open_s3(), large, bucket, "retried", sha256_file(large))

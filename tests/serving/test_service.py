@@ -20,6 +20,7 @@ from tiny_package import speckle
 
 from bus_mlops.consumer.client import load_model
 from bus_mlops.images.model_input import png
+from bus_mlops.serving.guard import HEADERS
 from bus_mlops.serving.limits import Limits
 from bus_mlops.serving.requests import FORMS, RefusedError, parse
 
@@ -106,6 +107,17 @@ MALFORMED = {
     "param of another type": {**RECORDS, "params": {"masks": "yes"}},
     "unknown param": {**RECORDS, "params": {"mask": True}},
 }
+
+
+def test_what_is_no_http_gets_400_with_the_headers_of_every_answer(service):
+    parts = urlsplit(service)
+    with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+    head = answer.partition("\r\n\r\n")[0].lower()
+    assert head.startswith("http/1.1 400 ")
+    for name, value in HEADERS.items():
+        assert f"{name}: {value}".lower() in head
 
 
 @pytest.mark.parametrize("case", MALFORMED)
