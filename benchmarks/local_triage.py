@@ -43,9 +43,10 @@ def drawn(rows: pd.DataFrame, count: int, rng: np.random.Generator) -> tuple[flo
 
 def resampled(rows: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """As many cases, drawn with replacement, each of its own name."""
-    of_case = dict(iter(rows.groupby("case")))
-    names = rng.choice(list(of_case), len(of_case))
-    return pd.concat([of_case[name].assign(case=str(place)) for place, name in enumerate(names)])
+    parts = [part for _, part in rows.groupby("case")]
+    places = rng.integers(0, len(parts), len(parts))
+    again: pd.DataFrame = pd.concat([parts[place].assign(case=str(name)) for name, place in enumerate(places)])
+    return again
 
 
 def line(rows: pd.DataFrame, count: int) -> dict[str, Any]:
@@ -57,9 +58,9 @@ def line(rows: pd.DataFrame, count: int) -> dict[str, Any]:
         again = resampled(rows, rng)
         gaps = np.array([drawn(again, count, rng)[0] for _ in range(5)])
         means.append(gaps[np.isfinite(gaps)].mean() if np.isfinite(gaps).any() else np.nan)
-    gap, low, high = np.nanmean(found[:, 0]), *np.nanquantile(found[:, 0], [0.025, 0.975])
+    gap, (low, high) = float(np.nanmean(found[:, 0])), np.nanquantile(found[:, 0], [0.025, 0.975]).tolist()
     # Each mean of five draws differs by the draws, too: the interval is rather too wide.
-    least, most = np.nanquantile(means, [0.025, 0.975])
+    least, most = np.nanquantile(means, [0.025, 0.975]).tolist()
     return {
         "k": count,
         "gap": f"{100 * gap:+.1f} ({100 * least:+.1f} to {100 * most:+.1f})",

@@ -67,7 +67,7 @@ class BoundedProtocol(H11Protocol):
                 event = h11.Response(status_code=event.status_code, headers=[*event.headers, *own], reason=event.reason)
             return send(event)
 
-        self.conn.send = sending  # type: ignore[method-assign]
+        self.conn.send = sending  # type: ignore[method-assign,assignment]  # it is overloaded
         super().send_400_response(msg)
 
     def is_incomplete(self) -> bool:
