@@ -15,7 +15,7 @@ import yaml
 from long_files import turn
 from made_once import made_once, make_empty_store
 from PIL import Image
-from projects import BUSI, WEIGHTS, run_stage_script, small_profile, tiny_values
+from projects import BUSI, WEIGHTS, run_stage_here, small_profile, tiny_values
 from promotion_store import Store, copy_store, make_store, open_store
 from small_network import use_small_network
 from tiny_package import SIZE, TinyRegistry, speckle, write_tiny_members, write_tiny_package
@@ -35,7 +35,10 @@ hypothesis.settings.register_profile("brief", deadline=None, max_examples=20)
 
 # A module that names one of these, or a test with such a fixture, does what takes seconds: it starts processes, makes
 # an MLflow store, assembles images or renders reports.
-STARTERS = {"subprocess", "run_stage_script", "tiny_data", "dvc_environment", "s3_server", "empty_store", "recorded"}
+STARTERS = {
+    *("subprocess", "run_stage_script", "run_stage_here", "dvc_environment", "s3_server"),
+    *("tiny_data", "empty_store", "recorded"),
+}
 WHOLE_STEPS = {"MlflowClient", "Ledger", "open_client", "assemble", "render_report"}
 
 
@@ -108,7 +111,7 @@ def _make_tiny_data(folder: Path) -> None:
     values = tiny_values(small_profile())
     (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
     for stage in ("plan", "phantom", "assemble", "audit", "folds", "leakage"):
-        done = run_stage_script(stage, folder)
+        done = run_stage_here(stage, folder)
         assert done.returncode == 0, done.stderr
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from projects import run_stage_script
+from projects import run_stage_here
 from small_network import add_small_networks, in_place_of_the_zoo
 from typer.testing import CliRunner
 
@@ -29,9 +29,10 @@ NO_SEARCH = "Search mt_estan_loss: mt_estan is not among the networks of params.
 
 
 @pytest.fixture(scope="module")
-def project(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tiny_data: Path, empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folded project whose ledger all profiles of this module share."""
     folder = Path(shutil.copytree(tiny_data, tmp_path_factory.mktemp("partial") / "project"))
+    shutil.copy(empty_store, folder)
     add_small_networks(folder)
     values = yaml.safe_load((folder / "params.yaml").read_text())
     delivered = copy.deepcopy({name: values[name] for name in ("searches", "promotion")})
@@ -53,9 +54,10 @@ def run_pipeline(project: Path, search: str, networks: list[str], strategies: li
     (project / "params.yaml").write_text(yaml.safe_dump(values))
     shutil.rmtree(project / "results", ignore_errors=True)  # as DVC does with the outputs of a stage
     stages = [["plan"], *(["train", each] for each in strategies)]
+    stages += [["search", search], ["tuned", search], ["evaluate"], ["promote"], ["report"]]
     printed = {}
-    for stage in (*stages, ["search", search], ["tuned", search], ["evaluate"], ["promote"], ["report"]):
-        done = run_stage_script(stage[0], project, *stage[1:])
+    for stage in stages:
+        done = run_stage_here(stage[0], project, *stage[1:])
         assert done.returncode == 0, done.stdout + done.stderr
         printed[" ".join(stage)] = done.stdout
     return printed

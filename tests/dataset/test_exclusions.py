@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from projects import plant_conflict, run_stage_script
+from projects import plant_conflict, run_stage_here
 from small_cells import make_spec
 
 from bus_mlops.dataset.benchmark import Benchmark
@@ -117,11 +117,11 @@ def test_the_stages_leave_out_what_params_ask_for(tiny_project: Path, choice: st
     values["audit"] = {"exclude": choice}
     (tiny_project / "params.yaml").write_text(yaml.safe_dump(values))
     before = pd.read_csv(tiny_project / "data/folds/folds.csv")
-    stale = run_stage_script("leakage", tiny_project)
+    stale = run_stage_here("leakage", tiny_project)
     assert stale.returncode == 1  # the folds are still those of `none`
     assert "Traceback" not in stale.stderr
     for stage in ("folds", "leakage"):
-        done = run_stage_script(stage, tiny_project)
+        done = run_stage_here(stage, tiny_project)
         assert done.returncode == 0, done.stderr
     exclusions = read_exclusions(tiny_project / "data/audit/exclusions.csv")
     left = pd.read_csv(tiny_project / "data/folds/folds.csv")
@@ -154,7 +154,7 @@ def test_training_sees_only_the_images_that_were_kept(tiny_project: Path):
     values["audit"] = {"exclude": "duplicates"}
     (tiny_project / "params.yaml").write_text(yaml.safe_dump(values))
     for stage, *arguments in (("folds",), ("leakage",), ("train", "losses")):
-        done = run_stage_script(stage, tiny_project, *arguments)
+        done = run_stage_here(stage, tiny_project, *arguments)
         assert done.returncode == 0, done.stderr
     predictions = pd.read_parquet(tiny_project / "results/predictions/losses.parquet")
     tested = set(predictions.loc[predictions["part"] == "test", "image_id"])

@@ -16,7 +16,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import blocks
-from projects import ROOT, run_stage_script
+from projects import ROOT, run_stage_here
 from sklearn import metrics as reference
 
 from bus_mlops.errors import ConfigError, EvaluationError, ExtensionError
@@ -79,7 +79,7 @@ def project(folder: Path, predictions: Callable[..., pd.DataFrame]) -> Path:
     benchmark = {"kind": "phantom", "flow": {"busi": {"kept": 120}}, "label_conflicts": []}
     (folder / "data/benchmark/benchmark.json").write_text(json.dumps(benchmark))
     for stage in ("evaluate", "report"):
-        done = run_stage_script(stage, folder)
+        done = run_stage_here(stage, folder)
         assert done.returncode == 0, done.stderr
     return folder
 

@@ -28,6 +28,7 @@ from trainings import (
     ledger_of,
     statuses,
     train,
+    train_here,
     wait_for_the_middle,
 )
 
@@ -92,7 +93,7 @@ def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_projec
 def test_a_killed_worker_is_replaced_and_its_cell_ends_as_if_nothing_had_happened(tiny_project, tmp_path):
     change(tiny_project, "training", epochs=151)
     change(tiny_project, "tracking", uri=f"sqlite:///{tmp_path}/undisturbed.db", artifacts=str(tmp_path / "other"))
-    assert train(tiny_project).returncode == 0
+    assert train_here(tiny_project).returncode == 0
     expected = read_predictions(tiny_project)
 
     change(tiny_project, "tracking", uri="sqlite:///mlflow.db", artifacts="mlartifacts")
@@ -162,7 +163,7 @@ def test_kill_9_of_a_worker_and_of_the_driver_of_trials_repeats_no_other_cell(ti
     assert {run.info.status for run in ledger_of(tiny_project).runs("tags.kind = 'spec'")} == {"FINISHED"}
 
     # The table takes what the trials have trained; a longer training would go on from what they keep.
-    done = train(tiny_project)
+    done = train_here(tiny_project)
     assert done.returncode == 0, done.stderr
     completed = fold_runs(tiny_project)
     assert {(r.info.status, r.data.metrics["epochs_trained"]) for r in completed} == {("FINISHED", 0)}

@@ -6,8 +6,8 @@ import json
 
 import pandas as pd
 import pytest
-from projects import run_stage_script
-from trainings import change, finished_keys, fold_runs, ledger_of, train
+from projects import run_stage_here
+from trainings import change, finished_keys, fold_runs, ledger_of, train_here
 
 from bus_mlops.promotion.trained_model import read_trained_model
 
@@ -17,17 +17,17 @@ from bus_mlops.promotion.trained_model import read_trained_model
 def test_rows_are_trained_on_leaking_folds_once_and_bear_their_mark(tiny_project):
     change(tiny_project, "folds", locked=0.2)
     for stage in ("folds", "leakage"):
-        done = run_stage_script(stage, tiny_project)
+        done = run_stage_here(stage, tiny_project)
         assert done.returncode == 0, done.stderr
-    off = run_stage_script("premium", tiny_project)
+    off = run_stage_here("premium", tiny_project)
     assert "skipped" in off.stdout
     folder = tiny_project / "results/premium"
     assert [path.name for path in folder.iterdir()] == ["leakage.json"]
 
-    assert train(tiny_project).returncode == 0
+    assert train_here(tiny_project).returncode == 0
     grouped = set(finished_keys(tiny_project))
     change(tiny_project, "leak_premium", rows=["losses/small/BCE"])
-    first = run_stage_script("premium", tiny_project)
+    first = run_stage_here("premium", tiny_project)
     assert first.returncode == 0, first.stderr
     assert "[leak-premium] 2 runs, 0 of them recorded already, 2 to train" in first.stdout
     leaking = set(finished_keys(tiny_project)) - grouped
@@ -53,6 +53,6 @@ def test_rows_are_trained_on_leaking_folds_once_and_bear_their_mark(tiny_project
     assert set(frame.loc[frame["part"] == "test", "image_id"]) == set(own.index) - set(locked)
 
     before = (folder / "leak-premium.parquet").read_bytes()
-    second = run_stage_script("premium", tiny_project)
+    second = run_stage_here("premium", tiny_project)
     assert "2 of them recorded already, 0 to train" in second.stdout
     assert (folder / "leak-premium.parquet").read_bytes() == before

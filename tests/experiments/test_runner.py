@@ -8,7 +8,7 @@ import socket
 import numpy as np
 import pandas as pd
 import pytest
-from trainings import change, change_plan, fold_runs, ledger_of, statuses, train
+from trainings import change, change_plan, fold_runs, ledger_of, statuses, train, train_here
 
 from bus_mlops.tracking.ledger import MODEL
 
@@ -16,7 +16,7 @@ from bus_mlops.tracking.ledger import MODEL
 @pytest.mark.usefixtures("small_network")
 def test_a_strategy_is_trained_once_and_recorded_with_its_evidence(tiny_project):
     change(tiny_project, "engine", workers=None)  # as many as the machine has cores for
-    first = train(tiny_project)
+    first = train_here(tiny_project)
     assert first.returncode == 0, first.stderr
     assert "4 runs, 0 of them recorded already, 4 to train" in first.stdout
     runs = fold_runs(tiny_project)
@@ -39,7 +39,7 @@ def test_a_strategy_is_trained_once_and_recorded_with_its_evidence(tiny_project)
     assert not test.duplicated(["model", "variant", "image_id"]).any()
 
     before = (tiny_project / "results/predictions/losses.parquet").read_bytes()
-    second = train(tiny_project)
+    second = train_here(tiny_project)
     assert "4 of them recorded already, 0 to train" in second.stdout
     assert (tiny_project / "results/predictions/losses.parquet").read_bytes() == before
 
@@ -66,7 +66,7 @@ def test_the_number_of_workers_changes_no_number(tiny_project, tmp_path):
         change(tiny_project, "engine", workers=workers)
         store = f"sqlite:///{tmp_path}/workers-{workers}.db"
         change(tiny_project, "tracking", uri=store, artifacts=str(tmp_path / f"artifacts-{workers}"))
-        done = train(tiny_project)
+        done = train_here(tiny_project)
         assert done.returncode == 0, done.stderr
         frames.append(pd.read_parquet(tiny_project / "results/predictions/losses.parquet"))
     np.testing.assert_array_equal(frames[0]["probability"], frames[1]["probability"])

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
+
+from bus_mlops.extensions import load_extensions
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
@@ -43,6 +49,23 @@ def run_stage_script(
     """Run one of pipelines/*.py in a project folder, as DVC does."""
     command = [sys.executable, str(ROOT / "pipelines" / f"{name}.py"), *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def run_stage_here(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has imported everything already; the project's extensions are forgotten then.
+
+    What its workers write to standard output and error themselves is not among what it gives back.
+    """
+    command = [str(ROOT / "pipelines" / f"{name}.py"), *arguments]
+    output, errors, code = io.StringIO(), io.StringIO(), 0
+    with chdir(folder), mock.patch.object(sys, "argv", command), redirect_stdout(output), redirect_stderr(errors):
+        try:
+            runpy.run_path(command[0], run_name="__main__")
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            load_extensions(folder / "nothing")
+    return subprocess.CompletedProcess(command, code, output.getvalue(), errors.getvalue())
 
 
 def small_profile() -> dict[str, Any]:

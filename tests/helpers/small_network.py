@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from projects import run_stage_script
+from projects import run_stage_here
 
 EXTENSION = '''"""A classifier of a few layers, the same with a mask, an approach, and a network for masks alone."""
 
@@ -115,5 +115,5 @@ def use_small_network(project: Path, network: str = "small") -> None:
 
 
 def _plan(project: Path) -> None:
-    done = run_stage_script("plan", project)
+    done = run_stage_here("plan", project)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from projects import ROOT
+from projects import ROOT, run_stage_here
 
 from bus_mlops.config import TrackingConfig
 from bus_mlops.tracking.ledger import Ledger
@@ -26,13 +26,19 @@ def change(project: Path, section: str, **values: Any) -> None:
     params = yaml.safe_load(path.read_text())
     params.setdefault(section, {}).update(values)
     path.write_text(yaml.safe_dump(params, sort_keys=False))
-    subprocess.run([sys.executable, str(ROOT / "pipelines" / "plan.py")], cwd=project, check=True, timeout=120)
+    done = run_stage_here("plan", project)
+    assert done.returncode == 0, done.stderr
 
 
 def change_plan(project: Path, strategy: str = "losses", **values: Any) -> None:
     """Change the plan of a strategy itself, e.g. to fewer folds or rows."""
     path = project / f"results/plan/{strategy}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def train_here(project: Path) -> subprocess.CompletedProcess[str]:
+    """Train the losses with this process as the driver; the workers are processes all the same."""
+    return run_stage_here("train", project, "losses")
 
 
 def train(project: Path, command: list[str] = TRAIN) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 from fold_examples import example
-from projects import run_stage_script
+from projects import run_stage_here
 
 from bus_mlops.config import FoldsConfig
 from bus_mlops.dataset.folds.assignment import Folds
@@ -130,7 +130,7 @@ def test_runs_tables_and_report_carry_the_tag(tiny_project, monkeypatch):
     change(tiny_project, kind="image-level", run=[1])
     shutil.rmtree(tiny_project / "results/plan")
     for stage in ("plan", "folds", "leakage"):
-        done = run_stage_script(stage, tiny_project)
+        done = run_stage_here(stage, tiny_project)
         assert done.returncode == 0, done.stderr
     assert "LEAKS: " in done.stdout
     count = json.loads((tiny_project / "data/leakage.json").read_text())["leaks"]
@@ -138,7 +138,7 @@ def test_runs_tables_and_report_carry_the_tag(tiny_project, monkeypatch):
     for stage, arguments in (("train", ["losses"]), ("evaluate", []), ("report", [])):
         if stage == "evaluate":  # the search and what it tunes are not part of this
             (tiny_project / "results/plan/tuned-mt_estan_loss.json").unlink()
-        done = run_stage_script(stage, tiny_project, *arguments)
+        done = run_stage_here(stage, tiny_project, *arguments)
         assert done.returncode == 0, done.stderr
     monkeypatch.chdir(tiny_project)
     config = load_config()

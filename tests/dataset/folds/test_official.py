@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from fold_examples import Row, official_files, official_rows, write_folder, write_zip
-from projects import run_stage_script
+from projects import run_stage_here
 from typer.testing import CliRunner
 
 from bus_mlops.config import FoldsConfig
@@ -299,7 +299,7 @@ def assembled(tmp_path_factory) -> Path:
     (folder / "results" / "plan").mkdir(parents=True)
     (folder / "results" / "plan" / "sizes.json").write_text('{"sizes": [32]}')
     for stage in ("phantom", "assemble", "audit"):
-        done = run_stage_script(stage, folder)
+        done = run_stage_here(stage, folder)
         assert done.returncode == 0, done.stderr
     return folder
 
@@ -387,7 +387,7 @@ def test_imported_folds_are_used_as_they_are_and_their_leaks_counted(project, tm
     assert command(project, str(write_folder(tmp_path / "folds", official_files(planted.rows)))).exit_code == 0
     found = json.loads((project / "data/folds-official/report.json").read_text())
     for stage in ("folds", "leakage"):
-        done = run_stage_script(stage, project)
+        done = run_stage_here(stage, project)
         assert done.returncode == 0, done.stderr
     checked = json.loads((project / "data/leakage.json").read_text())
     assert checked["kind"] == "official"
@@ -409,7 +409,7 @@ def test_imported_folds_are_used_as_they_are_and_their_leaks_counted(project, tm
 
     path = project / "params.yaml"
     path.write_text(path.read_text().replace("kind: official", "kind: grouped"))
-    done = run_stage_script("leakage", project)
+    done = run_stage_here("leakage", project)
     assert done.returncode == 1
     assert "holds folds of kind official, params.yaml asks for grouped" in done.stderr
 
@@ -421,7 +421,7 @@ def test_what_the_audit_excludes_is_taken_out_of_imported_folds(project, tmp_pat
     path = project / "params.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"audit": {"exclude": "duplicates"}}))
     for stage in ("folds", "leakage"):
-        done = run_stage_script(stage, project)
+        done = run_stage_here(stage, project)
         assert done.returncode == 0, done.stderr
     exclusions = read_exclusions(project / "data/audit/exclusions.csv")
     spare = set(exclusions.loc[exclusions["reason"] == "duplicate", "image_id"])
@@ -431,7 +431,7 @@ def test_what_the_audit_excludes_is_taken_out_of_imported_folds(project, tmp_pat
 
 
 def test_official_folds_that_were_never_imported_say_how(project):
-    done = run_stage_script("folds", project)
+    done = run_stage_here("folds", project)
     assert done.returncode == 1
     assert "run `bus-mlops folds import folds.zip`" in done.stderr
     assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from PIL import Image
-from projects import plant_conflict, run_stage_script
+from projects import plant_conflict, run_stage_here
 
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.errors import EvaluationError
@@ -41,7 +41,7 @@ def test_what_the_folds_exclude_is_counted_with_its_reason(tiny_project: Path):
     values = yaml.safe_load((tiny_project / "params.yaml").read_text())
     values["audit"] = {"exclude": "duplicates"}
     (tiny_project / "params.yaml").write_text(yaml.safe_dump(values))
-    assert run_stage_script("folds", tiny_project).returncode == 0
+    assert run_stage_here("folds", tiny_project).returncode == 0
     excluded, flow = read_excluded(tiny_project / "data", before)
     assert excluded == {"busi": {"near-duplicate": 2}, "hmss": {"near-duplicate": 1}}
     assert excluded_sentence(excluded).startswith("3 images were left out")
