@@ -13,7 +13,7 @@ export AWS_EC2_METADATA_DISABLED := true
 # Without bytecode on disk each of a thousand processes would compile what it imports: uv installs none.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install reproduce quick test coverage test-slow test-all test-oldest test-312 test-313 lint docs ui lock clean
+.PHONY: help install reproduce quick test coverage test-slow test-all test-oldest environments test-312 test-313 lint docs ui lock clean
 
 help:  ## show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,10 +47,13 @@ test: install  ## tests and docstring examples, about eleven minutes on two idle
 coverage: install  ## the same, counting the lines that they run: nine of ten at least
 	$(PYTEST) $(FILES) --cov --doctest-modules bus_mlops tests
 
+# The files in which a mark stands: the others would be imported in vain.
+marked = $(shell grep -rl --include='test_*.py' 'mark\.$(1)\b' tests)
+
 # What Ray, Keras and servers warn of while they train is no error there: it differs between machines.
 test-slow: install  ## the tests that make test leaves out
-	$(PYTEST) $(FILES) -W default -m 'slow and not alone'
-	$(PYTEST) -W default -m 'slow and alone'
+	$(PYTEST) $(FILES) -W default -m 'slow and not alone' $(call marked,slow)
+	$(PYTEST) -W default -m 'slow and alone' $(call marked,alone)
 
 test-all: test test-slow test-oldest  ## all tests, on the oldest versions and on newer Pythons too
 
@@ -69,6 +72,9 @@ test-oldest: .venv-oldest/.installed  ## the lowest allowed versions, and Python
 	else echo "SKIPPED: Python 3.12 is not here, so nothing was tested on it: make test-312 PYTHON312=/path/to/python3.12"; fi
 	@if test -n "$(PYTHON313)"; then $(MAKE) --no-print-directory test-313; \
 	else echo "SKIPPED: Python 3.13 is not here, so nothing was tested on it: make test-313 PYTHON313=/path/to/python3.13"; fi
+
+NEWER := $(if $(PYTHON312),.venv-312/.installed) $(if $(PYTHON313),.venv-313/.installed)
+environments: .venv-oldest/.installed $(NEWER)  ## what make test-oldest runs in, made beforehand
 
 test-312: .venv-312/.installed
 	.venv-312/bin/python $(UNTRAINED)

@@ -33,6 +33,12 @@ def test_every_target_says_what_it_is_for_or_is_part_of_another():
     assert phony - set(re.findall(r"^([a-z0-9-]+):.*## ", MAKEFILE, re.MULTILINE)) == {"test-312", "test-313"}
 
 
+def test_slow_tests_are_marked_in_their_own_files():
+    """Where make test-slow looks for them."""
+    shared = [path for path in (ROOT / "tests").rglob("*.py") if not path.name.startswith("test_")]
+    assert [path for path in shared if re.search(r"mark\.(slow|alone)\b", path.read_text())] == []
+
+
 def test_no_two_files_of_tests_share_a_name():
     """Pytest imports them by it; of two that one process collects, the second is an error. Alone neither is."""
     names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))

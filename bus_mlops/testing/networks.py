@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,7 +74,8 @@ def check_network(
     model = zoo.build(spec)
     check_built_network(spec, model)
     if onnx and spec.task.classifies:
-        check_onnx(model)
+        with exporter() as process:
+            check_onnx(model, process)
 
 
 def check_entry(entry: NetworkEntry) -> None:
@@ -111,15 +112,19 @@ def check_built_network(spec: RunSpec, model: keras.Model) -> None:
     _check_start(spec, model)
 
 
-def check_onnx(model: keras.Model) -> None:
-    """Exported in a process of its own, which gives back the gigabytes that this takes."""
+def exporter() -> ProcessPoolExecutor:
+    """A process of its own for exports, another after two: they take gigabytes, which only its end gives back."""
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=2)
+
+
+def check_onnx(model: keras.Model, process: Executor) -> None:
+    """Exported to ONNX by an `exporter()`, it answers alike."""
     from bus_mlops.packaging.onnx_export import export_onnx
 
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "model.keras"
         model.save(path)
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            difference = pool.submit(export_onnx, path, path.with_suffix(".onnx")).result()
+        difference = process.submit(export_onnx, path, path.with_suffix(".onnx")).result()
     require(difference < _ONNX_TOLERANCE, f"{model.name}: ONNX differs from Keras by {difference:.2g}.")
 
 

@@ -10,11 +10,8 @@ import numpy as np
 from bus_mlops.models.applications import APPLICATIONS, IMAGENET_MEAN, IMAGENET_STD
 
 
-def write_pretrained(backbone: str, folder: Path, ours: bool = False, name: str = "") -> Path:
-    """Write the file that Keras downloads for `backbone`, or `ours` in Keras 3's own format, of the same values.
-
-    By another `name` it is one of RadImageNet's, whose files are like those that Keras downloads.
-    """
+def write_pretrained(backbone: str, folder: Path, ours: bool = False) -> Path:
+    """Write the file that Keras downloads for `backbone`, or `ours` in Keras 3's own format, of the same values."""
     found = APPLICATIONS[backbone]
     keras.utils.set_random_seed(0)
     builder = getattr(keras.applications, found.builder)
@@ -32,7 +29,7 @@ def write_pretrained(backbone: str, folder: Path, ours: bool = False, name: str 
             spread = 0.1 if len(weight.shape) == 1 else 0.0
             value = np.asarray(weight) * rng.uniform(0.8, 1.2, weight.shape)
             weight.assign(value + spread * rng.uniform(size=weight.shape))
-    path = folder / (name or found.files[ours])
+    path = folder / found.files[ours]
     if ours:
         model.save_weights(path)
     else:

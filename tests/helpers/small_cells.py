@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,42 +32,60 @@ OPTIONS: dict[str, dict[str, bool | int | float | str]] = {
 }
 
 
-# A classifier of a few layers, where what is tested is not the network: MobileNet takes ten times as long to trace.
-# `small_in_the_zoo` registers it (its `backbone`, whose features are none, lets it be scaled as MobileNet is).
-SMALL = NetworkEntry(
-    name="small",
-    label="Small",
-    task=Task.CLASSIFICATION,
-    input_size=32,
-    builder="small_cells:small",
-    backbone="mobilenet",
-    source="a test",
+# Networks of a few layers, where what is tested is not the network: MobileNet takes ten times as long to trace.
+# `small_in_the_zoo` registers them (their `backbone`, whose features are none, lets them be scaled as MobileNet is).
+SMALL, SMALL_MULTITASK, SMALL_MASK = (
+    NetworkEntry(
+        name=name,
+        label="Small",
+        task=task,
+        input_size=64 if task.segments else 32,
+        builder=f"small_cells:{name}",
+        backbone="mobilenet",
+        source="a test",
+    )
+    for name, task in (
+        ("small", Task.CLASSIFICATION),
+        ("small_multitask", Task.MULTITASK),
+        ("small_mask", Task.SEGMENTATION),
+    )
 )
+_TASKS = {entry.name: entry.task for entry in (SMALL, SMALL_MULTITASK, SMALL_MASK)}
 
 
-def small(*, input_size: int, scaling: str, dropout: float) -> Any:
-    """Two convolutions with batch normalisation and a head with dropout."""
+def small(*, input_size: int, scaling: str, dropout: float, task: Task = Task.CLASSIFICATION) -> Any:
+    """Two convolutions with batch normalisation, and a head with dropout, one for masks, or both."""
     import keras
 
-    from bus_mlops.models.blocks import conv_norm_relu, malignancy_head
+    from bus_mlops.models.blocks import conv_norm_relu, malignancy_head, mask_head
     from bus_mlops.models.scaling import scale
 
     image = keras.Input((input_size, input_size, 3), name="image")
     x = conv_norm_relu(scale(image, scaling, "mobilenet"), 16, 3, "first")
     x = conv_norm_relu(keras.layers.MaxPooling2D(4)(x), 64, 3, "second")
-    pooled = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(image, {"malignancy": malignancy_head(pooled, (64, 32), (dropout, 0))})
+    outputs = {}
+    if task.classifies:
+        pooled = keras.layers.GlobalAveragePooling2D()(x)
+        outputs["malignancy"] = malignancy_head(pooled, (64, 32), (dropout, 0))
+    if task.segments:
+        outputs["mask"] = mask_head(keras.layers.UpSampling2D(4)(x))
+    return keras.Model(image, outputs)
+
+
+small_multitask = partial(small, task=Task.MULTITASK)
+small_mask = partial(small, task=Task.SEGMENTATION)
 
 
 @contextmanager
 def small_in_the_zoo(empty: Path) -> Iterator[None]:
-    """The network of a few layers is in the zoo, and nothing that an earlier test took from a project is.
+    """The networks of a few layers are in the zoo, and nothing that an earlier test took from a project is.
 
     Args:
         empty: A folder with nothing in it.
     """
     load_extensions(empty)
-    zoo.register(SMALL)
+    for entry in (SMALL, SMALL_MULTITASK, SMALL_MASK):
+        zoo.register(entry)
     try:
         yield
     finally:
@@ -75,7 +94,7 @@ def small_in_the_zoo(empty: Path) -> Iterator[None]:
 
 def make_spec(network: str = "mobilenet", **training: object) -> RunSpec:
     """A short training from scratch at 32 px (networks that segment: 64 px)."""
-    task = SMALL.task if network == SMALL.name else zoo.entry(network).task
+    task = _TASKS.get(network) or zoo.entry(network).task
     values: dict[str, Any] = {
         "input_size": 64 if task.segments else 32,
         "weights": "random",

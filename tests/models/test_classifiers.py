@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 
 import keras
 import pytest
@@ -58,5 +59,5 @@ def test_too_small_an_image_is_an_error_that_names_the_smallest(name: str, minim
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TOTALS)
-def test_onnx_agrees(build: Build, name: str) -> None:
-    check_onnx(build(name))
+def test_onnx_agrees(build: Build, export_process: Executor, name: str) -> None:
+    check_onnx(build(name), export_process)

@@ -18,13 +18,13 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "den
 ENCODERS = ["mobilenet", *SLOW]
 
 
-@pytest.mark.parametrize("size", [pytest.param(224, marks=pytest.mark.slow), 256])
-def test_it_has_the_released_codes_total(size):
-    model = zoo.build(network_spec("mt_estan", input_size=size))
+def test_it_has_the_released_codes_total():
+    """Here at 256 px; test_zoo.py counts at the paper's 224."""
+    model = zoo.build(network_spec("mt_estan", input_size=256))
     assert (model.count_params(), trainable_parameters(model)) == (55_980_162, 55_925_122)
-    assert model.output["mask"].shape == (None, size, size, 1)
+    assert model.output["mask"].shape == (None, 256, 256, 1)
     # The class head pools the fused bridge, 2,048 channels at stride 16, not the encoder's end.
-    assert model.get_layer("class_pool").input.shape == (None, size // 16, size // 16, 2048)
+    assert model.get_layer("class_pool").input.shape == (None, 16, 16, 2048)
     assert [model.get_layer(f"class_dense_{number}").units for number in (1, 2)] == [512, 128]
 
 
@@ -74,11 +74,11 @@ def test_taps_have_the_strides_that_the_decoder_needs_and_imagenet_fills_the_enc
         )
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
-def test_every_trainable_variable_learns(encoder):
+def test_every_trainable_variable_learns():
+    """With the other encoders each layer does, as the contract of networks asks."""
     import tensorflow as tf
 
-    model = zoo.build(network_spec("mt_estan", {"width": 0.0625, "encoder": encoder}))
+    model = zoo.build(network_spec("mt_estan", {"width": 0.0625, "encoder": "mobilenet"}))
     rng = np.random.default_rng(0)
     with tf.GradientTape() as tape:
         outputs = model(random_images(model), training=True)
@@ -119,7 +119,7 @@ def test_it_keeps_the_contract_of_networks(options, scaling):
 
 @pytest.mark.slow
 def test_a_saved_network_loads_without_this_package(tmp_path):
-    model = zoo.build(network_spec("mt_estan", {"width": 0.0625}))
+    model = zoo.build(network_spec("mt_estan", {"width": 0.0625, "encoder": "mobilenet"}))
     model.save(tmp_path / "model.keras")
     code = (
         "import keras, sys; m = keras.saving.load_model('model.keras', compile=False, safe_mode=True); "
@@ -130,5 +130,5 @@ def test_a_saved_network_loads_without_this_package(tmp_path):
 
 
 @pytest.mark.slow
-def test_onnx_agrees():
-    check_onnx(zoo.build(network_spec("mt_estan", {"width": 0.0625, "encoder": "mobilenet"})))
+def test_onnx_agrees(export_process):
+    check_onnx(zoo.build(network_spec("mt_estan", {"width": 0.0625, "encoder": "mobilenet"})), export_process)

@@ -72,8 +72,8 @@ def test_it_keeps_the_contract_of_networks(build, name, form):
 @pytest.mark.parametrize(
     ("name", "form"), [("emt_net", "upsampling"), ("sha_mtl", "mask_gate"), ("vakanski", "published")]
 )
-def test_onnx_agrees(build, name, form):
-    check_onnx(build(name, form))
+def test_onnx_agrees(build, export_process, name, form):
+    check_onnx(build(name, form), export_process)
 
 
 @pytest.mark.slow

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -158,6 +161,19 @@ def pretrained(spec: RunSpec, folder: Path) -> keras.Model:
     return model
 
 
+@pytest.fixture(scope="module")
+def downloaded(tmp_path_factory) -> Callable[[str], Path]:
+    """A file like the one that Keras downloads for a backbone, written once for this module."""
+    folder = tmp_path_factory.mktemp("downloaded")
+    return functools.cache(lambda backbone: write_pretrained(backbone, folder))
+
+
+@pytest.fixture
+def read_once(monkeypatch):
+    """A file is read once for all networks on its backbone: building that takes what is slow here."""
+    monkeypatch.setattr(weights, "load_application", functools.cache(weights.load_application))
+
+
 def features(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """What the classifier's head pools."""
     return np.asarray(keras.Model(model.input, model.get_layer("class_pool").input)(images))
@@ -169,10 +185,10 @@ def assert_close(found: np.ndarray, reference: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("backbone", [pytest.param(name, marks=pytest.mark.slow) for name in PREPROCESSING])
-def test_features_are_keras_own_from_the_file_that_it_downloads(backbone, tmp_path):
-    path = write_pretrained(backbone, tmp_path)
+def test_features_are_keras_own_from_the_file_that_it_downloads(backbone, downloaded):
+    path = downloaded(backbone)
     spec = network_spec(backbone, scaling="imagenet", weights="imagenet")
-    model = pretrained(spec, tmp_path)
+    model = pretrained(spec, path.parent)
     builder = getattr(keras.applications, APPLICATIONS[backbone].builder)
     reference = builder(include_top=False, weights=path, input_shape=model.input_shape[1:])
     images = random_images(model)
@@ -215,8 +231,8 @@ def test_layers_without_names_find_their_weights_in_either_format(backbone, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["mobilenet", "efficientnetb0", "densenet121", "resnet50", "vgg16"])
-def test_every_network_on_a_backbone_takes_its_weights(backbone, tmp_path):
-    write_pretrained(backbone, tmp_path)
+def test_every_network_on_a_backbone_takes_its_weights(backbone, downloaded, read_once):
+    folder = downloaded(backbone).parent
     variants = []
     for entry in zoo.NETWORKS.values():
         for encoder in entry.options["encoder"].choices if "encoder" in entry.options else ("",):
@@ -228,7 +244,7 @@ def test_every_network_on_a_backbone_takes_its_weights(backbone, tmp_path):
     for name, options in [(backbone, {}), *variants]:
         spec = network_spec(name, options, weights="imagenet")
         model = zoo.build(spec)
-        values = weights.pretrained_values(model, spec, tmp_path)
+        values = weights.pretrained_values(model, spec, folder)
         assert set(values) <= {variable.path for variable in model.weights}
         expected = expected or values
         assert set(values) == set(expected), name
@@ -241,41 +257,40 @@ def test_a_network_without_pretrained_part_says_so(tmp_path):
         weights.pretrained_values(zoo.build(spec), spec, tmp_path)
 
 
-def test_weights_that_do_not_find_their_layers_are_an_error(tmp_path):
-    write_pretrained("mobilenet", tmp_path)
+def test_weights_that_do_not_find_their_layers_are_an_error(downloaded):
+    folder = downloaded("mobilenet").parent
     spec = network_spec("mobilenet", weights="imagenet")
     model = zoo.build(spec)
     part = keras.Model(model.input, model.get_layer("conv_pw_12_relu").output)
     with pytest.raises(WeightsError, match=r"mobilenet.*no layer 'conv_dw_13'"):
-        weights.pretrained_values(part, spec, tmp_path)
+        weights.pretrained_values(part, spec, folder)
     narrow = keras.applications.MobileNet(include_top=False, weights=None, alpha=0.25, input_shape=(64, 64, 3))
     with pytest.raises(WeightsError, match=r"'conv1' with weights \[\(3, 3, 3, 32\)\]"):
-        weights.pretrained_values(narrow, spec, tmp_path)
+        weights.pretrained_values(narrow, spec, folder)
 
 
 @pytest.mark.slow
-def test_layers_without_names_beside_those_of_the_backbone_are_an_error(tmp_path):
-    write_pretrained("xception", tmp_path)
+def test_layers_without_names_beside_those_of_the_backbone_are_an_error(downloaded):
+    folder = downloaded("xception").parent
     spec = network_spec("xception", weights="imagenet")
     model = zoo.build(spec)
     more = keras.Model(model.input, keras.layers.Conv2D(2, 1)(model.get_layer("class_pool").input))
     with pytest.raises(WeightsError, match="5 Conv2D layers without a name of their own, and its backbone 4"):
-        weights.pretrained_values(with_stable_names(more), spec, tmp_path)
+        weights.pretrained_values(with_stable_names(more), spec, folder)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize(("ours", "scaling"), [(False, "imagenet"), (True, "raw255")])
 @pytest.mark.parametrize("backbone", ["convnexttiny", "efficientnetv2b0", "efficientnetv2s"])
-def test_what_came_since_sees_what_keras_feeds_it_from_either_file(backbone, ours, tmp_path):
+def test_what_came_since_sees_what_keras_feeds_it_from_either_file(backbone, ours, scaling, tmp_path):
     """They scale inside; ConvNeXt is built of plain layers here, and of models and a layer of its own by Keras."""
     path = write_pretrained(backbone, tmp_path, ours)
     builder = getattr(keras.applications, APPLICATIONS[backbone].builder)
     reference = builder(include_top=False, weights=None, input_shape=(64, 64, 3))
     reference.load_weights(path)
-    for scaling in ("imagenet", "raw255"):
-        model = pretrained(network_spec(backbone, scaling=scaling, weights="imagenet"), tmp_path)
-        images = random_images(model)
-        assert_close(features(model, images), np.asarray(reference(images)))
+    model = pretrained(network_spec(backbone, scaling=scaling, weights="imagenet"), tmp_path)
+    images = random_images(model)
+    assert_close(features(model, images), np.asarray(reference(images)))
 
 
 def radimagenet(images: np.ndarray) -> np.ndarray:
@@ -285,23 +300,26 @@ def radimagenet(images: np.ndarray) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("network", "options", "backbone", "last"),
+    ("backbone", "last", "networks"),
     [
-        ("resnet50", {}, "resnet50", "conv5_block3_out"),
-        ("densenet121", {}, "densenet121", "relu"),
-        ("inceptionv3", {}, "inceptionv3", "mixed10"),
-        ("mt_estan", {"width": 0.0625}, "resnet50", "conv5_block3_out"),
-        ("linear_probe_resnet50", {}, "resnet50", "conv5_block3_out"),
+        ("resnet50", "conv5_block3_out", {"resnet50": {}, "mt_estan": {"width": 0.0625}, "linear_probe_resnet50": {}}),
+        ("densenet121", "relu", {"densenet121": {}}),
+        ("inceptionv3", "mixed10", {"inceptionv3": {}}),
     ],
 )
-def test_radimagenets_features_are_those_of_its_file_with_its_own_scaling(network, options, backbone, last, tmp_path):
-    path = write_pretrained(backbone, tmp_path, name=APPLICATIONS[backbone].radimagenet)
-    model = pretrained(network_spec(network, options, weights="radimagenet", scaling="radimagenet"), tmp_path)
+def test_radimagenets_features_are_those_of_its_file_with_its_own_scaling(
+    backbone, last, networks, downloaded, tmp_path, read_once
+):
+    # RadImageNet's files are like those that Keras downloads.
+    path = shutil.copy(downloaded(backbone), tmp_path / APPLICATIONS[backbone].radimagenet)
     builder = getattr(keras.applications, APPLICATIONS[backbone].builder)
-    reference = builder(include_top=False, weights=path, input_shape=model.input_shape[1:])
-    images = random_images(model)
-    found = np.asarray(keras.Model(model.input, model.get_layer(last).output)(images))
-    assert_close(found, np.asarray(reference(radimagenet(images))))
+    size = network_spec(backbone).training.input_size
+    reference = builder(include_top=False, weights=path, input_shape=(size, size, 3))
+    for network, options in networks.items():
+        model = pretrained(network_spec(network, options, weights="radimagenet", scaling="radimagenet"), tmp_path)
+        images = random_images(model)
+        found = np.asarray(keras.Model(model.input, model.get_layer(last).output)(images))
+        assert_close(found, np.asarray(reference(radimagenet(images))))
 
 
 def test_radimagenets_files_are_named_where_they_are_missing_damaged_or_of_another_network(offline, tmp_path):

@@ -39,8 +39,11 @@ FACTS = {
 # Seconds of building each.
 SLOW = {"efficientnetb0", "densenet121", "inceptionv3", "efficientnetb0_multitask", "densenet121_multitask", "sha_mtl"}
 EVERY = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in FACTS]
-SINCE = sorted(name for name, network in zoo.NETWORKS.items() if network.since_the_paper)
 QUICK = ("linear_probe_mobilenet",)
+LATER = sorted(name for name, network in zoo.NETWORKS.items() if network.since_the_paper)
+SINCE = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LATER]
+# Of the probes one: each is a backbone, which test_classifiers.py checks, below one layer.
+CONTRACTS = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LATER if not zoo.entry(name).probe)]
 PROBED = ["malignancy_logit/kernel", "malignancy_logit/bias"]
 WITH_DECODER = [name for name in FACTS if zoo.entry(name).task.segments]
 
@@ -70,10 +73,8 @@ def test_stored_facts_are_those_of_the_network_and_of_the_specification(name):
         assert f"{network.gmac:.{len(gmac.split('.')[1])}f}" == gmac
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SINCE]
-)
-def test_what_came_since_keeps_the_contract_of_networks(name):
+@pytest.mark.parametrize("name", SINCE)
+def test_what_came_since_has_its_stored_facts(name):
     from bus_mlops.models.cost import multiply_accumulates
 
     network = zoo.entry(name)
@@ -83,6 +84,10 @@ def test_what_came_since_keeps_the_contract_of_networks(name):
     assert network.gmac == round(multiply_accumulates(model) / 1e9, 3)
     if network.probe:
         assert [variable.path for variable in model.trainable_weights] == PROBED
+
+
+@pytest.mark.parametrize("name", CONTRACTS)
+def test_what_came_since_keeps_the_contract_of_networks(name):
     check_built_network(network_spec(name), zoo.build(network_spec(name)))
 
 
@@ -94,12 +99,10 @@ def test_networks_for_ultrasound_know_their_row_of_the_paper():
     assert all(paper_row(9, name, "Multi") for name in names.values())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FACTS)
-def test_builds_at_its_smallest_size(name):
-    size = allowed_sizes(zoo.entry(name))[0]
-    model = zoo.build(network_spec(name, input_size=size, scaling="unit"))
-    assert model.input_shape == (None, size, size, 3)
+def test_contracts_are_checked_at_the_smallest_size(name):
+    """At which the tests of each kind of network build it."""
+    assert network_spec(name).training.input_size == allowed_sizes(zoo.entry(name))[0]
 
 
 @pytest.mark.parametrize("name", FACTS)

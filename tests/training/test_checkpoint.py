@@ -65,7 +65,9 @@ def test_it_ends_bit_identical_wherever_it_was_cut(tmp_path, network, optimizer,
     expected = outcome(program, spec, whole)
     assert whole.best_epoch < EPOCHS, "choose a rate at which the best epoch is not the last"
 
-    for cut in sorted({1, whole.best_epoch, whole.best_epoch + 1, EPOCHS}):
+    # Of the large one, with masks, only where the best epoch is behind: an epoch of it takes seconds.
+    early = set() if network == "mt_estan" else {1, whole.best_epoch, EPOCHS}
+    for cut in sorted({whole.best_epoch + 1, *early}):
         checkpoint = Checkpoint(tmp_path / f"{cut}.npz", IDENTITY)
         with pytest.raises(CutOffError):
             train(program, spec, checkpoint, cut_after=cut)

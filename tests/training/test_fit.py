@@ -58,7 +58,7 @@ def test_mt_estan_learns_its_masks():
 
 
 def test_validation_loss_is_the_training_loss_of_whole_batches():
-    spec = make_spec("mt_estan", loss={"positive_weight": 3, "classification_weight": 1.5, "mask_weight": 0.5})
+    spec = make_spec("small_multitask", loss={"positive_weight": 3, "classification_weight": 1.5, "mask_weight": 0.5})
     program, data = Program(spec), make_data(40, 64)
     program.reset(spec, 3)
     has_mask = (np.arange(40) % 3 > 0).astype(np.uint8)

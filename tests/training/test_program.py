@@ -127,7 +127,7 @@ def test_nothing_is_traced_twice_and_every_parameter_counts():
 
 
 def test_a_network_that_only_segments_learns_from_dice_and_has_no_probability():
-    spec, data, index = make_spec("estan", epochs=3), make_data(12, 64), np.arange(12)
+    spec, data, index = make_spec("small_mask", epochs=3), make_data(12, 64), np.arange(12)
     program = Program(spec)
     result = fit(program, spec, CellData(data.images, data.labels, index[:8], index[8:], data.masks), seed=1)
     probability, masks = program.predict(data.images, index)
@@ -211,7 +211,7 @@ def test_predictions_come_in_the_order_asked_for_and_from_a_memory_map(tmp_path)
 def test_a_saved_network_predicts_the_same_and_holds_no_optimizer(tmp_path):
     import keras
 
-    spec = make_spec("mt_estan", epochs=1)
+    spec = make_spec("small_multitask", epochs=1)
     program = Program(spec)
     program.reset(spec, 1)
     path = tmp_path / "models" / "model.keras"
