@@ -50,7 +50,7 @@ def package(comparison: Comparison, limits: PackageLimits) -> Verdict:
         values |= {"asked": check.asked, "distance": check.distance, "answer_tolerance": limits.answer_tolerance}
         if not check.distance <= limits.answer_tolerance:
             problems.append(
-                f"its members answer test images up to {check.distance:.2g} away from what their runs recorded"
+                f"its members answer test images up to {check.distance:.3g} away from what their runs recorded"
             )
     sentence = "; ".join(problems) or (
         f"Loads with {check.members} members in a process without TensorFlow, has a signature, and repeats its stored "
