@@ -28,6 +28,8 @@ IMAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.3",
 )
 MODALITY = "US"
+# Copies of screens, of one frame or of several.
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 MAX_BYTES = 1 << 30
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _DIRECTORY = "1.2.840.10008.1.3.10"
@@ -126,7 +128,7 @@ def _parsed(source: Path | bytes, name: str) -> Dataset:
             head = dcmread(io.BytesIO(data), force=True, specific_tags=[])
             syntax = head.file_meta.get("TransferSyntaxUID")
             if syntax == _DEFLATED:
-                raise DicomError(f"{name} is deflated: its size is not known before it is read. Send it as it was.")
+                raise DicomError(f"{name} is deflated: its size is not known before it is read. Send it uncompressed.")
             dataset = dcmread(io.BytesIO(data), force=True)
             if syntax is None:  # without a head, it is in the order and with the types that the reader found
                 dataset.file_meta.TransferSyntaxUID = _found_syntax(dataset)
@@ -170,6 +172,12 @@ def _require_ultrasound(dataset: Dataset) -> None:
     found = str(dataset.get("SOPClassUID", "")), str(dataset.get("Modality", "")).strip().upper()
     if found[0] not in IMAGE_CLASSES or found[1] != MODALITY:
         kind = _kind(*found)
+        if found[0].startswith(_SECONDARY_CAPTURE) and found[1] == MODALITY:
+            raise OtherContentError(
+                f"it is a copy of a screen ({kind}), without the scanner's own regions and calibration: not answered. "
+                "Send the ultrasound image itself.",
+                kind,
+            )
         raise OtherContentError(f"it is no ultrasound image, but {kind}: not answered.", kind)
     part = str(dataset.get("BodyPartExamined") or "").strip()
     if part and not _BREAST.search(part):

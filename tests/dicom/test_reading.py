@@ -30,6 +30,15 @@ def read(image=None, **tags):
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.33", "Modality": "SR"}, "Comprehensive SR Storage"),
         ({"SOPClassUID": "1.2.3.4", "Modality": "US"}, "an object of an unknown class"),
         ({"SOPClassUID": None, "Modality": None}, r"an object of an unknown class \(no modality\)"),
+        (
+            {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "Modality": "US"},
+            r"a copy of a screen \(Secondary Capture Image Storage \(US\)\)",
+        ),
+        (
+            {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.4", "Modality": "US"},
+            r"a copy of a screen .* Send the ultrasound image itself",
+        ),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7", "Modality": "OT"}, r"no ultrasound image, but Secondary Capture"),
         ({"BodyPartExamined": "LIVER"}, "only the breast"),
     ],
 )
@@ -37,6 +46,15 @@ def test_what_is_no_ultrasound_of_a_breast_is_refused_by_its_tags(tags, kind):
     image = ultrasound(**tags)
     image.file_meta.MediaStorageSOPClassUID = image.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     with pytest.raises(OtherContentError, match=kind):
+        read(image)
+
+
+def test_what_is_deflated_is_refused_before_it_is_unpacked():
+    image = ultrasound()
+    image.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    with pytest.raises(
+        DicomError, match=r"is deflated: its size is not known before it is read\. Send it uncompressed"
+    ):
         read(image)
 
 
