@@ -106,6 +106,17 @@ def test_a_finding_has_a_number_where_both_rows_are_finished_and_none_elsewhere(
     assert sum("not trained yet" in line for line in lines) == len(study.FINDINGS) - 1
 
 
+def test_a_claim_holds_by_the_p_that_is_adjusted_for_all_claims_also_those_to_come():
+    p = [0.01, 0.02, *[np.nan] * 3]
+    table = pd.DataFrame({"claim": list("abcde"), "difference": [0.1, -0.1, *[np.nan] * 3], "p": p})
+    table = table.assign(low=table["difference"] - 0.01, high=table["difference"] + 0.01)
+    first, second, *_ = list(study_page._findings(table))[2:]
+    assert [cell.strip() for cell in first.split("|")[-4:-1]] == ["0.01", "0.05", "undecided"]
+    assert second.split("|")[-3].strip() == "0.08"
+    sure = study_page._findings(table.assign(p=[0.001, 0.002, *[np.nan] * 3]))
+    assert [line.split("|")[-2].strip() for line in list(sure)[2:4]] == ["yes", "the other way round"]
+
+
 def test_patients_are_scored_by_the_greatest_and_the_mean_of_their_images():
     cell = pd.DataFrame(
         {
