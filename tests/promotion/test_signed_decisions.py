@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from promotion_store import NAME, Store
 from signing_keys import write_key
+from typer.testing import CliRunner
 
+from bus_mlops.cli.app import app
 from bus_mlops.consumer import export as bundle
 from bus_mlops.consumer import resolve as resolving
 from bus_mlops.consumer.client import load_model
+from bus_mlops.consumer.package_format import SIGNATURE_FILE
 from bus_mlops.consumer.signatures import SIGNATURE_TAG
 from bus_mlops.errors import RegistryError, UntrustedError
 from bus_mlops.packaging.signing import read_signer
@@ -222,6 +225,31 @@ def test_a_key_is_exchanged_by_signing_anew(store_of_mine, key, tmp_path, monkey
     with pytest.raises(UntrustedError, match="which is not trusted here"):  # of the package, whose folder others share
         load(store_of_mine)
     assert [each for each in contradictions(client, NAME) if "sign" in each] == []
+
+
+def test_registered_versions_are_signed_anew_by_the_command(store_of_mine, key, tmp_path, monkeypatch):
+    new = write_key(tmp_path / "new", "next")
+    uri = store_of_mine.config.tracking.uri
+    folders = [located(f"models:/{NAME}/{number}", uri)[0] for number in ("1", "2")]
+    before = {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()}
+    try:
+        for number in ("1", "2"):
+            command = ["sign", f"models:/{NAME}/{number}", "--key", str(new), "--tracking-uri", uri]
+            done = CliRunner().invoke(app, command, catch_exceptions=False)
+            assert done.exit_code == 0, done.output
+            assert f"{NAME} version {number}: 1 decisions signed anew" in " ".join(done.output.split())
+        changed = {path.name for path, content in before.items() if path.read_bytes() != content}
+        assert changed == {SIGNATURE_FILE}
+        monkeypatch.setenv("BUS_MLOPS_TRUSTED_KEYS", str(new.with_suffix(".pub")))
+        champion = load(store_of_mine)
+        assert (champion.version, champion.standing.signed) == ("2", "trusted")
+        monkeypatch.setenv("BUS_MLOPS_TRUSTED_KEYS", str(key.with_suffix(".pub")))
+        monkeypatch.setattr(resolving, "PAUSE_SECONDS", 0)
+        with pytest.raises(UntrustedError, match=r"no decision on record .* signed by a key that is trusted here"):
+            load(store_of_mine)
+    finally:  # the packages are the other tests', too
+        for path, content in before.items():
+            path.write_bytes(content)
 
 
 def test_a_copy_that_was_pulled_is_checked_without_the_store(promoted, monkeypatch, tmp_path):
