@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import logging
 import pkgutil
 import re
 import warnings
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,16 +25,25 @@ from bus_mlops.training.process import without_chatter
 # In probability: sums in another order move a pixel of a network that was trained for a few epochs by 1.2e-4. This must
 # stay within what answers may differ by from what was recorded, 1e-3 (promotion.recomputation).
 TOLERANCE = 5e-4
+# What differs between networks that are built alike: seeds of first weights, addresses of the process that saved them.
+_INCIDENTAL = re.compile(r'("seed"|"shared_object_id"): \d+')
+# What Keras raises for files that are damaged, or not its own.
+_DAMAGES = (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile, zlib.error)
 # Otherwise tf2onnx copies the whole graph before each of its 24 passes: 39 s instead of 16 for MT-ESTAN.
 _SETTINGS = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF2ONNX_CATCH_ERRORS": "FALSE"}
 
 
-def export_onnx(keras_path: Path, onnx_path: Path) -> float:
+def export_onnx(keras_path: Path, onnx_path: Path, read: Callable[[Path], Any] | None = None) -> float:
     """Export a trained network.
 
     The graph takes `image` (B, S, S, 3) float32, 0-255, of any batch size B, and gives `malignancy` (B, 1)
     and, for multitask networks, `mask` (B, S, S, 1), both as probabilities. Checked on random and extreme
     images in batches of 1 and 5.
+
+    Args:
+        keras_path: Of the network.
+        onnx_path: Where to.
+        read: Loads it; `load_network` by default.
 
     Returns:
         The greatest |Keras - ONNX| over its outputs, in probability.
@@ -40,7 +52,7 @@ def export_onnx(keras_path: Path, onnx_path: Path) -> float:
         RegistryError: The two differ by more than 5e-4, or the outputs have other names.
     """
     with _quiet():
-        network = load_network(keras_path)
+        network = (read or load_network)(keras_path)
     names = write_onnx(network, onnx_path)
     if "malignancy" not in names or not set(names) <= {"malignancy", "mask"}:
         raise RegistryError(
@@ -75,8 +87,8 @@ def write_onnx(network: Any, onnx_path: Path) -> list[str]:
 
 
 def how_built(network: Any) -> str:
-    """How a Keras network is built, without the seeds that its weights began with: alike ones can swap weights."""
-    return re.sub(r'"seed": \d+', '"seed": null', network.to_json())
+    """How a Keras network is built, without what is incidental: alike ones can swap weights."""
+    return _INCIDENTAL.sub(r"\1: null", network.to_json())
 
 
 class _Traced(NamedTuple):
@@ -138,11 +150,50 @@ def load_network(path: Path) -> Any:
         raise RegistryError(f"{path} is not a .keras file: packages hold Keras's own format, never a pickle or HDF5.")
     try:
         network = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError, KeyError) as error:
+    except _DAMAGES as error:
         raise RegistryError(f"{path} cannot be loaded as a Keras model: {error}") from error
     if len(network.inputs) != 1 or len(network.input_shape) != 4 or network.input_shape[1] is None:
         raise RegistryError(f"{path} must have one input (B, S, S, 3) but has {network.input_shape}.")
     return network
+
+
+class NetworkReader:
+    """Loads `.keras` files one after the other: the members of an ensemble are built alike, and built once.
+
+    The network that a call returns has other weights after the next call.
+    """
+
+    def __init__(self) -> None:
+        self._built, self._network = "", None
+
+    def __call__(self, path: Path) -> Any:
+        """The network of a file, as `load_network` loads it.
+
+        Raises:
+            RegistryError: It cannot be loaded so.
+        """
+        built = _built_in(path)
+        if self._network is None or not built or built != self._built:
+            self._built, self._network = built, load_network(path)
+            return self._network
+        try:
+            self._network.load_weights(path)
+        except _DAMAGES as error:
+            raise RegistryError(f"{path} cannot be loaded as a Keras model: {error}") from error
+        return self._network
+
+
+def _built_in(path: Path) -> str:
+    """How the network of a `.keras` file is built, without seeds and compile state; "" where that is not all of it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+        config.pop("compile_config", None)
+    except (*_DAMAGES, AttributeError):
+        return ""  # `load_network` says what is wrong with it
+    text = json.dumps(config, sort_keys=True)
+    # Their constants are made when a network is loaded.
+    return "" if '"Normalization"' in text else _INCIDENTAL.sub(r"\1: null", text)
 
 
 def _name_dimensions(onnx_path: Path) -> list[str]:

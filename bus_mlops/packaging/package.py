@@ -40,6 +40,8 @@ from bus_mlops.packaging.sbom import bill_of_materials
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+    from bus_mlops.packaging.onnx_export import NetworkReader
+
 EXAMPLE_SIDE = 96
 
 
@@ -77,9 +79,13 @@ def write_package(
     twice = [path for path, times in Counter(path.resolve() for path in members).items() if times > 1]
     if twice:
         raise RegistryError(f"{twice[0]} is given for more than one member: each fold has its own network.")
+    from bus_mlops.packaging.onnx_export import NetworkReader
+
+    # What is written is read again by another, so that the files are what is exported.
+    read, read_again = NetworkReader(), NetworkReader()
     with replaced_folder(folder) as partial:
         exported = [
-            _write_member(partial, i, path, input_size, calibration)
+            _write_member(partial, i, path, input_size, calibration, (read, read_again))
             for i, (path, calibration) in enumerate(_calibrated(members, calibrations), 1)
         ]
         outputs = {names for _, names in exported}
@@ -209,21 +215,26 @@ def _calibrated(
 
 
 def _write_member(
-    folder: Path, number: int, source: Path, input_size: int, calibration: Calibration
+    folder: Path,
+    number: int,
+    source: Path,
+    input_size: int,
+    calibration: Calibration,
+    readers: tuple[NetworkReader, NetworkReader],
 ) -> tuple[Member, tuple[str, ...]]:
     """Copy one network without its compile state and export it; returns its entry and its outputs."""
-    from bus_mlops.packaging.onnx_export import export_onnx, load_network
+    from bus_mlops.packaging.onnx_export import export_onnx
 
     if not source.is_file():
         raise RegistryError(f"{source} is missing: the trained network of member {number}.")
-    network = load_network(source)
+    network = readers[0](source)
     if tuple(network.input_shape[1:]) != (input_size, input_size, 3):
         raise RegistryError(f"{source} takes {network.input_shape[1:]} but the package says {input_size} px.")
     member = f"members/fold_{number}"
     keras_path, onnx_path = folder / f"{member}.keras", folder / f"{member}.onnx"
     keras_path.parent.mkdir(parents=True, exist_ok=True)
     network.save(keras_path)
-    difference = export_onnx(keras_path, onnx_path)
+    difference = export_onnx(keras_path, onnx_path, readers[1])
     entry = Member(keras=f"{member}.keras", onnx=f"{member}.onnx", calibration=calibration, max_difference=difference)
     return entry, tuple(sorted(network.output_names))
 

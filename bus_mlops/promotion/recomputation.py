@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +90,9 @@ def recompute(
     if benchmark is None or problem:
         found.unseen.append(problem)
         return found
-    packaged = members_of(package)
+    from bus_mlops.packaging.onnx_export import NetworkReader
+
+    packaged, read = members_of(package), NetworkReader()
     for model in models:
         for cell, run in model.runs.items():
             rows = model.predictions
@@ -107,7 +109,7 @@ def recompute(
                 _compare(found, where, rows, _of_member(package, packaged[run]), size, benchmark, full)
             elif MODEL in ledger.artifact_digests(run):
                 with tempfile.TemporaryDirectory(prefix="bus-recompute-") as folder:
-                    network = _of_keras(ledger.artifact(run, MODEL, Path(folder)))
+                    network = _of_keras(read(ledger.artifact(run, MODEL, Path(folder))))
                     _compare(found, where, rows, network, size, benchmark, full)
             else:
                 found.unseen.append(f"{where} has no {MODEL}")
@@ -198,7 +200,9 @@ def predict_with_keras(
     path: Path, images: npt.NDArray[np.uint8], index: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """What a recorded network says itself of some of the assembled images, (N,)."""
-    predict = _of_keras(path)
+    from bus_mlops.packaging.onnx_export import load_network
+
+    predict = _of_keras(load_network(path))
     return np.concatenate([predict(batch) for batch in _batches(images, index)])
 
 
@@ -214,11 +218,7 @@ def places_of(benchmark: Benchmark, images: list[str]) -> npt.NDArray[np.int64]:
     return benchmark.frame.set_index("image_id")["index"].reindex(images).to_numpy(np.int64)
 
 
-def _of_keras(path: Path) -> Predict:
-    from bus_mlops.packaging.onnx_export import load_network
-
-    network = load_network(path)
-
+def _of_keras(network: Any) -> Predict:
     def predict(squares: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         answer = network(squares.astype(np.float32), training=False)
         return np.asarray(answer["malignancy"], np.float64)[:, 0]

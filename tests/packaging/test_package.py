@@ -28,7 +28,7 @@ from bus_mlops.consumer.client import load_model
 from bus_mlops.consumer.package_files import read_package
 from bus_mlops.consumer.package_format import ARTIFACT, EXAMPLE_IMAGE, Calibration
 from bus_mlops.errors import RegistryError
-from bus_mlops.packaging.onnx_export import export_onnx
+from bus_mlops.packaging.onnx_export import NetworkReader, export_onnx
 from bus_mlops.packaging.package import log_package, write_package
 from bus_mlops.packaging.pyfunc import PYFUNC_FILE, pyfunc_options
 
@@ -113,7 +113,19 @@ def test_export_equals_keras_in_both_outputs(members, tmp_path):
         np.testing.assert_allclose(session.run([name], {"image": images})[0], expected[name], atol=1e-4)
 
 
-def test_what_is_built_alike_is_traced_once_and_each_has_its_own_weights(members, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory) -> list[Path]:
+    """Two networks as two processes save them: of other weights, and with the same names of layers."""
+    import keras
+
+    paths = [tmp_path_factory.mktemp("alike") / f"{seed}.keras" for seed in (1, 2)]
+    for seed, path in enumerate(paths, 1):
+        keras.utils.clear_session()
+        tiny_network(seed).save(path)
+    return paths
+
+
+def test_what_is_built_alike_is_traced_once_and_each_has_its_own_weights(alike, tmp_path, monkeypatch):
     import onnxruntime
 
     from bus_mlops.packaging import onnx_export
@@ -121,14 +133,41 @@ def test_what_is_built_alike_is_traced_once_and_each_has_its_own_weights(members
     monkeypatch.setattr(onnx_export, "_LATEST", [])
     images = np.random.default_rng(3).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
     answers = []
-    for number, member in enumerate((members[0], members[1], members[0])):
+    known = []
+    for number, member in enumerate((alike[0], alike[1], alike[0])):
         assert export_onnx(member, tmp_path / f"{number}.onnx") <= 1e-4  # from what this member answers
         session = onnxruntime.InferenceSession(str(tmp_path / f"{number}.onnx"))
         answers.append(session.run(["malignancy"], {"image": images})[0])
-    (traced,) = onnx_export._LATEST
+        known += onnx_export._LATEST
+    traced, *others = known
+    assert len(others) == 2
+    assert all(other is traced for other in others)
     assert traced.function.experimental_get_tracing_count() == 1
     assert not np.allclose(answers[0], answers[1], atol=1e-4)
     np.testing.assert_array_equal(answers[0], answers[2])
+
+
+def test_what_is_built_alike_is_built_once_and_read_as_it_is(alike, tmp_path):
+    import keras
+
+    read, images = NetworkReader(), np.random.default_rng(3).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
+    other = tmp_path / "other.keras"
+    tiny_network(3, mask=False).save(other)
+    networks = []
+    for member in (alike[0], alike[1], other, alike[0]):
+        networks.append(read(member))
+        expected = keras.saving.load_model(member, compile=False)(images, training=False)
+        for name, values in networks[-1](images, training=False).items():
+            np.testing.assert_array_equal(np.asarray(values), np.asarray(expected[name]))
+    assert networks[0] is networks[1]
+    assert len({id(network) for network in networks}) == 3
+    damaged = tmp_path / "damaged.keras"
+    content = bytearray(alike[0].read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    damaged.write_bytes(content)
+    for reader in (read, NetworkReader()):
+        with pytest.raises(RegistryError, match=r"damaged.keras cannot be loaded"):
+            reader(damaged)
 
 
 def test_export_refuses_weights_that_are_not_finite(tmp_path):
