@@ -77,9 +77,10 @@ def write_onnx(network: Any, onnx_path: Path) -> list[str]:
     """
     with _quiet():
         import tf2onnx
-        from keras.src.export.tf2onnx_lib import patch_tf2onnx  # without it tf2onnx fails with numpy 2
 
-        patch_tf2onnx()
+        from bus_mlops.models.framework import keras
+
+        keras.src.export.tf2onnx_lib.patch_tf2onnx()  # without it tf2onnx fails with numpy 2
         traced = _traced(network)
         onnx_path.parent.mkdir(parents=True, exist_ok=True)
         tf2onnx.convert.from_function(traced.function, traced.signature, output_path=str(onnx_path))

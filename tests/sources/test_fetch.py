@@ -439,7 +439,7 @@ def test_command_says_what_failed_and_exits_with_1(server, tmp_path):
 def test_a_stopped_process_leaves_whole_images_and_goes_on_later(server, tmp_path, blow):
     names = [str(number) for number in range(12)]
     metadata = table(tmp_path, server, names)
-    arguments = ("hmss", "--metadata", str(metadata), "--root", "raw", "--rate", "10", "--i-have-permission")
+    arguments = ("hmss", "--metadata", str(metadata), "--root", "raw", "--rate", "4", "--i-have-permission")
     process = subprocess.Popen(
         command(tmp_path, *arguments), cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
