@@ -112,10 +112,31 @@ def lead(tables: dict[str, pd.DataFrame], about: Mapping[str, Any]) -> str:
         # Tables that share trainings, such as those without augmentation, share the row.
         *_rows_table(done.drop_duplicates(["roc_auc", "sensitivity"]), ("roc_auc", "sensitivity", "specificity")),
         "",
+        *_outlook(tables),
         "![Areas under the ROC curve with 95 % intervals](docs/study/areas.svg)",
         "",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _outlook(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """What leaks add to the leading row, and what it does on a source that it has not seen, where that is known."""
+    _, model, variant = LEADING[0]
+    said = []
+    for name, chosen in (("leak", {"metric": "roc_auc"}), ("across", {"unit": "image"})):
+        table = tables.get(name, pd.DataFrame())
+        for column, value in {"model": model, "variant": variant, **chosen}.items():
+            table = table[table[column] == value] if column in table else table.iloc[:0]
+        for row in table.to_dict("records"):
+            if name == "leak":
+                numbers = f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+                said.append(f"On folds that leak, the area of {model} {variant} is {numbers} higher.")
+            else:
+                ends = [NAMES.get(row[end], row[end]) for end in ("trained_on", "tested_on")]
+                said.append(f"Trained on {ends[0]} and tested on {ends[1]} its area is {_interval(row, 'roc_auc')}.")
+    if said:
+        yield " ".join(said)
+        yield ""
 
 
 def finished(rows: pd.DataFrame) -> pd.DataFrame:
@@ -193,7 +214,9 @@ def _across(across: pd.DataFrame) -> Iterator[str]:
         return
     yield _line(["row", "trained on", "tested on", "per", "n", "ROC AUC", "sensitivity", "specificity"])
     yield _line(["---"] * 4 + ["---:"] * 4)
-    for row in across.to_dict("records"):
+    # Tables that share trainings, such as those without augmentation, share the row.
+    once = across.drop_duplicates(["trained_on", "tested_on", "unit", "roc_auc", "sensitivity"])
+    for row in once.to_dict("records"):
         numbers = [_interval(row, metric) for metric in ("roc_auc", "sensitivity", "specificity")]
         ends = [NAMES.get(row[end], row[end]) for end in ("trained_on", "tested_on")]
         yield _line([f"{row['model']} {row['variant']}", *ends, row["unit"], row["count"], *numbers])
