@@ -17,6 +17,8 @@ Array = npt.NDArray[Any]
 DRAWS = 200
 # Of each label: with fewer nothing can be fitted to it, or said of it.
 FEWEST_DRAWN, FEWEST_LEFT = 2, 5
+# Of a temperature of 100.
+LEAST_SLOPE = 0.01
 _STEPS = 100
 
 
@@ -66,14 +68,16 @@ def fit_platt(labels: Array, probabilities: Array) -> Calibration:
 def fit_temperature(labels: Array, probabilities: Array) -> Calibration:
     """The slope alone of `fit_platt` (Guo et al., On calibration of modern neural networks, 2017).
 
-    Where it would be below 0 it is 1.
+    The temperature is 100 at most, at which all answers are near .5: more, or a slope below 0, says no more than that.
 
     >>> round(fit_temperature(np.array([0, 1] * 50), np.array([0.4, 0.6] * 50)).slope, 2)
     9.7
+    >>> round(fit_temperature(np.array([0, 1] * 50), np.array([0.6, 0.4] * 50)).slope, 2)
+    0.01
     """
     logits = logit(probabilities)
     (slope,) = logistic_fit(logits[:, None], np.zeros_like(logits), smoothed(labels))
-    return Calibration(slope=float(slope) if slope > 0 else 1.0)
+    return Calibration(slope=max(float(slope), LEAST_SLOPE))
 
 
 def fit_threshold(labels: Array, probabilities: Array, claimed: tuple[float, float] = (0.0, 0.0)) -> float:

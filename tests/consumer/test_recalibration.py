@@ -12,6 +12,7 @@ from bus_mlops.consumer.package_format import sigmoid
 from bus_mlops.consumer.recalibration import (
     FEWEST_DRAWN,
     FEWEST_LEFT,
+    LEAST_SLOPE,
     draws_of,
     fit_platt,
     fit_temperature,
@@ -52,7 +53,17 @@ def test_platt_and_temperature_are_those_of_a_general_optimiser():
 def test_answers_that_rank_the_wrong_way_are_not_turned_round():
     labels, answers = np.array([0, 1] * 20), np.array([0.8, 0.2] * 20)
     assert fit_platt(labels, answers).slope == 1
-    assert fit_temperature(labels, answers).slope == 1
+    assert fit_temperature(labels, answers).slope == LEAST_SLOPE
+
+
+def test_the_temperature_of_answers_that_say_nothing_has_an_end_inside_its_interval():
+    rng = np.random.default_rng(0)
+    labels, answers = np.arange(400) % 4 == 0, sigmoid(rng.normal(1, 1, 400))  # three of four too sure of the wrong one
+    drawn = [rng.integers(0, 400, 400) for _ in range(100)]
+    found = [1 / fit_temperature(labels[each].astype(int), answers[each]).slope for each in drawn]
+    assert max(found) <= 1 / LEAST_SLOPE
+    low, high = np.quantile(found, (0.025, 0.975))
+    assert low <= 1 / fit_temperature(labels.astype(int), answers).slope <= high
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.001, 0.999)), min_size=2, max_size=40), st.floats(0.2, 1))
