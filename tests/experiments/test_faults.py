@@ -91,7 +91,7 @@ def test_kill_9_in_the_middle_goes_on_with_the_cell_that_was_cut_off(tiny_projec
 @pytest.mark.usefixtures("small_network")
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_its_cell_ends_as_if_nothing_had_happened(tiny_project, tmp_path):
-    change(tiny_project, "training", epochs=151)
+    change(tiny_project, "training", epochs=301)
     change(tiny_project, "tracking", uri=f"sqlite:///{tmp_path}/undisturbed.db", artifacts=str(tmp_path / "other"))
     assert train_here(tiny_project).returncode == 0
     expected = read_predictions(tiny_project)
@@ -105,14 +105,14 @@ def test_a_killed_worker_is_replaced_and_its_cell_ends_as_if_nothing_had_happene
     assert driver.returncode == 0, output
     assert statuses(tiny_project) == ["FINISHED"] * 4 + ["KILLED"]
     assert "starting it again" in output
-    assert re.search(r"goes on after epoch \d+ of 151", output)
+    assert re.search(r"goes on after epoch \d+ of 301", output)
     pd.testing.assert_frame_equal(read_predictions(tiny_project), expected)
 
     key = LedgerKey(run.data.tags["fingerprint"], int(run.data.tags["fold"]))
     resumed = ledger_of(tiny_project).finished_run(key)
     assert resumed is not None
     assert re.fullmatch(r"after epoch \d+", resumed.data.tags["resumed"])
-    assert len(ledger_of(tiny_project).client.get_metric_history(resumed.info.run_id, "loss")) == 151
+    assert len(ledger_of(tiny_project).client.get_metric_history(resumed.info.run_id, "loss")) == 301
 
 
 TRIALS = """
@@ -322,7 +322,7 @@ def on_small_disk(project: Path, folder: str, script: str) -> subprocess.Complet
 @pytest.mark.usefixtures("small_network")
 @pytest.mark.slow
 def test_a_database_locked_for_20_seconds_is_waited_for(tiny_project):
-    change(tiny_project, "training", epochs=100)
+    change(tiny_project, "training", epochs=300)
     assert fold_runs(tiny_project) == []
     driver = subprocess.Popen(TRAIN, cwd=tiny_project, stderr=subprocess.PIPE, text=True)
     wait_for_the_middle(tiny_project, finished=0)
@@ -349,7 +349,7 @@ def test_two_drivers_on_one_file_take_turns(tiny_project):
 @pytest.mark.usefixtures("small_network")
 @pytest.mark.slow
 def test_two_drivers_on_a_server_that_dies_for_30_seconds(tiny_project, tmp_path):
-    change(tiny_project, "training", epochs=40)
+    change(tiny_project, "training", epochs=150)
     assert fold_runs(tiny_project) == []  # makes the tables; this file is the server's, not the drivers'
     with mlflow_server(tiny_project) as server:
         change(tiny_project, "tracking", uri=server.url, experiment="bus-benchmark")

@@ -169,7 +169,7 @@ def test_a_grid_on_a_cluster_survives_the_death_of_a_machine(tiny_project, monke
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    change(tiny_project, "training", epochs=100)
+    change(tiny_project, "training", epochs=400)
     assert fold_runs(tiny_project) == []  # makes the tables; this file is the server's, not the driver's
     with mlflow_server(tiny_project) as server, cluster(nodes=2) as (address, nodes):
         change(tiny_project, "tracking", uri=server.url)
