@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 DRAWS = 200
 # Of each label: with fewer nothing can be fitted to it, or said of it.
 FEWEST_DRAWN, FEWEST_LEFT = 2, 5
-# Of a temperature of 100.
+# That of a temperature of 100.
 LEAST_SLOPE = 0.01
 _STEPS = 100
 

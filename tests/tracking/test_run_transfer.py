@@ -191,9 +191,7 @@ def test_what_is_there_stays_as_it_is_and_what_came_goes_on(origin, export, targ
     assert {each["tags"].get(IMPORTED_FROM, own) for each in packed} <= {own, *origin.ledger.files._known}
 
 
-def test_without_networks_results_travel_and_networks_follow(
-    origin, export, target, tmp_path, monkeypatch, demo_values
-):
+def test_without_networks_results_travel_and_networks_follow(origin, export, target, tmp_path):
     light = tmp_path / "light.zip"
     done = export_runs(origin.ledger, light, "origin", networks=False)
     assert (done.runs, done.files) == (2, 4)  # what was only tried stays: it could not be completed
