@@ -127,7 +127,7 @@ def changed(folder: Path) -> set[str]:
         ("training/losses.py", {*TRAIN, "premium", *SEARCH, *TUNED, "promote"}),
         ("spec.py", {"plan", "leakage", *TRAIN, "premium", *SEARCH, *TUNED, *AFTER_TRAINING}),
         # Its title is in the report, and its licence in a package's bill of materials.
-        ("sources/busi.py", {"phantom", "assemble", "report", "probe", "promote", "external"}),
+        ("sources/busi.py", {"phantom", "assemble", "report", "promote"}),
         (
             "images/geometry.py",
             {*BEFORE_TRAINING, *TRAIN, "premium", *SEARCH, *TUNED, *AFTER_TRAINING},

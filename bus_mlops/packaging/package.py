@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ from bus_mlops.files import anchored, replaced_folder, write_json
 from bus_mlops.packaging.card_evidence import CardEvidence
 from bus_mlops.packaging.model_card import model_card
 from bus_mlops.packaging.pyfunc import pyfunc_options
-from bus_mlops.packaging.sbom import bill_of_materials
+from bus_mlops.packaging.sbom import DataSet, bill_of_materials
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -55,6 +55,7 @@ def write_package(
     metadata: Mapping[str, Any],
     example_image: bytes | np.ndarray,
     calibrations: Sequence[Calibration] | None = None,
+    data_sets: Iterable[DataSet] = (),
 ) -> Path:
     """Write the package of an ensemble.
 
@@ -71,6 +72,7 @@ def write_package(
             `gate` and `refusal`.
         example_image: Bytes of an image file, or uint8 0-255; stored no larger than 96 px a side, with its prediction.
         calibrations: One a member; none by default.
+        data_sets: What the networks learnt from, for the bill of materials.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / PACKAGE_FILE).is_file():
         raise RegistryError(f"{folder} holds something that is not a package. Remove it or name another folder.")
@@ -95,7 +97,7 @@ def write_package(
         write_json(partial / PACKAGE_FILE, package.model_dump(mode="json"))
         (partial / CARD_FILE).write_text(model_card(package), encoding="utf-8")
         _write_example(partial, package, example_image)
-        write_json(partial / SBOM_FILE, bill_of_materials(package))
+        write_json(partial / SBOM_FILE, bill_of_materials(package, data_sets))
         write_sums(partial)
     return folder
 

@@ -6,16 +6,15 @@ It bears no serial number and no time, so that the same environment and the same
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from typing import Any
 
 import bus_mlops
 from bus_mlops.consumer.package_format import Package
-from bus_mlops.sources.registry import SOURCES
 
-OWNERS = "not stated here: its owners say on which terms it may be used"
 # Lineage of a package: what its networks began with.
 INITIAL_WEIGHTS = "initial_weights"
 WEIGHTS = {
@@ -25,11 +24,19 @@ WEIGHTS = {
 CONSUMER, TRAINING = "consumer", "training"
 
 
-def bill_of_materials(package: Package) -> dict[str, Any]:
-    """The document, as JSON values."""
+@dataclass(frozen=True)
+class DataSet:
+    """A source that networks learnt from, and on which terms its owner gives it."""
+
+    name: str
+    title: str
+    terms: str
+
+
+def bill_of_materials(package: Package, data_sets: Iterable[DataSet] = ()) -> dict[str, Any]:
+    """The document, as JSON values; `data_sets` are those that the package's networks learnt from."""
     model = f"model:{package.name}"
-    named = [each for each in re.split(r"[^\w]+", package.trained_on.partition(";")[0]) if each in SOURCES]
-    data = [_data(each) for each in sorted(set(named))]
+    data = [_data(each) for each in data_sets]
     weights = [_weights(each) for each in str(package.lineage.get(INITIAL_WEIGHTS, "")).split(", ") if each in WEIGHTS]
     software = list(_software())
     own = {
@@ -50,10 +57,8 @@ def bill_of_materials(package: Package) -> dict[str, Any]:
     }
 
 
-def _data(name: str) -> dict[str, Any]:
-    source = SOURCES[name]
-    terms = source.release.licence if source.release else source.not_offered or OWNERS
-    return {"type": "data", "bom-ref": f"data:{name}", "name": source.title, "licenses": [_licence(terms)]}
+def _data(known: DataSet) -> dict[str, Any]:
+    return {"type": "data", "bom-ref": f"data:{known.name}", "name": known.title, "licenses": [_licence(known.terms)]}
 
 
 def _weights(name: str) -> dict[str, Any]:

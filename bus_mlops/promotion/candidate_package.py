@@ -27,7 +27,7 @@ from bus_mlops.packaging.card_evidence import CardEvidence
 from bus_mlops.packaging.clean_load import check_package
 from bus_mlops.packaging.package import complete_package, write_package
 from bus_mlops.packaging.pyfunc import pyfunc_options
-from bus_mlops.packaging.sbom import INITIAL_WEIGHTS
+from bus_mlops.packaging.sbom import INITIAL_WEIGHTS, DataSet
 from bus_mlops.promotion.answers import Answers, ask, distance_from_recorded
 from bus_mlops.promotion.card import card_evidence
 from bus_mlops.promotion.comparing import compare_models
@@ -38,6 +38,7 @@ from bus_mlops.promotion.recomputation import recompute
 from bus_mlops.promotion.refit import UNTESTED, refit, refitted_folds
 from bus_mlops.promotion.refusal import MOST_COLOR, fit_oddity, fit_triage, measured_triage
 from bus_mlops.promotion.trained_model import TrainedModel
+from bus_mlops.sources.registry import title_and_terms
 from bus_mlops.spec import CellKey
 from bus_mlops.tracking.ledger import MODEL, Ledger
 
@@ -161,6 +162,7 @@ def write_candidate(inputs: PromotionInputs, judgement: Judgement, folder: Path)
         },
         example_image=np.asarray(benchmark.images(input_size)[_example(inputs)]),
         calibrations=calibrations,
+        data_sets=[DataSet(name, *title_and_terms(name)) for name in sources_of(candidate)],
     )
 
 
@@ -284,8 +286,13 @@ def _chosen(candidate: TrainedModel, runs: Mapping[CellKey, str]) -> dict[str, s
     return said
 
 
+def sources_of(candidate: TrainedModel) -> list[str]:
+    """The names of the sources that a model's networks learnt from."""
+    return sorted(candidate.predictions["source"].unique())
+
+
 def _trained_on(candidate: TrainedModel, members: str) -> str:
-    sources = ", ".join(sorted(candidate.predictions["source"].unique()))
+    sources = ", ".join(sources_of(candidate))
     if members != "refit":
         return sources
     return (

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Marks a folder as synthetic; whatever is made from it must say so.
 NOTICE_FILE = "PHANTOM.txt"
+UNSTATED_TERMS = "not stated here: its owners say on which terms it may be used"
 
 _MODULES = (
     "hmss",
@@ -54,6 +55,14 @@ def by_name(sources: Iterable[Source]) -> dict[str, Source]:
 
 
 SOURCES = by_name(map(_load, _MODULES))
+
+
+def title_and_terms(name: str) -> tuple[str, str]:
+    """What a source is called, and its licence, or why there is none; also of one that is registered no more."""
+    if name not in SOURCES:
+        return name, UNSTATED_TERMS
+    source = SOURCES[name]
+    return source.title, source.release.licence if source.release else source.not_offered or UNSTATED_TERMS
 
 
 def is_synthetic(root: Path) -> bool:

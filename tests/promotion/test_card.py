@@ -10,13 +10,16 @@ import pytest
 from promotion_store import Store
 
 from bus_mlops.consumer.package_files import read_package
+from bus_mlops.consumer.package_format import SBOM_FILE
 from bus_mlops.dataset.folds.assignment import TEST
 from bus_mlops.evaluation.subgroups import FEWEST_GROUPS
+from bus_mlops.files import read_json
 from bus_mlops.packaging.card_evidence import CardEvidence
 from bus_mlops.packaging.model_card import model_card
 from bus_mlops.promotion.candidate_package import PackagedCandidate, package_candidate
 from bus_mlops.promotion.card import card_evidence
 from bus_mlops.promotion.judgement import Judgement
+from bus_mlops.sources.registry import title_and_terms
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,11 @@ def test_the_card_is_the_packages_own_and_follows_from_what_was_judged(store, ju
     parts = {each.name: each.images for each in packaged.card.parts}
     assert parts["fold 1 test"] + parts["fold 2 test"] == len(store.folds.frame)
     assert packaged.card.groups == store.folds.frame["group"].nunique() >= FEWEST_GROUPS
+    # Its bill of materials has the terms of what it learnt from.
+    materials = {each["bom-ref"]: each for each in read_json(packaged.folder / SBOM_FILE)["components"]}
+    title, terms = title_and_terms(source.name)
+    assert materials[f"data:{source.name}"]["licenses"] == [{"license": {"name": terms}}]
+    assert materials[f"data:{source.name}"]["name"] == title
     # The benchmark at hand holds other images than the runs were trained on.
     assert packaged.card.sources == ()
     assert written.count(f"no evidence: {packaged.card.absent['sources']}") == 6
