@@ -78,10 +78,14 @@ and decided is in the experiment `promotions` and under [Models](#/models)."""
 def _searches(runs: Iterable[Run]) -> Mapping[str, tuple[list[str], list[str]]]:
     """Parameters and objectives of the searches of a store by name, those of all their networks together.
 
-    Without parameters that have a condition: the interface draws no trial that lacks one of those that it draws.
+    Without parameters that have a condition: the interface draws no trial that lacks one of those that it draws. And
+    without searches whose space is one point, which name a variant: there is nothing to compare.
     """
     found: dict[str, tuple[list[str], list[str]]] = {}
     for run in runs:
+        spaces = [said for key, said in run.data.params.items() if key.startswith(_SPACE)]
+        if spaces and not any(", " in said or " to " in said for said in spaces):
+            continue
         parameters, objectives = found.setdefault(run.data.tags.get("search.name", ""), ([], []))
         own = run.data.params
         parameters += [

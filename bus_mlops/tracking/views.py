@@ -15,10 +15,12 @@ from typing import Any
 
 PREFIX = "mlflow.sharedViewState."
 # Raised when a view of this file changes: one of a later version stays.
-REVISION = 1
+REVISION = 2
 # MLflow keeps forty of them; a user has some too.
 MOST_SEARCHES = 20
 LEADERBOARD, CURVES, OUTLINES, DECISIONS = "leaderboard", "curves", "outlines", "decisions"
+# In pixels: "MT-ESTAN (mobilenet, alpha 0.25, width 0.125) Multi, from scratch" has room.
+NAME_WIDTH = 450
 # Artifacts and their steps: the same image of the same test part at each step.
 OUTLINED = "outlines/test"
 _ENDS = ("", "_low", "_high")
@@ -98,7 +100,7 @@ def search_key(name: str) -> str:
 def decisions_view() -> View:
     """The view of the experiment of decisions, the latest first."""
     columns = ["decision", "model", "version", "candidate", "baseline", "why", "who"]
-    widths = {"attributes.`Run Name`": 330, "tags.`why`": 260, "tags.`candidate`": 220, "tags.`baseline`": 220}
+    widths = {"tags.`why`": 260, "tags.`candidate`": 220, "tags.`baseline`": 220}
     state = {
         **_table("tags.decision LIKE '%'", "attributes.`start_time`", [f"tags.`{each}`" for each in columns], widths),
         "runsHiddenMode": "FIRST_20_RUNS",
@@ -111,8 +113,9 @@ def _leaderboard(sources: Sequence[str]) -> View:
     measured = ["roc_auc", "sensitivity", "specificity", "f1", "balanced_accuracy", "dice"]
     columns = [f"metrics.`test/roc_auc{end}`" for end in _ENDS]
     columns += [f"metrics.`test/{name}`" for name in measured[1:]]
-    columns += ["tags.`strategy`", "tags.`network`", "params.`training.weights`", "params.`training.input_size`"]
-    widths = {"attributes.`Run Name`": 330, "tags.`strategy`": 150, "tags.`network`": 140}
+    columns += ["params.`seed`", "params.`training.weights`", "params.`training.input_size`"]
+    columns += ["tags.`strategy`", "tags.`network`"]
+    widths = {"tags.`strategy`": 150, "tags.`network`": 140, "params.`seed`": 70}
     widths |= {each: 118 if each.startswith("metrics") else 130 for each in columns if each not in widths}
     sections = [
         ("Test images, mean over folds", [_bar(f"test/{name}", _title(name)) for name in measured]),
@@ -203,7 +206,7 @@ def _table(query: str, order: str, columns: Sequence[str], widths: Mapping[str, 
         "modelVersionFilter": "All Runs",
         "selectedColumns": list(columns),
         "columnOrder": [name, *columns],
-        "columnWidths": {name: 330, **widths},
+        "columnWidths": {name: NAME_WIDTH, **widths},
         "runsExpanded": {},
         "runsPinned": [],
         "runsHidden": [],

@@ -53,6 +53,16 @@ def test_the_store_of_a_project_is_furnished_once(store):
     assert client.get_experiment(experiment).tags[NOTE] == "mine"
 
 
+def test_a_search_whose_space_is_one_point_has_no_view(store):
+    client, experiment = store.ledger.client, store.ledger.experiment
+    for name, said in [("hasty", "2"), ("longer", "2, 30"), ("rates", "0.001 to 0.1 on a logarithmic scale")]:
+        run = client.create_run(experiment, tags={"kind": "search", "search.name": name})
+        client.log_param(run.info.run_id, "space epochs", said)
+    named = dict(write_pages(store.config.tracking).pages)
+    assert {"Search longer", "Search rates"} <= named.keys()
+    assert "Search hasty" not in named
+
+
 def test_an_account_that_may_only_read_is_shown_the_pages(store, monkeypatch):
     def refuse(*_):
         raise MlflowException("Permission denied", error_code=PERMISSION_DENIED)
