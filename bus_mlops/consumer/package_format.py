@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from bus_mlops.consumer.refusal import Refusal
+from bus_mlops.consumer.refusal import Refusal, Share
 from bus_mlops.consumer.standing import Standing
 
 PACKAGE_FILE = "package.json"
@@ -137,6 +137,10 @@ class ExternalNumbers(BaseModel):
     malignant: int = Field(ge=0, description="of these images")
     digest: str = Field(description="of these images, their labels and leakage groups")
     numbers: dict[str, JudgedNumber] = Field(description="by metric; at the threshold that ships")
+    shares: dict[str, Share] = Field(
+        default_factory=dict,
+        description="that the package's rules refuse for their look, and call low, uncertain, high",
+    )
 
 
 class ScoreBins(BaseModel):

@@ -19,8 +19,8 @@ class ExternalCohort:
         images: How many of them are judged.
         related: How many of a source are left out, as near-duplicates of images that are not external.
         answers: One row an image, with `image_id`, `case_id`, `group`, `source`, `label` (1 is malignant),
-            `probability` (0-1), `threshold`, `probability_baseline` and `threshold_baseline`; None as long as nobody
-            has looked.
+            `probability` (0-1), `threshold`, `probability_baseline` and `threshold_baseline`, and beside what is judged
+            `oddness` (NaN: cannot tell; records made before have none); None as long as nobody has looked.
         closed: Why nobody may look, which refuses the candidate; empty where he may.
         note: What else there is to say, as of an earlier look.
     """

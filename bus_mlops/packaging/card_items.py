@@ -18,6 +18,7 @@ NO_EVIDENCE = "no evidence"
 # Beside a package that was judged: what a promotion writes down.
 PROMOTE = "`bus-mlops promote`"
 OWNERS = "a statement by the owners of each source"
+OPENED_BY = "`cohorts.external` or `folds.locked` in params.yaml, and a candidate that no other rule refuses"
 
 
 class Known(NamedTuple):
@@ -424,6 +425,12 @@ def _limits(known: Known) -> str:
     return f"See Limits. Sources label as they do, and folds share their scanners.{external}"
 
 
+def _poor_input(known: Known) -> str:
+    rule = known.package.refusal.oddity if known.package.refusal else None
+    other = "any other picture an answer" if rule is None else "one unlike its training images is refused (see there)"
+    return f"A file that is no image, or too large, too small or of almost one value, gets an error; {other}."
+
+
 def _protocol(known: Known) -> str:
     found = known.evidence
     return found.intent and f"Terms stated when the first run began, sha256 `{found.intent}`: {found.terms}."
@@ -505,7 +512,7 @@ ITEMS: dict[str, tuple[Item, ...]] = {
             _ids("33"),
             "external test",
             _external,
-            "`cohorts.external` or `folds.locked` in params.yaml, and a candidate that no other rule refuses",
+            OPENED_BY,
             of_images=True,
         ),
         Item(
@@ -528,12 +535,12 @@ ITEMS: dict[str, tuple[Item, ...]] = {
     ),
     "Limits": (
         Item(_ids("40", "26"), "limits", _limits),
+        Item(_ids("", "27a"), "poor input", _poor_input),
         Item(
-            _ids("", "27a"),
-            "poor input",
-            _always("A file that is no image, or too large or small, gets an error; any other picture an answer."),
+            _ids("", "27b"),
+            "what users must do and know",
+            _always("Choose the image; read status and reasons before the probability, and the spread of members."),
         ),
-        Item(_ids("", "27b"), "what users must do and know", _always("Choose the image; read the spread of members.")),
         Item(_ids("", "27c"), "next steps", _always(f"What is called {NO_EVIDENCE} here, an external test first.")),
     ),
     "Availability": (

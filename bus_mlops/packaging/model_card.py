@@ -13,7 +13,7 @@ from bus_mlops.consumer.package_format import (
 )
 from bus_mlops.consumer.refusal import Refusal
 from bus_mlops.packaging.card_evidence import CardEvidence
-from bus_mlops.packaging.card_items import NO_EVIDENCE, checklist
+from bus_mlops.packaging.card_items import NO_EVIDENCE, OPENED_BY, checklist
 
 _NAMES = {
     "sensitivity": "Sensitivity",
@@ -39,7 +39,7 @@ def model_card(package: Package, evidence: CardEvidence | None = None) -> str:
             "an artifact of the run that registered this version; `bus-mlops verify VERSION` recomputes it.",
             *_evidence(package.judged, package.phantom),
         ],
-        "## What it refuses": [_refusal(package.refusal)],
+        "## What it refuses": [_refusal(package.refusal), *_refused_outside(package)],
         "## Limits": [_limits(package)],
         "## What it learnt from": [f"Sources: {package.trained_on}.", _data(package)],
         "## Members": [_members(package)],
@@ -114,16 +114,19 @@ def _evidence(judged: JudgedNumbers | None, phantom: bool) -> list[str]:
 
 
 def _external(name: str, judged: ExternalNumbers) -> str:
-    what = "the locked part of the cases" if name == "locked" else f"the external source {name}"
     numbers = "; ".join(
         f"{_NAMES.get(metric, metric)} {number.estimate:.3f} ({_interval(number)})"
         for metric, number in judged.numbers.items()
     )
     methods = sorted({number.method for number in judged.numbers.values()})
     return (
-        f"Judged whole, once, on {what}, which no fold touches: {judged.images} images ({judged.malignant} malignant): "
-        f"{numbers}. 95 % intervals: {', '.join(methods)}."
+        f"Judged whole, once, on {_cohort(name)}, which no fold touches: {judged.images} images "
+        f"({judged.malignant} malignant): {numbers}. 95 % intervals: {', '.join(methods)}."
     )
+
+
+def _cohort(name: str) -> str:
+    return "the locked part of the cases" if name == "locked" else f"the external source {name}"
 
 
 def _interval(number: JudgedNumber) -> str:
@@ -194,11 +197,33 @@ def _refusal(refusal: Refusal | None) -> str:
     return "\n\n".join(parts)
 
 
+def _refused_outside(package: Package) -> list[str]:
+    """What the rules make of each cohort that no fold touches; that nothing is known of any where none was opened."""
+    if package.refusal is None or (package.refusal.oddity is None and package.refusal.triage is None):
+        return []
+    cohorts = package.judged.external if package.judged else {}
+    if not cohorts:
+        return [f"On images that no fold touches: {NO_EVIDENCE}, since the gate has opened none: {OPENED_BY}."]
+    return [_refused_on(f"On {_cohort(name)}, which no fold touches", each) for name, each in cohorts.items()]
+
+
+def _refused_on(where: str, judged: ExternalNumbers) -> str:
+    if not judged.shares:
+        return f"{where}: {NO_EVIDENCE}, since it was judged before shares were taken."
+    rows = "\n".join(f"| {what} | {share} |" for what, share in judged.shares.items())
+    return (
+        f"{where}, read once; by look and probability, colour is not among the reasons:\n\n"
+        f"| share | of {judged.images} images |\n|---|---|\n{rows}"
+    )
+
+
 def _limits(package: Package) -> str:
+    judged = " and ".join(map(_cohort, package.judged.external)) if package.judged else ""
+    others = f"those of its sources{judged and f', beyond {judged},'}"
     return (
         "- One still image a lesion; no video, no Doppler, no elastography, no other modality.\n"
         f"- {_refuses(package)}\n"
-        "- Scanners, settings and populations other than those of its sources were not tested.\n"
+        f"- Scanners, settings and populations other than {others} were not tested.\n"
         f"- {EXAMPLE_PREDICTION} holds its answer to {EXAMPLE_IMAGE}, and {SUMS_FILE} the sha256 of every file: "
         "a copy that fails either is not this model."
     )

@@ -22,6 +22,7 @@ import pandas as pd
 from bus_mlops.consumer.client import BusModel
 from bus_mlops.consumer.package_files import open_package
 from bus_mlops.consumer.package_format import ExternalNumbers, JudgedNumber, combine
+from bus_mlops.consumer.refusal import Refusal
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import Folds
 from bus_mlops.dataset.folds.sealed import sealed_cohorts
@@ -36,9 +37,12 @@ from bus_mlops.promotion.recomputation import (
     SAMPLE,
     TOLERANCE,
     answers_of_package,
+    as_numbers,
     places_of,
     predict_with_keras,
+    rows_of_package,
 )
+from bus_mlops.promotion.refusal import measured_on_cohort
 from bus_mlops.tracking.ledger import MODEL, Ledger
 
 if TYPE_CHECKING:
@@ -82,13 +86,13 @@ def judge_on_cohorts(
     # The results of all other rules stand, that on the package among them.
     comparison = replace(judgement.comparison, external=read, package=PackageCheck(), notes=report.notes)
     complete = run_gate(comparison, judgement.terms.promotion, report)
-    numbers = {each.name: _numbers(each, complete) for each in read}
+    numbers = {each.name: _numbers(each, complete, opened.package.refusal) for each in read}
     add_external_numbers(packaged.folder, numbers, replace(packaged.card, report=complete))
     return replace(judgement, terms=replace(judgement.terms, external=read)), complete
 
 
-def _numbers(cohort: ExternalCohort, report: GateReport) -> ExternalNumbers:
-    """What a report says of the candidate on a cohort."""
+def _numbers(cohort: ExternalCohort, report: GateReport, refusal: Refusal | None) -> ExternalNumbers:
+    """What a report says of the candidate on a cohort, and what the package's rules make of its images."""
     values = {name: value for rule in report.rules for name, value in rule.values.items()}
     numbers = {}
     for metric in METRICS:
@@ -100,7 +104,10 @@ def _numbers(cohort: ExternalCohort, report: GateReport) -> ExternalNumbers:
             numbers[metric] = JudgedNumber(estimate=estimate, low=low, high=high, method=METHOD)
     rows = cohort.answers
     malignant = 0 if rows is None else int((rows["label"] == 1).sum())
-    return ExternalNumbers(images=cohort.images, malignant=malignant, digest=cohort.digest, numbers=numbers)
+    shares = {} if rows is None or refusal is None else measured_on_cohort(refusal, rows)
+    return ExternalNumbers(
+        images=cohort.images, malignant=malignant, digest=cohort.digest, numbers=numbers, shares=shares
+    )
 
 
 def _answers(
@@ -110,8 +117,10 @@ def _answers(
     rows = sealed[cohort.name].frame[COLUMNS].sort_values("image_id", kind="stable", ignore_index=True)
     cells = list(baseline.runs)
     calibrations = [calibration_of(baseline, cell) for cell in cells]
+    told = list(rows_of_package(package, inputs.benchmark, rows["image_id"].tolist()))
     return rows.assign(
-        probability=answers_of_package(package, inputs.benchmark, rows["image_id"].tolist()),
+        probability=as_numbers(each.probability for each in told),
+        oddness=as_numbers(each.oddness for each in told),
         threshold=package.package.threshold,
         probability_baseline=answers_of_runs(inputs.ledger, baseline, inputs.benchmark, rows["image_id"].tolist()),
         threshold_baseline=threshold_of(baseline, cells, calibrations, threshold),

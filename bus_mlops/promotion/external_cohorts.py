@@ -47,7 +47,7 @@ KEPT = 256
 # Of the columns of answers those that are no text.
 NUMBERS = {
     "label": "int64",
-    **dict.fromkeys(("probability", "threshold", "probability_baseline", "threshold_baseline"), "float64"),
+    **dict.fromkeys(("probability", "oddness", "threshold", "probability_baseline", "threshold_baseline"), "float64"),
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bus_mlops.consumer.client import BusModel
+from bus_mlops.consumer.client import BusModel, Prediction
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.folds.assignment import TEST, VALIDATION, Folds
 from bus_mlops.dataset.folds.division import parts_of
@@ -208,9 +208,18 @@ def predict_with_keras(
 
 def answers_of_package(package: BusModel, benchmark: Benchmark, images: list[str]) -> npt.NDArray[np.float64]:
     """Probabilities (N,) of a whole package; NaN where it gives none."""
+    return as_numbers(each.probability for each in rows_of_package(package, benchmark, images))
+
+
+def rows_of_package(package: BusModel, benchmark: Benchmark, images: list[str]) -> Iterator[Prediction]:
+    """What a whole package says of some images, by id, refusing none."""
     pixels, index = benchmark.images(package.package.input_size), places_of(benchmark, images)
-    answered = package.stream((np.asarray(pixels[place]) for place in index), refuse=False)
-    return np.array([np.nan if each.probability is None else each.probability for each in answered], np.float64)
+    return package.stream((np.asarray(pixels[place]) for place in index), refuse=False)
+
+
+def as_numbers(values: Iterable[float | None]) -> npt.NDArray[np.float64]:
+    """As an array (N,), NaN for None."""
+    return np.array([np.nan if each is None else each for each in values], np.float64)
 
 
 def places_of(benchmark: Benchmark, images: list[str]) -> npt.NDArray[np.int64]:

@@ -6,7 +6,8 @@ such other looks at images that the discriminant was not fitted to: whole leakag
 refuses is measured in the same way, and, where there are several sources, on each by a discriminant fitted to the
 others: what a new scanner may cost.
 
-Triage is calibrated on the validation parts, as the threshold is, and measured on the test parts.
+Triage is calibrated on the validation parts, as the threshold is, and measured on the test parts. Both rules are
+measured on a cohort that no fold touches where the gate reads one, in that reading.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from bus_mlops.consumer.local_statistics import share_of
 from bus_mlops.consumer.local_triage import called_by, fit_rule
-from bus_mlops.consumer.refusal import CLIP, HELD_OUT, Oddity, Share, TriageRule, conformal_cut
+from bus_mlops.consumer.refusal import CLIP, HELD_OUT, Oddity, Refusal, Share, TriageRule, conformal_cut
 from bus_mlops.images.contrast import require_contrast
 from bus_mlops.images.geometry import prepare
 from bus_mlops.images.picture_statistics import STATISTICS_VERSION, Floats, Pixels, picture_statistics
@@ -208,16 +209,40 @@ def measured_triage(rule: TriageRule, rows: pd.DataFrame) -> Mapping[str, Share]
         rule: The triage.
         rows: One an image: `case_id` or `group`, `label`, `probability`.
     """
-    called = called_by(rule, rows["probability"].to_numpy())
+    return _shares_of(called_by(rule, rows["probability"].to_numpy()), rows)
+
+
+def measured_on_cohort(refusal: Refusal, rows: pd.DataFrame) -> dict[str, Share]:
+    """What a package's rules do to images of another place, each by the first rule that decides; shares as above.
+
+    Colour is not among the reasons: a cohort is judged as it was assembled, in the package's own colours.
+
+    Args:
+        refusal: The rules.
+        rows: One an image: `group`, `label`, `probability`, `oddness` (NaN where the package cannot tell).
+    """
+    found: dict[str, Share] = {}
+    is_odd = np.zeros(len(rows), np.bool_)
+    if refusal.oddity is not None:
+        is_odd = rows["oddness"].to_numpy() > refusal.oddity.threshold
+        found["refused"] = _share(is_odd, rows["group"].to_numpy().astype(np.str_))
+    if refusal.triage is not None:
+        called = called_by(refusal.triage, rows["probability"].to_numpy())
+        found |= _shares_of(np.where(is_odd, "refused", called), rows)
+    return found
+
+
+def _shares_of(said: npt.NDArray[np.str_], rows: pd.DataFrame) -> dict[str, Share]:
+    """By what was said of each image."""
     labels = rows["label"].to_numpy()
     groups = rows["group" if "group" in rows else "case_id"].to_numpy().astype(np.str_)
     events = {
-        "low": (called == "low", labels >= 0),
-        "high": (called == "high", labels >= 0),
-        "uncertain": (called == "uncertain", labels >= 0),
-        "malignant called low": (called == "low", labels == 1),
-        "benign called high": (called == "high", labels == 0),
-        "benign among low": (labels == 0, called == "low"),
-        "malignant among high": (labels == 1, called == "high"),
+        "low": (said == "low", labels >= 0),
+        "high": (said == "high", labels >= 0),
+        "uncertain": (said == "uncertain", labels >= 0),
+        "malignant called low": (said == "low", labels == 1),
+        "benign called high": (said == "high", labels == 0),
+        "benign among low": (labels == 0, said == "low"),
+        "malignant among high": (labels == 1, said == "high"),
     }
     return {name: _share(event[among], groups[among]) for name, (event, among) in events.items()}

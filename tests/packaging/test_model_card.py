@@ -249,4 +249,16 @@ def test_the_card_says_what_is_refused_and_with_which_numbers():
     assert "93.5 % of calibration images called low are benign" in card
     assert "| malignant called low | 6.7 % of 506 |" in card
     assert "answers to any picture" not in card
-    assert "answers to any picture" in model_card(package(None))
+    assert "one unlike its training images is refused" in rows(card)["TRIPOD+AI 27a"]
+    assert "On images that no fold touches: no evidence, since the gate has opened none" in card
+    shares = {"refused": Share(of=55, share=0.0182), "low": Share(of=55, share=0.4, low=0.27, high=0.54)}
+    judged = numbers(external={"busis": EXTERNAL | {"shares": shares}, "locked": EXTERNAL})
+    card = model_card(package(judged).model_copy(update={"refusal": Refusal(oddity=oddity, triage=triage)}))
+    assert "On the external source busis, which no fold touches, read once" in card
+    assert "| refused | 1.8 % of 55 |\n| low | 40.0 % (27.0 to 54.0) of 55 |" in card
+    assert "On the locked part of the cases, which no fold touches: no evidence" in card
+    assert "beyond the external source busis and the locked part of the cases, were not tested" in card
+    plain = model_card(package(None))
+    assert "answers to any picture" in plain
+    assert "any other picture an answer" in rows(plain)["TRIPOD+AI 27a"]
+    assert "sources were not tested" in plain

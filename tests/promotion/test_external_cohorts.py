@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from bus_mlops import paths
 from bus_mlops.cli.app import app
-from bus_mlops.consumer.client import BusModel, load_model
+from bus_mlops.consumer.client import BusModel, Prediction, load_model
 from bus_mlops.dataset.assemble import assemble
 from bus_mlops.dataset.audit import audit
 from bus_mlops.dataset.benchmark import Benchmark
@@ -33,11 +33,13 @@ from bus_mlops.experiments.strategies import make_spec
 from bus_mlops.gate.external import ExternalCohort
 from bus_mlops.paths import BENCHMARK, FOLDS, PARAMS
 from bus_mlops.project import parse_config
+from bus_mlops.promotion import external_answers
 from bus_mlops.promotion.candidate_package import calibration_of
 from bus_mlops.promotion.external_cohorts import KEPT, _shared, digest_of, looks_of, read_cohorts, write_cohorts
 from bus_mlops.promotion.inputs import PromotionInputs
 from bus_mlops.promotion.judgement import judge_candidates
 from bus_mlops.promotion.promote import Outcome, promote
+from bus_mlops.promotion.recomputation import rows_of_package
 from bus_mlops.promotion.trained_model import find_trained_model
 from bus_mlops.promotion.verification import Check, verify_version
 from bus_mlops.sources.phantoms.write import write_phantoms
@@ -167,6 +169,11 @@ def check_that_nothing_is_opened_before_all_else_passed(project: Project) -> Non
     assert "G2" in [rule.id for rule in refused.report.failed]
     assert "Not opened (locked, busis), and no look is spent" in external(refused).sentence
     assert looks_of(client, NAME) == []
+    # Nor is one spent on how many of its images would be refused.
+    unopened = load_model(f"models:/{NAME}/{refused.version}", project.inputs.config.tracking.uri)
+    assert unopened.package.judged is not None
+    assert unopened.package.judged.external == {}
+    assert "On images that no fold touches: no evidence" in (unopened.folder / "MODEL_CARD.md").read_text()
 
     # Judging without deciding opens nothing either.
     shown = CliRunner().invoke(
@@ -179,7 +186,10 @@ def check_that_nothing_is_opened_before_all_else_passed(project: Project) -> Non
 def check_that_a_candidate_that_passed_is_judged_on_both_cohorts_once(project: Project) -> Outcome:
     client = project.inputs.ledger.client
     # By the package and by the baseline's networks.
-    first = project.promote(project.first)
+    with pytest.MonkeyPatch.context() as patch:
+        read: list[int] = []
+        patch.setattr(external_answers, "rows_of_package", counting(read, rows_of_package))
+        first = project.promote(project.first)
     assert [rule.sentence for rule in first.report.failed] == []
     assert first.decision == "promoted"
     assert external(first).judged
@@ -187,6 +197,8 @@ def check_that_a_candidate_that_passed_is_judged_on_both_cohorts_once(project: P
     assert [look.cohort for look in looks] == ["busis", "locked"]
     sealed = {each.name: each for each in sealed_cohorts(project.inputs.folds.frame)}
     assert [look.images for look in looks] == [len(sealed[name].frame) for name in ("busis", "locked")]
+    # The package was asked about each once, for its numbers and its shares alike.
+    assert sorted(read) == sorted(look.images for look in looks)
     values = external(first).values
     package = load_model(f"models:/{NAME}@champion", project.inputs.config.tracking.uri)
     assert_numbers_are_those_of(package, project, values)
@@ -194,7 +206,11 @@ def check_that_a_candidate_that_passed_is_judged_on_both_cohorts_once(project: P
     assert judged is not None
     assert list(judged.external) == ["locked", "busis"]
     assert judged.external["busis"].numbers["roc_auc"].estimate == values["busis_roc_auc"]
-    assert "once, on the external source busis" in (package.folder / "MODEL_CARD.md").read_text()
+    card = (package.folder / "MODEL_CARD.md").read_text()
+    assert "once, on the external source busis" in card
+    shares = judged.external["busis"].shares
+    assert "On the external source busis, which no fold touches, read once" in card
+    assert all(f"| {what} | {share} |" in card for what, share in shares.items())
 
     (example,) = np.flatnonzero([same_picture(package, square) for square in project.inputs.benchmark.images(SIZE)])[:1]
     part = project.inputs.folds.frame.set_index("image_id")["fold_1"]
@@ -275,6 +291,14 @@ def check_that_edited_images_and_answers_are_seen(project: Project, first: Outco
     assert not project.verify(first.version)["evidence"].holds
 
 
+def counting(read: list[int], call: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(package: BusModel, benchmark: Benchmark, images: list[str]) -> Any:
+        read.append(len(images))
+        return call(package, benchmark, images)
+
+    return counted
+
+
 def same_picture(package: BusModel, square: np.ndarray) -> bool:
     with Image.open(package.folder / "example.png") as picture:
         return np.array_equal(np.asarray(picture), square)
@@ -289,7 +313,8 @@ def assert_numbers_are_those_of(package: BusModel, project: Project, values: dic
     squares = np.stack(
         [benchmark.images(SIZE)[i] for i in benchmark.frame.set_index("image_id")["index"][rows["image_id"]]]
     )
-    answered = package.predict(list(squares))
+    assert_shares_are_those_of(package.predict(list(squares)), rows["label"].to_numpy(), package)
+    answered = package.predict(list(squares), refuse=False)
     candidate = METRICS["roc_auc"].value(rows["label"].to_numpy(), np.array([each.probability for each in answered]))
     assert values["busis_roc_auc"] == pytest.approx(candidate, abs=1e-12)
     model = find_trained_model(ledger, project.baseline)
@@ -302,6 +327,20 @@ def assert_numbers_are_those_of(package: BusModel, project: Project, values: dic
     ]
     baseline = METRICS["roc_auc"].value(rows["label"].to_numpy(), np.mean(answers, axis=0))
     assert values["busis_roc_auc_difference"] == pytest.approx(candidate - baseline, abs=1e-6)
+
+
+def assert_shares_are_those_of(given: list[Prediction], labels: np.ndarray, package: BusModel) -> None:
+    """What consumers would have been told of busis, counted here from answers that may be refusals."""
+    judged = package.package.judged
+    assert judged is not None
+    shares = judged.external["busis"].shares
+    said = np.array(["refused" if each.status == "refused" else each.triage for each in given])
+    for word in ("refused", "low", "high", "uncertain"):
+        assert shares[word].share == pytest.approx(np.mean(said == word))
+        assert shares[word].of == len(given)
+    assert shares["malignant called low"].of == labels.sum()
+    assert shares["malignant called low"].share == pytest.approx(np.mean(said[labels == 1] == "low"))
+    assert shares["benign among low"].of == np.sum(said == "low")
 
 
 def test_a_locked_part_that_was_changed_after_training_is_told_apart(project: Project) -> None:
@@ -329,7 +368,15 @@ def test_a_cohort_is_known_again_by_its_images() -> None:
 
 
 def test_cohorts_are_read_back_to_the_last_digit(tmp_path: Path) -> None:
-    rows = pd.DataFrame({"image_id": ["busis/001"], "label": [1], "probability": [1 / 3], "threshold": [0.1 + 0.2]})
+    rows = pd.DataFrame(
+        {
+            "image_id": ["busis/001"],
+            "label": [1],
+            "probability": [1 / 3],
+            "oddness": [-0.1 / 3],
+            "threshold": [0.1 + 0.2],
+        }
+    )
     rows = rows.assign(
         case_id="busis/001", group="000", source="busis", probability_baseline=0.7, threshold_baseline=2 / 7
     )
