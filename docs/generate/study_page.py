@@ -67,7 +67,7 @@ def page(tables: dict[str, pd.DataFrame], about: dict[str, Any]) -> str:
         "leak": _leak(tables["leak"]),
         "across": _across(tables["across"]),
         "curves": _curves(tables["curves"]),
-        "gate": _gate(about),
+        "gate": _gate(about["gate"], tables["rows"]),
         "cost": _cost(done),
     }
     found = about["audit"]
@@ -113,6 +113,7 @@ def lead(tables: dict[str, pd.DataFrame], about: Mapping[str, Any]) -> str:
         *_rows_table(done.drop_duplicates(["roc_auc", "sensitivity"]), ("roc_auc", "sensitivity", "specificity")),
         "",
         *_outlook(tables),
+        *_verdict(about["gate"]),
         "![Areas under the ROC curve with 95 % intervals](docs/study/areas.svg)",
         "",
     ]
@@ -136,6 +137,13 @@ def _outlook(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
                 said.append(f"Trained on {ends[0]} and tested on {ends[1]} its area is {_interval(row, 'roc_auc')}.")
     if said:
         yield " ".join(said)
+        yield ""
+
+
+def _verdict(decision: str) -> Iterator[str]:
+    """What the gate said of MT-ESTAN, once it has."""
+    if found := re.match(r"# Gate of (\S+): (\w+)", decision):
+        yield f"The gate on MT-ESTAN (`{found[1]}`): **{found[2]}**, [number by number](docs/study/index.md#the-gate)."
         yield ""
 
 
@@ -238,12 +246,21 @@ def _curves(curves: pd.DataFrame) -> Iterator[str]:
         yield _line([f"{strategy.replace('_', ' ')}: {model} {variant}", best, f"{gain:+.3f}"])
 
 
-def _gate(about: dict[str, Any]) -> Iterator[str]:
-    if about["gate"]:
-        # Its own headings stand below the page's.
-        yield re.sub(r"^#+ ", "### ", about["gate"].strip(), flags=re.MULTILINE)
-    else:
+def _gate(decision: str, rows: pd.DataFrame) -> Iterator[str]:
+    if not decision:
         yield "**Not judged yet**: MT-ESTAN and what it is compared with are not trained with all folds and seeds."
+        return
+    compared = rows[rows["strategy"].isin(("approaches", "multitask"))]
+    late = compared[compared["seeds"] < compared["seeds_planned"]]
+    if not late.empty:
+        seeds = zip(late["model"], late["variant"], late["seeds"], late["seeds_planned"], strict=True)
+        rest = ", ".join(f"{model} {variant} {done} of {planned}" for model, variant, done, planned in seeds)
+        yield "**An early look**, taken before all planned seeds are trained. Seeds that have all folds by now: "
+        yield f"{rest}; all others are complete." if len(late) < len(compared) else f"{rest}."
+        yield "A look takes its share of alpha whatever it sees, so that the next one must meet a lower p."
+        yield ""
+    # Its own headings stand below the page's.
+    yield re.sub(r"^#+ ", "### ", decision.strip(), flags=re.MULTILINE)
 
 
 def _cost(done: pd.DataFrame) -> Iterator[str]:

@@ -148,3 +148,18 @@ def test_the_readme_leads_with_the_study_from_its_first_finding_on():
     assert text.startswith("## On real images\n\nPartial: ")
     assert text.count("| transfer learning |") == wanted.sum() == 2
     assert "augmentation" not in text  # the same trainings
+
+
+def test_a_decision_of_the_gate_leads_and_an_early_one_says_so():
+    decision = "# Gate of bus-mt-estan: REFUSED\n\nCandidate: MT-ESTAN.\n"
+    rows = study_page.read()["rows"]
+    early = "\n".join(study_page._gate(decision, rows.assign(seeds=np.where(rows["model"] == "EMT-Net", 0, 1))))
+    assert "**An early look**" in early
+    assert "EMT-Net Multi 0 of 2" in early
+    assert "### Gate of bus-mt-estan: REFUSED" in early
+    complete = "\n".join(study_page._gate(decision, rows.assign(seeds=rows["seeds_planned"])))
+    assert "early" not in complete
+    assert complete.startswith("### Gate of bus-mt-estan: REFUSED")
+    assert "\n".join(study_page._gate("", rows)).startswith("**Not judged yet**")
+    assert list(study_page._verdict("")) == []
+    assert "**REFUSED**" in next(study_page._verdict(decision))
