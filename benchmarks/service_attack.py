@@ -1,9 +1,11 @@
 """What hostile requests within the documented limits do to the service: how long others wait, memory, how it ends.
 
-    python benchmarks/service_attack.py PACKAGE [--baseline CHECKOUT]
+    python benchmarks/service_attack.py PACKAGE [--baseline CHECKOUT] [--log]
 
 serves the package with its defaults, attacks it in three ways, each against a fresh service, and prints what an honest
-client and the machine see. With --baseline the same is done with the code of another checkout, and ratios are printed.
+client and the machine see. With --log it is served a second time, with a log of its answers and with its counters read
+each second, and what these cost is printed. With --baseline the same is done with the code of another checkout, which
+need know neither log nor counters, and ratios are printed. Both must be able to read the package: older code makes it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +34,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 60.0  # of the honest client, and of whoever sends SIGTERM, in seconds
 JSON = {"Content-Type": "application/json"}
+NEWLINE = b"\n"
 
 
 def png(pixels: np.ndarray) -> str:
@@ -53,13 +57,14 @@ def huge() -> str:
 
 
 @contextmanager
-def service(code: Path, package: Path) -> Iterator[tuple[str, psutil.Process]]:
-    """A service with the code of a checkout: its address and its process."""
+def service(code: Path, package: Path, log: Path | None = None) -> Iterator[tuple[str, psutil.Process]]:
+    """A service with the code of a checkout, and perhaps a log: its address and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     script = "from bus_mlops.cli import main; main()"
     command = [sys.executable, "-c", script, "serve", str(package), "--port", str(port)]
+    command += [] if log is None else ["--log", str(log)]
     environment = {**os.environ, "PYTHONPATH": str(code)}
     process = subprocess.Popen(command, cwd=code, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
@@ -97,11 +102,57 @@ def ask(url: str, body: str) -> None:
         requests.post(f"{url}/invocations", body, headers=JSON, timeout=PATIENCE)
 
 
-def behind(url: str, body: str, count: int) -> None:
+def behind(url: str, body: str, count: int) -> list[threading.Thread]:
     """Send requests at once, and wait until they are there."""
-    for _ in range(count):
-        threading.Thread(target=ask, args=(url, body), daemon=True).start()
+    senders = [threading.Thread(target=ask, args=(url, body), daemon=True) for _ in range(count)]
+    for each in senders:
+        each.start()
     time.sleep(2)
+    return senders
+
+
+class Counters:
+    """What `/metrics` says while something else goes on, read each second."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.last = ""
+        self.waits: list[float] = []
+        self._ended = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Counters:
+        """Begin to read."""
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Read no more."""
+        self._ended.set()
+        self._reader.join()
+
+    def _read(self) -> None:
+        while not self._ended.wait(1):
+            begun = time.monotonic()
+            try:
+                found = requests.get(f"{self.url}/metrics", timeout=PATIENCE)
+            except requests.RequestException:
+                continue  # as of a service that has ended
+            if found.ok:
+                self.last = found.text
+                self.waits.append(time.monotonic() - begun)
+
+    @property
+    def sentence(self) -> str:
+        """How often it was read, how long that took, and how many lines it had counted at last."""
+        if not self.waits:
+            return "/metrics was never read"
+        lines = next(
+            line.split()[1] for line in self.last.splitlines() if line.startswith("bus_mlops_log_lines_total ")
+        )
+        return (
+            f"/metrics was read {len(self.waits)} times, in {max(self.waits):.2f} s at most, and said {lines} at last"
+        )
 
 
 def eight_batches(url: str, process: psutil.Process) -> dict[str, float]:
@@ -136,9 +187,9 @@ def half_heads(url: str, _process: psutil.Process) -> dict[str, float]:
 def pixels(url: str, process: psutil.Process) -> dict[str, float]:
     """Small bodies of large pictures."""
     most = before = process.memory_info().rss
-    behind(url, huge(), 3)
+    senders = behind(url, huge(), 3)
     until = time.monotonic() + PATIENCE
-    while time.monotonic() < until and threading.active_count() > 1:
+    while time.monotonic() < until and any(each.is_alive() for each in senders):
         most = max(most, process.memory_info().rss)
         time.sleep(0.05)
     return {"3 small bodies of 256 megapixels each: memory grows by MB": (most - before) / 1e6}
@@ -156,19 +207,43 @@ def measured(code: Path, package: Path) -> dict[str, float]:
     return found
 
 
+def measured_with_log(code: Path, package: Path) -> tuple[dict[str, float], list[str]]:
+    """The same with a log and counters on: the numbers, and what of each attack was written down and counted."""
+    found: dict[str, float] = {}
+    said = []
+    for attack in ATTACKS:
+        with tempfile.TemporaryDirectory(prefix="bus-attack-") as folder:
+            log = Path(folder) / "answers.jsonl"
+            with service(code, package, log) as (url, process), Counters(url) as counters:
+                found |= attack(url, process)
+            said.append(f"{attack.__name__}: {log.read_bytes().count(NEWLINE)} lines in the log; {counters.sentence}")
+    return found, said
+
+
+def ratio(before: float, after: float) -> str:
+    """How many times less."""
+    return f"{before / max(after, 0.01):.1f}"
+
+
 def main() -> None:
     """Print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", type=Path)
     parser.add_argument("--baseline", type=Path, help="another checkout of this project")
+    parser.add_argument("--log", action="store_true", help="a second time, with a log and with the counters read")
     arguments = parser.parse_args()
     package = arguments.package.resolve()
     ours = measured(ROOT, package)
+    logged, said = measured_with_log(ROOT, package) if arguments.log else ({}, [])
     theirs = measured(arguments.baseline.resolve(), package) if arguments.baseline else {}
     print(f"(an honest client's patience, and that of SIGTERM, end after {PATIENCE:g} s)")
     for name, value in ours.items():
-        compared = f"; before {theirs[name]:.2f}, ratio {theirs[name] / max(value, 0.01):.1f}" if theirs else ""
-        print(f"{name} {value:.2f}{compared}")
+        parts = [f"{name} {value:.2f}"]
+        parts += [f"with log and counters {logged[name]:.2f}, ratio {ratio(logged[name], value)}"] if logged else []
+        parts += [f"before {theirs[name]:.2f}, ratio {ratio(theirs[name], value)}"] if theirs else []
+        parts += [f"before to with log and counters {ratio(theirs[name], logged[name])}"] if theirs and logged else []
+        print("; ".join(parts))
+    print("\n".join(said))
 
 
 if __name__ == "__main__":
