@@ -233,6 +233,8 @@ def main() -> None:
     parser.add_argument("--log", action="store_true", help="a second time, with a log and with the counters read")
     arguments = parser.parse_args()
     package = arguments.package.resolve()
+    if "mask" not in json.loads((package / "package.json").read_text())["outputs"]:
+        parser.error(f"{package} has no masks, which the attacks ask for: name the package of a multitask network.")
     ours = measured(ROOT, package)
     logged, said = measured_with_log(ROOT, package) if arguments.log else ({}, [])
     theirs = measured(arguments.baseline.resolve(), package) if arguments.baseline else {}

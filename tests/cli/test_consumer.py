@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from tiny_package import speckle
+from tiny_package import speckle, write_refusing_package
 from typer.testing import CliRunner
 
 from bus_mlops.cli.consumer import predict
@@ -65,6 +65,27 @@ def test_table_says_what_it_must(package_folder, scans, monkeypatch):
     assert f"malignant from a probability of {row.threshold:.3f} on" in done.stdout
     assert "Research use only" in done.stdout
     assert "synthetic" in done.stdout
+
+
+def test_what_is_refused_and_what_is_uncertain_is_said_with_its_reasons(package_folder, scans, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    package = write_refusing_package(tmp_path / "package", package_folder)
+    white = tmp_path / "white.png"
+    picture = speckle(60, 80)
+    picture[20:] = 255
+    Image.fromarray(picture).save(white)
+    uncertain, refused = load_model(package).predict([scans[0], white])
+    assert [uncertain.status, refused.status] == ["uncertain", "refused"]
+    rows = json.loads(run(scans[0], white, "--model", package, "--json").stdout)
+    for row, expected in zip(rows, (uncertain, refused), strict=True):
+        for name in ("status", "probability", "oddness", "triage"):
+            assert row[name] == getattr(expected, name)
+        assert tuple(row["reasons"]) == expected.reasons
+    table = run(scans[0], white, "--model", package).stdout
+    told = " ".join(table.split())
+    assert all(reason in told for reason in (*uncertain.reasons, *refused.reasons))
+    assert "refused" in next(line for line in table.splitlines() if "white.png" in line)
+    assert "uncertain" in next(line for line in table.splitlines() if scans[0].name in line)
 
 
 def test_a_name_is_not_folded_where_a_program_reads(package_folder, scans, tmp_path, monkeypatch):

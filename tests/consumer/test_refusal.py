@@ -11,29 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
+from tiny_package import oddity
 
 from bus_mlops.consumer.client import BusModel, load_model
 from bus_mlops.consumer.package_format import Package
-from bus_mlops.consumer.refusal import Oddity, Refusal, TriageRule, conformal_cut
+from bus_mlops.consumer.refusal import Refusal, TriageRule, conformal_cut
 from bus_mlops.images.picture_statistics import STATISTICS_VERSION, picture_statistics
-
-
-def oddity(**changes: object) -> Oddity:
-    """Odd is what has many white pixels."""
-    weights = [0.0] * 71
-    weights[8] = 1.0
-    values = {
-        "statistics_version": STATISTICS_VERSION,
-        "center": [0.0] * 71,
-        "scale": [0.1] * 71,
-        "linear": weights,
-        "square": [0.0] * 71,
-        "bias": 0.0,
-        "threshold": 1.0,
-        "rate": 0.01,
-        "images": 100,
-    }
-    return Oddity.model_validate(values | changes)
 
 
 def triage(**changes: object) -> TriageRule:

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from PIL import Image
 from signing_keys import certify, model_signing, write_certificates, write_key
+from tiny_package import speckle
+from typer.testing import CliRunner
 
+from bus_mlops.cli.app import app
 from bus_mlops.consumer import export as bundle
 from bus_mlops.consumer import find as finding
 from bus_mlops.consumer.client import load_model
@@ -284,6 +288,48 @@ def test_keys_that_cannot_be_used_are_an_error_and_never_skipped(write, said, tr
 
 def only_public(folder: Path, key=None) -> None:
     write_key(folder, "a", key).unlink()
+
+
+def commands(package: Path, scan: Path, folder: Path) -> dict[str, list[str | Path]]:
+    """Arguments of each command that uses a model."""
+    cases = folder / "cases"
+    cases.mkdir(exist_ok=True)
+    lines = [f"{number}.png,{label},p{number}" for number, label in enumerate(("benign", "malignant"))]
+    for number in range(len(lines)):
+        Image.fromarray(speckle(40, 50, number)).save(cases / f"{number}.png")
+    (cases / "cases.csv").write_text("\n".join(["file,label,patient", *lines]))
+    return {
+        "predict": ["--model", package, scan],
+        "accept": [package, cases],
+        "serve": [package],
+        "watch": ["--dicomweb", "http://127.0.0.1:9/dicom-web", "--model", package],
+        "export": [package, folder / "out"],
+        "pull": [package],
+    }
+
+
+@pytest.mark.parametrize("who", ["nobody", "a stranger"])
+@pytest.mark.parametrize("command", ["predict", "accept", "serve", "watch", "export", "pull"])
+def test_no_command_takes_what_no_trusted_key_has_signed(command, who, copy, trust, key, scans, tmp_path):
+    trusting(trust, key)
+    if who == "a stranger":
+        sign_package(copy, read_signer(write_key(tmp_path / "keys", "stranger")))
+    arguments = commands(copy, scans[0], tmp_path)[command]
+    with pytest.raises(UntrustedError, match="is not signed" if who == "nobody" else "which is not trusted here"):
+        CliRunner().invoke(app, [command, *map(str, arguments)], catch_exceptions=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["predict", "serve", "export", "pull"])
+def test_without_keys_every_command_says_that_nobody_is_known_to_have_made_it(
+    command, copy, scans, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("bus_mlops.serving.server.run", lambda *_: None)
+    done = CliRunner().invoke(app, [command, *map(str, commands(copy, scans[0], tmp_path)[command])])
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.stderr.split())
+    assert f"tiny-phantom at {copy}: UNSIGNED: who made it is not known." in told
+    assert told.count("UNSIGNED") == 1
 
 
 def test_a_missing_library_is_an_error_that_says_what_to_install(trust, key, copy, monkeypatch):

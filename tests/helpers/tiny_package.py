@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     import keras
+
+    from bus_mlops.consumer.refusal import Oddity
 
 SIZE = 32
 METADATA = {
@@ -85,3 +89,39 @@ def write_tiny_package(folder: Path, members: list[Path]) -> Path:
         metadata=METADATA,
         example_image=speckle(120, 150),
     )
+
+
+def oddity(**changes: object) -> Oddity:
+    """Odd is what has many white pixels."""
+    from bus_mlops.consumer.refusal import Oddity
+    from bus_mlops.images.picture_statistics import STATISTICS_VERSION
+
+    weights = [0.0] * 71
+    weights[8] = 1.0
+    values = {
+        "statistics_version": STATISTICS_VERSION,
+        "center": [0.0] * 71,
+        "scale": [0.1] * 71,
+        "linear": weights,
+        "square": [0.0] * 71,
+        "bias": 0.0,
+        "threshold": 1.0,
+        "rate": 0.01,
+        "images": 100,
+    }
+    return Oddity.model_validate(values | changes)
+
+
+def write_refusing_package(folder: Path, source: Path) -> Path:
+    """A copy of a package that refuses white pictures, and is uncertain of all others."""
+    from bus_mlops.consumer.package_files import write_sums
+    from bus_mlops.consumer.package_format import PACKAGE_FILE
+    from bus_mlops.consumer.refusal import Refusal, TriageRule
+
+    rule = TriageRule(miss_rate=0.05, false_alarm_rate=0.1, malignant_cases=40, benign_cases=40, low=0.0, high=1.0)
+    shutil.copytree(source, folder)
+    about = json.loads((folder / PACKAGE_FILE).read_text())
+    about["refusal"] = Refusal(oddity=oddity(), triage=rule).model_dump(mode="json")
+    (folder / PACKAGE_FILE).write_text(json.dumps(about))
+    write_sums(folder)
+    return folder

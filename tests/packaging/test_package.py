@@ -22,7 +22,7 @@ from altered import png_of_header
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
-from tiny_package import METADATA, SIZE, speckle, tiny_network
+from tiny_package import METADATA, SIZE, speckle, tiny_network, write_refusing_package
 
 from bus_mlops.consumer.client import load_model
 from bus_mlops.consumer.package_files import read_package
@@ -257,6 +257,23 @@ def test_mlflow_model_answers_as_the_client_does(tiny_registry, scans, monkeypat
         for data, path in zip(frame[column], scans, strict=True):
             with PIL.Image.open(io.BytesIO(data)) as picture, PIL.Image.open(path) as scan:
                 assert (picture.size, picture.mode) == (scan.size, mode)
+
+
+def test_mlflow_says_what_is_refused_and_what_is_uncertain(package_folder, tmp_path):
+    import mlflow
+
+    package = write_refusing_package(tmp_path / "package", package_folder)
+    options = pyfunc_options(package, read_package(package))
+    mlflow.pyfunc.save_model(tmp_path / "model", artifacts={ARTIFACT: str(package)}, **options)
+    picture = speckle(60, 80)
+    white = picture.copy()
+    white[20:] = 255
+    frame = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(pd.DataFrame({"image": [picture, white]}))
+    expected = load_model(package).predict([picture, white])
+    assert list(frame["status"]) == ["uncertain", "refused"]
+    assert [tuple(each) for each in frame["reasons"]] == [row.reasons for row in expected]
+    for name in ("oddness", "triage", "probability"):
+        assert [None if pd.isna(each) else each for each in frame[name]] == [getattr(row, name) for row in expected]
 
 
 def test_a_version_registered_under_former_names_of_modules_is_still_loaded(package_folder, tmp_path):

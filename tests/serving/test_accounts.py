@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from tiny_package import speckle
+from tiny_package import speckle, write_refusing_package
 
 from bus_mlops.consumer.client import BusModel, Prediction, load_model
 from bus_mlops.images.model_input import png
@@ -107,6 +107,35 @@ def test_answers_are_written_down_and_counted(client, model):
     assert found["bus_mlops_answer_seconds"]["bus_mlops_answer_seconds_count",] == 2
     assert found["bus_mlops_ready"]["bus_mlops_ready",] == 1
     assert "patient" not in answer.text
+
+
+def test_what_is_refused_and_what_is_uncertain_is_said_in_every_row_and_counted(package_folder, tmp_path):
+    loaded = load_model(write_refusing_package(tmp_path / "package", package_folder))
+    white = speckle(60, 80)
+    white[20:] = 255
+    asked = Client(create_app(loaded, Limits()))
+    rows = json.loads(asked.ask(IMAGE, base64.b64encode(png(white)).decode()).text)["predictions"]
+    expected = loaded.predict([speckle(60, 80, 1), white])
+    assert [row["status"] for row in rows] == [each.status for each in expected] == ["uncertain", "refused"]
+    for row, each in zip(rows, expected, strict=True):
+        said = (row["probability"], row["oddness"], row["triage"], tuple(row["reasons"]))
+        assert said == (each.probability, each.oddness, each.triage, each.reasons)
+        assert row["reasons"]
+    counted = families(asked.get("/metrics").text)["bus_mlops_answers"]
+    assert [counted["bus_mlops_answers_total", status] for status in ("answered", "uncertain", "refused")] == [0, 1, 1]
+
+
+def test_pixels_of_all_requests_together_are_bounded(model):
+    service: Any = create_app(model, Limits(megapixels=1))
+    scoring = next(route.endpoint for route in service.app.routes if route.path == "/invocations")
+    scoring.work.pixels.take(4_000_000 - 60 * 80 + 1)
+    asked = Client(service)
+    refused = asked.ask(IMAGE)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+    assert "too many pixels are under way" in refused.text
+    scoring.work.pixels.give(1)
+    assert asked.ask(IMAGE).status_code == 200
+    assert scoring.work.pixels.held == 4_000_000 - 60 * 80
 
 
 def test_what_cannot_be_written_down_is_not_answered_and_shows_no_path(client, model, caplog):

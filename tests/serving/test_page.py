@@ -9,7 +9,8 @@ import numpy as np
 import PIL.Image
 import pytest
 from browser import chromium
-from tiny_package import speckle
+from service import served
+from tiny_package import speckle, write_refusing_package
 
 from bus_mlops.consumer.client import load_model
 
@@ -83,6 +84,30 @@ def test_what_is_no_image_is_said_so(browser, service, tmp_path):
     browser.wait("document.getElementById('status').className === 'error'")
     assert "not an image" in text(browser, "status")
     assert browser.run("document.getElementById('result').hidden")
+
+
+def test_what_is_refused_and_what_is_uncertain_is_said_in_words(browser, package_folder, tmp_path):
+    package = write_refusing_package(tmp_path / "package", package_folder)
+    scan, white = tmp_path / "scan.png", tmp_path / "white.png"
+    picture = speckle(60, 80)
+    PIL.Image.fromarray(picture).save(scan)
+    picture[20:] = 255
+    PIL.Image.fromarray(picture).save(white)
+    uncertain, refused = load_model(package).predict([scan, white])
+    with served(package) as url:
+        browser.open(f"{url}/")
+        browser.choose(white, "#file")
+        browser.wait(READY)
+        assert text(browser, "verdict") == "No answer: refused."
+        assert text(browser, "reasons") == refused.reasons[0]
+        assert (text(browser, "probability"), text(browser, "label")) == ("", "")
+        assert browser.run("document.getElementById('numbers').hidden")
+        browser.choose(scan, "#file")
+        browser.wait(f"{READY} && document.getElementById('verdict').textContent === 'Uncertain:'")
+        assert text(browser, "reasons") == uncertain.reasons[0]
+        assert text(browser, "probability") == f"{uncertain.probability:.3f}"
+        assert text(browser, "triage").startswith("uncertain: neither")
+    assert browser.problems == []
 
 
 def test_an_image_that_the_browser_cannot_draw_still_gets_its_answer(browser, service, tmp_path):
