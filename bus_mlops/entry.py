@@ -11,7 +11,7 @@ from pathlib import Path
 import bus_mlops
 from bus_mlops import logs
 from bus_mlops.config import Config
-from bus_mlops.environment import quiet
+from bus_mlops.environment import collect_rarely, quiet
 from bus_mlops.error_messages import readable_errors
 from bus_mlops.files import anchored
 from bus_mlops.paths import home
@@ -25,6 +25,7 @@ def run_stage(main: Callable[[Config], None]) -> None:
     In a copy that `dvc exp run --temp` or `--queue` made of a project, by the copy's code, on the project's store.
     """
     quiet()
+    collect_rarely()
     logs.show()
     with readable_errors():
         stage = "@".join([Path(sys.argv[0]).stem, *sys.argv[1:2]])

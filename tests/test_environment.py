@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from projects import ROOT
 
-from bus_mlops import environment
+from bus_mlops import environment, profiles
 from bus_mlops.packaging.clean_load import link_base_install
 
 # Those that make a worker process what it has to be, before TensorFlow starts.
@@ -88,6 +88,22 @@ def test_no_other_module_writes_to_the_environment():
     package = ROOT / "bus_mlops"
     found = {str(path.relative_to(package)) for path in package.rglob("*.py") if writes.search(path.read_text())}
     assert found == WRITERS
+
+
+def test_a_stage_seldom_looks_for_garbage_and_the_library_as_python_does(tmp_path):
+    code = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 10_000))  # what is registered first comes last
+first = gc.get_threshold()
+from bus_mlops.entry import run_stage
+import bus_mlops.project
+assert gc.get_threshold() == first
+run_stage(lambda config: print(gc.get_threshold()[0] > 10_000 > first[0] and not gc.get_freeze_count()))
+"""
+    (tmp_path / "params.yaml").write_text(profiles.text("demo"))
+    given = {**bare_environment(), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=given, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "True"], done.stderr
 
 
 @pytest.mark.parametrize("entry", ["from bus_mlops.cli import main; main()", "from bus_mlops.entry import run_stage"])

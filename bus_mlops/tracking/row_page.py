@@ -262,7 +262,9 @@ def draw(frame: pd.DataFrame, title: str) -> bytes:
 
     from bus_mlops.evaluation.roc import roc_curve
 
-    figure = Figure(figsize=(8.4, 3.8), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.8))
+    # Room for labels by measure: what lays them out draws everything twice.
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.14, top=0.9)
     curve, spread = figure.subplots(1, 2)
     figure.suptitle(title)
     curve.plot([0, 1], [0, 1], color="#C9D1D9", linewidth=0.8)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bus_mlops.environment import overridden
+from bus_mlops.environment import collect_rarely, overridden
 from bus_mlops.error_messages import explain
 from bus_mlops.experiments.cell import Cell, CellEvent, Job
 
@@ -39,6 +39,7 @@ class Workbench:
         """
         try:
             if not self._is_ready:
+                collect_rarely()
                 from bus_mlops.training.process import configure_process
 
                 configure_process(self.job.threads)

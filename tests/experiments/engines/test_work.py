@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -21,6 +22,15 @@ Emit = Callable[[CellEvent], None]
 def job(tmp_path) -> Job:
     tracking = TrackingConfig(uri=f"sqlite:///{tmp_path}/m.db", artifacts=str(tmp_path))
     return Job(tmp_path, tmp_path, tracking, tmp_path, None, threads=1, driver="me")
+
+
+@pytest.fixture
+def as_python_collects() -> Iterator[None]:
+    """Begin as Python does, which looks for garbage after 700 new objects, and go back to what was."""
+    before = gc.get_threshold()
+    gc.set_threshold(700)
+    yield
+    gc.set_threshold(*before)
 
 
 @pytest.fixture
@@ -59,3 +69,9 @@ def test_a_gpu_that_it_was_given_and_does_not_use_is_noted(events, monkeypatch, 
     found = [event.message for event in events(asked) if event.kind == "note"]
     assert len(found) == notes
     assert all("engine.num_gpus asks for a GPU" in message for message in found)
+
+
+@pytest.mark.usefixtures("as_python_collects")
+def test_it_seldom_looks_for_garbage(events):
+    events()
+    assert gc.get_threshold()[0] > 10_000
