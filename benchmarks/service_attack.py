@@ -221,8 +221,8 @@ def measured_with_log(code: Path, package: Path) -> tuple[dict[str, float], list
 
 
 def ratio(before: float, after: float) -> str:
-    """How many times less."""
-    return f"{before / max(after, 0.01):.1f}"
+    """How many times as much; of what is nothing now it cannot be said."""
+    return f"{before / after:.1f}" if after >= 0.01 else "none"
 
 
 def main() -> None:

@@ -86,7 +86,8 @@ def list_keys(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else.")] = False,
 ) -> None:
     """Show whose signatures count on this machine."""
-    from bus_mlops.consumer.trusted_keys import VARIABLE, certificate_fingerprint, trusted_keys
+    from bus_mlops.consumer.certificates import certificate_fingerprint
+    from bus_mlops.consumer.trusted_keys import VARIABLE, trusted_keys
 
     keys = trusted_keys()
     holders = {} if keys is None else {mark: holder.name for mark, holder in keys.holders.items()}

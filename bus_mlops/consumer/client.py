@@ -12,12 +12,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,62 +24,21 @@ from bus_mlops.consumer.answer_log import AnswerLog
 from bus_mlops.consumer.explanation import occlusion_map
 from bus_mlops.consumer.find import find
 from bus_mlops.consumer.local_triage import read_triage
-from bus_mlops.consumer.onnx_graph import require_plain_graph
-from bus_mlops.consumer.package_files import OpenedPackage, open_package
-from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, Member, Package, combine
-from bus_mlops.consumer.refusal import Refusal, Status, Triage
-from bus_mlops.consumer.standing import UNKNOWN, Standing, reconciled
+from bus_mlops.consumer.networks import Networks
+from bus_mlops.consumer.package_files import OpenedPackage
+from bus_mlops.consumer.package_format import EXAMPLE_IMAGE, Package, combine
+from bus_mlops.consumer.prediction import Prediction
+from bus_mlops.consumer.refusal import Refusal
+from bus_mlops.consumer.standing import Standing, reconciled
 from bus_mlops.errors import BusMlopsError, ImageError, ModelOutputError, RegistryError
 from bus_mlops.files import printable
 from bus_mlops.images.contrast import require_contrast
 from bus_mlops.images.geometry import prepare
 from bus_mlops.images.model_input import Base64, Image, as_rgb, contents, read_with_color, require_size, restore_mask
-from bus_mlops.limits import core_count
+
+__all__ = ["BATCH", "BusModel", "Prediction", "load_model"]
 
 BATCH = 16
-EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The model's answer for one image, or the reason why there is none."""
-
-    source: str
-    """The path as given; `image[i]` for anything else."""
-    probability: float | None
-    """Of malignancy, 0-1: the mean over the members. None if the image could not be read."""
-    spread: float | None
-    """Greatest minus least probability over the members, 0-1; 0 for a single member."""
-    members: tuple[float, ...] | None
-    """The calibrated probability of malignancy, 0-1, of each member that was asked, in the order of the package."""
-    label: Literal["benign", "malignant"] | None
-    """Malignant if probability >= threshold."""
-    threshold: float
-    model: str
-    version: str | None
-    """In the registry; None for a folder that was never registered."""
-    mask: np.ndarray | None = None
-    """uint8 (H, W), 1 inside the lesion, in the pixels of the original image; None unless asked for."""
-    explanation: np.ndarray | None = None
-    """float32 (H, W), -1 to 1: how far the probability falls when that place is covered; None unless asked for."""
-    error: str | None = None
-    error_type: str | None = None
-    """ImageSizeError (too many or too few pixels), ImageError (not a readable image) or ModelOutputError."""
-    standing: Standing = UNKNOWN
-    """What the gate and those who decide have said of the model; `str` of it is a sentence."""
-    status: Status = "answered"
-    """`refused`: no answer, because the image could not be read or is none that the model knows; `uncertain`: an
-    answer that the calibration cases do not support."""
-    reasons: tuple[str, ...] = ()
-    """Of a status that is not `answered`, each a sentence."""
-    oddness: float | None = None
-    """How unlike its training images the model finds the image, larger is odder; None if it cannot tell."""
-    triage: Triage | None = None
-    """Whether malignant (`low`) or benign (`high`) can be ruled out at the nominal rate; None if it cannot tell."""
-    input: str | None = None
-    """sha256 of the image's bytes, or of an array's; None if its file could not be read."""
-    seconds: float | None = field(default=None, compare=False)
-    """From the reading of the image to its answer; images of one batch are answered together."""
 
 
 def load_model(
@@ -137,19 +94,17 @@ class BusModel:
         self.standing = reconciled(standing, package.gate)
         self.log: AnswerLog | None = None
         """Where each answer is written down before it is given."""
-        self._given = opened
-        self._sessions: dict[int, Any] = {}
-        self._opening = Lock()
+        self._networks = Networks(folder, package, opened)
 
     def __repr__(self) -> str:
         """Which model it is, and what was decided about it."""
         which = f"version {self.version}" if self.version else f"from {self.folder}"
         return f"<BusModel {self.name} {which}: {self.standing}>"
 
-    @cached_property
+    @property
     def opened(self) -> OpenedPackage:
         """The package as it was checked."""
-        return self._given or open_package(self.folder)
+        return self._networks.opened
 
     @property
     def digest(self) -> str:
@@ -230,9 +185,7 @@ class BusModel:
         Returns:
             Probabilities (B,); NaN where it gave none from 0 to 1.
         """
-        session = self._session(member)
-        (answer,) = session.run(["malignancy"], {session.get_inputs()[0].name: squares.astype(np.float32)})
-        return _probabilities(self.package.members[member], answer, len(squares))
+        return self._networks.run(member, squares.astype(np.float32))[0]
 
     def _batches(
         self,
@@ -306,20 +259,17 @@ class BusModel:
         self, batch: NDArray[np.float32], masks: bool, members: tuple[int, ...], before_run: Callable[[], None]
     ) -> dict[str, np.ndarray]:
         """Calibrated probabilities (members, B), their mean (B,) and, if asked for, the mean mask (B, S, S)."""
-        wanted = ["malignancy", "mask"] if masks else ["malignancy"]
-        asked = [(self.package.members[i], self._session(i)) for i in members]
-        answers = []
-        for _, session in asked:
+        calibrated: list[NDArray[np.float64]] = []
+        drawn: list[NDArray[np.float32]] = []
+        for member in members:
             before_run()
-            answers.append(session.run(wanted, {session.get_inputs()[0].name: batch}))
-        calibrated = [
-            member.calibration.apply(_probabilities(member, answer[0], len(batch)))
-            for (member, _), answer in zip(asked, answers, strict=True)
-        ]
+            probabilities, mask = self._networks.run(member, batch, mask=masks)
+            calibrated.append(self.package.members[member].calibration.apply(probabilities))
+            drawn += [] if mask is None else [mask]
         outputs = {"members": np.array(calibrated, dtype=np.float64)}
         outputs["malignancy"] = combine(outputs["members"])
-        if masks:
-            outputs["mask"] = np.mean([answer[1][..., 0] for answer in answers], axis=0)
+        if drawn:
+            outputs["mask"] = np.mean(drawn, axis=0)
         return outputs
 
     def _answer(
@@ -353,71 +303,6 @@ class BusModel:
             return self._run(batch, masks=False, members=members, before_run=before_run)["malignancy"]
 
         return occlusion_map(square, probability, probabilities, shape)
-
-    def _session(self, member: int) -> Any:
-        """The network at a place in the package, opened when it is asked for the first time."""
-        with self._opening:
-            if member not in self._sessions:
-                self._sessions[member] = self._open(self.package.members[member])
-        return self._sessions[member]
-
-    def _open(self, member: Member) -> Any:
-        import onnxruntime
-
-        contents = self.opened.contents
-        require_plain_graph(contents[member.onnx], self.folder / member.onnx)
-        try:
-            session = onnxruntime.InferenceSession(
-                contents[member.onnx], self._options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's own classes derive from Exception only
-            raise RegistryError(
-                f"the networks in {self.folder} cannot be opened by onnxruntime {onnxruntime.__version__}: {error}"
-            ) from error
-        _require_as_described(session, self.package, self.folder / member.onnx)
-        # The runtime holds the network now. Its wrapper would keep the file's bytes as well, for other providers only.
-        session.disable_fallback()
-        session._model_bytes = None  # noqa: SLF001 - there is no public way, and it doubles the memory of a package
-        del contents[member.onnx]
-        return session
-
-    @cached_property
-    def _options(self) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        # Left alone, the runtime counts the machine's cores, not those this process may use.
-        options.intra_op_num_threads = core_count()
-        options.log_severity_level = 3
-        # An arena for each member is never given back: five of MT-ESTAN's hold 0.8 GiB between two images.
-        options.enable_cpu_mem_arena = False
-        # Threads that wait turn round otherwise: twice the seconds of the processor for the same latency.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # A graph is all in its file: one that names another is not followed.
-        options.add_session_config_entry(EXTERNAL_DATA, str(self.folder / "none"))
-        # The runtime's own format is recognised by its first bytes otherwise, and nothing here has looked into that.
-        options.add_session_config_entry("session.load_model_format", "ONNX")
-        return options
-
-
-def _probabilities(member: Member, answer: NDArray[np.float32], count: int) -> NDArray[np.float64]:
-    """A network's probabilities (B,); NaN where it gave none from 0 to 1."""
-    if answer.shape != (count, 1):
-        raise RegistryError(f"{member.onnx} answers {count} images with {answer.shape}: the package is none of ours.")
-    raw = answer[:, 0].astype(np.float64)
-    return np.where((raw >= 0) & (raw <= 1), raw, np.nan)
-
-
-def _require_as_described(session: Any, package: Package, path: Path) -> None:
-    """Raise unless a network takes and gives what the package says."""
-    size = package.input_size
-    (*more, image), outputs = session.get_inputs(), {output.name for output in session.get_outputs()}
-    takes = (image.type, list(image.shape[1:]))
-    if more or takes != ("tensor(float)", [size, size, 3]) or not outputs >= set(package.outputs):
-        raise RegistryError(
-            f"{path} takes {takes} and gives {sorted(outputs)}, but the package says {size} x {size} pixels and "
-            f"{list(package.outputs)}: it was changed before it was summed up. Write the package anew."
-        )
 
 
 def _failed(row: Prediction, error: BusMlopsError) -> Prediction:

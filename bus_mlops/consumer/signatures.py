@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from bus_mlops.consumer.package_format import ORIGIN_FILE, SIGNATURE_FILE, SUMS_FILE
-from bus_mlops.consumer.trusted_keys import Holder, TrustedKeys, fingerprint_of, short
+from bus_mlops.consumer.public_keys import fingerprint_of, short
+from bus_mlops.consumer.trusted_keys import Holder, TrustedKeys
 from bus_mlops.errors import UntrustedError
 
 if TYPE_CHECKING:

@@ -8,14 +8,20 @@ fingerprint of a key or a certificate, or the digest of a package, a line each.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bus_mlops.consumer.certificates import (
+    certificate_fingerprint,
+    is_authority,
+    path_to_authority,
+    require_in_time,
+    require_signer,
+)
+from bus_mlops.consumer.public_keys import fingerprint_of, kind_of, require_cryptography, require_usable, short
 from bus_mlops.errors import UntrustedError
 
 if TYPE_CHECKING:
@@ -25,7 +31,6 @@ if TYPE_CHECKING:
 VARIABLE = "BUS_MLOPS_TRUSTED_KEYS"
 NAME = "trusted-keys"
 REVOKED = "revoked.txt"
-CURVES = ("secp256r1", "secp384r1", "secp521r1")
 MAX_BYTES = 2**20
 # Authorities between a signer and the one that is trusted.
 MAX_CHAIN = 5
@@ -88,13 +93,11 @@ class TrustedKeys:
                 "Do not use it, unless its makers tell you that fingerprint themselves: then put their key there."
             )
         if found.certificate is not None:
-            _require_in_time(found.certificate, what)
+            require_in_time(found.certificate, what)
         return found
 
     def certified(self, chain: list[Certificate], what: str) -> Holder:
         """The signer whose certificate comes first in a chain that ends at an authority, or is trusted itself.
-
-        A bundle bears no time that could be believed: what counts is whether the certificates hold today.
 
         Raises:
             UntrustedError: It does not end there, or one of them does not hold.
@@ -109,12 +112,21 @@ class TrustedKeys:
                 f"{what} is signed by a certificate of a {kind_of(key)}, which model-signing does not use."
             )
         self.require_kept(what, mark, fingerprint_of(key))
-        _require_in_time(leaf, what)
-        _require_signer(leaf, what)
+        require_in_time(leaf, what)
+        require_signer(leaf, what)
         name = f"{leaf.subject.rfc4514_string()}, certificate {short(mark)}"
         if fingerprint_of(key) in self.holders:
             return Holder(key, name, leaf)
-        _require_path(leaf, chain[1 : MAX_CHAIN + 1], self, what)
+        path = path_to_authority(leaf, chain[1 : MAX_CHAIN + 1], self.authorities)
+        if not path:
+            raise UntrustedError(
+                f"{what} is signed by {leaf.subject.rfc4514_string()} ({short(mark)}), whom no authority certifies "
+                f"that is trusted here. Trusted: {self.names}. Do not use it, unless its makers tell you that "
+                "fingerprint themselves: then put their authority's certificate there."
+            )
+        for issuer in path:
+            self.require_kept(what, certificate_fingerprint(issuer))
+            require_in_time(issuer, what)
         return Holder(key, name, leaf)
 
 
@@ -166,56 +178,6 @@ def read_trusted(where: Path) -> TrustedKeys:
     return TrustedKeys(where, holders, tuple(authorities), frozenset().union(*revoked))
 
 
-def require_cryptography() -> None:
-    """Raise an UntrustedError that says how to install it, where the library that checks signatures is missing."""
-    try:
-        import cryptography.x509  # noqa: F401
-    except ImportError:
-        raise UntrustedError(
-            "keys are trusted here, and what checks signatures is missing: pip install 'cryptography>=45'."
-        ) from None
-
-
-def fingerprint_of(key: EllipticCurvePublicKey) -> str:
-    """64 hexadecimal digits: the sha256 of the public key's PEM file, as model-signing and `sha256sum` have it."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    return hashlib.sha256(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-
-
-def certificate_fingerprint(certificate: Certificate) -> str:
-    """64 hexadecimal digits: the sha256 of the certificate, as `openssl x509 -fingerprint -sha256` prints it."""
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    return certificate.fingerprint(SHA256()).hex()
-
-
-def short(fingerprint: str) -> str:
-    """As it is shown: enough to compare over a telephone."""
-    return f"sha256:{fingerprint[:16]}"
-
-
-def kind_of(key: Any) -> str:
-    """What a key is, in words."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    if isinstance(key, ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey):
-        return f"key on the curve {key.curve.name}"
-    return f"{type(key).__name__.lstrip('_').replace('PublicKey', '').replace('PrivateKey', '')} key"
-
-
-def require_usable(key: Any, what: str) -> None:
-    """Raise an UntrustedError unless model-signing takes such a key."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    fits = isinstance(key, ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey) and key.curve.name in CURVES
-    if not fits:
-        raise UntrustedError(
-            f"{what} is a {kind_of(key)}: model-signing takes ECDSA keys of P-256, P-384 or P-521. `bus-mlops keys "
-            "new` makes one."
-        )
-
-
 def _content(file: Path) -> bytes:
     if not file.is_file():
         raise UntrustedError(f"{file} is no regular file. Trusted keys are files of PEM; take it out.")
@@ -241,7 +203,7 @@ def _read(file: Path, content: bytes) -> list[Holder | Certificate]:
         try:
             if label == "CERTIFICATE":
                 certificate = x509.load_pem_x509_certificate(block[0])
-                if _is_authority(certificate):
+                if is_authority(certificate):
                     found.append(certificate)
                     continue
                 key: Any = certificate.public_key()
@@ -268,80 +230,3 @@ def _revoked(file: Path, content: bytes) -> set[str]:
             )
         found |= {text} - {""}
     return found
-
-
-def _is_authority(certificate: Certificate) -> bool:
-    from cryptography import x509
-
-    try:
-        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
-    except (x509.ExtensionNotFound, ValueError):
-        return False
-
-
-def _require_in_time(certificate: Certificate, what: str) -> None:
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if not start <= datetime.now(UTC) <= end:
-        raise UntrustedError(
-            f"{what}: the certificate of {certificate.subject.rfc4514_string()} "
-            f"({short(certificate_fingerprint(certificate))}) holds from {start:%Y-%m-%d} to {end:%Y-%m-%d} only. Its "
-            "makers renew it and sign the same package again (`bus-mlops sign`)."
-        )
-
-
-def _require_signer(leaf: Certificate, what: str) -> None:
-    """As model-signing asks of a signer's certificate: for digital signatures, or for signing code."""
-    from cryptography import x509
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
-    try:
-        usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
-    except x509.ExtensionNotFound:
-        usage = False
-    try:
-        code = ExtendedKeyUsageOID.CODE_SIGNING in leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except x509.ExtensionNotFound:
-        code = False
-    if not (usage or code):
-        raise UntrustedError(
-            f"{what}: the certificate of {leaf.subject.rfc4514_string()} is not for signatures (KeyUsage "
-            "digitalSignature, or ExtendedKeyUsage codeSigning). Its makers need one that is."
-        )
-
-
-def _require_path(leaf: Certificate, between: list[Certificate], keys: TrustedKeys, what: str) -> None:
-    """Follow a chain, certificate by certificate, to an authority that is trusted."""
-    current, waiting, below = leaf, list(between), 0
-    while True:
-        anchor = next((each for each in keys.authorities if _issued(current, each, below)), None)
-        issuer = anchor or next((each for each in waiting if _issued(current, each, below)), None)
-        if issuer is None:
-            raise UntrustedError(
-                f"{what} is signed by {leaf.subject.rfc4514_string()} ({short(certificate_fingerprint(leaf))}), whom "
-                f"no authority certifies that is trusted here. Trusted: {keys.names}. Do not use it, unless its makers "
-                "tell you that fingerprint themselves: then put their authority's certificate there."
-            )
-        keys.require_kept(what, certificate_fingerprint(issuer))
-        _require_in_time(issuer, what)
-        if anchor is not None:
-            return
-        waiting.remove(issuer)
-        current, below = issuer, below + 1
-
-
-def _issued(certificate: Certificate, issuer: Certificate, below: int) -> bool:
-    """Whether an authority, which may have `below` more beneath it, has signed a certificate."""
-    from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.x509.oid import ExtensionOID
-
-    known = (ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE)
-    try:
-        certificate.verify_directly_issued_by(issuer)
-        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-        usage = [e.value.key_cert_sign for e in issuer.extensions if isinstance(e.value, x509.KeyUsage)]
-        strange = [e for each in (certificate, issuer) for e in each.extensions if e.critical and e.oid not in known]
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
-        return False
-    deep = constraints.path_length is None or constraints.path_length >= below
-    return bool(constraints.ca and all(usage) and deep and not strange)

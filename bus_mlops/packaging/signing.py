@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bus_mlops.config.promotion import PromotionConfig
 from bus_mlops.consumer.package_files import open_package
 from bus_mlops.consumer.package_format import SIGNATURE_FILE, SUMS_FILE
+from bus_mlops.consumer.public_keys import fingerprint_of, require_usable
 from bus_mlops.consumer.signatures import (
     BUNDLE_TYPE,
     PAYLOAD_TYPE,
@@ -27,7 +28,6 @@ from bus_mlops.consumer.signatures import (
     hash_for,
     package_statement,
 )
-from bus_mlops.consumer.trusted_keys import fingerprint_of, require_usable
 from bus_mlops.errors import ConfigError, UntrustedError
 from bus_mlops.files import replacing
 

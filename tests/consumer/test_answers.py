@@ -51,7 +51,7 @@ def model_of(*answers: float, threshold: float = 0.5, calibration: Calibration =
         trained_on="nothing",
     )
     model = BusModel(Path("nowhere"), package)
-    model.__dict__["_sessions"] = {place: Network(answer) for place, answer in enumerate(answers)}
+    model.__dict__["_networks"].__dict__["_sessions"] = {place: Network(answer) for place, answer in enumerate(answers)}
     return model
 
 

@@ -19,10 +19,11 @@ from typer.testing import CliRunner
 from bus_mlops.cli.app import app
 from bus_mlops.consumer import export as bundle
 from bus_mlops.consumer import find as finding
+from bus_mlops.consumer.certificates import certificate_fingerprint
 from bus_mlops.consumer.client import load_model
 from bus_mlops.consumer.package_files import open_package, write_sums
 from bus_mlops.consumer.signatures import package_statement
-from bus_mlops.consumer.trusted_keys import certificate_fingerprint, read_trusted, trusted_keys
+from bus_mlops.consumer.trusted_keys import read_trusted, trusted_keys
 from bus_mlops.errors import ConfigError, DamagedPackageError, UntrustedError
 from bus_mlops.packaging.signing import PASSPHRASE, Signer, make_key, read_signer, sign_package
 
