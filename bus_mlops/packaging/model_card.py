@@ -13,7 +13,8 @@ from bus_mlops.consumer.package_format import (
 )
 from bus_mlops.consumer.refusal import Refusal
 from bus_mlops.packaging.card_evidence import CardEvidence
-from bus_mlops.packaging.card_items import NO_EVIDENCE, OPENED_BY, checklist
+from bus_mlops.packaging.card_item import NO_EVIDENCE, OPENED_BY
+from bus_mlops.packaging.card_items import checklist
 
 _NAMES = {
     "sensitivity": "Sensitivity",
