@@ -34,7 +34,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 
-from bus_mlops.consumer.acceptance import SENSITIVITY, SPECIFICITY, accept
+from bus_mlops.consumer.acceptance import accept
+from bus_mlops.consumer.acceptance_verdict import SENSITIVITY, SPECIFICITY
 from bus_mlops.consumer.local_cases import LocalCases, LocalImage
 from bus_mlops.consumer.local_statistics import roc_area, share_of
 from bus_mlops.consumer.package_format import JudgedNumber, sigmoid

@@ -17,7 +17,8 @@ from bus_mlops.cli.consumer import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bus_mlops.consumer.acceptance import Acceptance, Compared
+    from bus_mlops.consumer.acceptance import Acceptance
+    from bus_mlops.consumer.acceptance_verdict import Compared
 
 ANSWERS_FILE, ACCEPTANCE_FILE, TRIAGE_FILE = "answers.csv", "acceptance.json", "triage.json"
 _HEADINGS = {"roc_auc": "ROC AUC", "sensitivity": "sensitivity", "specificity": "specificity"}

@@ -5,31 +5,35 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel
 
+from bus_mlops.consumer.acceptance_verdict import (
+    ROC_AUC,
+    SENSITIVITY,
+    SPECIFICITY,
+    Compared,
+    Verdict,
+    claims_of,
+    compared,
+    verdict,
+)
 from bus_mlops.consumer.client import BusModel
 from bus_mlops.consumer.local_cases import LocalCases, LocalImage
-from bus_mlops.consumer.local_statistics import NOTHING, Estimate, difference, roc_area, share_of
+from bus_mlops.consumer.local_statistics import Estimate, roc_area, share_of
 from bus_mlops.consumer.local_triage import called_by, fit_rule
-from bus_mlops.consumer.package_format import Calibration, JudgedNumber
+from bus_mlops.consumer.package_format import Calibration
 from bus_mlops.consumer.recalibration import Draw, band, draws_of, fit_all, refits, too_few
 from bus_mlops.consumer.refusal import TriageRule
 from bus_mlops.errors import SourceError
 
 Array = npt.NDArray[Any]
-Verdict = Literal["holds", "holds after recalibration", "does not hold", "too few cases to tell", "no claim"]
-Found = Literal["holds", "falls", "open"]
 
 COUNTS = (10, 20, 50, 100)
 MARGIN = 0.1
-# With fewer cases of a label nothing is said, whatever the numbers.
-FEWEST_CASES = 10
-ROC_AUC, SENSITIVITY, SPECIFICITY = "roc_auc", "sensitivity", "specificity"
-CLAIMS = (ROC_AUC, SENSITIVITY, SPECIFICITY)
 IMAGE, MAXIMUM, MEAN = "image", "patient, maximum", "patient, mean"
 
 
@@ -42,17 +46,6 @@ class Measured:
     images: int
     malignant: int
     here: Estimate
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A metric here beside its claim; `gap` is the one minus the other, NaN without a claim."""
-
-    metric: str
-    here: Estimate
-    claimed: Estimate
-    gap: Estimate
-    found: Found
 
 
 @dataclass(frozen=True)
@@ -193,7 +186,7 @@ def accept(
         raise SourceError(f"the {len(told)} images that got an answer are of one label; {len(failed)} got none{first}.")
     claims = claims_of(model)
     cut = model.package.threshold
-    shipped = _compared(_shipped(rows, cut), claims, margin)
+    shipped = compared(_shipped(rows, cut), claims, margin)
     operating = (claims[SENSITIVITY].value, claims[SPECIFICITY].value)
     wanted = (0.0, 0.0) if math.isnan(sum(operating)) else operating
     recalibrated, local, judged_with = [], tuple[Compared, ...](), None
@@ -203,9 +196,9 @@ def accept(
             continue
         drawn = list(draws_of(rows.labels, rows.probabilities, rows.cases, count, wanted, seed=seed))
         recalibrated.append(Recalibrated(count, _bands(rows, drawn, _rates(model))))
-        local, judged_with = _compared(_local(rows, drawn), claims, margin), count
+        local, judged_with = compared(_local(rows, drawn), claims, margin), count
     of_patients = rows.of_patients(MAXIMUM)
-    verdict, reasons = _verdict(shipped, local, judged_with, of_patients.labels, margin)
+    said, reasons = verdict(shipped, local, judged_with, of_patients.labels, margin)
     return Acceptance(
         model=model.name,
         version=model.version,
@@ -223,7 +216,7 @@ def accept(
         fitted=_fitted(rows, wanted, seed),
         judged_with=judged_with,
         local=local,
-        verdict=verdict,
+        verdict=said,
         reasons=reasons,
         notes=cases.notes,
         triage={} if model.package.refusal is None else _triage(triage),
@@ -245,19 +238,6 @@ def _triage(rows: Sequence[tuple[LocalImage, str]]) -> dict[str, Estimate]:
         "benign among low": (labels == 0, said == "low"),
     }
     return {name: share_of(event[of].astype(np.float64), cases[of]) for name, (event, of) in shares.items()}
-
-
-def claims_of(model: BusModel) -> dict[str, Estimate]:
-    """What a package says it was judged at on test images, by metric; NaN of what it does not say."""
-    judged = model.package.judged
-    numbers = judged.numbers if judged else {}
-    return {metric: _claim(numbers.get(metric)) for metric in CLAIMS}
-
-
-def _claim(number: JudgedNumber | None) -> Estimate:
-    if number is None or number.low is None or number.high is None:
-        return NOTHING
-    return Estimate(number.estimate, number.low, number.high)
 
 
 def _shipped(rows: _Rows, threshold: float) -> dict[str, Estimate]:
@@ -297,15 +277,6 @@ def _measured(rows: _Rows, threshold: float) -> Iterator[Measured]:
     for unit, own in kinds.items():
         for metric, found in _shipped(own, threshold).items():
             yield Measured(unit, metric, own.labels.size, int(own.labels.sum()), found)
-
-
-def _compared(found: dict[str, Estimate], claims: dict[str, Estimate], margin: float) -> tuple[Compared, ...]:
-    lines = []
-    for metric in CLAIMS:
-        gap = difference(found[metric], claims[metric])
-        said: Found = "holds" if gap.low > -margin else "falls" if gap.high < 0 else "open"
-        lines.append(Compared(metric, found[metric], claims[metric], gap, said))
-    return tuple(lines)
 
 
 def _rates(model: BusModel) -> tuple[float, float] | None:
@@ -363,53 +334,6 @@ def _parameters(platt: Calibration, temperature: Calibration) -> dict[str, float
 
 def _brier(rows: _Rows, calibration: Calibration) -> float:
     return float(np.mean((calibration.apply(rows.probabilities) - rows.labels) ** 2))
-
-
-def _verdict(
-    shipped: tuple[Compared, ...], local: tuple[Compared, ...], judged_with: int | None, of_case: Array, margin: float
-) -> tuple[Verdict, tuple[str, ...]]:
-    """By the first rule that fits; docs/how-to/judge-on-an-external-cohort.md states them."""
-    reasons = [_in_words(each, margin) + _needed(each, margin) for each in shipped]
-    fewest = min(int(of_case.sum()), int((1 - of_case).sum()))
-    if all(math.isnan(each.claimed.value) for each in shipped):
-        return "no claim", ("its package does not say what it was judged at, so there is nothing to hold it to",)
-    if fewest < FEWEST_CASES:
-        return "too few cases to tell", (f"{fewest} cases of the rarer label; {FEWEST_CASES} are needed", *reasons)
-    area = next(each for each in shipped if each.metric == ROC_AUC)
-    after = [each for each in local if each.metric != ROC_AUC]
-    reasons += [f"at thresholds fitted to {judged_with} local cases: {_in_words(each, margin)}" for each in after]
-    if area.found == "falls":
-        return "does not hold", (*reasons, "it tells the labels apart less well here, which no threshold mends")
-    if all(each.found == "holds" for each in shipped):
-        return "holds", tuple(reasons)
-    if after and all(each.found == "holds" for each in (area, *after)):
-        return "holds after recalibration", tuple(reasons)
-    if any(each.found == "falls" for each in shipped) and any(each.found == "falls" for each in after):
-        return "does not hold", tuple(reasons)
-    return "too few cases to tell", tuple(reasons)
-
-
-def _in_words(each: Compared, margin: float) -> str:
-    name = {ROC_AUC: "ROC AUC", SENSITIVITY: "sensitivity", SPECIFICITY: "specificity"}[each.metric]
-    if math.isnan(each.gap.value):
-        return f"{name} {each.here}; its package claims nothing of it"
-    said = {
-        "holds": f"a fall by {margin:g} or more is ruled out",
-        "falls": "it falls",
-        "open": f"neither is a fall shown, nor one by {margin:g} ruled out",
-    }[each.found]
-    return f"{name} {each.here}, claimed {each.claimed}: {said}"
-
-
-def _needed(each: Compared, margin: float) -> str:
-    """How many times as many cases would tell, were the model as good here as it claims; "" where it is told."""
-    if each.found != "open":
-        return ""
-    own, claim = each.here.value - each.here.low, each.claimed.high - each.claimed.value
-    if claim >= margin:
-        return f" (the claim itself is unsure by {claim:.3f}: no number of cases would do)"
-    times = own**2 / (margin**2 - claim**2)
-    return f" (about {math.ceil(10 * times) / 10:g} times as many cases would tell)" if times > 1 else ""
 
 
 def _plain(value: Any) -> Any:
