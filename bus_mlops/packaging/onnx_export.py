@@ -12,7 +12,7 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ _DAMAGES = (ValueError, OSError, TypeError, KeyError, zipfile.BadZipFile, zlib.e
 _SETTINGS = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF2ONNX_CATCH_ERRORS": "FALSE"}
 
 
-def export_onnx(keras_path: Path, onnx_path: Path, read: Callable[[Path], Any] | None = None) -> float:
+def export_onnx(keras_path: Path, onnx_path: Path, network: Any = None) -> float:
     """Export a trained network.
 
     The graph takes `image` (B, S, S, 3) float32, 0-255, of any batch size B, and gives `malignancy` (B, 1)
@@ -43,7 +43,7 @@ def export_onnx(keras_path: Path, onnx_path: Path, read: Callable[[Path], Any] |
     Args:
         keras_path: Of the network.
         onnx_path: Where to.
-        read: Loads it; `load_network` by default.
+        network: It, if it is loaded already.
 
     Returns:
         The greatest |Keras - ONNX| over its outputs, in probability.
@@ -51,8 +51,9 @@ def export_onnx(keras_path: Path, onnx_path: Path, read: Callable[[Path], Any] |
     Raises:
         RegistryError: The two differ by more than 5e-4, or the outputs have other names.
     """
-    with _quiet():
-        network = (read or load_network)(keras_path)
+    if network is None:
+        with _quiet():
+            network = load_network(keras_path)
     names = write_onnx(network, onnx_path)
     if "malignancy" not in names or not set(names) <= {"malignancy", "mask"}:
         raise RegistryError(
@@ -156,6 +157,16 @@ def load_network(path: Path) -> Any:
     if len(network.inputs) != 1 or len(network.input_shape) != 4 or network.input_shape[1] is None:
         raise RegistryError(f"{path} must have one input (B, S, S, 3) but has {network.input_shape}.")
     return network
+
+
+def is_bare(path: Path) -> bool:
+    """Whether a `.keras` file holds a network and its weights, and nothing else: no compile state."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bare = sorted(archive.namelist()) == ["config.json", "metadata.json", "model.weights.h5"]
+            return bare and not json.loads(archive.read("config.json")).get("compile_config")
+    except (*_DAMAGES, AttributeError):
+        return False  # `load_network` says what is wrong with it
 
 
 class NetworkReader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -83,11 +84,10 @@ def write_package(
         raise RegistryError(f"{twice[0]} is given for more than one member: each fold has its own network.")
     from bus_mlops.packaging.onnx_export import NetworkReader
 
-    # What is written is read again by another, so that the files are what is exported.
-    read, read_again = NetworkReader(), NetworkReader()
+    read = NetworkReader()
     with replaced_folder(folder) as partial:
         exported = [
-            _write_member(partial, i, path, input_size, calibration, (read, read_again))
+            _write_member(partial, i, path, input_size, calibration, read)
             for i, (path, calibration) in enumerate(_calibrated(members, calibrations), 1)
         ]
         outputs = {names for _, names in exported}
@@ -222,21 +222,25 @@ def _write_member(
     source: Path,
     input_size: int,
     calibration: Calibration,
-    readers: tuple[NetworkReader, NetworkReader],
+    read: NetworkReader,
 ) -> tuple[Member, tuple[str, ...]]:
-    """Copy one network without its compile state and export it; returns its entry and its outputs."""
-    from bus_mlops.packaging.onnx_export import export_onnx
+    """Copy one network without its compile state and export the copy; returns its entry and its outputs."""
+    from bus_mlops.packaging.onnx_export import export_onnx, is_bare
 
     if not source.is_file():
         raise RegistryError(f"{source} is missing: the trained network of member {number}.")
-    network = readers[0](source)
+    network = read(source)
     if tuple(network.input_shape[1:]) != (input_size, input_size, 3):
         raise RegistryError(f"{source} takes {network.input_shape[1:]} but the package says {input_size} px.")
     member = f"members/fold_{number}"
     keras_path, onnx_path = folder / f"{member}.keras", folder / f"{member}.onnx"
     keras_path.parent.mkdir(parents=True, exist_ok=True)
-    network.save(keras_path)
-    difference = export_onnx(keras_path, onnx_path, readers[1])
+    if is_bare(source):
+        shutil.copyfile(source, keras_path)
+    else:
+        network.save(keras_path)
+        network = read(keras_path)  # what is exported is what is shipped
+    difference = export_onnx(keras_path, onnx_path, network)
     entry = Member(keras=f"{member}.keras", onnx=f"{member}.onnx", calibration=calibration, max_difference=difference)
     return entry, tuple(sorted(network.output_names))
 

@@ -28,7 +28,7 @@ from bus_mlops.consumer.client import load_model
 from bus_mlops.consumer.package_files import read_package
 from bus_mlops.consumer.package_format import ARTIFACT, EXAMPLE_IMAGE, Calibration
 from bus_mlops.errors import RegistryError
-from bus_mlops.packaging.onnx_export import NetworkReader, export_onnx
+from bus_mlops.packaging.onnx_export import NetworkReader, export_onnx, is_bare, load_network
 from bus_mlops.packaging.package import log_package, write_package
 from bus_mlops.packaging.pyfunc import PYFUNC_FILE, pyfunc_options
 
@@ -81,6 +81,41 @@ def test_members_hold_no_compile_state(package_folder, members):
     with zipfile.ZipFile(package_folder / "members/fold_1.keras") as archive:
         assert not json.loads(archive.read("config.json")).get("compile_config")
         assert b"optimizer" not in archive.read("model.weights.h5")
+
+
+def test_only_a_member_that_holds_nothing_else_is_shipped_to_the_byte(alike, tmp_path):
+    bare, more = tmp_path / "bare.keras", tmp_path / "more.keras"
+    for source, target in zip(alike, (bare, more), strict=True):
+        load_network(source).save(target)
+        assert is_bare(target)
+    with zipfile.ZipFile(more, "a") as archive:
+        archive.writestr("assets/notes.pkl", pickle.dumps("of a patient"))
+    sources = (bare, more)
+    folder = write_package(tmp_path / "package", sources, example_image=speckle(90, 120), **OPTIONS)
+    shipped = [folder / member.keras for member in read_package(folder).members]
+    assert [each.read_bytes() == source.read_bytes() for each, source in zip(shipped, sources, strict=True)] == [
+        True,
+        False,
+    ]
+    assert is_bare(shipped[1])
+    package = load_model(folder)
+    images = np.random.default_rng(3).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+    for number, source in enumerate(sources):
+        network = load_network(source)
+        expected = np.asarray(network(images.astype(np.float32), training=False)["malignancy"])[:, 0]
+        np.testing.assert_allclose(package.raw(number, images), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("holds", ["compile state", "nothing", "no zip"])
+def test_what_holds_more_or_less_than_a_network_is_not_bare(members, tmp_path, holds):
+    path = tmp_path / "network.keras"
+    if holds == "compile state":
+        shutil.copyfile(members[0], path)
+    elif holds == "nothing":
+        zipfile.ZipFile(path, "w").close()
+    else:
+        path.write_bytes(b"PK, but no archive")
+    assert not is_bare(path)
 
 
 def test_no_pickle_anywhere(package_folder, tiny_registry):
