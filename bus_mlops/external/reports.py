@@ -40,8 +40,7 @@ from bus_mlops.evaluation.external import (
 from bus_mlops.external.answers import Answers, CohortAnswers
 from bus_mlops.external.rows import RecordedRow, asked_rows, predictions_of, recorded_row
 from bus_mlops.files import replaced_folder, write_json
-from bus_mlops.packaging.onnx_export import load_network
-from bus_mlops.probes.network import ProbedNetwork
+from bus_mlops.probes.network import NetworkOpener
 from bus_mlops.probes.rows import Trained
 from bus_mlops.promotion.external_cohorts import REPORTS, digest_of
 from bus_mlops.promotion.inputs import registered_name
@@ -71,19 +70,12 @@ class ExternalInputs:
     folds: Folds
     trained: Trained
     pairs: pd.DataFrame
-    _open: list[ProbedNetwork] = field(default_factory=list)
+    opened: NetworkOpener = field(default_factory=NetworkOpener)
 
     def images(self, ids: list[str] | pd.Series, size: int) -> Any:
         """The assembled images of some ids, (n, size, size) or (n, size, size, 3)."""
         places = self.benchmark.frame.set_index("image_id")["index"].loc[list(ids)]
         return np.asarray(self.benchmark.images(size)[places.to_numpy()])
-
-    def opened(self, path: Path) -> ProbedNetwork:
-        """The network of a `.keras` file; what was opened before may have its weights now, since tracing takes long."""
-        network = load_network(path)
-        if not any(known.take(network) for known in self._open):
-            self._open[:] = [ProbedNetwork(network)]
-        return self._open[0]
 
 
 def report_cohorts(inputs: ExternalInputs, target: Path, say: Say = print) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bus_mlops.images.model_input import as_rgb
-from bus_mlops.packaging.onnx_export import how_built
+from bus_mlops.packaging.onnx_export import NetworkReader
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -33,10 +34,7 @@ class Answers:
 
 
 class ProbedNetwork:
-    """A Keras network that names a class, run as it is in evaluation: no dropout, fixed normalisation.
-
-    Tracing a network takes longer than all its answers to a fold's images: `take` gives it the weights of another.
-    """
+    """A Keras network that names a class, run as it is in evaluation: no dropout, fixed normalisation."""
 
     def __init__(self, network: Any) -> None:
         from bus_mlops.models.framework import keras, tf
@@ -45,17 +43,10 @@ class ProbedNetwork:
         outputs = {"logit": logit.output, "features": logit.input}
         if "mask" in network.output_names:
             outputs["mask"] = network.get_layer("mask").output
-        self._network = network
+        self.network = network
         self._model = keras.Model(network.input, outputs)
         signature = [tf.TensorSpec((None, *network.input_shape[1:]), tf.float32)]
         self._run = tf.function(lambda squares: self._model(squares, training=False), input_signature=signature)
-
-    def take(self, other: Any) -> bool:
-        """Take the weights of another Keras network; whether it is built alike, else nothing is taken."""
-        alike = how_built(self._network) == how_built(other)
-        if alike:
-            self._network.set_weights(other.get_weights())
-        return alike
 
     def __call__(self, images: NDArray[Any]) -> Answers:
         """Its answers to N images, (N, S, S) or (N, S, S, 3) of 0-255."""
@@ -99,6 +90,24 @@ class ProbedNetwork:
         step = np.sign(np.asarray(tape.gradient(loss, pixels)))
         moved: Floats = np.clip(images + epsilon * step, 0, 255).astype(np.float32)
         return moved
+
+
+class NetworkOpener:
+    """Opens `.keras` files one after the other; what is built alike is built and traced once, which takes longest.
+
+    What a call returns answers with the weights of the file of the next call, once there was one.
+    """
+
+    def __init__(self) -> None:
+        self._read = NetworkReader()
+        self._latest: ProbedNetwork | None = None
+
+    def __call__(self, path: Path) -> ProbedNetwork:
+        """The network of a file."""
+        network = self._read(path)
+        if self._latest is None or self._latest.network is not network:
+            self._latest = ProbedNetwork(network)
+        return self._latest
 
 
 def _rgb(images: NDArray[Any]) -> Floats:

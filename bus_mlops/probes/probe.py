@@ -31,12 +31,11 @@ from bus_mlops.dataset.folds.division import parts_of
 from bus_mlops.errors import LedgerError
 from bus_mlops.experiments.plan_files import read_plan
 from bus_mlops.files import replaced_folder, write_json
-from bus_mlops.packaging.onnx_export import load_network
 from bus_mlops.probes.cache import ProbeCache
 from bus_mlops.probes.corruptions import CORRUPTIONS, corrupt
 from bus_mlops.probes.cost import COST_COLUMNS, row_costs
 from bus_mlops.probes.explanation import explain, point
-from bus_mlops.probes.network import Floats, Pixels, ProbedNetwork
+from bus_mlops.probes.network import Floats, NetworkOpener, Pixels, ProbedNetwork
 from bus_mlops.probes.rows import ProbedRow, Trained, find_rows, with_runs
 from bus_mlops.spec import RunSpec
 from bus_mlops.tracking.ledger import MODEL, Ledger
@@ -83,14 +82,7 @@ class ProbeInputs:
     trained: Trained
     plans: Path
     cache: ProbeCache
-    _open: list[ProbedNetwork] = field(default_factory=list)
-
-    def opened(self, path: Path) -> ProbedNetwork:
-        """The network of a `.keras` file; what was opened before may have its weights now."""
-        network = load_network(path)
-        if not any(known.take(network) for known in self._open):
-            self._open[:] = [ProbedNetwork(network)]
-        return self._open[0]
+    opened: NetworkOpener = field(default_factory=NetworkOpener)
 
     @cached_property
     def manifest(self) -> pd.DataFrame:

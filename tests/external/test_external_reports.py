@@ -169,7 +169,7 @@ def test_a_report_is_right_is_asked_once_and_is_a_look(project, tmp_path, member
     # A second report asks no network, says the same, and is no further look.
     (look,) = looks_of(inputs.ledger.client, NAME)
     assert (look.cohort, look.images, look.reported) == ("busis", COUNT - 2, 2)
-    monkeypatch.setattr(reports, "load_network", lambda _: pytest.fail("a network was opened again"))
+    monkeypatch.setattr(reports.NetworkOpener, "__call__", lambda *_: pytest.fail("a network was opened again"))
     again, _ = reported(project, tmp_path / "second")
     for name in TABLES:
         pd.testing.assert_frame_equal(again[name], tables[name])

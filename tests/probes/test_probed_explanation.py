@@ -9,7 +9,7 @@ pytest.importorskip("tensorflow")
 
 from bus_mlops.models.framework import keras, layers, ops
 from bus_mlops.probes.explanation import explain, point
-from bus_mlops.probes.network import ProbedNetwork
+from bus_mlops.probes.network import NetworkOpener, ProbedNetwork
 
 SIDE = 64
 LESION, CORNER = (slice(24, 40), slice(32, 48)), (slice(0, 8), slice(0, 8))
@@ -91,15 +91,18 @@ def test_an_attack_raises_the_loss_within_its_bounds(scan):
     np.testing.assert_allclose(network.attacked(colours, labels, 2.0)[..., 0], network.attacked(images, labels, 2.0))
 
 
-def test_a_network_takes_the_weights_of_one_built_alike_only():
-    first, second = (_plain(units, seed) for units, seed in ((4, 1), (4, 2)))
+def test_what_is_built_alike_is_opened_once_and_answers_with_its_own_weights(tmp_path):
     images = np.random.default_rng(1).integers(0, 256, (40, 8, 8)).astype(np.uint8)
-    network = ProbedNetwork(first)
-    before = network.logits(images)
-    assert network.take(second)
-    np.testing.assert_allclose(network.logits(images), ProbedNetwork(second).logits(images))
-    assert not np.allclose(network.logits(images), before)
-    assert not network.take(_plain(5, 3))
+    opened, seen, answers = NetworkOpener(), [], []
+    for number, (units, seed) in enumerate(((4, 1), (4, 2), (5, 3), (4, 1))):
+        network, path = _plain(units, seed), tmp_path / f"{number}.keras"
+        network.save(path)
+        seen.append(opened(path))
+        answers.append(seen[-1].logits(images))
+        np.testing.assert_allclose(answers[-1], ProbedNetwork(network).logits(images), rtol=1e-6)
+    assert seen[0] is seen[1]
+    assert len({id(each) for each in seen}) == 3, "of another network in between nothing is kept"
+    assert not np.allclose(answers[0], answers[1])
 
 
 def _plain(units: int, seed: int) -> keras.Model:
