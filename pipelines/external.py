@@ -12,11 +12,9 @@ def main(config: Config) -> None:
     from bus_mlops.dataset.folds.assignment import Folds
     from bus_mlops.external.reports import ExternalInputs, report_cohorts
     from bus_mlops.probes.rows import Trained
-    from bus_mlops.tracking.ledger import Ledger
 
     inputs = ExternalInputs(
         config,
-        Ledger(config.tracking),
         Benchmark.open(paths.BENCHMARK),
         Folds.open(paths.FOLDS / "folds.csv"),
         Trained.read(paths.PLAN, paths.PREDICTIONS),

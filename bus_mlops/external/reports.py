@@ -14,7 +14,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,12 +65,16 @@ class ExternalInputs:
     """A project after its training stages; `pairs` are the near-duplicates that the audit found, by image ids."""
 
     config: Config
-    ledger: Ledger
     benchmark: Benchmark
     folds: Folds
     trained: Trained
     pairs: pd.DataFrame
     opened: NetworkOpener = field(default_factory=NetworkOpener)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The store, which takes seconds to open, and not at all where there is nothing to ask."""
+        return Ledger(self.config.tracking)
 
     def images(self, ids: list[str] | pd.Series, size: int) -> Any:
         """The assembled images of some ids, (n, size, size) or (n, size, size, 3)."""

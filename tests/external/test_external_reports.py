@@ -30,13 +30,14 @@ from bus_mlops.external.reports import ExternalInputs, report_cohorts
 from bus_mlops.external.rows import recorded_row
 from bus_mlops.files import read_json
 from bus_mlops.paths import BENCHMARK, PARAMS
+from bus_mlops.probes.network import NetworkOpener
 from bus_mlops.probes.rows import Trained
 from bus_mlops.project import parse_config
 from bus_mlops.promotion.external_cohorts import cohorts_of, looks_of
 from bus_mlops.promotion.recomputation import predict_with_keras
 from bus_mlops.promotion.trained_model import TrainedModel, find_trained_model
 from bus_mlops.sources.phantoms.write import write_phantoms
-from bus_mlops.tracking.ledger import MODEL, PREDICTIONS, Ledger
+from bus_mlops.tracking.ledger import MODEL, PREDICTIONS
 
 NAME = "bus-mt-estan-phantom"
 COUNT = 44
@@ -101,9 +102,7 @@ def project(tmp_path_factory, members, empty_store) -> Iterator[Project]:
     groups.loc[ids.isin([first, second]), "group"] = busi
     pairs = pd.DataFrame([(busi, first, "mirrored", 0.99)], columns=["image", "other", "found", "similarity"])
     frame = make_folds(benchmark.frame, groups, config.folds, config.seed, config.external)
-    inputs = ExternalInputs(
-        config, Ledger(config.tracking), benchmark, Folds.checked(frame, "made"), Trained({}, {}), pairs
-    )
+    inputs = ExternalInputs(config, benchmark, Folds.checked(frame, "made"), Trained({}, {}), pairs)
     names = ("mt_estan", "mobilenet")
     frames = [record(inputs, name, members, folder) for name in (*names, "other")]
     rows = [PlannedRow("multitask", name, "Multi", ("busi",), (1, 2), None, "multitask", name) for name in names]
@@ -169,7 +168,7 @@ def test_a_report_is_right_is_asked_once_and_is_a_look(project, tmp_path, member
     # A second report asks no network, says the same, and is no further look.
     (look,) = looks_of(inputs.ledger.client, NAME)
     assert (look.cohort, look.images, look.reported) == ("busis", COUNT - 2, 2)
-    monkeypatch.setattr(reports.NetworkOpener, "__call__", lambda *_: pytest.fail("a network was opened again"))
+    monkeypatch.setattr(NetworkOpener, "__call__", lambda *_: pytest.fail("a network was opened again"))
     again, _ = reported(project, tmp_path / "second")
     for name in TABLES:
         pd.testing.assert_frame_equal(again[name], tables[name])
@@ -203,7 +202,8 @@ def test_a_candidate_that_a_report_did_not_show_needs_a_reason(project, tmp_path
     assert (amended.closed, amended.note) == ("", "read once more, since: a new scanner")
 
 
-def test_nothing_is_asked_where_nothing_is_external(project, tmp_path):
+def test_nothing_is_asked_where_nothing_is_external(project, tmp_path, monkeypatch):
+    monkeypatch.setattr(reports, "Ledger", lambda _: pytest.fail("the store was opened"))
     frame = project.inputs.folds.frame
     inside = Folds.checked(frame[frame["source"] == "busi"].reset_index(drop=True), "inside")
     tables, about = reported(project, tmp_path / "none", folds=inside)
