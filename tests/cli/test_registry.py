@@ -166,6 +166,13 @@ def test_promoted_listed_rolled_back_and_verified(store):
     assert [each["decision"] for each in same["decisions"]][:3] == ["rolled back", "promoted", "forced"]
     assert same["aliases"] == {"champion": "1", "previous": "2", "candidate": None}
 
+    # By a plain call to the registry, which no decision explains.
+    store.ledger.client.set_registered_model_alias(NAME, "champion", "2")
+    assert "CONTRADICTION: the alias champion points to version 2" in run("history")
+    assert "the alias champion points to version 2" in run("verify", "2", exit_code=1)
+    store.ledger.client.set_registered_model_alias(NAME, "champion", "1")
+    assert "CONTRADICTION" not in run("history")
+
     held = run("verify", "2")
     assert held.splitlines()[-1] == "version 2: all that was checked still holds; NOT checked: predictions made anew"
     model = check_files(store.ledger.client, store.ledger.client.get_model_version(NAME, "2"))

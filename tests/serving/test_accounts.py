@@ -109,6 +109,14 @@ def test_answers_are_written_down_and_counted(client, model):
     assert "patient" not in answer.text
 
 
+def test_an_alias_that_no_decision_explains_is_said_of_the_service_and_of_each_answer(tiny_registry):
+    asked = Client(create_app(load_model("models:/tiny-phantom@champion", tiny_registry.uri), Limits()))
+    unexplained = "UNEXPLAINED: the alias champion points to version 2, and no decision on record set it."
+    assert unexplained in json.loads(asked.get("/version").text)["standing"]["sentence"]
+    (row,) = json.loads(asked.ask(IMAGE).text)["predictions"]
+    assert unexplained in row["standing"]
+
+
 def test_what_is_refused_and_what_is_uncertain_is_said_in_every_row_and_counted(package_folder, tmp_path):
     loaded = load_model(write_refusing_package(tmp_path / "package", package_folder))
     white = speckle(60, 80)
