@@ -50,7 +50,7 @@ EXPLAINED = json.dumps({"dataframe_records": [{"image": SMALL}] * 64, "params": 
 
 
 def huge() -> str:
-    """Half a megabyte of body that claims 64 pictures of 4 megapixels, with masks."""
+    """Less than a megabyte of body that claims 64 pictures of 4 megapixels, with masks."""
     picture = np.zeros((2000, 2000), np.uint8)
     picture[::2, :1000] = 255
     return json.dumps({"dataframe_records": [{"image": png(picture)}] * 64, "params": {"masks": True}})
