@@ -205,6 +205,23 @@ def test_what_is_built_alike_is_built_once_and_read_as_it_is(alike, tmp_path):
             reader(damaged)
 
 
+def test_the_difference_is_that_of_the_image_and_the_batch_that_differ_most(alike, tmp_path):
+    import onnxruntime
+
+    from bus_mlops.packaging.onnx_export import _difference, _probes
+
+    first, second = (load_network(path) for path in alike)
+    export_onnx(alike[0], tmp_path / "m.onnx", first)
+    session, images = onnxruntime.InferenceSession(str(tmp_path / "m.onnx")), _probes(SIZE)
+    apart = []
+    for batch in (images, images[:1]):
+        for name, values in second(batch, training=False).items():
+            apart.append(np.abs(session.run([name], {"image": batch})[0] - np.asarray(values)).max())
+    assert _difference(second, tmp_path / "m.onnx") == pytest.approx(max(apart), abs=1e-5)
+    assert max(apart) > 1e-3
+    assert len(images) > 1
+
+
 def test_export_refuses_weights_that_are_not_finite(tmp_path):
     network = tiny_network(1)
     kernel = network.get_layer("malignancy_logit").kernel
