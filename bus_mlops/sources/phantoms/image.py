@@ -178,7 +178,7 @@ def _outline(lesion: Lesion, shape: tuple[int, int]) -> Field:
     outline = np.ones(shape)
     for order in range(2, 7):
         outline += lesion.lobulation * rng.normal() / order**0.5 * np.cos(order * angle + rng.uniform(0, 6.28))
-    for centre in rng.uniform(-np.pi, np.pi, rng.integers(6, 12)):
+    for centre in rng.uniform(-np.pi, np.pi, rng.integers(6, 12) if lesion.spicules else 0):
         gap = np.angle(np.exp(1j * (angle - centre)))
         outline += lesion.spicules * rng.uniform(0.5, 1.8) * np.exp(-((gap / rng.uniform(0.08, 0.16)) ** 2))
     return np.asarray(np.hypot(across, along) / np.maximum(outline, 0.4))
