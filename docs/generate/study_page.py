@@ -142,7 +142,7 @@ def _outlook(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
 
 def _verdict(decision: str) -> Iterator[str]:
     """What the gate said of MT-ESTAN, once it has."""
-    if found := re.match(r"# Gate of (\S+): (\w+)", decision):
+    if found := re.match(r"# Gate of (\S+): (.+)", decision):
         yield f"The gate on MT-ESTAN (`{found[1]}`): **{found[2]}**, [number by number](docs/study/index.md#the-gate)."
         yield ""
 

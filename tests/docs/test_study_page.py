@@ -151,7 +151,7 @@ def test_the_readme_leads_with_the_study_from_its_first_finding_on():
 
 
 def test_a_decision_of_the_gate_leads_and_an_early_one_says_so():
-    decision = "# Gate of bus-mt-estan: REFUSED\n\nCandidate: MT-ESTAN.\n"
+    decision = "# Gate of bus-mt-estan: REFUSED by G1\n\nCandidate: MT-ESTAN.\n"
     rows = study_page.read()["rows"]
     early = "\n".join(study_page._gate(decision, rows.assign(seeds=np.where(rows["model"] == "EMT-Net", 0, 1))))
     assert "**An early look**" in early
@@ -162,4 +162,4 @@ def test_a_decision_of_the_gate_leads_and_an_early_one_says_so():
     assert complete.startswith("### Gate of bus-mt-estan: REFUSED")
     assert "\n".join(study_page._gate("", rows)).startswith("**Not judged yet**")
     assert list(study_page._verdict("")) == []
-    assert "**REFUSED**" in next(study_page._verdict(decision))
+    assert "**REFUSED by G1**" in next(study_page._verdict(decision))
