@@ -83,7 +83,7 @@ def _searches(runs: Iterable[Run]) -> Mapping[str, tuple[list[str], list[str]]]:
     """
     found: dict[str, tuple[list[str], list[str]]] = {}
     for run in runs:
-        spaces = [said for key, said in run.data.params.items() if key.startswith(_SPACE)]
+        spaces = [said.partition(WHERE)[0] for key, said in run.data.params.items() if key.startswith(_SPACE)]
         if spaces and not any(", " in said or " to " in said for said in spaces):
             continue
         parameters, objectives = found.setdefault(run.data.tags.get("search.name", ""), ([], []))

@@ -190,32 +190,34 @@ def test_names_and_missing_or_invalid_attributes_do_not_hinder_an_answer():
     assert b"secret" not in as_file(replied(private)[1])
 
 
+def reply_files(kind: str, folder: Path) -> list[Path]:
+    """The report, and the segmentation if there is one, written for a reader of another make; the report first."""
+    made = {"single": ultrasound(lesion()), "clip": ultrasound(frames=3), "refused": ultrasound(WHITE)}[kind]
+    _, report, drawn = replied(made)
+    replies = {folder / name: each for name, each in (("sr", report), ("seg", drawn)) if each is not None}
+    for path, each in replies.items():
+        path.write_bytes(as_file(each))
+    return list(replies)
+
+
 @pytest.mark.parametrize("kind", ["single", "clip", "refused"])
 def test_a_second_reader_finds_no_error(tmp_path, kind):
     if shutil.which("dciodvfy") is None:
         pytest.skip("dicom3tools is not installed")
-    made = {"single": ultrasound(lesion()), "clip": ultrasound(frames=3), "refused": ultrasound(WHITE)}[kind]
-    _, report, drawn = replied(made)
-    for name, each in (("sr", report), ("seg", drawn)):
-        if each is not None:
-            file = tmp_path / name
-            file.write_bytes(as_file(each))
-            checked = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True, check=False)
-            assert "Error" not in checked.stderr + checked.stdout
+    for path in reply_files(kind, tmp_path):
+        checked = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, check=False)
+        assert "Error" not in checked.stderr + checked.stdout
 
 
 @pytest.mark.parametrize("kind", ["single", "clip", "refused"])
 def test_a_reader_of_another_make_shows_what_was_answered(tmp_path, kind):
     if shutil.which("dsrdump") is None:
         pytest.skip("dcmtk is not installed")
-    made = {"single": ultrasound(lesion()), "clip": ultrasound(frames=3), "refused": ultrasound(WHITE)}[kind]
-    _, report, drawn = replied(made)
-    for name, each in (("sr", report), ("seg", drawn)):
-        if each is not None:
-            (tmp_path / name).write_bytes(as_file(each))
-            read = subprocess.run(["dcmdump", "+E", str(tmp_path / name)], capture_output=True, check=False)
-            assert read.returncode == 0, read.stderr
-    dumped = subprocess.run(["dsrdump", "+Pl", str(tmp_path / "sr")], capture_output=True, text=True, check=True).stdout
+    paths = reply_files(kind, tmp_path)
+    for path in paths:
+        read = subprocess.run(["dcmdump", "+E", str(path)], capture_output=True, check=False)
+        assert read.returncode == 0, read.stderr
+    dumped = subprocess.run(["dsrdump", "+Pl", str(paths[0])], capture_output=True, text=True, check=True).stdout
     assert "RESEARCH USE ONLY" in dumped
     assert ("Probability of cancer" in dumped) is (kind != "refused")
 
