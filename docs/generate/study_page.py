@@ -16,6 +16,7 @@ import pandas as pd
 from bus_mlops.evaluation.comparison import holm
 from bus_mlops.evaluation.paper.sentences import ALPHA
 from bus_mlops.files import read_json
+from bus_mlops.gate.gate import in_order
 from bus_mlops.project import profile_config
 
 ROOT = Path(__file__).parents[2]
@@ -143,7 +144,9 @@ def _outlook(tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
 def _verdict(decision: str) -> Iterator[str]:
     """What the gate said of MT-ESTAN, once it has."""
     if found := re.match(r"# Gate of (\S+): (.+)", decision):
-        yield f"The gate on MT-ESTAN (`{found[1]}`): **{found[2]}**, [number by number](docs/study/index.md#the-gate)."
+        titles = {rule.id: rule.title for rule in in_order()}
+        verdict = re.sub(r"\bG\d\b", lambda each: titles.get(each[0], each[0]), found[2])
+        yield f"The gate on MT-ESTAN (`{found[1]}`): **{verdict}**, [number by number](docs/study/index.md#the-gate)."
         yield ""
 
 

@@ -162,4 +162,4 @@ def test_a_decision_of_the_gate_leads_and_an_early_one_says_so():
     assert complete.startswith("### Gate of bus-mt-estan: REFUSED")
     assert "\n".join(study_page._gate("", rows)).startswith("**Not judged yet**")
     assert list(study_page._verdict("")) == []
-    assert "**REFUSED by G1**" in next(study_page._verdict(decision))
+    assert "**REFUSED by floors**" in next(study_page._verdict(decision))

@@ -109,6 +109,11 @@ def test_the_page_names_each_rule_by_its_title_and_its_limits_with_their_default
 def test_ids_stand_in_the_modules_of_their_rules_and_nowhere_else():
     """So that a rule that is added, dropped or renamed makes no text wrong."""
     files = [*(ROOT / "bus_mlops").rglob("*"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "params.yaml"]
-    texts = [file for file in files if file.suffix in (".py", ".yaml", ".md") and file.parent.name != "rules"]
+    # The page of the study prints a decision as it was taken.
+    texts = [
+        file
+        for file in files
+        if file.suffix in (".py", ".yaml", ".md") and file.parent.name != "rules" and file != ROOT / "docs/study/index.md"
+    ]
     assert len(texts) > 150
     assert [str(file) for file in texts if re.search(r"\bG[0-9]\b", file.read_text("utf-8"))] == []

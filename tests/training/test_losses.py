@@ -100,7 +100,7 @@ def test_focal_equals_equation_10_with_its_exponent(rng, n, gamma, alpha):
     printed = -np.mean(malignant + (1 - alpha) * p * (1 - labels) * np.log(1 - p))
     ours = float(focal_loss(labels, logits, gamma, alpha))
     np.testing.assert_allclose(ours, mended, rtol=1e-9)
-    assert (abs(printed - ours) > 1e-9) == (labels.min() == 0)
+    assert (printed > mended) == (labels.min() == 0), "only benign images tell them apart"
 
 
 @pytest.mark.parametrize("logit", [*EXTREMES, -5.0, 1.0, 20.0])
