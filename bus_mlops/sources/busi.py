@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bus_mlops.errors import SourceError
 from bus_mlops.sources.record import BENIGN, MALIGNANT, NORMAL, Record, images_by_name, locate, natural_key
-from bus_mlops.sources.source import Official, Problem, Source, Survey, plan_in, some
+from bus_mlops.sources.source import ASK_THE_OWNER, Official, Problem, Source, Survey, plan_in, some
 
 _MASK = re.compile(r"(?P<name>.+)_mask(_[0-9]+)?")
 _CLASSES = (("benign", BENIGN, 437), ("malignant", MALIGNANT, 210))
@@ -100,4 +100,6 @@ def _below(root: Path, paths: list[Path]) -> tuple[str, ...]:
 
 _NAMES = tuple(f"{word} ({number})" for word, _, count in _CLASSES for number in range(1, count + 1))
 _OFFICIAL = Official(437, 210, cases=647, with_mask=647, names=_NAMES)
-SOURCE = Source("busi", "BUSI", survey, has_masks=True, official=_OFFICIAL, phantoms=plan_in("busi"))
+SOURCE = Source(
+    "busi", "BUSI", survey, has_masks=True, official=_OFFICIAL, not_offered=ASK_THE_OWNER, phantoms=plan_in("busi")
+)

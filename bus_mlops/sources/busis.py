@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bus_mlops.sources.listed import ListedSource
-from bus_mlops.sources.source import Official, Source, plan_in
+from bus_mlops.sources.source import ASK_THE_OWNER, Official, Source, plan_in
 from bus_mlops.sources.tables import Row
 
 
@@ -25,4 +25,12 @@ _LISTED = ListedSource(
 )
 _NAMES = tuple(f"case{number:04d}" for number in range(1, 563))
 _OFFICIAL = Official(306, 256, cases=562, with_mask=562, names=_NAMES)
-SOURCE = Source("busis", "BUSIS", _LISTED.survey, has_masks=True, official=_OFFICIAL, phantoms=plan_in("busis"))
+SOURCE = Source(
+    "busis",
+    "BUSIS",
+    _LISTED.survey,
+    has_masks=True,
+    official=_OFFICIAL,
+    not_offered=ASK_THE_OWNER,
+    phantoms=plan_in("busis"),
+)

@@ -7,7 +7,7 @@ are a legend.
 from __future__ import annotations
 
 from bus_mlops.sources.listed import ListedSource
-from bus_mlops.sources.source import Official, Source, plan_in
+from bus_mlops.sources.source import ASK_THE_OWNER, Official, Source, plan_in
 from bus_mlops.sources.tables import Row
 
 
@@ -26,5 +26,11 @@ _LISTED = ListedSource(
 )
 _OFFICIAL = Official(109, 54, cases=163, with_mask=163)
 SOURCE = Source(
-    "dataset_b", "Dataset B", _LISTED.survey, has_masks=True, official=_OFFICIAL, phantoms=plan_in("dataset_b")
+    "dataset_b",
+    "Dataset B",
+    _LISTED.survey,
+    has_masks=True,
+    official=_OFFICIAL,
+    not_offered=ASK_THE_OWNER,
+    phantoms=plan_in("dataset_b"),
 )

@@ -148,10 +148,7 @@ def fetch(
 
 def _download_facts(source: Source) -> Download:
     if source.download is None:
-        raise ConfigError(
-            f"{source.name} cannot be downloaded: no table of its owner says where its images are. Get them from the "
-            f"owner, and put them into a folder {source.name}/ beside the other sources."
-        )
+        raise source.cannot_be_downloaded()
     return source.download
 
 

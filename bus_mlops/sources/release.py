@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 KEPT = ".fetch"
 _CHUNK = 16_384  # bytes; of what breaks off, so many are lost at most
-_NOBODY_SAYS = "no table of its owner says where its images are"
 _LARGEST = 20 * 2**30  # bytes unpacked; the sources have up to about one GiB
 _MOST_MEMBERS = 100_000
 # Bytes that have arrived, and all there will be (0: the server does not say).
@@ -104,10 +103,7 @@ def require_release(source: Source) -> Release:
         ConfigError: Nothing, and it says what is known.
     """
     if source.release is None:
-        raise ConfigError(
-            f"{source.name} cannot be downloaded: {source.not_offered or _NOBODY_SAYS}. Get it from the owner, and put "
-            f"it into a folder {source.name}/ beside the other sources."
-        )
+        raise source.cannot_be_downloaded()
     return source.release
 
 

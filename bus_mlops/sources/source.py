@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bus_mlops.errors import SourceError
+from bus_mlops.errors import ConfigError, SourceError
 from bus_mlops.files import is_litter
 from bus_mlops.sources.record import IMAGE_ABSENT, MASK_ABSENT, MASK_UNFIT, Record
 
@@ -169,6 +169,13 @@ class Release:
     files: tuple[Archive, ...]
 
 
+# Of the five sources of the paper: what its benchmark's site asks of who uses them.
+ASK_THE_OWNER = (
+    "its owner decides on which terms it may be used, and the benchmark forbids passing it on and commercial use "
+    "(http://busbench.midalab.net/datasets)"
+)
+
+
 @dataclass(frozen=True)
 class Source:
     """One source, and how its folder is surveyed.
@@ -202,6 +209,14 @@ class Source:
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z_]+", self.name):
             raise SourceError(f"the source name {self.name!r} must be lower-case letters and _, as in 'my_hospital'.")
+
+    def cannot_be_downloaded(self) -> ConfigError:
+        """The error that says why not, and what to do."""
+        why = self.not_offered or "no table of its owner says where its images are"
+        return ConfigError(
+            f"{self.name} cannot be downloaded: {why}. Get it from the owner, and put it into a folder {self.name}/ "
+            "beside the other sources."
+        )
 
     def survey(self, folder: Path) -> Survey:
         """All that the folder holds.

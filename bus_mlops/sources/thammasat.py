@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bus_mlops.sources.listed import ListedSource
 from bus_mlops.sources.record import Crop
-from bus_mlops.sources.source import Download, Official, Source, plan_in
+from bus_mlops.sources.source import ASK_THE_OWNER, Download, Official, Source, plan_in
 
 
 def _crop(r1: int, r2: int, col1: int, col2: int) -> Crop:
@@ -28,5 +28,6 @@ SOURCE = Source(
     has_masks=False,
     official=Official(120, 143, cases=252),
     download=Download("Thammasat.csv"),
+    not_offered=ASK_THE_OWNER,
     phantoms=plan_in("thammasat"),
 )

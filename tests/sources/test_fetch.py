@@ -385,7 +385,7 @@ def test_other_tables_phantoms_and_bad_lists_are_refused(server, tmp_path):
         read_list(table(tmp_path, server, ["../../1"]), SOURCE)
     with pytest.raises(SourceError, match="too long for a file"):
         read_list(table(tmp_path, server, ["x" * 300]), SOURCE)
-    with pytest.raises(ConfigError, match="busi cannot be downloaded: no table of its owner"):
+    with pytest.raises(ConfigError, match="busi cannot be downloaded: its owner decides"):
         read_list(metadata, SOURCES["busi"])
 
 
