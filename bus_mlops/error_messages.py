@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from bus_mlops.errors import BusMlopsError, store_remedy
+from bus_mlops.errors import BusMlopsError, store_reason, store_remedy
 from bus_mlops.paragraphs import width_of, wrapped
 
 STOPPED = "stopped. What was finished is kept; run the same command again to go on."
@@ -63,7 +63,7 @@ def explain(error: BaseException) -> str | None:
         return "the disk is full while writing the MLflow database. Free some space and run the command again."
     if type(error).__name__ == "MlflowException":  # by its name, since importing MLflow takes seconds
         return (
-            f"the MLflow store refused: {text.strip().partition(chr(10))[0][:300]}. {store_remedy(text)} "
+            f"the MLflow store refused: {store_reason(error)}. {store_remedy(text)} "
             "What was finished is kept: run the same command again."
         )
     return None

@@ -6,6 +6,7 @@ one line and exits with 1; anything that is not a `BusMlopsError` is a bug and k
 
 import importlib.util
 import re
+import textwrap
 from pathlib import Path
 
 
@@ -115,6 +116,16 @@ class AnswerLogError(BusMlopsError):
 
 class PromotionConflictError(RegistryError):
     """The champion is not the one that a decision was made against: somebody else has moved it meanwhile."""
+
+
+def store_reason(error: BaseException) -> str:
+    """Why an MLflow store could not be asked, in a line: where nobody answers, what the socket said.
+
+    Three libraries wrap that in what they tried, 500 characters that end with it.
+    """
+    said = str(error).strip() or type(error).__name__
+    socket = re.search(r"\[Errno -?\d+\] [\w ,]+", said) if "Max retries exceeded" in said else None
+    return socket[0].strip() if socket else textwrap.shorten(said.splitlines()[0], 300, placeholder=" ...")
 
 
 def store_remedy(refusal: str, store: str = "the address of tracking.uri") -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from service import free_port
 
 from bus_mlops.error_messages import explain, readable_errors
-from bus_mlops.errors import DatasetError
+from bus_mlops.errors import DatasetError, store_reason
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,22 @@ def test_errors_a_user_can_mend(error, words):
     message = explain(error)
     assert message is not None
     assert words in message
+
+
+def test_where_nobody_answers_the_reason_is_what_the_socket_says(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    client = MlflowClient(f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(MlflowException) as caught:
+        client.search_experiments()
+    assert re.fullmatch(r"\[Errno \d+\] Connection refused", store_reason(caught.value))
+
+
+def test_a_reason_is_one_line_of_whole_words():
+    assert store_reason(RuntimeError("")) == "RuntimeError"
+    assert store_reason(RuntimeError("schema is old\nTraceback")) == "schema is old"
+    long = store_reason(RuntimeError("word " * 100))
+    assert len(long) <= 300
+    assert long.endswith(" word ...")
 
 
 def test_a_bug_keeps_its_traceback():

@@ -32,7 +32,15 @@ from bus_mlops.consumer.standing import (
 )
 from bus_mlops.consumer.trusted_keys import TrustedKeys, trusted_keys
 from bus_mlops.environment import MLFLOW, settings
-from bus_mlops.errors import ConfigError, DamagedPackageError, RegistryError, StoreError, UntrustedError, store_remedy
+from bus_mlops.errors import (
+    ConfigError,
+    DamagedPackageError,
+    RegistryError,
+    StoreError,
+    UntrustedError,
+    store_reason,
+    store_remedy,
+)
 from bus_mlops.files import anchored, local_path, sqlite_file, sqlite_problem
 
 if TYPE_CHECKING:
@@ -368,9 +376,8 @@ def _ask(store: str, question: Callable[[], T]) -> T:
     except RegistryError:
         raise
     except Exception as error:  # mlflow, sqlalchemy, requests, boto3: each raises its own kind
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise StoreError(
-            f"the model store {store} cannot be used: {reason}. {store_remedy(str(error), store)}"
+            f"the model store {store} cannot be used: {store_reason(error)}. {store_remedy(str(error), store)}"
         ) from error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from bus_mlops.config import TrackingConfig
-from bus_mlops.errors import LedgerError, store_remedy
+from bus_mlops.errors import LedgerError, store_reason, store_remedy
 from bus_mlops.files import anchored, local_path, sqlite_file, sqlite_problem
 from bus_mlops.tracking import patience
 
@@ -208,7 +208,6 @@ def _same_place(recorded: str, wanted: str) -> bool:
 
 
 def _unreachable(uri: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0][:300]
     if "locked" in str(error):
         return f"the MLflow database {uri} is locked by another process: wait for it or stop it, then run again."
-    return f"the MLflow store {uri} cannot be used: {reason}. {store_remedy(str(error), uri)}"
+    return f"the MLflow store {uri} cannot be used: {store_reason(error)}. {store_remedy(str(error), uri)}"
