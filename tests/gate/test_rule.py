@@ -113,7 +113,9 @@ def test_ids_stand_in_the_modules_of_their_rules_and_nowhere_else():
     texts = [
         file
         for file in files
-        if file.suffix in (".py", ".yaml", ".md") and file.parent.name != "rules" and file != ROOT / "docs/study/index.md"
+        if file.suffix in (".py", ".yaml", ".md")
+        and file.parent.name != "rules"
+        and file != ROOT / "docs/study/index.md"
     ]
     assert len(texts) > 150
     assert [str(file) for file in texts if re.search(r"\bG[0-9]\b", file.read_text("utf-8"))] == []
