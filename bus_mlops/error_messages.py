@@ -10,6 +10,9 @@ from pathlib import Path
 from bus_mlops.errors import BusMlopsError, store_reason, store_remedy
 from bus_mlops.paragraphs import width_of, wrapped
 
+# What is wrong with a path that a user has named; a file that is missing may be a bug, and keeps its traceback.
+_WRONG_PATHS = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+
 STOPPED = "stopped. What was finished is kept; run the same command again to go on."
 
 
@@ -48,6 +51,8 @@ def explain(error: BaseException) -> str | None:
         return f"the disk is full while writing {where}. Free some space and run the same command again."
     if isinstance(error, PermissionError):
         return f"no permission for {error.filename}. Change its owner or mode and run the same command again."
+    if isinstance(error, OSError) and error.errno in _WRONG_PATHS and error.filename:
+        return f"{error.filename} cannot be used: {error.strerror}. Name another path, or mend this one."
     if isinstance(error, ModuleNotFoundError) and not (error.name or "bus_mlops").startswith("bus_mlops"):
         return (
             f"this needs the Python package {error.name!r}, which is not installed. The base install of bus-mlops is "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,7 +25,8 @@ _MADE_ANEW = "Mend it, or remove it and run the command that writes it again."
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place on success and vanishes on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    with _naming(path):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -36,15 +38,28 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors about a temporary name beside a path name the path, since nobody has heard of the other."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
     """An empty folder beside `folder` to write into; it takes its place when the block ends well.
 
     On an error nothing is left behind and the former folder stays. What a killed process left is swept
     away by the next one.
     """
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
-    partial = Path(tempfile.mkdtemp(prefix=f"{_prefix(folder)}{os.getpid()}-", dir=folder.parent))
+    with _naming(folder):
+        partial = Path(tempfile.mkdtemp(prefix=f"{_prefix(folder)}{os.getpid()}-", dir=folder.parent))
     partial.chmod(0o755)
     try:
         yield partial

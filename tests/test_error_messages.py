@@ -24,6 +24,8 @@ from bus_mlops.errors import DatasetError, store_reason
         (DatasetError("no plan"), "no plan"),
         (OSError(errno.ENOSPC, "No space left on device", "results/x"), "disk is full while writing results/x"),
         (PermissionError(errno.EACCES, "denied", "data/raw"), "no permission for data/raw"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a.png/x"), "a.png/x cannot be used: Not a directory"),
+        (OSError(errno.EROFS, "Read-only file system", "/mnt/x"), "/mnt/x cannot be used: Read-only"),
         (ModuleNotFoundError("No module named 'dvc'", name="dvc"), "pip install 'bus-mlops[train]'"),
         (RuntimeError("(sqlite3.OperationalError) database is locked"), "locked by another process"),
         (RuntimeError("(sqlite3.OperationalError) database or disk is full"), "disk is full"),

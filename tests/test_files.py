@@ -85,3 +85,21 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "plan.json")
     with pytest.raises(FileContentError, match=r"plan\.json is not a file\. Mend it, or remove it"):
         read_json(tmp_path / "plan.json")
+
+
+def test_a_file_where_a_folder_shall_be_stays(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("mine")
+    with pytest.raises(NotADirectoryError, match=r"params\.yaml"), replaced_folder(path):
+        pass
+    assert (names(tmp_path), path.read_text()) == (["params.yaml"], "mine")
+
+
+def test_an_error_names_the_path_and_not_a_temporary_one(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied", "/.temporary")
+
+    monkeypatch.setattr("tempfile.mkstemp", refused)
+    with pytest.raises(PermissionError) as caught, replacing(tmp_path / "mask.png"):
+        pass
+    assert caught.value.filename == str(tmp_path / "mask.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -34,7 +35,10 @@ Log = Annotated[
 def predict(
     images: Annotated[
         list[Path],
-        typer.Argument(help="Image files as the scanner wrote them, or folders (the images directly in them)."),
+        # What cannot be read is one image's error: the others are answered.
+        typer.Argument(
+            readable=False, help="Image files as the scanner wrote them, or folders (the images directly in them)."
+        ),
     ],
     model: Annotated[
         str,
@@ -61,7 +65,7 @@ def predict(
 ) -> None:
     """Predict malignancy with a registered model. Research use only.
 
-    DICOM images of ultrasound are read where the extra is installed: pip install 'bus-mlops[dicom]'.
+    DICOM images of ultrasound are read where bus-mlops is installed with its extra `dicom`.
 
     Exits with 1 if any image could not be read; the others are answered all the same.
     """
@@ -164,7 +168,7 @@ def export(
     origin = bundle.export(version_uri(version, tracking_uri), target, tracking_uri)
     print(f"{origin.name} version {origin.version or 'unregistered'} is in {target}")
     print(f"sha256 of its SHA256SUMS: {origin.digest}")
-    print(f"Use it: bus-mlops predict --model {target} scan.png")
+    print(f"Use it: bus-mlops predict --model {shlex.quote(target)} scan.png")
 
 
 def pull(
@@ -178,7 +182,7 @@ def pull(
     uri = version_uri(model, tracking_uri)
     folder, pulled = bundle.pull(uri, tracking_uri)
     print(f"{pulled.name} version {pulled.version or 'unregistered'} ({pulled.digest[:12]}) is in {folder}")
-    print(f"Use it, also offline: bus-mlops predict --model {uri} scan.png")
+    print(f"Use it, also offline: bus-mlops predict --model {shlex.quote(uri)} scan.png")
 
 
 def serve(

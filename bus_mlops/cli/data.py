@@ -10,7 +10,8 @@ import typer
 
 def audit(
     contact_sheets: Annotated[
-        Path | None, typer.Option(help="Folder for pages (PNG) of the clusters, conflicts first.")
+        Path | None,
+        typer.Option(help="Folder for pages (PNG) of the clusters, conflicts first; a new one, or one of such pages."),
     ] = None,
 ) -> None:
     """Find duplicates and label conflicts in the benchmark.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -46,4 +47,4 @@ def init(
         print(f"Still to do: {left}")
     if importlib.util.find_spec("dvc") is None or importlib.util.find_spec("tensorflow") is None:
         print("This install only predicts; for the pipeline: pip install 'bus-mlops[train]'")
-    print(f"Next: cd {folder} && dvc repro && bus-mlops summary")
+    print(f"Next: cd {shlex.quote(str(folder))} && dvc repro && bus-mlops summary")

@@ -68,6 +68,10 @@ def gate(
     """
     question = PowerQuestion(images, malignant, folds, seeds, area)
     if power:
+        if candidate or baseline or full or dry_run or amend is not None:
+            raise typer.BadParameter(
+                "--candidate, --baseline, --full, --dry-run and --amend are for judging, which --power does not do"
+            )
         question.answer(as_json)
         return
     question.require_nothing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -76,7 +77,7 @@ def new(
     from bus_mlops.packaging.signing import make_key
 
     private, public, fingerprint = make_key(folder.expanduser(), name)
-    print(f"private key: {private} (keep it; export BUS_MLOPS_SIGNING_KEY={private})")
+    print(f"private key: {private} (keep it; export BUS_MLOPS_SIGNING_KEY={shlex.quote(str(private))})")
     print(f"public key:  {public} (give it away, and tell this by another way:)")
     print(f"fingerprint: sha256:{fingerprint}")
 

@@ -31,6 +31,8 @@ MAX_BYTES = 64 * 2**20
 BEGINNING = "0" * 64
 # Longer than any line that is written here.
 _LONGEST = 4096
+# What every line begins with.
+_BEGINS = b'{"time": "'
 _FIELDS = ("status", "probability", "spread", "members", "oddness", "triage", "error_type", "seconds")
 
 
@@ -71,15 +73,16 @@ class AnswerLog:
             max_bytes: From this size on it is renamed, and a new one begins.
 
         Raises:
-            AnswerLogError: It cannot be written to, is no regular file, or others may write to it.
+            AnswerLogError: It cannot be written to, is no regular file, holds something else than a log, or others may
+                write to it.
         """
         self.path = Path(path).absolute()
         self.max_bytes = max_bytes
         self.lines = 0
         """How many this process has written."""
         self._lock = threading.Lock()
-        with self._lock, self._explained(), self._open():
-            pass
+        with self._lock, self._explained(), self._open() as file:
+            _require_log(file)
 
     def add(self, model: str, row: Answer) -> None:
         """Write one line.
@@ -176,6 +179,13 @@ def _require_private(found: os.stat_result) -> None:
         raise OSError("it is no regular file")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise OSError("others may write to it: chmod go-w")
+
+
+def _require_log(file: int) -> None:
+    """Refuse a file of another kind, which a line at its end would damage."""
+    begins = os.pread(file, len(_BEGINS), 0)
+    if not _BEGINS.startswith(begins):
+        raise OSError("it holds something else than a log of answers")
 
 
 def _last_line(file: int, size: int) -> bytes:

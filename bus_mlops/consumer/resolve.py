@@ -118,6 +118,8 @@ def version_uri(text: str, tracking_uri: str | None = None) -> str:
 
 
 def _from_folder(uri: str) -> Location:
+    if not uri:  # as of a variable that is not set; Path would take it for this folder
+        raise RegistryError(f"model {uri!r} is empty. Give {FORMS}.")
     folder = Path(uri).expanduser()
     if folder.is_dir():
         origin = read_origin(folder)

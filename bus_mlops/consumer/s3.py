@@ -41,13 +41,22 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def open_s3() -> Any:
-    """A client that tries each request six times, waiting longer each time; it reads the credentials anew."""
+    """A client that tries each request six times, waiting longer each time; it reads the credentials anew.
+
+    Raises:
+        StoreError: The address of the store is none.
+    """
     import boto3
     from botocore.config import Config
 
     retries = {"mode": "standard", "max_attempts": ATTEMPTS}
     config = Config(retries=retries, connect_timeout=10, read_timeout=60, max_pool_connections=PARALLEL)
-    return boto3.Session().client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"), config=config)
+    try:
+        return boto3.Session().client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"), config=config)
+    except ValueError as error:  # of an address without http:// or https://
+        raise StoreError(
+            f"S3 cannot be used: {error}. AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL must begin with http:// or https://."
+        ) from error
 
 
 @contextmanager

@@ -159,7 +159,7 @@ def read_trusted(where: Path) -> TrustedKeys:
     except OSError as error:
         raise UntrustedError(
             f"the trusted keys at {where} cannot be read: {error.strerror}. {VARIABLE} names a file or a folder of "
-            "public keys and certificates (PEM); `bus-mlops keys` shows what is there."
+            "public keys and certificates (PEM); `bus-mlops keys list` shows what is there."
         ) from None
     revoked = [_revoked(each, contents[each]) for each in files if each.name == REVOKED]
     holders: dict[str, Holder] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from bus_mlops.dataset.audit import Audit
 from bus_mlops.dataset.benchmark import Benchmark
+from bus_mlops.errors import DatasetError
 from bus_mlops.files import replaced_folder
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ _CAPTION = 44
 _HEADING = 30
 _PAGE = 1500
 _GAP = 10
+_PAGE_NAME = re.compile(r"page-\d{3,}\.png")
 _COLORS = {0: "#0a6b3d", 1: "#b3261e"}
 
 
@@ -63,14 +66,18 @@ def sheets(benchmark: Benchmark, found: Audit) -> list[Sheet]:
 
 
 def write_contact_sheets(benchmark: Benchmark, found: Audit, folder: Path) -> list[Path]:
-    """Write `page-001.png` and so on into a folder, which is replaced.
+    """Write `page-001.png` and so on into a folder; pages of before are replaced.
 
     Under each picture: id, label, and the greatest similarity (correlation, 0 to 1) to another one, with the
     view in which it was found.
 
     Returns:
         The pages in order.
+
+    Raises:
+        DatasetError: The folder is a file, or holds anything but such pages.
     """
+    _require_own(folder)
     listed = sheets(benchmark, found)
     pages = list(_pages(listed))
     best = _best(found.pairs)
@@ -80,6 +87,18 @@ def write_contact_sheets(benchmark: Benchmark, found: Audit, folder: Path) -> li
             picture = _draw(benchmark, page, pixels, best, f"page {number} of {len(pages)}")
             picture.save(partial / f"page-{number:03d}.png")
     return [folder / f"page-{number:03d}.png" for number in range(1, len(pages) + 1)]
+
+
+def _require_own(folder: Path) -> None:
+    """Nothing of a user's is replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise DatasetError(f"{folder} is a file: contact sheets need a folder. Name another one.")
+    others = sorted(path.name for path in folder.glob("*") if not _PAGE_NAME.fullmatch(path.name))
+    if others:
+        raise DatasetError(
+            f"{folder} holds {others[0]}, which is no contact sheet, and nothing but contact sheets is written over. "
+            "Name a folder that is not there yet."
+        )
 
 
 def _weakest(found: Audit) -> dict[str, float]:

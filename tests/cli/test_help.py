@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.text import Text
 from typer.testing import CliRunner
 
 from bus_mlops.cli import layout, verbosity
@@ -77,6 +78,13 @@ def test_a_stopped_command_says_so_and_exits_with_130(capsys):
         verbosity.with_verbosity(stopped)(quiet=False, verbose=False)
     assert left.value.code == 130
     assert capsys.readouterr().err.startswith("error: stopped.")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_word_of_a_help_is_taken_for_a_style(name):
+    command = COMMANDS[name]
+    for text in (command.help, *(getattr(each, "help", None) for each in command.params)):
+        assert Text.from_markup(text or "").plain == (text or "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -153,3 +161,10 @@ def test_sentences_are_wrapped_for_people_alone(monkeypatch, capsys, person, sho
     monkeypatch.setattr(sys.stdout, "isatty", lambda: person)
     say("  G1 floors: passed (limit: 0.5).")
     assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize("option", [["--candidate", "abc"], ["--dry-run"], ["--full"], ["--amend", "why"]])
+def test_what_power_does_not_look_at_is_refused(option):
+    done = CliRunner().invoke(app, ["gate", "--power", *option])
+    assert done.exit_code == 2
+    assert "for judging" in done.output

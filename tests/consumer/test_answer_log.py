@@ -158,3 +158,11 @@ def test_threads_of_one_process_share_it(tmp_path):
         list(pool.map(lambda _: log.add(MODEL, ROW), range(200)))
     require_chain(lines_of(tmp_path / "log"))
     assert log.lines == len(lines_of(tmp_path / "log")) == 200
+
+
+def test_a_file_of_another_kind_stays_as_it_is(tmp_path):
+    picture = tmp_path / "scan.png"
+    picture.write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(AnswerLogError, match=r"scan\.png .*something else than a log"):
+        AnswerLog(picture)
+    assert picture.read_bytes() == b"\x89PNG\r\n"

@@ -367,3 +367,9 @@ def test_a_refusing_store_is_not_taken_for_one_that_is_away(tiny_registry, tmp_p
     mlflow.MlflowClient(f"sqlite:///{store}").delete_registered_model_alias("tiny-phantom", "champion")
     with pytest.raises(RegistryError, match="has no champion"):
         load_model(CHAMPION, f"sqlite:///{store}")
+
+
+def test_an_address_of_s3_without_its_scheme_is_said(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9000")
+    with pytest.raises(RegistryError, match="must begin with http"):
+        load_model("s3://bucket/model")

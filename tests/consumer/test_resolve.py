@@ -13,7 +13,7 @@ from bus_mlops import environment
 from bus_mlops.cli.app import app
 from bus_mlops.consumer.client import load_model
 from bus_mlops.consumer.resolve import DEFAULT_STORE, default_tracking_uri, resolve
-from bus_mlops.errors import ConfigError
+from bus_mlops.errors import ConfigError, RegistryError
 
 
 @pytest.fixture
@@ -140,3 +140,8 @@ def test_the_environment_is_left_as_it_was(broken_project, monkeypatch):
     load_model("models:/tiny-phantom@champion")
     assert dict(os.environ) == before
     assert asked == ["true"]
+
+
+def test_an_empty_model_is_not_this_folder():
+    with pytest.raises(RegistryError, match="model '' is empty"):
+        resolve("")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 from projects import plant_conflict
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from bus_mlops.cli.app import app
 from bus_mlops.dataset.audit import audit
 from bus_mlops.dataset.benchmark import Benchmark
 from bus_mlops.dataset.contact_sheets import sheets, write_contact_sheets
+from bus_mlops.errors import DatasetError
 
 
 def test_all_clusters_are_shown_and_conflicts_first(tiny_project: Path, tmp_path: Path):
@@ -61,3 +63,14 @@ def test_the_command_prints_the_findings_and_writes_the_pages(tiny_project: Path
     assert "audit.exclude: conflicts would leave out 2 images" in done.output
     assert "1 contact sheets" in done.output
     assert [path.name for path in (tmp_path / "pages").iterdir()] == ["page-001.png"]
+
+
+def test_nothing_of_a_users_is_written_over(tiny_data: Path, tmp_path: Path):
+    benchmark = Benchmark.open(tiny_data / "data/benchmark")
+    own = tmp_path / "notes.txt"
+    own.write_text("mine")
+    found = audit(benchmark)
+    for folder, words in ((tmp_path, "holds notes.txt"), (own, "is a file")):
+        with pytest.raises(DatasetError, match=words):
+            write_contact_sheets(benchmark, found, folder)
+    assert own.read_text() == "mine"
