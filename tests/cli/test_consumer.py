@@ -108,6 +108,21 @@ def test_a_broken_image_fails_the_command_but_not_the_others(package_folder, sca
     assert "1 of 2 images failed" in done.stderr
 
 
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="rights cannot be given up here (setpriv of util-linux)")
+def test_an_image_that_may_not_be_read_fails_alone(package_folder, scans, tmp_path):
+    """Typer looks beforehand unless it is told not to, and refused all of them."""
+    locked = shutil.copy(scans[0], tmp_path / "locked.png")
+    locked.chmod(0)
+    lesser = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"] if not os.geteuid() else []
+    program = [sys.executable, "-c", "from bus_mlops.cli import main; main()"]
+    arguments = ["predict", scans[0], locked, "--model", package_folder, "--json"]
+    done = subprocess.run([*lesser, *program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    rows = json.loads(done.stdout)
+    assert [row["probability"] is None for row in rows] == [False, True]
+    assert "locked.png cannot be read: Permission denied" in rows[1]["error"]
+
+
 def test_folder_is_expanded(package_folder, scans):
     (scans[0].parent / "notes.txt").write_text("not an image")
     done = run(scans[0].parent, "--model", package_folder, "--json")
