@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from bus_mlops.cli import completion
 from bus_mlops.error_messages import readable_errors
 from bus_mlops.paragraphs import say
+
+if TYPE_CHECKING:
+    from bus_mlops.config import TrackingConfig
 
 LOG = logging.getLogger(__name__)
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else.")]
@@ -206,44 +209,60 @@ def ui(
 
     There is no password: everybody who can reach it can delete.
     """
-    import importlib.util
-    import os
-    import subprocess
-    import sys
     import webbrowser
 
-    from bus_mlops.errors import LedgerError
-    from bus_mlops.files import sqlite_file
     from bus_mlops.project import load_config
     from bus_mlops.promotion.inputs import assembled
     from bus_mlops.promotion.mlflow_pages import write_pages
-    from bus_mlops.tracking.store import check_database
-    from bus_mlops.tracking.ui import address_of, has_screen, opening, require_free, server_of, ui_arguments
+    from bus_mlops.tracking.ui import address_of, has_screen, server_of
 
     tracking = load_config().tracking
     served = server_of(tracking.uri)
     port = port or tracking.ui_port
-    file = sqlite_file(tracking.uri)
-    if file is not None and not file.exists():
-        raise LedgerError(f"{file} is not there yet: `make reproduce` (or `dvc repro`) records runs in it first.")
-    if not served:
-        if importlib.util.find_spec("flask") is None:  # of MLflow's server, which its base install lacks
-            raise ModuleNotFoundError("No module named 'flask'", name="flask")
-        if file is not None:
-            check_database(file, tracking.artifacts)
-        require_free(host, port)
+    _require_startable(tracking, host, None if served else port)
     written = write_pages(tracking, assembled())
     address = served or address_of(host, port)
     print("\n".join(written.lines(address)), flush=True)
     if written.unwritten:
         LOG.warning("This account may only read, so views and notes were left as they are: %s", written.unwritten)
-    first = f"{address}{written.pages[0][1]}"
-    wanted = browser and has_screen()
-    if served:
-        LOG.info("The runs are on a server already: nothing is started here.")
-        if wanted:
-            webbrowser.open(first)
+    first = f"{address}{written.pages[0][1]}" if browser and has_screen() else None
+    if not served:
+        _serve_ui(tracking, host, port, allowed_hosts, first)
+    LOG.info("The runs are on a server already: nothing is started here.")
+    if first:
+        webbrowser.open(first)
+
+
+def _require_startable(tracking: TrackingConfig, host: str, port: int | None) -> None:
+    """Refuse, before anything is written, where there are no runs or no server can start; without a port none shall."""
+    import importlib.util
+
+    from bus_mlops.errors import LedgerError
+    from bus_mlops.files import sqlite_file
+    from bus_mlops.tracking.store import check_database
+    from bus_mlops.tracking.ui import require_free
+
+    file = sqlite_file(tracking.uri)
+    if file is not None and not file.exists():
+        raise LedgerError(f"{file} is not there yet: `make reproduce` (or `dvc repro`) records runs in it first.")
+    if port is None:
         return
+    if importlib.util.find_spec("flask") is None:  # of MLflow's server, which its base install lacks
+        raise ModuleNotFoundError("No module named 'flask'", name="flask")
+    if file is not None:
+        check_database(file, tracking.artifacts)
+    require_free(host, port)
+
+
+def _serve_ui(tracking: TrackingConfig, host: str, port: int, allowed_hosts: str | None, first: str | None) -> NoReturn:
+    """Become MLflow's server; a browser opens the first page, if one is given, as soon as it answers."""
+    import os
+    import subprocess
+    import sys
+
+    from bus_mlops.tracking.ui import address_of, opening, ui_arguments
+
+    address = address_of(host, port)
     LOG.info("MLflow UI: %s (Ctrl-C to stop)", address)
     if port != tracking.ui_port:
         LOG.info(
@@ -251,10 +270,15 @@ def ui(
             tracking.ui_port,
             port,
         )
-    if wanted:
+    if first:
         subprocess.Popen(opening(address, first), start_new_session=True)
-    # Background jobs would double the memory and are of no use here.
-    variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
+    variables = {
+        # Background jobs would double the memory and are of no use here.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # Of a library of MLflow's: nothing that who reads it could do anything about.
+        "PYTHONWARNINGS": "ignore:starlette.middleware.wsgi is deprecated",
+        **os.environ,
+    }
     arguments = ui_arguments(tracking.uri, host, port, allowed_hosts)
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], variables)  # noqa: S606 - nothing of it is a user's
 
