@@ -42,8 +42,8 @@ def fit_rule(
         miss_rate: Of malignant cases, nominal.
         false_alarm_rate: Of benign cases, nominal.
     """
-    least = _of_cases(np.minimum, probabilities[labels == 1], cases[labels == 1], 1.0)
-    most = _of_cases(np.maximum, probabilities[labels == 0], cases[labels == 0], 0.0)
+    least, member = _of_cases(np.minimum, probabilities[labels == 1], cases[labels == 1], 1.0)
+    most, _ = _of_cases(np.maximum, probabilities[labels == 0], cases[labels == 0], 0.0)
     high = conformal_cut(-most, false_alarm_rate)
     rule = TriageRule(
         miss_rate=miss_rate,
@@ -53,11 +53,26 @@ def fit_rule(
         low=conformal_cut(least, miss_rate),
         high=None if high is None else -high,
     )
-    called = called_by(rule, probabilities) == "low"
-    # Of n cases the rate is kept in steps of 1 / (n + 1): what few cases attain is less than what was asked for.
-    attained = np.floor(miss_rate * (len(least) + 1) + 1e-9) / (len(least) + 1)
-    benign, malignant = float((called & (labels == 0)).mean()), attained * float((labels == 1).mean())
-    return rule.model_copy(update={"nominal_npv": benign / (benign + malignant) if called.any() else None})
+    low = called_by(rule, probabilities) == "low"
+    benign = float((low & (labels == 0)).mean())
+    malignant = float((labels == 1).mean()) * _expected_misses(rule, least, probabilities[labels == 1], member)
+    return rule.model_copy(update={"nominal_npv": benign / (benign + malignant) if low.any() else None})
+
+
+def _expected_misses(rule: TriageRule, least: Array, probabilities: Array, member: Array) -> float:
+    """The share of malignant images that the rule is expected to call low in cases that it was not calibrated on.
+
+    Each calibration case (least probability (K,)) is judged by the k-th least of the others. Of one image a case, that
+    finds k of K, and k of K + 1 is expected of a new one; of several, only some of a case's images lie as low as its
+    least. `member` has the case of each of the probabilities (n,).
+    """
+    if rule.low is None:
+        return 0.0
+    sorted_least = np.sort(least)
+    counted = int(np.floor(rule.miss_rate * (len(least) + 1) + 1e-9))
+    without = np.where(least <= rule.low, sorted_least[min(counted, len(least) - 1)], rule.low)[member]
+    high = np.inf if rule.high is None else rule.high
+    return float(((probabilities < without) & (probabilities <= high)).mean()) * len(least) / (len(least) + 1)
 
 
 def called_by(rule: TriageRule, probabilities: Array) -> Array:
@@ -65,11 +80,12 @@ def called_by(rule: TriageRule, probabilities: Array) -> Array:
     return np.array([rule.of(float(p)) for p in probabilities], np.str_)
 
 
-def _of_cases(best: np.ufunc, values: Array, cases: Array, start: float) -> Array:
+def _of_cases(best: np.ufunc, values: Array, cases: Array, start: float) -> tuple[Array, Array]:
+    """The best value of each case, (K,), and the place there of each value's case, (n,)."""
     names, member = np.unique(cases, return_inverse=True)
     found = np.full(len(names), start)
     best.at(found, member, values)
-    return found
+    return found, member
 
 
 def write_triage(path: Path, model: str, digest: str, rule: TriageRule) -> None:

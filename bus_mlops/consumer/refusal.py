@@ -106,7 +106,7 @@ class TriageRule(BaseModel):
     high: Fraction | None = Field(description="above it benign is ruled out; None: too few cases")
     nominal_npv: Fraction | None = Field(
         default=None,
-        description="share of benign images among those called low, if malignant ones are missed at the nominal rate",
+        description="expected share of benign images among those called low, by calibration cases each left out",
     )
     measured: dict[str, Share] = Field(default_factory=dict, description="on test images, by what ships")
 

@@ -184,7 +184,7 @@ def _refusal(refusal: Refusal | None) -> str:
     npv = (
         ""
         if rule.nominal_npv is None
-        else f" At that rate {100 * rule.nominal_npv:.1f} % of calibration images called low are benign."
+        else f" Of images of other such cases that are called low, {100 * rule.nominal_npv:.1f} % should be benign."
     )
     lines = "\n".join(f"| {name} | {share} |" for name, share in rule.measured.items())
     missed, alarms = 100 * rule.miss_rate, 100 * rule.false_alarm_rate

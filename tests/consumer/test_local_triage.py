@@ -19,29 +19,39 @@ def rule(low: float | None, high: float | None) -> TriageRule:
     )
 
 
-def place(cases: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, probabilities and cases of two images a case, a third of them malignant."""
+def place(cases: int, images: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, probabilities and cases of so many images a case, a third of them malignant."""
     rng = np.random.default_rng(seed)
-    labels = np.repeat(rng.random(cases) < 1 / 3, 2).astype(int)
-    score = 2 * labels + np.repeat(rng.normal(size=cases), 2) + 0.5 * rng.normal(size=2 * cases)
-    return labels, 1 / (1 + np.exp(-score)), np.repeat(np.arange(cases), 2).astype(np.str_)
+    labels = np.repeat(rng.random(cases) < 1 / 3, images).astype(int)
+    score = 2 * labels + np.repeat(rng.normal(size=cases), images) + 0.5 * rng.normal(size=images * cases)
+    return labels, 1 / (1 + np.exp(-score)), np.repeat(np.arange(cases), images).astype(np.str_)
 
 
-def test_local_cases_keep_miss_rate_and_nominal_npv():
-    missed, benign, nominal = [], [], []
+@pytest.mark.parametrize("images", [1, 2])
+def test_local_cases_keep_miss_rate_and_nominal_npv(images):
+    missed, found = [], []
     for seed in range(300):
-        labels, probabilities, cases = place(240, seed)
-        own = np.arange(len(labels)) < 240
+        labels, probabilities, cases = place(240, images, seed)
+        own = np.arange(len(labels)) < 120 * images
         fitted = fit_rule(labels[own], probabilities[own], cases[own], 0.05, 0.1)
         low = called_by(fitted, probabilities[~own]) == "low"
         rest = labels[~own]
-        missed.append(low[rest == 1].reshape(-1, 2).any(axis=1).mean())
-        if low.any() and fitted.nominal_npv is not None:
-            benign.append(1 - rest[low].mean())
-            nominal.append(fitted.nominal_npv)
+        missed.append(low[rest == 1].reshape(-1, images).any(axis=1).mean())
+        if fitted.nominal_npv is not None:
+            benign = (called_by(fitted, probabilities[own]) == "low")[labels[own] == 0].sum()
+            found.append((low.sum(), (low & (rest == 0)).sum(), benign / fitted.nominal_npv, benign))
     assert np.mean(missed) <= 0.055
-    assert np.mean(benign) >= np.mean(nominal) - 0.01
-    assert len(benign) > 250
+    assert len(found) > 250
+    low, benign, nominal_low, nominal_benign = np.sum(found, axis=0)
+    assert benign / low == pytest.approx(nominal_benign / nominal_low, abs=0.01)
+
+
+def test_of_one_image_a_case_the_nominal_share_counts_what_so_many_cases_attain():
+    labels, probabilities, cases = place(240, 1, 0)
+    fitted = fit_rule(labels, probabilities, cases, 0.05, 0.1)
+    malignant, benign = fitted.malignant_cases, (probabilities < fitted.low)[labels == 0].sum()
+    attained = np.floor(0.05 * (malignant + 1)) / (malignant + 1)
+    assert fitted.nominal_npv == pytest.approx(benign / (benign + attained * malignant))
 
 
 def test_a_file_takes_the_place_of_the_packages_rule(package_folder, tmp_path: Path):

@@ -246,7 +246,7 @@ def test_the_card_says_what_is_refused_and_with_which_numbers():
     card = model_card(package(None).model_copy(update={"refusal": Refusal(oddity=oddity, triage=triage)}))
     assert "| busi, when it was left out | 4.1 % (2.8 to 5.9) of 617 |" in card
     assert "below 0.1234 malignant is ruled out (**low**); all else is **uncertain**" in card
-    assert "93.5 % of calibration images called low are benign" in card
+    assert "of other such cases that are called low, 93.5 % should be benign" in card
     assert "| malignant called low | 6.7 % of 506 |" in card
     assert "answers to any picture" not in card
     assert "one unlike its training images is refused" in rows(card)["TRIPOD+AI 27a"]
