@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bus_mlops.consumer.package_format import ScoreBins
 
 _BAR = 24
-Moment = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], metavar="UTC")]
+_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 
 
 def drift(
@@ -30,8 +30,13 @@ def drift(
         str | None,
         typer.Option("--model", "-m", help="What answered. Default: the copy on this machine that the log names."),
     ] = None,
-    since: Moment = None,
-    until: Moment = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=_FORMATS, metavar="UTC", help="Answers from then on: 2026-03-31[T08:00:00]."),
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=_FORMATS, metavar="UTC", help="Answers before then.")
+    ] = None,
     alpha: Annotated[
         float, typer.Option(min=1e-6, max=0.5, help="Chance of a false alarm, however often one looks (fraction).")
     ] = 0.01,
@@ -50,7 +55,7 @@ def drift(
     from bus_mlops.consumer.drift import compare
 
     answers = reading.read(log)
-    loaded = _model(answers, model, tracking_uri)
+    loaded = _model(answers, log, model, tracking_uri)
     reference, networks = _reference(loaded)
     window = reading.taken(answers.lines, loaded.digest, _utc(since), _utc(until))
     counted = reading.apart(window, apart)
@@ -67,34 +72,49 @@ def drift(
         sys.stdout.write(json.dumps(_values(loaded, answers, window, found, reference, refused), indent=2) + "\n")
     else:
         print("\n".join(_told(loaded, answers, window, found, reference, apart, refused)))
-    for problem in answers.problems:
+    problems = [*answers.problems, *([] if found.counted else [_nothing_counted(log, answers, window)])]
+    for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
-    if answers.problems or found.noticed is not None or (refused is not None and refused.noticed is not None):
+    if problems or found.noticed is not None or (refused is not None and refused.noticed is not None):
         raise typer.Exit(1)
+
+
+def _nothing_counted(log: Path, answers: Answers, window: list[Line]) -> str:
+    from bus_mlops.files import printable
+
+    if window:
+        return f"{printable(log)}: none of the {len(window)} images in the window got an answer that could be compared."
+    first, last = answers.lines[0].time, answers.lines[-1].time
+    return (
+        f"{printable(log)}: no answer of this model lies in the window; the log goes from {first:%Y-%m-%dT%H:%M:%S} to "
+        f"{last:%Y-%m-%dT%H:%M:%S} UTC. Set --since and --until around what is to be compared."
+    )
 
 
 def _utc(moment: datetime | None) -> datetime | None:
     return moment and moment.replace(tzinfo=UTC)
 
 
-def _model(answers: Answers, uri: str | None, tracking_uri: str | None) -> BusModel:
+def _model(answers: Answers, log: Path, uri: str | None, tracking_uri: str | None) -> BusModel:
     from bus_mlops.consumer.cache import cache_folder
     from bus_mlops.consumer.client import load_model
     from bus_mlops.errors import AnswerLogError
+    from bus_mlops.files import printable
 
     if not answers.lines:
-        raise AnswerLogError("the log holds no answer yet: there is nothing to compare.")
+        broken = f" It has {len(answers.problems)} lines that cannot be read." if answers.problems else ""
+        raise AnswerLogError(f"{printable(log)} holds no answer: there is nothing to compare.{broken}")
     digests = {line.model for line in answers.lines}
     last = answers.lines[-1].model
     if uri is None and not (cache_folder() / last).is_dir():
         raise AnswerLogError(
-            f"the model that answered last ({last[:12]}) is not kept on this machine. Name it: --model MODEL, as for "
-            "`predict`."
+            f"{printable(log)}: the model that answered last ({last[:12]}) is not kept on this machine. Name it: "
+            "--model MODEL, as for `predict`."
         )
     loaded = load_model(uri or cache_folder() / last, tracking_uri)
     if loaded.digest not in digests:
         raise AnswerLogError(
-            f"no line of the log is of {loaded.name} ({loaded.digest[:12]}); its models are "
+            f"no line of {printable(log)} is of {loaded.name} ({loaded.digest[:12]}); its models are "
             f"{', '.join(sorted(each[:12] for each in digests))}. Name one of them: --model."
         )
     return loaded

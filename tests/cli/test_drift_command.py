@@ -163,9 +163,9 @@ def test_what_cannot_be_compared_is_said(model, package_folder, tmp_path, monkey
     (tmp_path / "empty").touch()
     for kind, reason, arguments in (
         (AnswerLogError, "is no log of answers", [tmp_path / "absent"]),
-        (AnswerLogError, "holds no answer yet", [tmp_path / "empty"]),
+        (AnswerLogError, "empty holds no answer", [tmp_path / "empty"]),
         (AnswerLogError, "Name it: --model", [log]),
-        (AnswerLogError, "no line of the log is of tiny-phantom", [log, "--model", package_folder]),
+        (AnswerLogError, "no line of .*log is of tiny-phantom", [log, "--model", package_folder]),
         (RegistryError, "written by an earlier version", [other, "--model", package_folder]),
     ):
         with pytest.raises(kind, match=reason):
@@ -173,6 +173,9 @@ def test_what_cannot_be_compared_is_said(model, package_folder, tmp_path, monkey
     (tmp_path / "cache").mkdir()
     model.folder.rename(tmp_path / "cache" / model.digest)
     assert run(log).exit_code == 0
+    done = run(log, "--since", "2030-01-01")
+    assert done.exit_code == 1
+    assert "log: no answer of this model lies in the window; the log goes from 2026-01-01T" in done.stderr
 
 
 def test_an_answer_is_compared_as_it_was_judged():
