@@ -10,8 +10,24 @@ import textwrap
 from pathlib import Path
 
 
+def without_passwords(text: str) -> str:
+    """A text in which addresses keep their names and lose their passwords: messages end up in logs and in mails.
+
+    >>> without_passwords("postgresql://bus:pa:ss@host/runs and http://host/?password=x&y=1")
+    'postgresql://bus:***@host/runs and http://host/?password=***&y=1'
+    """
+    return re.sub(r"(://[^\s/@:]*):[^\s/]*@|(?<=[?&])(password=)[^\s&]+", _masked, text)
+
+
+def _masked(found: re.Match[str]) -> str:
+    return f"{found[1]}:***@" if found[2] is None else f"{found[2]}***"
+
+
 class BusMlopsError(Exception):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can mend; no message has a password of an address in it."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(without_passwords(each) if isinstance(each, str) else each for each in args))
 
 
 class ConfigError(BusMlopsError):

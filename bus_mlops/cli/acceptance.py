@@ -59,11 +59,10 @@ def accept(
     from bus_mlops.consumer.client import load_model
     from bus_mlops.consumer.local_cases import read_cases
     from bus_mlops.consumer.local_triage import write_triage
-    from bus_mlops.environment import settings
+    from bus_mlops.environment import IMPATIENT, settings
 
     cases = read_cases(folder)
-    # A consumer at a terminal would rather know soon that the server is away than wait minutes.
-    with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
+    with settings(IMPATIENT):
         loaded = load_model(model, tracking_uri)
     found = judge(loaded, cases, k or COUNTS, margin, seed)
     if out is not None:

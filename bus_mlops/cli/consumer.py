@@ -73,7 +73,7 @@ def predict(
     from bus_mlops.consumer.client import load_model
     from bus_mlops.dicom.files import FileAnswers
     from bus_mlops.dicom.sending import Receiver
-    from bus_mlops.environment import settings
+    from bus_mlops.environment import IMPATIENT, settings
 
     if store is not None and dicom_out is None:
         raise DicomError("--store sends what --dicom-out writes: name a folder with it, too.")
@@ -82,8 +82,7 @@ def predict(
     receiver = None if store is None else Receiver.parsed(store)
     files = images if dicom_out is not None else predictions.expand(images)
     targets = predictions.mask_paths(files, mask_dir) if mask_dir is not None else {}
-    # A consumer at a terminal would rather know soon that the server is away than wait minutes.
-    with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
+    with settings(IMPATIENT):
         loaded = load_model(model, tracking_uri, log=log, triage=triage)
     answers = FileAnswers(loaded, frames, dicom_out, None if receiver is None else receiver.store)
     found = answers.stream(files, masks=bool(targets)) if dicom_out is None else answers.stream_studies(files)
@@ -178,9 +177,11 @@ def pull(
     """Keep a model on this machine, for when the registry is away."""
     from bus_mlops.consumer import export as bundle
     from bus_mlops.consumer.resolve import version_uri
+    from bus_mlops.environment import IMPATIENT, settings
 
-    uri = version_uri(model, tracking_uri)
-    folder, pulled = bundle.pull(uri, tracking_uri)
+    with settings(IMPATIENT):
+        uri = version_uri(model, tracking_uri)
+        folder, pulled = bundle.pull(uri, tracking_uri)
     print(f"{pulled.name} version {pulled.version or 'unregistered'} ({pulled.digest[:12]}) is in {folder}")
     print(f"Use it, also offline: bus-mlops predict --model {shlex.quote(uri)} scan.png")
 

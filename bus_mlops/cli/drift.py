@@ -98,6 +98,7 @@ def _utc(moment: datetime | None) -> datetime | None:
 def _model(answers: Answers, log: Path, uri: str | None, tracking_uri: str | None) -> BusModel:
     from bus_mlops.consumer.cache import cache_folder
     from bus_mlops.consumer.client import load_model
+    from bus_mlops.environment import IMPATIENT, settings
     from bus_mlops.errors import AnswerLogError
     from bus_mlops.files import printable
 
@@ -111,7 +112,8 @@ def _model(answers: Answers, log: Path, uri: str | None, tracking_uri: str | Non
             f"{printable(log)}: the model that answered last ({last[:12]}) is not kept on this machine. Name it: "
             "--model MODEL, as for `predict`."
         )
-    loaded = load_model(uri or cache_folder() / last, tracking_uri)
+    with settings(IMPATIENT):
+        loaded = load_model(uri or cache_folder() / last, tracking_uri)
     if loaded.digest not in digests:
         raise AnswerLogError(
             f"no line of {printable(log)} is of {loaded.name} ({loaded.digest[:12]}); its models are "

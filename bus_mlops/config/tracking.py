@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from bus_mlops.config.base import Strict
+from bus_mlops.errors import without_passwords
 
 STUDIES_SCHEME = "postgresql+psycopg"
 
@@ -27,13 +28,23 @@ class TrackingConfig(Strict):
         default=None, description="postgresql+psycopg://USER@HOST/DATABASE for searches; null: a journal in studies/"
     )
 
+    @field_validator("uri")
+    @classmethod
+    def _has_no_password(cls, uri: str) -> str:
+        if without_passwords(uri) != uri:
+            raise ValueError(
+                "must not hold a password, which would be committed: set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD for a server, PGPASSWORD or ~/.pgpass for a database"
+            )
+        return uri
+
     @field_validator("studies")
     @classmethod
-    def _has_no_password(cls, uri: str | None) -> str | None:
+    def _is_of_a_database(cls, uri: str | None) -> str | None:
         if uri is None:
             return None
         parts = urlsplit(uri)
-        if parts.password is not None or "password=" in parts.query:
+        if without_passwords(uri) != uri:
             raise ValueError("must not hold a password, which would be committed: put it into ~/.pgpass or PGPASSWORD")
         if parts.scheme != STUDIES_SCHEME or not parts.path.strip("/"):
             raise ValueError(f"must be {STUDIES_SCHEME}://USER@HOST/DATABASE, or null for a journal, but got {uri!r}")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bus_mlops.consumer.package_format import Origin
 from bus_mlops.consumer.standing import Standing
+from bus_mlops.errors import without_passwords
 from bus_mlops.files import settle, write_json
 
 INDEX = "pulled.json"
@@ -50,6 +51,7 @@ def cache_folder() -> Path:
 
 def remember(store: str, uri: str, origin: Origin) -> Pulled:
     """Record that a URI was pulled; the newest pull of a URI counts."""
+    store = without_passwords(store)
     entry = Pulled(
         store=store,
         uri=uri,
@@ -68,14 +70,14 @@ def remember(store: str, uri: str, origin: Origin) -> Pulled:
 def recall(store: str, uri: str) -> Pulled | None:
     """The pull of a URI whose package is still in the cache, if there is one."""
     for each in _entries():
-        if (each.store, each.uri) == (store, uri) and (cache_folder() / each.digest).is_dir():
+        if (each.store, each.uri) == (without_passwords(store), uri) and (cache_folder() / each.digest).is_dir():
             return each
     return None
 
 
 def latest_seen(store: str, name: str) -> tuple[str, str]:
     """Time and record of the latest signed decision on a model that this machine has seen; both empty without one."""
-    found = _seen().get(f"{name} in {store}", ["", ""])
+    found = _seen().get(f"{name} in {without_passwords(store)}", ["", ""])
     return found[0], found[1]
 
 
@@ -83,7 +85,7 @@ def remember_seen(store: str, name: str, when: str, record: str) -> None:
     """Write down a signed decision that is later than all seen before; a cache that cannot be written holds none."""
     with contextlib.suppress(OSError):
         cache_folder().mkdir(parents=True, exist_ok=True)
-        write_json(cache_folder() / SEEN, {**_seen(), f"{name} in {store}": [when, record]})
+        write_json(cache_folder() / SEEN, {**_seen(), f"{name} in {without_passwords(store)}": [when, record]})
 
 
 def _seen() -> dict[str, list[str]]:

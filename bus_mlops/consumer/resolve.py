@@ -31,7 +31,7 @@ from bus_mlops.consumer.standing import (
     unread,
 )
 from bus_mlops.consumer.trusted_keys import TrustedKeys, trusted_keys
-from bus_mlops.environment import MLFLOW, settings
+from bus_mlops.environment import IMPATIENT, MLFLOW, settings
 from bus_mlops.errors import (
     ConfigError,
     DamagedPackageError,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 PARAMS = Path("params.yaml")
 DEFAULT_STORE = "sqlite:///mlflow.db"
 FORMS = "`models:/NAME@champion`, `models:/NAME/VERSION`, `s3://BUCKET/PREFIX` or the folder of a package"
+_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "file", "databricks", "databricks-uc", "uc")
 ELSEWHERE = "Mend it, or say where the models are with --tracking-uri or MLFLOW_TRACKING_URI."
 # Somebody who moves the aliases takes a second; his decision is on record before.
 TRIES, PAUSE_SECONDS = 4, 0.5
@@ -225,7 +226,7 @@ def _ask_or_recall(store: str, uri: str, ask: Callable[[], Location], fresh: boo
         return ask()
     # With a copy at hand, nobody waits minutes for a server that is away.
     try:
-        with settings({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}):
+        with settings(IMPATIENT):
             return ask()
     except StoreError as error:
         if fresh:
@@ -384,7 +385,9 @@ def _ask(store: str, question: Callable[[], T]) -> T:
 
 
 def _lacking(store: str, package: str) -> str:
+    if store.partition(":")[0].partition("+")[0] not in _SCHEMES:
+        return f"{store} is not the address of an MLflow store, such as http://HOST:PORT or sqlite:///FILE. {ELSEWHERE}"
     return (
-        f"the store {store} needs the Python package {package!r}, which a consumer's install lacks. Install "
-        "bus-mlops[pipeline], use a tracking server (http://...), or give the folder of a package."
+        f"the store {store} needs the Python package {package!r}, which is not installed. A consumer's install reads "
+        "from tracking servers (http://...) and folders of packages; bus-mlops[pipeline] also from databases of SQLite."
     )

@@ -301,6 +301,27 @@ def test_store_from_the_environment(tiny_registry, scans, monkeypatch, tmp_path)
     assert model.predict(scans[:1])[0].error is None
 
 
+def test_a_store_that_is_none_and_a_password_are_told_apart_in_a_consumers_install(tmp_path):
+    done = clean_process(
+        """
+        import sys
+        from bus_mlops.consumer.client import load_model
+        for store in sys.argv[1:]:
+            try:
+                load_model("models:/a@champion", store)
+            except Exception as error:
+                print(type(error).__name__, error)
+        """,
+        "htp://me:secret@host",
+        "mysql://me:secret@host/runs",
+        cwd=tmp_path,
+        hidden=f"{HIDDEN} sqlalchemy",
+    )
+    none, lacking = done.stdout.splitlines()
+    assert none.startswith("RegistryError htp://me:***@host is not the address of an MLflow store")
+    assert lacking.startswith("RegistryError the store mysql://me:***@host/runs needs the Python package")
+
+
 def test_without_sqlalchemy_an_sqlite_store_says_what_to_do(tiny_registry, tmp_path):
     done = clean_process(
         """
