@@ -147,14 +147,15 @@ def render_list(states: Mapping[str, SearchState]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("search", "network", "over", "by", "studies", "state"):
-        table.add_column(heading, no_wrap=heading == "search", overflow="fold")  # commands are given whole names
+        # Commands are given whole names; several networks stand below each other.
+        table.add_column(heading, no_wrap=heading in ("search", "network"), overflow="fold")
     for name, state in states.items():
         settings = state.plan.settings
         table.add_row(
             name,
-            ", ".join(settings.network),
+            "\n".join(settings.network),
             ", ".join(path.rpartition(".")[2].replace("_", " ") for path in settings.space),
-            f"{settings.sampler} ({settings.engine})",
+            f"{settings.engine}\n{settings.sampler}",
             str(len(state.studies)),
             state.sentence,
         )
@@ -193,7 +194,7 @@ def _trials(study: StudyState, settings: Search, title: str) -> Table:
     table.add_column("parameters", overflow="fold")
     table.add_column(reached_heading(settings.objective, settings.constraint), justify="right", no_wrap=True)
     table.add_column("state")
-    table.add_column("epochs", justify="right")
+    table.add_column("epochs\ntrained", justify="right")  # none of a trial whose runs were there already
     marks = _marks(study, settings)
     for trial in study.trials:
         table.add_row(

@@ -70,7 +70,7 @@ def test_a_search_that_has_not_begun_says_how_to_begin_it(project):
     listed = run("list")
     assert row(listed, "mt_estan_loss").split("  ")[-1].strip() == "not begun"
     assert "classification weight, kind, gamma" in listed
-    assert row(listed, "width", "mt_estan").split()[-4:] == ["(optuna)", "3", "not", "begun"]
+    assert row(listed, "width", "mt_estan").split()[-4:] == ["optuna", "3", "not", "begun"]
     shown = run("status", "mt_estan_loss")
     assert "fold 3: no trial of 6 is complete yet" in shown
     assert "18 trials are left: dvc repro search@mt_estan_loss" in shown
