@@ -62,7 +62,8 @@ def test_masks_stay_aligned_with_images_under_crop_pad_and_resize(height, width,
     seen = prepare(crop(disc.astype(np.uint8) * 255, *box), size).astype(float)
     mask = prepare_mask(crop(disc.astype(np.uint8), *box), size).astype(float)
     assume(mask.sum() > 20)
-    assert seen.sum() / 255 == pytest.approx(mask.sum(), abs=0.08 * mask.sum() + 10)
+    # Nearest neighbour may leave out a row and a column of the disc.
+    assert seen.sum() / 255 == pytest.approx(mask.sum(), abs=0.08 * mask.sum() + 2 * np.sqrt(mask.sum()))
     grid = np.arange(size)
     for axis in (0, 1):
         centre_seen = (seen.sum(axis=1 - axis) * grid).sum() / seen.sum()
