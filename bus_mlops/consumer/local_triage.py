@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bus_mlops.consumer.refusal import TriageRule, conformal_cut
+from bus_mlops.consumer.refusal import TriageRule, conformal_cut, conformal_place
 from bus_mlops.errors import RegistryError
 from bus_mlops.files import printable, replacing
 
@@ -68,9 +68,8 @@ def _expected_misses(rule: TriageRule, least: Array, probabilities: Array, membe
     """
     if rule.low is None:
         return 0.0
-    sorted_least = np.sort(least)
-    counted = int(np.floor(rule.miss_rate * (len(least) + 1) + 1e-9))
-    without = np.where(least <= rule.low, sorted_least[min(counted, len(least) - 1)], rule.low)[member]
+    after_it = min(conformal_place(len(least), rule.miss_rate), len(least) - 1)
+    without = np.where(least <= rule.low, np.sort(least)[after_it], rule.low)[member]
     high = np.inf if rule.high is None else rule.high
     return float(((probabilities < without) & (probabilities <= high)).mean()) * len(least) / (len(least) + 1)
 

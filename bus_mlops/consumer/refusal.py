@@ -166,13 +166,22 @@ class Refusal(BaseModel):
 def conformal_cut(scores: Floats, rate: float) -> float | None:
     """The greatest cut below which a new score, exchangeable with these (N,), lies with probability <= `rate`.
 
-    The k-th least of them with k = floor(rate * (N + 1)); None where k is 0: so few cases rule out nothing.
+    The k-th least of them; None where k is 0: so few cases rule out nothing.
 
     >>> conformal_cut(np.arange(1, 20) / 20, 0.1)
     0.1
     """
-    place = int(np.floor(rate * (len(scores) + 1) + 1e-9))
+    place = conformal_place(len(scores), rate)
     return float(np.sort(scores)[min(place, len(scores)) - 1]) if place >= 1 and len(scores) else None
+
+
+def conformal_place(count: int, rate: float) -> int:
+    """The place k of a `conformal_cut` among so many scores: floor(rate * (count + 1)).
+
+    >>> conformal_place(19, 0.1), conformal_place(8, 0.1)
+    (2, 0)
+    """
+    return int(np.floor(rate * (count + 1) + 1e-9))
 
 
 def _beyond(word: str, cut: float | None) -> str:
