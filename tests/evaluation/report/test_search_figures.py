@@ -37,7 +37,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 def settings_of_matplotlib() -> dict[str, object]:
     """All of them; the first figure of a process spells the backend in lower case."""
-    found: dict[str, object] = dict(matplotlib.rcParams)
+    found: dict[str, object] = {name: value for name, value in matplotlib.rcParams.items()}  # noqa: C416 - of typed keys
     return found | {"backend": str(found["backend"]).lower()}
 
 
